@@ -1,0 +1,23 @@
+/**
+ * The rooms of src/ and which doors (index.ts) each may go through. The order is the direction of
+ * imports: a room names only rooms above it in this table. docs/architecture.md tells why.
+ */
+export const rooms = {
+  support: [],
+  memory: ["support"],
+  translation: ["support", "memory"],
+  iommufd: ["support", "memory"],
+  "smmuv3/spec": ["support"],
+  "smmuv3/lookup": ["support", "memory", "translation", "smmuv3/spec"],
+  "host/simulated": ["support", "memory", "translation", "iommufd", "smmuv3/spec", "smmuv3/lookup"],
+  pci: ["support", "memory"],
+  msi: ["support", "memory", "pci"],
+  smmuv3: ["support", "memory", "translation", "iommufd", "pci", "smmuv3/spec", "smmuv3/lookup"],
+  devices: ["support", "memory", "pci", "msi"],
+  vfio: ["support", "memory", "iommufd", "pci", "msi"],
+  port: ["support"],
+  machine: ["support", "memory", "iommufd", "pci", "msi", "smmuv3", "devices", "vfio", "port"],
+  guest: ["support", "port", "smmuv3/spec"],
+  run: ["support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine", "port", "guest", "host/simulated"],
+  cli: ["support", "iommufd", "machine", "run", "host/simulated"],
+};

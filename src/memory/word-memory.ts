@@ -1,0 +1,108 @@
+import type { RamBlock } from "./ram.js";
+
+/** Codes of a word access; none is positive, so that a walk can pass them on. */
+export const MEMORY_OK = 0;
+/** Nothing answers at that address (the bus's external abort). */
+export const MEMORY_ABORT = -1;
+
+/**
+ * Physical memory as page-table walks and queue drains see it: naturally aligned 64-bit little-endian
+ * words at addresses below 2^52, given as two signed 32-bit words. The part that is one flat array is
+ * open to the reader (`flat`, `flatBase`, `flatBytes`); everything else goes through `load64`.
+ */
+export interface WordMemory {
+  /** Words of the flat part; index 0 is the word at `flatBase`. Empty when there is no flat part. */
+  readonly flat: Int32Array;
+  /** Address of the flat part: a multiple of 4096, given as a number (bytes). */
+  readonly flatBase: number;
+  /** Bytes of the flat part; at most 4 GiB. */
+  readonly flatBytes: number;
+  /** Loaded by `load64`: the low word. */
+  loadedLow: number;
+  /** Loaded by `load64`: the high word. */
+  loadedHigh: number;
+
+  /** Loads the 64-bit word at an 8-byte aligned address into `loadedLow` and `loadedHigh`. Returns MEMORY_OK or MEMORY_ABORT. */
+  load64(addressHigh: number, addressLow: number): number;
+  /** Stores a 64-bit word at an 8-byte aligned address. Returns MEMORY_OK or MEMORY_ABORT. */
+  store64(addressHigh: number, addressLow: number, high: number, low: number): number;
+}
+
+interface Placement {
+  readonly base: number;
+  readonly size: number;
+  readonly ram: RamBlock;
+  readonly offset: number;
+  readonly writable: boolean;
+}
+
+/** RAM blocks placed in a physical address space. The largest one placed first is the flat part. */
+export class RamWordMemory implements WordMemory {
+  flat: Int32Array = new Int32Array(0);
+  flatBase = 0;
+  flatBytes = 0;
+  loadedLow = 0;
+  loadedHigh = 0;
+  private placements: Placement[] = [];
+
+  /** Places `size` bytes of `ram` from `offset` on at physical address `base` (all multiples of 4096). */
+  place(base: number, ram: RamBlock, offset = 0, size = ram.size - offset, writable = true): void {
+    this.placements.push({ base, size, ram, offset, writable });
+    this.chooseFlat();
+  }
+
+  /** Takes away what `place` put at `base`. */
+  remove(base: number): void {
+    this.placements = this.placements.filter((p) => p.base !== base);
+    this.chooseFlat();
+  }
+
+  load64(addressHigh: number, addressLow: number): number {
+    const address = (addressHigh >>> 0) * 0x1_0000_0000 + (addressLow >>> 0);
+    const placement = this.find(address);
+    if (placement === undefined) {
+      return MEMORY_ABORT;
+    }
+    const offset = address - placement.base + placement.offset;
+    const words = placement.ram.wordWindow(offset);
+    const index = (offset % 0x1_0000_0000) / 4;
+    this.loadedLow = words[index];
+    this.loadedHigh = words[index + 1];
+    return MEMORY_OK;
+  }
+
+  store64(addressHigh: number, addressLow: number, high: number, low: number): number {
+    const address = (addressHigh >>> 0) * 0x1_0000_0000 + (addressLow >>> 0);
+    const placement = this.find(address);
+    if (placement === undefined || !placement.writable) {
+      return MEMORY_ABORT;
+    }
+    const offset = address - placement.base + placement.offset;
+    const words = placement.ram.wordWindow(offset);
+    const index = (offset % 0x1_0000_0000) / 4;
+    words[index] = low;
+    words[index + 1] = high;
+    return MEMORY_OK;
+  }
+
+  private find(address: number): Placement | undefined {
+    for (const placement of this.placements) {
+      if (address >= placement.base && address < placement.base + placement.size) {
+        return placement;
+      }
+    }
+    return undefined;
+  }
+
+  private chooseFlat(): void {
+    let best: Placement | undefined;
+    for (const placement of this.placements) {
+      if (placement.offset === 0 && placement.writable && (best === undefined || placement.size > best.size)) {
+        best = placement;
+      }
+    }
+    this.flat = best === undefined ? new Int32Array(0) : best.ram.wordWindow(0);
+    this.flatBase = best?.base ?? 0;
+    this.flatBytes = best === undefined ? 0 : Math.min(best.size, this.flat.length * 4);
+  }
+}

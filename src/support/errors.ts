@@ -1,0 +1,30 @@
+/**
+ * What a user asked for that cannot be: one message, exit code 2 at start, or the refusal of a single
+ * hot-plugged device. `words` are upstream's where upstream has words (people search for them).
+ */
+export class Refusal extends Error {
+  readonly words: string;
+  readonly found: string | undefined;
+  readonly wouldWork: string | undefined;
+
+  constructor(words: string, details: { found?: string; wouldWork?: string } = {}) {
+    super(
+      [
+        words,
+        details.found === undefined ? undefined : `  found: ${details.found}`,
+        details.wouldWork === undefined ? undefined : `  would work: ${details.wouldWork}`,
+      ]
+        .filter((line) => line !== undefined)
+        .join("\n"),
+    );
+    this.name = "Refusal";
+    this.words = words;
+    this.found = details.found;
+    this.wouldWork = details.wouldWork;
+  }
+
+  /** The same refusal under a prefix, such as "Failed to set vIOMMU: ". */
+  prefixed(prefix: string): Refusal {
+    return new Refusal(prefix + this.words, { found: this.found, wouldWork: this.wouldWork });
+  }
+}
