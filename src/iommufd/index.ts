@@ -1,0 +1,17 @@
+export { ERRNO, HostError, type Errno } from "./errors.js";
+export { HostObserver, observeHost, type HostCallFailure } from "./observed-host.js";
+export type {
+  EventStream,
+  Host,
+  HostFunction,
+  HwInfo,
+  HwptAllocRequest,
+  InvalidateRequest,
+  InvalidateResult,
+  Iommufd,
+  IovaRange,
+  IrqTrigger,
+  MapRequest,
+  VfioDevice,
+} from "./types.js";
+export * from "./uapi.js";

@@ -1,0 +1,43 @@
+/**
+ * Numbers of the kernel's interface (Linux uapi: linux/iommufd.h, linux/vfio.h), by the kernel's names
+ * without their prefix.
+ */
+export const HwptAllocFlags = {
+  NEST_PARENT: 1 << 0,
+  DIRTY_TRACKING: 1 << 1,
+  FAULT_ID_VALID: 1 << 2,
+  PASID: 1 << 3,
+} as const;
+
+export const HwptDataType = { NONE: 0, VTD_S1: 1, ARM_SMMUV3: 2 } as const;
+export const HwInfoType = { NONE: 0, INTEL_VTD: 1, ARM_SMMUV3: 2, TEGRA241_CMDQV: 3 } as const;
+export const HwInfoFlags = { INPUT_TYPE: 1 << 0 } as const;
+export const HwCapabilities = {
+  DIRTY_TRACKING: 1 << 0,
+  PCI_PASID_EXEC: 1 << 1,
+  PCI_PASID_PRIV: 1 << 2,
+  PCI_ATS_NOT_SUPPORTED: 1 << 3,
+} as const;
+/** Data types of HWPT_INVALIDATE: the first is for a nested HWPT, the second for a vIOMMU. */
+export const InvalidateDataType = { VTD_S1: 0, ARM_SMMUV3: 1 } as const;
+export const ViommuType = { DEFAULT: 0, ARM_SMMUV3: 1, TEGRA241_CMDQV: 2 } as const;
+export const VeventqType = { DEFAULT: 0, ARM_SMMUV3: 1, TEGRA241_CMDQV: 2 } as const;
+export const VEVENTQ_FLAG_LOST_EVENTS = 1 << 0;
+export const DIRTY_BITMAP_NO_CLEAR = 1 << 0;
+export const OptionId = { RLIMIT_MODE: 0, HUGE_PAGES: 1 } as const;
+
+/** Bytes of struct iommu_hw_info_arm_smmuv3: flags, reserved, idr[6], iidr, aidr, all u32. */
+export const HW_INFO_ARM_SMMUV3_BYTES = 40;
+/** Bytes of struct iommu_hwpt_arm_smmuv3: ste[2], little-endian u64. */
+export const HWPT_ARM_SMMUV3_BYTES = 16;
+/** Bytes of struct iommu_viommu_arm_smmuv3_invalidate: cmd[2], little-endian u64. */
+export const INVALIDATE_ARM_SMMUV3_BYTES = 16;
+/** Bytes of struct iommufd_vevent_header: flags, sequence, u32 each. */
+export const VEVENT_HEADER_BYTES = 8;
+/** Bytes of struct iommu_vevent_arm_smmuv3: evt[4], little-endian u64. */
+export const VEVENT_ARM_SMMUV3_BYTES = 32;
+
+/** VFIO PCI region indexes (linux/vfio.h, VFIO_PCI_BAR0_REGION_INDEX and on). */
+export const VfioRegion = { BAR0: 0, BAR1: 1, BAR2: 2, BAR3: 3, BAR4: 4, BAR5: 5, ROM: 6, CONFIG: 7 } as const;
+/** VFIO PCI interrupt indexes. */
+export const VfioIrq = { INTX: 0, MSI: 1, MSIX: 2, ERR: 3, REQ: 4 } as const;
