@@ -1,0 +1,108 @@
+import { Refusal } from "../support/index.js";
+import type { IommuOps } from "./iommu.js";
+import type { PciFunction } from "./function.js";
+
+/** What a slot of the bus may take, with the refusal in words. */
+export interface BusRules {
+  /** Throws Refusal. */
+  check(bus: PciBus, candidate: PciFunction): void;
+}
+
+/**
+ * A PCI bus. Its number is fixed for a root bus and else what the guest wrote into its bridge's secondary
+ * bus number register (0 before enumeration).
+ */
+export class PciBus {
+  readonly functions = new Map<number, PciFunction>();
+  /** Set by whoever covers the bus; one at most. */
+  iommu: IommuOps | null = null;
+  bypassIommu = false;
+
+  constructor(
+    /** `pcie.0`, or the id of the bridge that makes it. */
+    readonly id: string,
+    /** The bridge or expander that this bus is behind; null: the host bridge's own. */
+    readonly bridge: PciFunction | null,
+    readonly options: {
+      /** A root bus: pcie.0, or an expander's. */
+      readonly isRoot: boolean;
+      /** PCI Express: each function has its own requester id. */
+      readonly isExpress: boolean;
+      /** Number of a root bus. */
+      readonly rootNumber?: number;
+      /** A port's bus has one slot (device 0). */
+      readonly singleSlot?: boolean;
+      /** Functions may be plugged and unplugged while the machine runs. */
+      readonly hotplug?: boolean;
+      readonly numaNode?: number;
+      readonly rules?: BusRules;
+    },
+  ) {}
+
+  get isRoot(): boolean {
+    return this.options.isRoot;
+  }
+
+  get isExpress(): boolean {
+    return this.options.isExpress;
+  }
+
+  /** The bus that this one's bridge sits on; null for a root bus. */
+  get parentBus(): PciBus | null {
+    return this.isRoot ? null : (this.bridge?.bus ?? null);
+  }
+
+  get number(): number {
+    return this.isRoot ? (this.options.rootNumber ?? 0) : (this.bridge?.secondaryBus ?? 0);
+  }
+
+  /** Highest bus number below (and with) this root bus, as the bridges are programmed now. */
+  get highestNumber(): number {
+    let highest = this.number;
+    for (const bus of this.descendants()) {
+      highest = Math.max(highest, bus.number, bus.bridge?.subordinateBus ?? 0);
+    }
+    return highest;
+  }
+
+  /** Buses behind bridges of this one, not those of expanders (which are roots of their own). */
+  *descendants(): IterableIterator<PciBus> {
+    for (const fn of this.functions.values()) {
+      for (const child of fn.secondaryBuses) {
+        if (!child.isRoot) {
+          yield child;
+          yield* child.descendants();
+        }
+      }
+    }
+  }
+
+  /** This bus's functions by devfn, then those of the buses behind them. */
+  *allFunctions(): IterableIterator<PciFunction> {
+    for (const devfn of [...this.functions.keys()].sort((a, b) => a - b)) {
+      const fn = this.functions.get(devfn)!;
+      yield fn;
+      for (const child of fn.secondaryBuses) {
+        yield* child.allFunctions();
+      }
+    }
+  }
+
+  /** First free slot's devfn, as QEMU chooses it (from slot 1 on pcie.0, whose slot 0 is the host bridge). */
+  freeDevfn(): number {
+    const slots = this.options.singleSlot === true ? 1 : 32;
+    for (let slot = 0; slot < slots; slot++) {
+      let used = false;
+      for (let fn = 0; fn < 8; fn++) {
+        used ||= this.functions.has(slot * 8 + fn);
+      }
+      if (!used) {
+        return slot * 8;
+      }
+    }
+    throw new Refusal(`PCI: no slot/function available for the device, all in use or reserved`, {
+      found: `bus ${this.id}, ${this.functions.size} function(s) on ${slots} slot(s)`,
+      wouldWork: this.options.singleSlot === true ? "another pcie-root-port" : "another bus",
+    });
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * How a bus's IOMMU answers: the callbacks of QEMU's PCIIOMMUOps, and the way from a function to the IOMMU
+ * that covers it.
+ */
+import type { DmaSpace } from "../memory/index.js";
+import type { PciBus } from "./bus.js";
+import type { PciFunction } from "./function.js";
+
+/** A passed-through function's host side, as its IOMMU needs it. The vfio room implements it. */
+export interface HostIommuDevice {
+  /** The function's name for messages: its id, or host address. */
+  readonly name: string;
+  /** Host PCI address. */
+  readonly hostAddress: string;
+  /** The physical IOMMU instance that serves it, by the host's name. */
+  readonly hostIommu: string | null;
+}
+
+/** What a vIOMMU wants of the host's tables for functions that it covers; property facts only, not host facts. */
+export interface ViommuFlags {
+  /** The stage-2 table of the function is to be a nesting parent (HWPT_ALLOC_NEST_PARENT). */
+  readonly wantNestingParent: boolean;
+  /** PASIDs are offered to the guest. */
+  readonly pasidSupported: boolean;
+}
+
+export interface IommuOps {
+  /** The address space that a function's DMA goes to. Called once a function at (bus, devfn) is plugged. */
+  getAddressSpace(bus: PciBus, devfn: number): DmaSpace;
+  /** Throws Refusal when a function of this kind may not sit there; called before anything is made. */
+  supportsAddressSpace?(bus: PciBus, devfn: number, candidate: PciFunction): void;
+  /** Gives the host's side of the function at (bus, devfn); throws Refusal or HostError and leaves nothing behind. */
+  setIommuDevice?(bus: PciBus, devfn: number, device: HostIommuDevice): void;
+  unsetIommuDevice?(bus: PciBus, devfn: number): void;
+  /** Guest-physical address of the MSI doorbell: what a KVM route is to hold, whatever the guest wrote. */
+  getMsiDirectGpa?(bus: PciBus, devfn: number): number | null;
+  getViommuFlags?(): ViommuFlags;
+  /** The guest gave buses new numbers: requester ids, and so StreamIDs, may have changed. */
+  busNumbersChanged?(): void;
+}
+
+/** Where a function's requests come out: the IOMMU's bus and the requester that it sees. */
+export interface IommuPath {
+  /** The bus whose ops answer; null: no IOMMU covers the function. */
+  readonly iommuBus: PciBus | null;
+  readonly ops: IommuOps | null;
+  /** The bus and devfn that the requester id is made of: the function's own, or its bridge's. */
+  readonly bus: PciBus;
+  readonly devfn: number;
+  /** The function is behind a PCIe-to-PCI bridge and does not have a requester id of its own. */
+  readonly aliased: boolean;
+}
+
+/**
+ * Follows a function up to the IOMMU. Below a PCIe-to-PCI bridge the requester id is the bridge's:
+ * secondary bus number and devfn 0 (PCI Express to PCI/PCI-X Bridge Specification 1.0, 2.3).
+ */
+export function iommuPath(bus: PciBus, devfn: number): IommuPath {
+  let requesterBus = bus;
+  let requesterDevfn = devfn;
+  let aliased = false;
+  for (let at: PciBus | null = bus; at !== null; at = at.parentBus) {
+    if (!at.isExpress) {
+      requesterBus = at;
+      requesterDevfn = 0;
+      aliased = true;
+    }
+    if (at.iommu !== null || at.isRoot) {
+      const ops = at.bypassIommu ? null : at.iommu;
+      return { iommuBus: ops === null ? null : at, ops, bus: requesterBus, devfn: requesterDevfn, aliased };
+    }
+  }
+  return { iommuBus: null, ops: null, bus: requesterBus, devfn: requesterDevfn, aliased };
+}
