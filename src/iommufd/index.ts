@@ -1,4 +1,5 @@
 export { ERRNO, HostError, type Errno } from "./errors.js";
+export { isIommufdDevice, type IommufdDevice } from "./host-device.js";
 export { HostObserver, observeHost, type HostCallFailure } from "./observed-host.js";
 export type {
   EventStream,

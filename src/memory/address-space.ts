@@ -6,10 +6,14 @@
 import { type DmaAttributes, DMA_DECODE_ERROR, DMA_OK, type DmaSpace } from "./dma.js";
 import type { RamBlock } from "./ram.js";
 
-/** Registers: little-endian, `size` 1, 2, 4 or 8 bytes, `offset` in bytes from the region's start, naturally aligned. Never throws for what a guest does. */
+/**
+ * Registers: little-endian, `size` 1, 2, 4 or 8 bytes, `offset` in bytes from the region's start, naturally
+ * aligned. Never throws for what a guest does. `attributes` tell which device it is whose DMA arrives (an
+ * MSI doorbell needs it); a CPU has none.
+ */
 export interface MmioHandler {
-  read(offset: number, size: number): bigint;
-  write(offset: number, size: number, value: bigint): void;
+  read(offset: number, size: number, attributes?: DmaAttributes): bigint;
+  write(offset: number, size: number, value: bigint, attributes?: DmaAttributes): void;
 }
 
 export type RegionKind = "ram" | "rom" | "mmio" | "container" | "alias";
@@ -198,7 +202,7 @@ export class AddressSpace implements DmaSpace {
   }
 
   /** An access of a CPU or of a device without IOMMU. Returns DMA_OK or DMA_DECODE_ERROR; `out` is zero where nothing answers. */
-  readBytes(address: number, out: Uint8Array): number {
+  readBytes(address: number, out: Uint8Array, attributes?: DmaAttributes): number {
     let done = 0;
     let result = DMA_OK;
     while (done < out.length) {
@@ -213,7 +217,7 @@ export class AddressSpace implements DmaSpace {
       if (region.ram !== null) {
         region.ram.read(region.ramOffset + section.offset + at, out.subarray(done, done + step));
       } else {
-        mmioRead(region.handler!, section.offset + at, out.subarray(done, done + step));
+        mmioRead(region.handler!, section.offset + at, out.subarray(done, done + step), attributes);
       }
       done += step;
       result = DMA_OK;
@@ -221,7 +225,7 @@ export class AddressSpace implements DmaSpace {
     return result;
   }
 
-  writeBytes(address: number, data: Uint8Array): number {
+  writeBytes(address: number, data: Uint8Array, attributes?: DmaAttributes): number {
     let done = 0;
     while (done < data.length) {
       const section = this.find(address + done);
@@ -234,7 +238,7 @@ export class AddressSpace implements DmaSpace {
       if (region.kind === "ram") {
         region.ram!.write(region.ramOffset + section.offset + at, data.subarray(done, done + step));
       } else if (region.kind === "mmio") {
-        mmioWrite(region.handler!, section.offset + at, data.subarray(done, done + step));
+        mmioWrite(region.handler!, section.offset + at, data.subarray(done, done + step), attributes);
       }
       done += step;
     }
@@ -261,12 +265,12 @@ export class AddressSpace implements DmaSpace {
     this.writeBytes(address, toLittleEndian(value, size));
   }
 
-  read(iova: bigint, out: Uint8Array, _attributes?: DmaAttributes): number {
-    return iova + BigInt(out.length) > ADDRESS_LIMIT ? DMA_DECODE_ERROR : this.readBytes(Number(iova), out);
+  read(iova: bigint, out: Uint8Array, attributes?: DmaAttributes): number {
+    return iova + BigInt(out.length) > ADDRESS_LIMIT ? DMA_DECODE_ERROR : this.readBytes(Number(iova), out, attributes);
   }
 
-  write(iova: bigint, data: Uint8Array, _attributes?: DmaAttributes): number {
-    return iova + BigInt(data.length) > ADDRESS_LIMIT ? DMA_DECODE_ERROR : this.writeBytes(Number(iova), data);
+  write(iova: bigint, data: Uint8Array, attributes?: DmaAttributes): number {
+    return iova + BigInt(data.length) > ADDRESS_LIMIT ? DMA_DECODE_ERROR : this.writeBytes(Number(iova), data, attributes);
   }
 
   translate(iova: bigint): number | null {
@@ -324,20 +328,20 @@ function accessSize(offset: number, left: number): number {
   return 1;
 }
 
-function mmioRead(handler: MmioHandler, offset: number, out: Uint8Array): void {
+function mmioRead(handler: MmioHandler, offset: number, out: Uint8Array, attributes?: DmaAttributes): void {
   let done = 0;
   while (done < out.length) {
     const size = accessSize(offset + done, out.length - done);
-    out.set(toLittleEndian(handler.read(offset + done, size), size), done);
+    out.set(toLittleEndian(handler.read(offset + done, size, attributes), size), done);
     done += size;
   }
 }
 
-function mmioWrite(handler: MmioHandler, offset: number, data: Uint8Array): void {
+function mmioWrite(handler: MmioHandler, offset: number, data: Uint8Array, attributes?: DmaAttributes): void {
   let done = 0;
   while (done < data.length) {
     const size = accessSize(offset + done, data.length - done);
-    handler.write(offset + done, size, littleEndian(data.subarray(done, done + size)));
+    handler.write(offset + done, size, littleEndian(data.subarray(done, done + size)), attributes);
     done += size;
   }
 }

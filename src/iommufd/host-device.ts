@@ -1,0 +1,31 @@
+import type { HwInfo, Iommufd } from "./types.js";
+
+/**
+ * A passed-through function bound to an iommufd, as its vIOMMU handles it. The vfio room makes it and owns
+ * the attachment to the stage-2 table; the vIOMMU replaces that by what the guest says, and gives it back.
+ */
+export interface IommufdDevice {
+  /** For messages: `vfio-pci 'gpu0' (host 0009:01:00.0)`. */
+  readonly name: string;
+  readonly hostAddress: string;
+  /** The physical IOMMU instance, by the host's name; null: none. */
+  readonly hostIommu: string | null;
+  readonly iommufd: Iommufd;
+  /** The user's id of the iommufd object, for messages. */
+  readonly iommufdName: string;
+  /** The iommufd's id of the device. */
+  readonly devId: number;
+  readonly ioasId: number;
+  /** The stage-2 table of the IOAS that the device can use: a nesting parent where the vIOMMU wanted one. */
+  readonly parentHwptId: number;
+  /** GET_HW_INFO, asked once. */
+  readonly hwInfo: HwInfo;
+  /** Replaces what the device is attached to by `hwptId` in one step; throws HostError, then the old one stays. */
+  attach(hwptId: number, pasid?: number): void;
+  /** What the device is attached to now; null: detached (its DMA is blocked). */
+  readonly attachedTo: number | null;
+}
+
+export function isIommufdDevice(device: object): device is IommufdDevice {
+  return "iommufd" in device && "devId" in device && "parentHwptId" in device;
+}

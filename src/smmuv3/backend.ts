@@ -1,0 +1,58 @@
+/**
+ * What the SMMU's registers and queues ask of whoever serves its passed-through functions. The device
+ * decodes and orders; the backend turns intent into host calls. Without acceleration there is no backend.
+ */
+export interface SmmuBackend {
+  /**
+   * The guest changed entries of the StreamIDs first to last, inclusive (CFGI_STE, CFGI_STE_RANGE,
+   * CFGI_ALL). Called with nothing left in the batch. Returns a CERROR_ code (0: done).
+   */
+  installEntries(first: number, last: number): number;
+
+  /**
+   * Takes an invalidation command that the host may run (four little-endian words) into the batch.
+   * Returns false when it needs no forwarding (no such stream): it counts as done at its place in the order.
+   */
+  forward(word0: number, word1: number, word2: number, word3: number): boolean;
+  /** Commands in the batch. */
+  readonly pending: number;
+  /** Commands that fit in a batch; at that number the device flushes. */
+  readonly capacity: number;
+  /** Sends the batch in one host call and empties it, whatever comes of it. Sets `flushHandled`. Returns a CERROR_ code. */
+  flush(): number;
+  /** Of the last flush: how many commands, from the first on, the host has done. */
+  readonly flushHandled: number;
+
+  /** CR0.SMMUEN or GBPA changed (GBPA acts while SMMUEN is 0): every function goes where the architecture says. */
+  translationChanged(): void;
+  /** CR0.EVENTQEN or EVENTQ_BASE changed. */
+  eventQueueChanged(): void;
+  /** Reset of the SMMU: registers are at their reset values already. */
+  reset(): void;
+}
+
+/** What the backend asks of the device: the state that the guest has programmed. */
+export interface SmmuForBackend {
+  /** The user's id. */
+  readonly id: string;
+  /** CR0.SMMUEN. */
+  readonly translationEnabled: boolean;
+  /** GBPA.ABORT. */
+  readonly globalBypassAborts: boolean;
+  /** CR0.EVENTQEN. */
+  readonly eventQueueEnabled: boolean;
+  /** log2 of the entries of the event queue. */
+  readonly eventQueueLog2Size: number;
+  /** IDR0 to IDR5 as the guest sees them. */
+  readonly idr: Int32Array;
+  /** Largest StreamID + 1 that the ID registers allow. */
+  readonly streamIdLimit: number;
+  /**
+   * Fetches the guest's STE for a StreamID into 16 words, eight bytes at a time and twice over where it
+   * changed meanwhile. Returns 0, or a negative code where there is none to fetch (beyond the table, not
+   * mapped): then hardware would record an event at the next transaction, and nothing is installed.
+   */
+  fetchStreamTableEntry(streamId: number, out: Int32Array): number;
+  /** Writes a 32-byte event record (eight words) into the guest's event queue, with overflow as the architecture has it. */
+  recordEvent(record: Int32Array): void;
+}

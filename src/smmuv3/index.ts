@@ -1,0 +1,1 @@
+export type { SmmuBackend, SmmuForBackend } from "./backend.js";
