@@ -1,1 +1,4 @@
 export * from "./types.js";
+export { levelShift, selectStage1Range, stage1StartLevel, stage2StartLevel, type GranuleBits } from "./geometry.js";
+export { permits, REQUIRED_PERMISSIONS } from "./permissions.js";
+export { PageWalker } from "./page-walker.js";

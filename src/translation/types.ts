@@ -6,10 +6,23 @@
 /** Access of a transaction, or-ed. A plain data read by an unprivileged master is ACCESS_READ alone. */
 export const ACCESS_READ = 1;
 export const ACCESS_WRITE = 2;
-/** Instruction fetch (InD). */
+/** Instruction fetch (InD). It is checked against the execute permission alone: VMSAv8-64 has execute-only pages (DDI 0487 D8.4.1). */
 export const ACCESS_EXECUTE = 4;
 /** Privileged (PnU). */
 export const ACCESS_PRIVILEGED = 8;
+
+/**
+ * Permissions of a translation, or-ed: three for unprivileged accesses, and the same three moved by
+ * PERM_PRIVILEGED_SHIFT for privileged ones. `permits` in permissions.ts checks an access against them.
+ */
+export const PERM_READ = 1;
+export const PERM_WRITE = 2;
+export const PERM_EXECUTE = 4;
+export const PERM_PRIVILEGED_READ = 8;
+export const PERM_PRIVILEGED_WRITE = 16;
+export const PERM_PRIVILEGED_EXECUTE = 32;
+export const PERM_PRIVILEGED_SHIFT = 3;
+export const PERM_ALL = 63;
 
 /** Results of a walk. Zero is success, every fault is negative. */
 export const WALK_OK = 0;
@@ -39,5 +52,12 @@ export interface StageTables {
   readonly hierarchicalDisabled: boolean;
   /** Stage 1 only: writable implies not executable (CD.WXN), and writable by EL0 implies not privileged-executable (CD.UWXN). */
   readonly writeImpliesNoExecute: boolean;
+  /** Kept for the record: what EL0 may write is never privileged-executable in VMSAv8-64, whatever CD.UWXN says (IHI 0070 5.4). */
   readonly unprivilegedWriteImpliesNoPrivilegedExecute: boolean;
+  /** Stage 1 only: no privileged data access to what EL0 may access (CD.PAN). Default false. */
+  readonly privilegedAccessNever?: boolean;
+  /** Stage 2 only: XN[1:0] tells privileged from unprivileged execution (SMMU_IDR3.XNX). Default false: XN[1] alone counts. */
+  readonly executeNeverPerPrivilege?: boolean;
+  /** Stage 2 only: a stage-1 descriptor in Device memory is a permission fault (STE.S2PTW). Default false. */
+  readonly protectedTableWalk?: boolean;
 }

@@ -1,0 +1,97 @@
+import {
+  ACCESS_EXECUTE,
+  ACCESS_PRIVILEGED,
+  ACCESS_READ,
+  ACCESS_WRITE,
+  PERM_EXECUTE,
+  PERM_PRIVILEGED_EXECUTE,
+  PERM_PRIVILEGED_READ,
+  PERM_PRIVILEGED_SHIFT,
+  PERM_PRIVILEGED_WRITE,
+  PERM_READ,
+  PERM_WRITE,
+} from "./types.js";
+
+/**
+ * The PERM_* bits that an access needs, by its ACCESS_* bits. An instruction fetch needs execution only;
+ * an access that neither reads nor writes (a probe) needs nothing.
+ */
+export const REQUIRED_PERMISSIONS: Uint8Array = Uint8Array.from({ length: 16 }, (_unused, access) => {
+  let needed = 0;
+  if ((access & ACCESS_EXECUTE) !== 0) {
+    needed |= PERM_EXECUTE;
+  } else if ((access & ACCESS_READ) !== 0) {
+    needed |= PERM_READ;
+  }
+  if ((access & ACCESS_WRITE) !== 0) {
+    needed |= PERM_WRITE;
+  }
+  return (access & ACCESS_PRIVILEGED) !== 0 ? needed << PERM_PRIVILEGED_SHIFT : needed;
+});
+
+/** Whether permissions (PERM_*) allow an access (ACCESS_*). */
+export function permits(permissions: number, access: number): boolean {
+  return (REQUIRED_PERMISSIONS[access & 15] & ~permissions) === 0;
+}
+
+/** Offsets into STAGE1_PERMISSIONS for a stage's controls, or-ed. */
+export const STAGE1_WXN = 256;
+export const STAGE1_PAN = 512;
+
+/**
+ * Stage-1 permissions by what the tables say: index bits 3:0 are the leaf's UXN, PXN, AP[2], AP[1],
+ * bits 7:4 the or of the tables' APTable[1], APTable[0], UXNTable, PXNTable, bit 8 WXN, bit 9 PAN.
+ */
+export const STAGE1_PERMISSIONS: Uint8Array = Uint8Array.from({ length: 1024 }, (_unused, index) => stage1Permissions(index));
+
+function stage1Permissions(index: number): number {
+  // DDI 0487 D8.4.2: APTable[1] takes away writes, APTable[0] everything of EL0, UXNTable and PXNTable execution.
+  const unprivileged = (index & 1) !== 0 && (index & 0x40) === 0;
+  const readOnly = (index & 2) !== 0 || (index & 0x80) !== 0;
+  const pxn = (index & 4) !== 0 || (index & 0x10) !== 0;
+  const uxn = (index & 8) !== 0 || (index & 0x20) !== 0;
+  const wxn = (index & STAGE1_WXN) !== 0;
+  const pan = (index & STAGE1_PAN) !== 0;
+  // DDI 0487 D8.4.1, AP[2:1]: EL1 reads always, writes unless AP[2]; EL0 the same where AP[1] is set.
+  const unprivilegedWrite = unprivileged && !readOnly;
+  let permissions = 0;
+  if (unprivileged) {
+    permissions |= PERM_READ | (readOnly ? 0 : PERM_WRITE);
+  }
+  if (!(pan && unprivileged)) {
+    permissions |= PERM_PRIVILEGED_READ | (readOnly ? 0 : PERM_PRIVILEGED_WRITE);
+  }
+  if (!uxn && !(wxn && unprivilegedWrite)) {
+    permissions |= PERM_EXECUTE;
+  }
+  // What EL0 may write is treated as PXN; WXN takes execution from what the same privilege may write.
+  if (!pxn && !unprivilegedWrite && !(wxn && !readOnly)) {
+    permissions |= PERM_PRIVILEGED_EXECUTE;
+  }
+  return permissions;
+}
+
+/** Offset into STAGE2_PERMISSIONS where XN is two bits (FEAT_XNX). */
+export const STAGE2_XNX = 16;
+
+/** Stage-2 permissions: index bits 1:0 are S2AP, bits 3:2 XN[1:0], bit 4 says that XN tells the privileges apart. */
+export const STAGE2_PERMISSIONS: Uint8Array = Uint8Array.from({ length: 32 }, (_unused, index) => {
+  const xn = (index >> 2) & 3;
+  let permissions = 0;
+  if ((index & 1) !== 0) {
+    permissions |= PERM_READ | PERM_PRIVILEGED_READ;
+  }
+  if ((index & 2) !== 0) {
+    permissions |= PERM_WRITE | PERM_PRIVILEGED_WRITE;
+  }
+  // DDI 0487 D8.4.3: without FEAT_XNX XN[1] is XN and XN[0] is ignored; with it 00 both, 01 EL0 only, 10 none, 11 EL1 only.
+  const both = (index & STAGE2_XNX) === 0 ? (xn & 2) === 0 : xn === 0;
+  const xnx = (index & STAGE2_XNX) !== 0;
+  if (both || (xnx && xn === 1)) {
+    permissions |= PERM_EXECUTE;
+  }
+  if (both || (xnx && xn === 3)) {
+    permissions |= PERM_PRIVILEGED_EXECUTE;
+  }
+  return permissions;
+});

@@ -1,0 +1,165 @@
+import { describe, expect, it } from "vitest";
+import { RamBlock, RamWordMemory } from "../../src/memory/index.js";
+import { PageWalker, stage1StartLevel, WALK_OK, type StageTables } from "../../src/translation/index.js";
+import { highWord, lowWord, toBigInt } from "../../src/support/index.js";
+import { Oracle, type OracleResult } from "./oracle.js";
+import { Random } from "./random.js";
+
+/**
+ * Memory in which every word is a likely descriptor, so that a walk from anywhere goes some way: most are
+ * tables or pages that point into memory, some blocks, some broken in every way that the formats allow.
+ */
+const FLAT_BYTES = 1 << 19;
+const PLACES = [
+  { base: 0x4000_0000, size: FLAT_BYTES },
+  { base: 0x1_2340_0000, size: 1 << 17 },
+];
+
+function makeMemory(random: Random, brokenOneIn: number, flatBase: number): { memory: RamWordMemory; load: (a: bigint) => bigint | undefined } {
+  const memory = new RamWordMemory();
+  const places = [{ base: flatBase, size: PLACES[0].size }, PLACES[1]];
+  for (const { base, size } of places) {
+    const ram = new RamBlock("ram", size, base);
+    memory.place(base, ram);
+    const words = ram.wordWindow(0);
+    for (let i = 0; i < words.length; i += 2) {
+      const place = random.chance(8) ? places[1] : places[0];
+      const target = place.base + random.below(place.size / 65536) * 65536 + random.below(16) * 4096;
+      const odd = random.chance(brokenOneIn);
+      const kind = odd ? random.below(4) : random.chance(12) ? 1 : 3;
+      const af = random.chance(Math.min(30, brokenOneIn)) ? 0 : 0x400;
+      let low = (lowWord(target) & ~0xfff) | kind | af | (random.word() & 0x8fc);
+      // Read and write for all, mostly, so that walks do not end at the first permission.
+      if (!random.chance(brokenOneIn)) {
+        low = (low & ~0xc0) | 0x40;
+      }
+      let high = highWord(target) | (random.chance(brokenOneIn) ? random.word() & 0x7870_0000 : 0);
+      if (random.chance(brokenOneIn)) {
+        high ^= 1 << random.below(16);
+      }
+      if (random.chance(brokenOneIn * 2)) {
+        high = random.word();
+        low = random.word();
+      }
+      words[i] = low;
+      words[i + 1] = high;
+    }
+  }
+  const load = (address: bigint): bigint | undefined => {
+    const code = memory.load64(highWord(address), lowWord(address));
+    return code === 0 ? toBigInt(memory.loadedHigh, memory.loadedLow) : undefined;
+  };
+  return { memory, load };
+}
+
+function randomTables(random: Random, stage: 1 | 2, flatBase: number, granules: ReadonlyArray<12 | 14 | 16>): StageTables {
+  const granuleBits = random.pick(granules);
+  let inputBits = random.chance(2) ? 48 : 25 + random.below(24);
+  let startLevel = stage1StartLevel(granuleBits, inputBits);
+  if (stage === 2 && random.chance(2) && startLevel < 3) {
+    // Up to 16 concatenated tables of the next level.
+    const most = granuleBits + (granuleBits - 3) * (3 - startLevel) + 4;
+    inputBits = Math.min(inputBits, most);
+    startLevel = startLevel + 1;
+  }
+  const base = flatBase + random.below(FLAT_BYTES / 65536) * 65536 + random.below(64) * 1024 + (random.chance(50) ? 2 ** 47 : 0);
+  return {
+    granuleBits,
+    inputBits,
+    startLevel,
+    baseHigh: highWord(base),
+    baseLow: lowWord(base),
+    outputBits: random.pick([32, 36, 40, 42, 44, 48, 48, 48, 52]),
+    accessFlagFaultsDisabled: random.chance(4),
+    hierarchicalDisabled: random.chance(4),
+    writeImpliesNoExecute: random.chance(4),
+    unprivilegedWriteImpliesNoPrivilegedExecute: random.chance(4),
+    privilegedAccessNever: random.chance(4),
+    executeNeverPerPrivilege: random.chance(2),
+    protectedTableWalk: random.chance(8),
+  };
+}
+
+function result(walker: PageWalker, code: number): OracleResult {
+  if (code === WALK_OK) {
+    return {
+      code,
+      out: toBigInt(walker.outHigh, walker.outLow),
+      pageBits: walker.outPageBits,
+      permissions: walker.outPermissions,
+      level: walker.outLevel,
+      global: walker.outGlobal === 1,
+    };
+  }
+  return {
+    code,
+    faultStage: walker.faultStage,
+    faultLevel: walker.faultLevel,
+    faultOnTableWalk: walker.faultOnTableWalk === 1,
+    faultIpa: toBigInt(walker.faultHigh, walker.faultLow),
+    ...(code === -5 ? { fetch: toBigInt(walker.fetchHigh, walker.fetchLow) } : {}),
+  };
+}
+
+function expected(oracle: OracleResult & { device?: boolean }): OracleResult {
+  const rest = { ...oracle };
+  delete rest.device;
+  return rest;
+}
+
+/** Runs walks over one random memory and returns how many ended with each code. */
+function compare(seed: number, walks: number, granules: ReadonlyArray<12 | 14 | 16>, counts: Map<string, number>): void {
+  const random = new Random(seed);
+  const flatBase = random.pick([0x4000_0000, 0, 0xfffc_0000, 0x40_0000_0000, 0x7fff_0000]);
+  const { memory, load } = makeMemory(random, random.pick([10, 40, 400, 4000]), flatBase);
+  const walker = new PageWalker(memory);
+  const oracle = new Oracle(load);
+  for (let i = 0; i < walks; i++) {
+    const stage1 = randomTables(random, 1, flatBase, granules);
+    const stage2 = randomTables(random, 2, flatBase, granules);
+    for (let j = 0; j < 4; j++) {
+      const high = random.chance(3) ? random.word() : random.word() & 0xffff;
+      const low = random.word();
+      const access = random.below(16);
+      const context = `seed ${seed} walk ${i}.${j}`;
+      const address = toBigInt(high, low);
+      const kind = random.below(3);
+      let got: OracleResult;
+      let want: OracleResult;
+      if (kind === 0) {
+        got = result(walker, walker.walkStage1(stage1, high, low, access));
+        want = expected(oracle.walkStage1(stage1, address, access));
+      } else if (kind === 1) {
+        // Mostly within the input range.
+        const ipa = BigInt.asUintN(random.chance(4) ? 48 : stage2.inputBits, address);
+        got = result(walker, walker.walkStage2(stage2, highWord(ipa), lowWord(ipa), access));
+        want = expected(oracle.walkStage2(stage2, ipa, access));
+      } else {
+        got = result(walker, walker.walkNested(stage1, stage2, high, low, access));
+        want = expected(oracle.walkNested(stage1, stage2, address, access));
+      }
+      const key = `${kind}:${got.code}:${got.faultStage ?? ""}${got.faultOnTableWalk === true ? "T" : ""}`;
+      counts.set(key, (counts.get(key) ?? 0) + 1);
+      expect(got, context).toStrictEqual(want);
+    }
+  }
+}
+
+describe("random walks against the oracle", () => {
+  for (const granules of [[12], [14], [16], [12, 14, 16]] as const) {
+    it(`agree for granules of 2^${granules.join(", 2^")} bytes`, () => {
+      const counts = new Map<string, number>();
+      for (let seed = 1; seed <= 12; seed++) {
+        compare(seed * 100 + granules.length * 20 + granules[0], 250, granules, counts);
+      }
+      if (process.env.SHOW_COUNTS !== undefined) {
+        console.log(Object.fromEntries([...counts].sort()));
+      }
+      // Every way for a walk to end is there: 0 to -4 of each stage, and of stage 2 on a table fetch.
+      const seen = (key: string): number => counts.get(key) ?? 0;
+      for (const key of ["0:0:", "1:0:", "2:0:", "0:-1:1", "1:-1:2", "2:-1:2T", "0:-2:1", "1:-2:2", "0:-3:1", "1:-3:2", "2:-3:1", "0:-4:1", "1:-4:2", "0:-5:1", "1:-5:2"]) {
+        expect(seen(key), key).toBeGreaterThan(5);
+      }
+    });
+  }
+});
