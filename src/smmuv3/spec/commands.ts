@@ -50,7 +50,7 @@ export const CMD = {
   LEAF: field(2, 0),
   RANGE: field(2, 0, 5),
   NUM: field(0, 12, 5),
-  SCALE: field(0, 20, 5),
+  SCALE: field(0, 20, 6),
   VMID: field(1, 0, 16),
   ASID: field(1, 16, 16),
   TTL: field(2, 8, 2),
