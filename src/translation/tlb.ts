@@ -1,0 +1,447 @@
+import { ContextInterner } from "./context-interner.js";
+import { REQUIRED_PERMISSIONS } from "./permissions.js";
+import { WALK_OK, WALK_PERMISSION_FAULT } from "./types.js";
+
+/** Answer of `lookup` besides WALK_OK and WALK_PERMISSION_FAULT: nothing is cached for the address. */
+export const TLB_MISS = 1;
+
+/** In place of an ASID: translations of stage 2 alone, whose input addresses are IPAs. */
+export const NO_ASID = -1;
+/** In place of an ASID, of invalidations: entries of every ASID, the global ones too. */
+export const ANY_ASID = -2;
+/** The pseudo ASID of a VMID's global entries. */
+const GLOBAL_ASID = -3;
+
+const WAYS = 4;
+const ENTRY_WORDS = 4;
+const SET_WORDS = WAYS * ENTRY_WORDS;
+const PAGE_BITS_SHIFT = 10;
+const TAG_4K = 12 << PAGE_BITS_SHIFT;
+
+/**
+ * A set-associative TLB in one Int32Array, four ways of 16 bytes an entry:
+ *
+ * - word 0: bits 43:12 of the input address, those within the page zero
+ * - word 1: 31:16 context, 15:10 log2 of the page's bytes (0: the entry is empty), 4 bit 55 of the input
+ *   address (TTB1), 3:0 its bits 47:44
+ * - word 2: bits 43:12 of the output address
+ * - word 3: 11:8 bits 47:44 of the output address, 5:0 PERM_*
+ *
+ * Entries are tagged by an interned (VMID, ASID). One page size is one probe; sizes that were never
+ * inserted since the last complete flush are not probed. An entry stays until it is invalidated or
+ * evicted, whatever happens to the tables: that is the point (DDI 0487 D8.16, IHI 0070 3.17).
+ *
+ * Input addresses are 48 bits and bit 55: the caller has refused what `selectStage1Range` refuses.
+ */
+export class Tlb {
+  /** Bytes of an entry. */
+  static readonly entryBytes = ENTRY_WORDS * 4;
+
+  /** Of the last hit (also one without permission): the output address of exactly the input address. */
+  outHigh = 0;
+  outLow = 0;
+  /** Of the last hit: PERM_*. */
+  outPermissions = 0;
+  /** Of the last hit: log2 bytes of the entry's page. */
+  outPageBits = 0;
+
+  private readonly words: Int32Array;
+  private readonly setMask: number;
+  private readonly contexts: ContextInterner;
+  /** Bit n: an entry of 1 << n bytes, n > 12, may exist. */
+  private largeSizes = 0;
+  /** Whether a global entry may exist. */
+  private globals = false;
+  /** The way that the next insertion into a full set takes. */
+  private victim = 0;
+  private lastVmid = 0;
+  private lastAsid = 0;
+  private lastContext = 0;
+  /** A bit per context: what an invalidation concerns. */
+  private readonly marks = new Int32Array((ContextInterner.lastContext + 1) / 32);
+  private readonly marked: number[] = [];
+
+  /**
+   * @param entries a power of two, 16 to 1,048,576
+   * @param contexts (VMID, ASID) pairs that can have entries at the same time; one more flushes all. A power of two.
+   */
+  constructor(
+    readonly entries = 4096,
+    contexts = 1024,
+  ) {
+    if (!Number.isInteger(Math.log2(entries)) || entries < 16 || entries > 1 << 20) {
+      throw new RangeError(`entries of a TLB: ${entries} is not a power of two from 16 to 1048576`);
+    }
+    this.words = new Int32Array(entries * ENTRY_WORDS);
+    this.setMask = entries / WAYS - 1;
+    this.contexts = new ContextInterner(contexts);
+  }
+
+  /**
+   * The context of a pair, to be used at once: it means the pair until the next call of `contextOf` or of
+   * an invalidation.
+   *
+   * @param vmid any non-negative integer below 2^31
+   * @param asid the same, or NO_ASID for translations of stage 2 alone
+   */
+  contextOf(vmid: number, asid: number): number {
+    if (vmid === this.lastVmid && asid === this.lastAsid && this.lastContext !== 0) {
+      return this.lastContext;
+    }
+    let context = this.contexts.intern(vmid, asid);
+    if (context === 0) {
+      this.invalidateAll();
+      context = this.contexts.intern(vmid, asid);
+    }
+    this.lastVmid = vmid;
+    this.lastAsid = asid;
+    this.lastContext = context;
+    return context;
+  }
+
+  /**
+   * Looks an address up.
+   *
+   * @param context of `contextOf`
+   * @param access ACCESS_*
+   * @returns WALK_OK with out* filled; WALK_PERMISSION_FAULT where the entry does not allow the access
+   *   (a walk tells which stage forbids it); TLB_MISS
+   */
+  lookup(context: number, addressHigh: number, addressLow: number, access: number): number {
+    const words = this.words;
+    const page = (addressHigh << 20) | (addressLow >>> 12);
+    const tag = (context << 16) | ((addressHigh >>> 12) & 0xf) | ((addressHigh >>> 19) & 0x10);
+    const tag4k = tag | TAG_4K;
+    let at = ((page ^ (page >>> 10) ^ Math.imul(context, 0x61)) & this.setMask) * SET_WORDS;
+    if (words[at] !== page || words[at + 1] !== tag4k) {
+      at += 4;
+      if (words[at] !== page || words[at + 1] !== tag4k) {
+        at += 4;
+        if (words[at] !== page || words[at + 1] !== tag4k) {
+          at += 4;
+          if (words[at] !== page || words[at + 1] !== tag4k) {
+            return this.largeSizes !== 0 || this.globals ? this.lookupRest(page, tag, addressLow, access) : TLB_MISS;
+          }
+        }
+      }
+    }
+    const data = words[at + 2];
+    const attributes = words[at + 3];
+    this.outHigh = (attributes & 0xf00) << 4 | (data >>> 20);
+    this.outLow = (data << 12) | (addressLow & 0xfff);
+    this.outPermissions = attributes & 0x3f;
+    this.outPageBits = 12;
+    return (REQUIRED_PERMISSIONS[access & 15] & ~attributes) === 0 ? WALK_OK : WALK_PERMISSION_FAULT;
+  }
+
+  /**
+   * Caches a translation, in place of the one for the same page or of a victim.
+   *
+   * @param context of `contextOf`
+   * @param addressHigh,addressLow any input address in the page
+   * @param outHigh,outLow the output address of that input address
+   * @param pageBits log2 bytes of the page, 12 to 30
+   * @param permissions PERM_*
+   * @param global whether it holds for all ASIDs of the VMID (nG clear); ignored for NO_ASID
+   */
+  insert(
+    context: number,
+    addressHigh: number,
+    addressLow: number,
+    outHigh: number,
+    outLow: number,
+    pageBits: number,
+    permissions: number,
+    global: boolean,
+  ): void {
+    const words = this.words;
+    const owner = global ? this.globalContext(context) : context;
+    const pageMask = -1 << (pageBits - 12);
+    const page = ((addressHigh << 20) | (addressLow >>> 12)) & pageMask;
+    const tag =
+      (owner << 16) | (pageBits << PAGE_BITS_SHIFT) | ((addressHigh >>> 12) & 0xf) | ((addressHigh >>> 19) & 0x10);
+    if (pageBits !== 12) {
+      this.largeSizes |= 1 << pageBits;
+    }
+    const set = this.setOf(page, pageBits, owner);
+    let at = -1;
+    for (let way = set; way < set + SET_WORDS; way += ENTRY_WORDS) {
+      if (words[way] === page && words[way + 1] === tag) {
+        at = way;
+        break;
+      }
+      if (words[way + 1] === 0) {
+        at = way;
+      }
+    }
+    if (at < 0) {
+      at = set + this.victim * ENTRY_WORDS;
+      this.victim = (this.victim + 1) & (WAYS - 1);
+    }
+    words[at] = page;
+    words[at + 1] = tag;
+    words[at + 2] = ((outHigh << 20) | (outLow >>> 12)) & pageMask;
+    words[at + 3] = ((outHigh >>> 4) & 0xf00) | permissions;
+  }
+
+  /** Drops every entry (CMD_TLBI_NSNH_ALL, reset). */
+  invalidateAll(): void {
+    this.words.fill(0);
+    this.contexts.reset();
+    this.lastContext = 0;
+    this.largeSizes = 0;
+    this.globals = false;
+  }
+
+  /** Drops a VMID's entries of both stages (CMD_TLBI_S12_VMALL). */
+  invalidateVmid(vmid: number): void {
+    this.retireContexts(vmid, true);
+  }
+
+  /** Drops a VMID's entries that stage 1 had a part in (CMD_TLBI_NH_ALL). */
+  invalidateVmidStage1(vmid: number): void {
+    this.retireContexts(vmid, false);
+  }
+
+  /** Drops an ASID's entries but the global ones (CMD_TLBI_NH_ASID). */
+  invalidateAsid(vmid: number, asid: number): void {
+    this.lastContext = 0;
+    if (!this.contexts.retire(vmid, asid)) {
+      this.invalidateAll();
+    }
+  }
+
+  /**
+   * Drops the entries that translate an address, whatever their size: an ASID's and the global ones, or
+   * with ANY_ASID all of stage 1 (CMD_TLBI_NH_VA, CMD_TLBI_NH_VAA). There is no cache of tables, so a leaf
+   * invalidation is the same as one of all levels.
+   */
+  invalidateAddress(vmid: number, asid: number, addressHigh: number, addressLow: number): void {
+    this.invalidateRange(vmid, asid, addressHigh, addressLow, addressHigh, addressLow);
+  }
+
+  /**
+   * Drops the entries that translate any address from the first to the last, inclusive. The work is
+   * bounded by the size of the TLB.
+   */
+  invalidateRange(
+    vmid: number,
+    asid: number,
+    firstHigh: number,
+    firstLow: number,
+    lastHigh: number,
+    lastLow: number,
+  ): void {
+    this.markContexts(vmid, asid);
+    this.dropMarked(pageKey(firstHigh, firstLow), pageKey(lastHigh, lastLow));
+  }
+
+  /**
+   * Drops what depends on the stage-2 translation of the IPAs from the first to the last (CMD_TLBI_S2_IPA):
+   * those entries of stage 2 alone, and, as combined entries do not tell their IPA, all of the VMID that
+   * stage 1 had a part in. More than the architecture asks for, never less.
+   */
+  invalidateIpaRange(vmid: number, firstHigh: number, firstLow: number, lastHigh: number, lastLow: number): void {
+    this.invalidateRange(vmid, NO_ASID, firstHigh, firstLow, lastHigh, lastLow);
+    this.invalidateVmidStage1(vmid);
+  }
+
+  /** How many entries could still be hit. Looks at all of them. */
+  liveEntries(): number {
+    this.marks.fill(0);
+    for (let i = 0; i < this.contexts.count; i++) {
+      this.mark(this.contexts.contextAt(i));
+    }
+    let live = 0;
+    for (let at = 1; at < this.words.length; at += ENTRY_WORDS) {
+      if (this.words[at] !== 0 && this.isMarked(this.words[at] >>> 16)) {
+        live++;
+      }
+    }
+    this.marked.length = 0;
+    return live;
+  }
+
+  /** Pages other than 4 KiB, and global entries. */
+  private lookupRest(page: number, tag: number, addressLow: number, access: number): number {
+    let owner = tag >>> 16;
+    for (let round = 0; round < 2; round++) {
+      let sizes = this.largeSizes;
+      if (round === 1) {
+        if (!this.globals) {
+          return TLB_MISS;
+        }
+        owner = this.knownGlobalContext(owner);
+        if (owner === 0) {
+          return TLB_MISS;
+        }
+        sizes |= 1 << 12;
+      }
+      const base = (tag & 0xffff) | (owner << 16);
+      while (sizes !== 0) {
+        const pageBits = 31 - Math.clz32(sizes);
+        sizes ^= 1 << pageBits;
+        const at = this.find(page & (-1 << (pageBits - 12)), base | (pageBits << PAGE_BITS_SHIFT), pageBits, owner);
+        if (at >= 0) {
+          const data = this.words[at + 2];
+          const attributes = this.words[at + 3];
+          const within = page & ~(-1 << (pageBits - 12));
+          this.outHigh = ((attributes & 0xf00) << 4) | (data >>> 20);
+          this.outLow = ((data | within) << 12) | (addressLow & 0xfff);
+          this.outPermissions = attributes & 0x3f;
+          this.outPageBits = pageBits;
+          return (REQUIRED_PERMISSIONS[access & 15] & ~attributes) === 0 ? WALK_OK : WALK_PERMISSION_FAULT;
+        }
+      }
+    }
+    return TLB_MISS;
+  }
+
+  /** Index of the entry with these tag words, or -1. */
+  private find(page: number, tag: number, pageBits: number, context: number): number {
+    const words = this.words;
+    const set = this.setOf(page, pageBits, context);
+    for (let at = set; at < set + SET_WORDS; at += ENTRY_WORDS) {
+      if (words[at] === page && words[at + 1] === tag) {
+        return at;
+      }
+    }
+    return -1;
+  }
+
+  /** First word of the set of a page. Neighbouring pages lie in neighbouring sets. */
+  private setOf(page: number, pageBits: number, context: number): number {
+    const number = page >>> (pageBits - 12);
+    return ((number ^ (number >>> 10) ^ Math.imul(context, 0x61)) & this.setMask) * SET_WORDS;
+  }
+
+  /** The context of the global entries of a context's VMID; entries of stage 2 alone have no such thing. */
+  private globalContext(context: number): number {
+    const index = this.indexOf(context);
+    if (index < 0 || this.contexts.asidAt(index) < 0) {
+      return context;
+    }
+    const owner = this.contexts.intern(this.contexts.vmidAt(index), GLOBAL_ASID);
+    if (owner === 0) {
+      // No number left: the entry serves its own ASID only, which is less than it could, not wrong.
+      return context;
+    }
+    this.globals = true;
+    return owner;
+  }
+
+  private knownGlobalContext(context: number): number {
+    if (context === this.lastContext) {
+      return this.lastAsid < 0 ? 0 : this.contexts.known(this.lastVmid, GLOBAL_ASID);
+    }
+    const index = this.indexOf(context);
+    return index < 0 || this.contexts.asidAt(index) < 0 ? 0 : this.contexts.known(this.contexts.vmidAt(index), GLOBAL_ASID);
+  }
+
+  /** Index of a context among the interned pairs, or -1. */
+  private indexOf(context: number): number {
+    for (let i = 0; i < this.contexts.count; i++) {
+      if (this.contexts.contextAt(i) === context) {
+        return i;
+      }
+    }
+    return -1;
+  }
+
+  private retireContexts(vmid: number, stage2Too: boolean): void {
+    this.lastContext = 0;
+    for (let i = 0; i < this.contexts.count; i++) {
+      if (this.contexts.vmidAt(i) === vmid && (stage2Too || this.contexts.asidAt(i) !== NO_ASID)) {
+        if (!this.contexts.retireAt(i)) {
+          this.invalidateAll();
+          return;
+        }
+      }
+    }
+  }
+
+  private markContexts(vmid: number, asid: number): void {
+    const contexts = this.contexts;
+    if (asid === ANY_ASID) {
+      for (let i = 0; i < contexts.count; i++) {
+        if (contexts.vmidAt(i) === vmid && contexts.asidAt(i) !== NO_ASID) {
+          this.mark(contexts.contextAt(i));
+        }
+      }
+      return;
+    }
+    this.mark(contexts.known(vmid, asid));
+    if (asid !== NO_ASID) {
+      this.mark(contexts.known(vmid, GLOBAL_ASID));
+    }
+  }
+
+  private mark(context: number): void {
+    if (context !== 0) {
+      this.marks[context >>> 5] |= 1 << (context & 31);
+      this.marked.push(context);
+    }
+  }
+
+  private isMarked(context: number): boolean {
+    return (this.marks[context >>> 5] & (1 << (context & 31))) !== 0;
+  }
+
+  /** Drops entries of the marked contexts between two page keys, and takes the marks away. */
+  private dropMarked(first: number, last: number): void {
+    const sizes = this.largeSizes | (1 << 12);
+    let probes = 0;
+    for (let pageBits = 12; pageBits < 31; pageBits++) {
+      if ((sizes & (1 << pageBits)) !== 0) {
+        probes += (Math.floor((last - first) / 2 ** (pageBits - 12)) + 2) * this.marked.length;
+      }
+    }
+    if (probes <= this.setMask) {
+      for (const context of this.marked) {
+        for (let pageBits = 12; pageBits < 31; pageBits++) {
+          if ((sizes & (1 << pageBits)) !== 0) {
+            this.dropPages(context, pageBits, first, last);
+          }
+        }
+      }
+    } else if (this.marked.length > 0) {
+      this.scan(first, last);
+    }
+    for (const context of this.marked) {
+      this.marks[context >>> 5] = 0;
+    }
+    this.marked.length = 0;
+  }
+
+  private dropPages(context: number, pageBits: number, first: number, last: number): void {
+    const step = 2 ** (pageBits - 12);
+    for (let key = first - (first % step); key <= last; key += step) {
+      const high = Math.floor(key / 0x1_0000_0000);
+      const at = this.find(key | 0, (context << 16) | (pageBits << PAGE_BITS_SHIFT) | high, pageBits, context);
+      if (at >= 0) {
+        this.words[at + 1] = 0;
+      }
+    }
+  }
+
+  private scan(first: number, last: number): void {
+    const words = this.words;
+    for (let at = 0; at < words.length; at += ENTRY_WORDS) {
+      const tag = words[at + 1];
+      if (tag === 0 || !this.isMarked(tag >>> 16)) {
+        continue;
+      }
+      const start = (tag & 0x1f) * 0x1_0000_0000 + (words[at] >>> 0);
+      const size = 2 ** (((tag >>> PAGE_BITS_SHIFT) & 0x3f) - 12);
+      if (start <= last && start + size > first) {
+        words[at + 1] = 0;
+      }
+    }
+  }
+}
+
+/** Number of an address's 4-KiB page: bit 55 and bits 47:12, as the tag has them. */
+function pageKey(high: number, low: number): number {
+  const top = ((high >>> 12) & 0xf) | ((high >>> 19) & 0x10);
+  return top * 0x1_0000_0000 + (((high << 20) | (low >>> 12)) >>> 0);
+}

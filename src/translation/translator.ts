@@ -1,0 +1,87 @@
+import type { PageWalker } from "./page-walker.js";
+import { NO_ASID, type Tlb } from "./tlb.js";
+import { WALK_OK, type StageTables } from "./types.js";
+
+/**
+ * A TLB in front of a walker: what a translation unit does with one transaction. Faults come from a walk,
+ * never from the TLB, so that the walker's fault* fields describe them.
+ */
+export class Translator {
+  /** Output address of exactly the input address; after WALK_OK. */
+  outHigh = 0;
+  outLow = 0;
+  /** log2 bytes of the page that holds it. */
+  outPageBits = 0;
+  /** PERM_* */
+  outPermissions = 0;
+
+  constructor(
+    readonly walker: PageWalker,
+    readonly tlb: Tlb,
+  ) {}
+
+  /**
+   * Translates an address by stage 1, stage 2 or both; without either it is an error of the caller.
+   *
+   * @param vmid,asid what tags the translation; the ASID counts only where there is a stage 1
+   * @param addressHigh,addressLow IOVA (or IPA for stage 2 alone), of which `selectStage1Range` chose `stage1`
+   * @returns WALK_*; after a fault the walker's fields tell more
+   */
+  translate(
+    vmid: number,
+    asid: number,
+    stage1: StageTables | undefined,
+    stage2: StageTables | undefined,
+    addressHigh: number,
+    addressLow: number,
+    access: number,
+  ): number {
+    const tlb = this.tlb;
+    const context = tlb.contextOf(vmid, stage1 === undefined ? NO_ASID : asid);
+    if (tlb.lookup(context, addressHigh, addressLow, access) === WALK_OK) {
+      this.outHigh = tlb.outHigh;
+      this.outLow = tlb.outLow;
+      this.outPageBits = tlb.outPageBits;
+      this.outPermissions = tlb.outPermissions;
+      return WALK_OK;
+    }
+    return this.walk(context, stage1, stage2, addressHigh, addressLow, access);
+  }
+
+  private walk(
+    context: number,
+    stage1: StageTables | undefined,
+    stage2: StageTables | undefined,
+    addressHigh: number,
+    addressLow: number,
+    access: number,
+  ): number {
+    const walker = this.walker;
+    let code: number;
+    if (stage1 === undefined) {
+      code = walker.walkStage2(stage2!, addressHigh, addressLow, access);
+    } else if (stage2 === undefined) {
+      code = walker.walkStage1(stage1, addressHigh, addressLow, access);
+    } else {
+      code = walker.walkNested(stage1, stage2, addressHigh, addressLow, access);
+    }
+    if (code !== WALK_OK) {
+      return code;
+    }
+    this.outHigh = walker.outHigh;
+    this.outLow = walker.outLow;
+    this.outPageBits = walker.outPageBits;
+    this.outPermissions = walker.outPermissions;
+    this.tlb.insert(
+      context,
+      addressHigh,
+      addressLow,
+      walker.outHigh,
+      walker.outLow,
+      walker.outPageBits,
+      walker.outPermissions,
+      walker.outGlobal === 1,
+    );
+    return WALK_OK;
+  }
+}
