@@ -24,6 +24,8 @@ export interface IommufdDevice {
   attach(hwptId: number, pasid?: number): void;
   /** What the device is attached to now; null: detached (its DMA is blocked). */
   readonly attachedTo: number | null;
+  /** Calls back once the device is closed, so that objects which it still used can be freed. */
+  onClosed(callback: () => void): void;
 }
 
 export function isIommufdDevice(device: object): device is IommufdDevice {

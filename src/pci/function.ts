@@ -57,6 +57,11 @@ export abstract class PciFunction {
     return this.id === "" ? this.model : `${this.model} '${this.id}'`;
   }
 
+  /** The host's function behind a passed-through one, and the iommufd that it goes through (null: a legacy container); null for an emulated function. */
+  get passthrough(): { readonly hostAddress: string; readonly iommufd: string | null } | null {
+    return null;
+  }
+
   get isBridge(): boolean {
     return this.kind !== "endpoint";
   }

@@ -31,6 +31,20 @@ export interface SmmuBackend {
   reset(): void;
 }
 
+/** What an accelerated SMMU offers beyond the model's fixed features; decided by its properties and, for `auto`, the host. */
+export interface AcceleratedFeatures {
+  /** IDR3.RIL. */
+  readonly ril: boolean;
+  /** IDR0.ATS. */
+  readonly ats: boolean;
+  /** IDR5.OAS in bits: 44 or 48. */
+  readonly oasBits: 44 | 48;
+  /** IDR1.SSIDSIZE: 0 to 20. */
+  readonly ssidBits: number;
+  /** IDR0.CD2L: two-level context descriptor tables. */
+  readonly cd2l: boolean;
+}
+
 /** What the backend asks of the device: the state that the guest has programmed. */
 export interface SmmuForBackend {
   /** The user's id. */
@@ -55,4 +69,8 @@ export interface SmmuForBackend {
   fetchStreamTableEntry(streamId: number, out: Int32Array): number;
   /** Writes a 32-byte event record (eight words) into the guest's event queue, with overflow as the architecture has it. */
   recordEvent(record: Int32Array): void;
+  /** Events were lost before they reached this side: as for a full queue, EVENTQ_PROD.OVFLG tells (IHI 0070, 7.4). */
+  recordLostEvents(): void;
+  /** Sets what the ID registers offer; before the machine starts only. */
+  applyFeatures(features: AcceleratedFeatures): void;
 }

@@ -1,1 +1,1 @@
-export type { SmmuBackend, SmmuForBackend } from "./backend.js";
+export type { AcceleratedFeatures, SmmuBackend, SmmuForBackend } from "./backend.js";

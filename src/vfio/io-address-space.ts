@@ -1,0 +1,157 @@
+/**
+ * An IOAS that mirrors an address space of the machine, and the stage-2 tables on it: one for each
+ * physical IOMMU, shared by all functions that it can serve.
+ */
+import { HostError, HwptAllocFlags, HwptDataType, type Iommufd, type VfioDevice } from "../iommufd/index.js";
+import type { AddressSpace, MemoryListener, MemorySection } from "../memory/index.js";
+import { hex, type Log } from "../support/index.js";
+
+interface ParentTable {
+  readonly hwptId: number;
+  readonly hostIommu: string | null;
+  readonly flags: number;
+  users: number;
+}
+
+export class IoAddressSpace {
+  private readonly parents: ParentTable[] = [];
+  private readonly listener: MemoryListener;
+  /** Sections that are mapped, by their address. */
+  private readonly mapped = new Map<number, MemorySection>();
+  /** While the space is made, a refused map ends it; later it is a warning. */
+  private making = true;
+
+  private constructor(
+    readonly iommufd: Iommufd,
+    readonly ioasId: number,
+    private readonly memory: AddressSpace,
+    private readonly log: Log,
+  ) {
+    this.listener = { add: (section) => this.map(section), remove: (section) => this.unmap(section) };
+  }
+
+  /** Makes the IOAS and maps all RAM and ROM. Throws HostError, leaving nothing behind. */
+  static make(iommufd: Iommufd, memory: AddressSpace, log: Log): IoAddressSpace {
+    const space = new IoAddressSpace(iommufd, iommufd.ioasAlloc(), memory, log);
+    try {
+      memory.addListener(space.listener);
+      space.making = false;
+    } catch (error) {
+      space.destroy(space.ioasId, "IOAS");
+      throw error;
+    }
+    return space;
+  }
+
+  /**
+   * Attaches a device to a stage-2 table: one that is there and that its IOMMU takes, or a new one.
+   * Returns the table's HWPT id. Throws HostError, leaving nothing behind.
+   */
+  attach(device: VfioDevice, devId: number, hostIommu: string | null, flags: number): number {
+    for (const parent of this.parents) {
+      if (parent.hostIommu === hostIommu && parent.flags === flags) {
+        device.attach(parent.hwptId);
+        parent.users++;
+        return parent.hwptId;
+      }
+    }
+    const hwptId = this.iommufd.hwptAlloc({ flags, devId, ptId: this.ioasId, dataType: HwptDataType.NONE, data: new Uint8Array(0) });
+    try {
+      device.attach(hwptId);
+    } catch (error) {
+      this.destroy(hwptId, "stage-2 HWPT");
+      throw error;
+    }
+    this.parents.push({ hwptId, hostIommu, flags, users: 1 });
+    return hwptId;
+  }
+
+  /** A device no longer uses the table (it is closed or detached). */
+  release(hwptId: number): void {
+    const index = this.parents.findIndex((parent) => parent.hwptId === hwptId);
+    if (index >= 0 && --this.parents[index].users === 0) {
+      this.parents.splice(index, 1);
+      this.destroy(hwptId, "stage-2 HWPT");
+    }
+  }
+
+  free(): void {
+    this.memory.removeListener(this.listener);
+    for (const parent of this.parents.splice(0)) {
+      this.destroy(parent.hwptId, "stage-2 HWPT");
+    }
+    this.destroy(this.ioasId, "IOAS");
+  }
+
+  private map(section: MemorySection): void {
+    const { region } = section;
+    if (region.ram === null) {
+      return;
+    }
+    try {
+      this.iommufd.ioasMap({
+        ioasId: this.ioasId,
+        userAddress: region.ram.hostAddress + region.ramOffset + section.offset,
+        length: BigInt(section.size),
+        iova: BigInt(section.address),
+        readable: true,
+        writable: region.kind === "ram",
+      });
+      this.mapped.set(section.address, section);
+    } catch (error) {
+      if (!(error instanceof HostError)) {
+        throw error;
+      }
+      const what = `${region.name} at ${hex(section.address)}, ${hex(section.size)} bytes`;
+      if (this.making) {
+        throw new HostError(error.operation, error.errno, `${what}${meaning(error)}`);
+      }
+      this.log.warn(`vfio: ${error.message}: ${what} is not reachable by DMA${meaning(error)}`);
+    }
+  }
+
+  private unmap(section: MemorySection): void {
+    if (!this.mapped.delete(section.address)) {
+      return;
+    }
+    try {
+      this.iommufd.ioasUnmap(this.ioasId, BigInt(section.address), BigInt(section.size));
+    } catch (error) {
+      if (!(error instanceof HostError)) {
+        throw error;
+      }
+      this.log.warn(`vfio: ${error.message}: ${section.region.name} at ${hex(section.address)} stays mapped until the IOAS goes`);
+    }
+  }
+
+  private destroy(id: number, what: string): void {
+    try {
+      this.iommufd.destroy(id);
+    } catch (error) {
+      if (!(error instanceof HostError)) {
+        throw error;
+      }
+      this.log.warn(`${what} (object ${id}) is freed only when its iommufd is closed: ${error.message}`);
+    }
+  }
+}
+
+/** What an errno of IOAS_MAP means in practice, where experience tells. */
+function meaning(error: HostError): string {
+  switch (error.errno) {
+    case "ENOMEM":
+      return "; locked memory is limited: RLIMIT_MEMLOCK has to hold the guest's RAM once for each iommufd";
+    case "EFAULT":
+      return "; a BAR that is not backed by pages cannot be mapped (harmless without peer-to-peer DMA)";
+    case "EEXIST":
+      return "; another mapping overlaps it";
+    default:
+      return "";
+  }
+}
+
+/** HWPT_ALLOC flags of a function's stage-2 table. */
+export function parentFlags(wantNestingParent: boolean): number {
+  return wantNestingParent ? HwptAllocFlags.NEST_PARENT : 0;
+}
+
