@@ -1,6 +1,7 @@
 export * from "./types.js";
 export { levelShift, selectStage1Range, stage1StartLevel, stage2StartLevel, type GranuleBits } from "./geometry.js";
 export { permits, REQUIRED_PERMISSIONS } from "./permissions.js";
+export { LoopWalker } from "./loop-walker.js";
 export { PageWalker } from "./page-walker.js";
 export { ANY_ASID, NO_ASID, Tlb, TLB_MISS } from "./tlb.js";
 export { Translator } from "./translator.js";

@@ -1,266 +1,379 @@
-import { MEMORY_OK, type WordMemory } from "../memory/index.js";
-import { levelShift } from "./geometry.js";
+import type { WordMemory } from "../memory/index.js";
+import { LoopWalker } from "./loop-walker.js";
 import { REQUIRED_PERMISSIONS, STAGE1_PERMISSIONS, STAGE2_PERMISSIONS } from "./permissions.js";
-import { StageConfig } from "./stage-config.js";
-import {
-  ACCESS_READ,
-  WALK_ACCESS_FLAG_FAULT,
-  WALK_ADDRESS_SIZE_FAULT,
-  WALK_EXTERNAL_ABORT,
-  WALK_OK,
-  WALK_PERMISSION_FAULT,
-  WALK_TRANSLATION_FAULT,
-  type StageTables,
-} from "./types.js";
+import type { StageConfig } from "./stage-config.js";
+import { WALK_OK, type StageTables } from "./types.js";
+
+/** Answers of the fast path besides a word index. */
+const GIVE_UP = -1;
+const NOT_FLAT = -2;
 
 /**
- * Walks VMSAv8-64 translation tables in physical memory (Arm DDI 0487 D8.2, D8.3): stage 1, stage 2, and
- * stage 1 with every descriptor fetch and the output going through stage 2.
- *
- * A walk returns a WALK_* code and leaves its results in the fields below; they hold until the next walk.
- * Nothing is cached and nothing is written to memory (no HTTU: a clear access flag is a fault unless
- * disabled, DBM is ignored).
+ * The walker to use. What is common goes fast: 4-KiB granules, tables in the flat part of memory, levels
+ * unrolled, addresses in two 32-bit words. The fast path decides nothing: at whatever is not a plain
+ * success (a fault, a table elsewhere, another granule) it gives up, and the loop walks again from the
+ * start and says what it is.
  */
-export class PageWalker {
-  /** Output address of exactly the input address; after WALK_OK. Physical, or an IPA after walkStage1 alone. */
-  outHigh = 0;
-  outLow = 0;
-  /** log2 bytes of the mapping that holds it; of a nested walk the smaller of both stages'. */
-  outPageBits = 0;
-  /** PERM_* that all walked stages grant. */
-  outPermissions = 0;
-  /** Level of the descriptor that ended the walk; of a nested walk stage 1's. */
-  outLevel = 0;
-  /** 1 where stage 1 says that the translation is the same for all ASIDs (nG clear); 0 for stage 2 alone. */
-  outGlobal = 0;
+export class PageWalker extends LoopWalker {
+  /** The flat part of memory as it was when the configurations below were prepared. */
+  private flat: Int32Array = new Int32Array(0);
+  private flatBase = -1;
+  private flatBytes = 0;
+  private flatHigh = 0;
+  private flatLow = 0;
 
-  /** Which stage faulted: 1 or 2. */
-  faultStage = 1;
-  /** Lookup level of the fault. */
-  faultLevel = 0;
-  /** 1 where stage 2 faulted on the fetch of a stage-1 descriptor (event CLASS TT), else 0 (CLASS IN). */
-  faultOnTableWalk = 0;
-  /** The IPA of a stage-2 fault, all its bits; else 0. */
-  faultHigh = 0;
-  faultLow = 0;
-  /** Physical address of the descriptor that could not be fetched (F_WALK_EABT.FetchAddr); after WALK_EXTERNAL_ABORT. */
-  fetchHigh = 0;
-  fetchLow = 0;
+  /** The tables of the configurations below, and which fast paths they allow. */
+  private prepared1: StageTables | undefined;
+  private prepared2: StageTables | undefined;
+  private fast1 = false;
+  private fast2 = false;
+  private fastNested = false;
 
-  private tables1: StageTables | undefined;
-  private tables2: StageTables | undefined;
-  private config1!: StageConfig;
-  private config2!: StageConfig;
+  /** Stage 1, prepared: its first table's base (an IPA when nested), index mask, and what must be zero. */
+  private start1 = 0;
+  private first1High = 0;
+  private first1Low = 0;
+  private first1Mask = 0;
+  private input1High = 0;
+  private output1Beyond = 0;
+  private accessFlag1 = 0;
+  private hierarchical1 = 0;
+  private controls1 = 0;
 
-  /** Result of `descend`. */
-  private leafHigh = 0;
-  private leafLow = 0;
-  private leafBits = 0;
-  private leafLevel = 0;
-  private tableAttributes = 0;
+  /** Stage 2, prepared: its first table as a word index into the flat part. */
+  private start2 = 0;
+  private first2 = 0;
+  private first2Mask = 0;
+  private input2Beyond = 0;
+  private output2Beyond = 0;
+  private accessFlag2 = 0;
+  private controls2 = 0;
+  /** Bits of which one has to be set in the stage-2 leaf of a stage-1 table: MemAttr with S2PTW, else bit 0. */
+  private tableAttributes2 = 1;
 
-  constructor(private readonly memory: WordMemory) {}
+  /** The stage-2 leaf that `translate2` found. */
+  private leaf2High = 0;
+  private leaf2Low = 0;
+  private leaf2Bits = 0;
+
+  constructor(memory: WordMemory) {
+    super(memory);
+  }
+
+  override walkNested(
+    stage1: StageTables,
+    stage2: StageTables,
+    iovaHigh: number,
+    iovaLow: number,
+    access: number,
+  ): number {
+    const memory = this.memory;
+    if (
+      stage1 !== this.prepared1 ||
+      stage2 !== this.prepared2 ||
+      memory.flat !== this.flat ||
+      memory.flatBase !== this.flatBase ||
+      memory.flatBytes !== this.flatBytes
+    ) {
+      this.prepare(stage1, stage2);
+    }
+    if (this.fastNested && this.nested4k(iovaHigh, iovaLow, access)) {
+      return WALK_OK;
+    }
+    return super.walkNested(stage1, stage2, iovaHigh, iovaLow, access);
+  }
+
+  override walkStage2(tables: StageTables, ipaHigh: number, ipaLow: number, access: number): number {
+    const memory = this.memory;
+    if (
+      tables !== this.prepared2 ||
+      memory.flat !== this.flat ||
+      memory.flatBase !== this.flatBase ||
+      memory.flatBytes !== this.flatBytes
+    ) {
+      this.prepare(this.prepared1, tables);
+    }
+    if (this.fast2 && this.translate2(ipaHigh, ipaLow) !== GIVE_UP) {
+      const low = this.leaf2Low;
+      const high = this.leaf2High;
+      const permissions = STAGE2_PERMISSIONS[this.controls2 | ((high >>> 19) & 0xc) | ((low >>> 6) & 3)];
+      if (
+        (REQUIRED_PERMISSIONS[access & 15] & ~permissions) === 0 &&
+        (high & this.output2Beyond) === 0
+      ) {
+        const bits = this.leaf2Bits;
+        const offset = (1 << bits) - 1;
+        this.outHigh = high & 0xffff;
+        this.outLow = (low & ~offset) | (ipaLow & offset);
+        this.outPageBits = bits;
+        this.outPermissions = permissions;
+        this.outLevel = bits === 12 ? 3 : bits === 21 ? 2 : 1;
+        this.outGlobal = 0;
+        return WALK_OK;
+      }
+    }
+    return super.walkStage2(tables, ipaHigh, ipaLow, access);
+  }
+
+  private prepare(stage1: StageTables | undefined, stage2: StageTables | undefined): void {
+    const memory = this.memory;
+    this.flat = memory.flat;
+    this.flatBase = memory.flatBase;
+    this.flatBytes = memory.flatBytes;
+    this.flatHigh = Math.floor(memory.flatBase / 0x1_0000_0000) | 0;
+    this.flatLow = memory.flatBase | 0;
+    this.prepared1 = stage1;
+    this.prepared2 = stage2;
+    this.fast1 = stage1 !== undefined && this.prepareStage1(this.useStage1(stage1));
+    this.fast2 = stage2 !== undefined && this.prepareStage2(this.useStage2(stage2));
+    this.fastNested = this.fast1 && this.fast2;
+  }
+
+  private prepareStage1(config: StageConfig): boolean {
+    this.start1 = config.startLevel;
+    this.first1High = config.baseHigh;
+    this.first1Low = config.baseLow;
+    this.first1Mask = config.firstIndexMask;
+    this.input1High = ~config.inputBeyondHigh;
+    this.output1Beyond = config.outputBeyondHigh & 0xffff;
+    this.accessFlag1 = config.accessFlag;
+    this.hierarchical1 = config.hierarchicalMask;
+    this.controls1 = config.stage1Controls;
+    return isPlain(config);
+  }
+
+  private prepareStage2(config: StageConfig): boolean {
+    this.start2 = config.startLevel;
+    this.first2Mask = config.firstIndexMask;
+    this.input2Beyond = config.inputBeyondHigh;
+    this.output2Beyond = config.outputBeyondHigh & 0xffff;
+    this.accessFlag2 = config.accessFlag;
+    this.controls2 = config.stage2Controls;
+    this.tableAttributes2 = config.protectedTableWalk ? 0x30 : 1;
+    // The first table lies in the flat part, and all of the flat part is a possible output address.
+    const base = config.baseHigh * 0x1_0000_0000 + (config.baseLow >>> 0);
+    const offset = base - this.flatBase;
+    this.first2 = offset / 4;
+    const flatEndHigh = Math.floor((this.flatBase + this.flatBytes - 1) / 0x1_0000_0000);
+    return (
+      isPlain(config) &&
+      offset >= 0 &&
+      offset + (config.firstIndexMask + 1) * 8 <= this.flatBytes &&
+      (flatEndHigh & config.outputBeyondHigh) === 0
+    );
+  }
 
   /**
-   * Stage 1 alone. `iova` is reduced to the tables' input bits: the caller chose the tables and checked the
-   * bits above with `selectStage1Range`.
+   * A nested walk of 4-KiB granules that succeeds, or nothing: returns whether out* are filled.
    */
-  walkStage1(tables: StageTables, iovaHigh: number, iovaLow: number, access: number): number {
-    this.useStage1(tables);
-    return this.stage1(false, iovaHigh, iovaLow, access);
-  }
+  private nested4k(iovaHigh: number, iovaLow: number, access: number): boolean {
+    const flat = this.flat;
+    const high = iovaHigh & this.input1High;
+    const start = this.start1;
+    const tableAttributes2 = this.tableAttributes2;
+    const beyond = this.output1Beyond;
+    let hierarchical = 0;
+    let ipaHigh = this.first1High;
+    let ipaLow = this.first1Low;
+    let entryLow: number;
+    let entryHigh: number;
+    let bits = 12;
+    let at: number;
 
-  /** Stage 2 alone. An IPA beyond the tables' input bits is a translation fault of level 0. */
-  walkStage2(tables: StageTables, ipaHigh: number, ipaLow: number, access: number): number {
-    this.useStage2(tables);
-    const code = this.stage2(ipaHigh, ipaLow, access);
-    if (code !== WALK_OK) {
-      this.faultOnTableWalk = 0;
-      return code;
-    }
-    this.outLevel = this.leafLevel;
-    this.outGlobal = 0;
-    return WALK_OK;
-  }
-
-  /** Stage 1 whose addresses are IPAs that stage 2 translates. */
-  walkNested(stage1: StageTables, stage2: StageTables, iovaHigh: number, iovaLow: number, access: number): number {
-    this.useStage1(stage1);
-    this.useStage2(stage2);
-    return this.stage1(true, iovaHigh, iovaLow, access);
-  }
-
-  private useStage1(tables: StageTables): void {
-    if (tables !== this.tables1) {
-      this.config1 = new StageConfig(tables);
-      this.tables1 = tables;
-    }
-  }
-
-  private useStage2(tables: StageTables): void {
-    if (tables !== this.tables2) {
-      this.config2 = new StageConfig(tables);
-      this.tables2 = tables;
-    }
-  }
-
-  private stage1(nested: boolean, iovaHigh: number, iovaLow: number, access: number): number {
-    const config = this.config1;
-    const high = iovaHigh & ~config.inputBeyondHigh;
-    const low = iovaLow & ~config.inputBeyondLow;
-    const code = this.descend(config, nested, high, low);
-    if (code !== WALK_OK) {
-      return code;
-    }
-    // The attributes: UXN, PXN of bits 54:53, AP[2:1] of bits 7:6; the tables' of bits 62:59 (DDI 0487 D8.3).
-    const permissions =
-      STAGE1_PERMISSIONS[
-        config.stage1Controls |
-          (((this.tableAttributes & config.hierarchicalMask) >>> 27) << 4) |
-          (((this.leafHigh >>> 21) & 3) << 2) |
-          ((this.leafLow >>> 6) & 3)
-      ];
-    if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0) {
-      return this.fault(1, WALK_PERMISSION_FAULT, this.leafLevel);
-    }
-    const level = this.leafLevel;
-    const pageBits = this.leafBits;
-    const global = (this.leafLow & 0x800) === 0 ? 1 : 0;
-    this.combine(low);
-    this.outPageBits = pageBits;
-    this.outPermissions = permissions;
-    if (nested) {
-      const nestedCode = this.stage2(this.outHigh, this.outLow, access);
-      if (nestedCode !== WALK_OK) {
-        this.faultOnTableWalk = 0;
-        return nestedCode;
-      }
-      this.outPermissions &= permissions;
-      this.outPageBits = Math.min(pageBits, this.outPageBits);
-    }
-    this.outLevel = level;
-    this.outGlobal = global;
-    return WALK_OK;
-  }
-
-  /** Stage 2 of one IPA, checked against `access`; fills out*, or the fault but for faultOnTableWalk. */
-  private stage2(ipaHigh: number, ipaLow: number, access: number): number {
-    const config = this.config2;
-    let code: number;
-    if ((ipaHigh & config.inputBeyondHigh) !== 0 || (ipaLow & config.inputBeyondLow) !== 0) {
-      // DDI 0487 D8.2.4: outside the input range, a level 0 translation fault.
-      code = this.fault(2, WALK_TRANSLATION_FAULT, 0);
+    // The index into the first table; the other levels' indices are nine bits.
+    if (start === 0) {
+      ipaLow |= ((high >>> 7) & this.first1Mask) << 3;
+    } else if (start === 1) {
+      ipaLow |= (((high << 2) | (iovaLow >>> 30)) & this.first1Mask) << 3;
     } else {
-      code = this.descend(config, false, ipaHigh, ipaLow, 2);
+      ipaLow |= (((high << 11) | (iovaLow >>> 21)) & this.first1Mask) << 3;
     }
-    if (code === WALK_OK) {
-      const permissions =
-        STAGE2_PERMISSIONS[config.stage2Controls | (((this.leafHigh >>> 21) & 3) << 2) | ((this.leafLow >>> 6) & 3)];
-      if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0) {
-        code = this.fault(2, WALK_PERMISSION_FAULT, this.leafLevel);
-      } else {
-        this.combine(ipaLow);
-        this.outPageBits = this.leafBits;
-        this.outPermissions = permissions;
-        return WALK_OK;
+    walk: {
+      if (start === 0) {
+        at = this.translate2(ipaHigh, ipaLow);
+        if (at < 0 || (this.leaf2Low & 0x40) === 0 || (this.leaf2Low & tableAttributes2) === 0) {
+          return false;
+        }
+        entryLow = flat[at];
+        entryHigh = flat[at + 1];
+        if ((entryLow & 3) !== 3 || (entryHigh & beyond) !== 0) {
+          return false;
+        }
+        hierarchical = entryHigh;
+        ipaHigh = entryHigh & 0xffff;
+        ipaLow = (entryLow & ~0xfff) | ((high & 0x7f) << 5) | ((iovaLow >>> 27) & 0x18);
+      }
+      if (start <= 1) {
+        at = this.translate2(ipaHigh, ipaLow);
+        if (at < 0 || (this.leaf2Low & 0x40) === 0 || (this.leaf2Low & tableAttributes2) === 0) {
+          return false;
+        }
+        entryLow = flat[at];
+        entryHigh = flat[at + 1];
+        if ((entryHigh & beyond) !== 0) {
+          return false;
+        }
+        if ((entryLow & 3) !== 3) {
+          bits = 30;
+          break walk;
+        }
+        hierarchical |= entryHigh;
+        ipaHigh = entryHigh & 0xffff;
+        ipaLow = (entryLow & ~0xfff) | ((iovaLow >>> 18) & 0xff8);
+      }
+      at = this.translate2(ipaHigh, ipaLow);
+      if (at < 0 || (this.leaf2Low & 0x40) === 0 || (this.leaf2Low & tableAttributes2) === 0) {
+        return false;
+      }
+      entryLow = flat[at];
+      entryHigh = flat[at + 1];
+      if ((entryHigh & beyond) !== 0) {
+        return false;
+      }
+      if ((entryLow & 3) !== 3) {
+        bits = 21;
+        break walk;
+      }
+      hierarchical |= entryHigh;
+      ipaHigh = entryHigh & 0xffff;
+      ipaLow = (entryLow & ~0xfff) | ((iovaLow >>> 9) & 0xff8);
+
+      at = this.translate2(ipaHigh, ipaLow);
+      if (at < 0 || (this.leaf2Low & 0x40) === 0 || (this.leaf2Low & tableAttributes2) === 0) {
+        return false;
+      }
+      entryLow = flat[at];
+      entryHigh = flat[at + 1];
+      if ((entryLow & 2) === 0 || (entryHigh & beyond) !== 0) {
+        return false;
       }
     }
-    this.faultHigh = ipaHigh;
-    this.faultLow = ipaLow;
-    return code;
+    if ((entryLow & 1) === 0 || (entryLow & this.accessFlag1) !== this.accessFlag1) {
+      return false;
+    }
+    const permissions1 =
+      STAGE1_PERMISSIONS[
+        this.controls1 |
+          (((hierarchical & this.hierarchical1) >>> 23) & 0xf0) |
+          ((entryHigh >>> 19) & 0xc) |
+          ((entryLow >>> 6) & 3)
+      ];
+    const offset1 = (1 << bits) - 1;
+    ipaHigh = entryHigh & 0xffff;
+    ipaLow = (entryLow & ~offset1) | (iovaLow & offset1);
+    if (this.translate2(ipaHigh, ipaLow) === GIVE_UP) {
+      return false;
+    }
+    const low = this.leaf2Low;
+    const leafHigh = this.leaf2High;
+    const bits2 = this.leaf2Bits;
+    const permissions = permissions1 & STAGE2_PERMISSIONS[this.controls2 | ((leafHigh >>> 19) & 0xc) | ((low >>> 6) & 3)];
+    if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0 || (leafHigh & this.output2Beyond) !== 0) {
+      return false;
+    }
+    const offset2 = (1 << bits2) - 1;
+    this.outHigh = leafHigh & 0xffff;
+    this.outLow = (low & ~offset2) | (ipaLow & offset2);
+    this.outPageBits = bits < bits2 ? bits : bits2;
+    this.outPermissions = permissions;
+    this.outLevel = bits === 12 ? 3 : bits === 21 ? 2 : 1;
+    this.outGlobal = (~entryLow >>> 11) & 1;
+    return true;
   }
 
-  /** Puts the leaf's address and the input's offset in its page together into out. */
-  private combine(low: number): void {
-    const offsetMask = (1 << this.leafBits) - 1;
-    this.outHigh = this.leafHigh & 0xffff;
-    this.outLow = (this.leafLow & ~offsetMask) | (low & offsetMask);
-  }
-
-  /** Follows tables to the leaf of an address within the input range. Leaves leaf*, tableAttributes. */
-  private descend(config: StageConfig, nested: boolean, high: number, low: number, stage: 1 | 2 = 1): number {
-    const granuleBits = config.granuleBits;
-    const stride = granuleBits - 3;
-    let level = config.startLevel;
-    let shift = levelShift(granuleBits, level);
-    let tableHigh = config.baseHigh;
-    let tableLow = config.baseLow;
-    let mask = config.firstIndexMask;
-    let attributes = 0;
-    if (config.baseFaults) {
-      return this.fault(stage, WALK_ADDRESS_SIZE_FAULT, 0);
+  /**
+   * Stage 2 of an IPA with 4-KiB granules: leaves the leaf in leaf2*, its access flag checked, its
+   * permissions and output size not. Returns the word index of the output address in the flat part,
+   * NOT_FLAT where it lies elsewhere, GIVE_UP where there is no leaf.
+   */
+  private translate2(ipaHigh: number, ipaLow: number): number {
+    if ((ipaHigh & this.input2Beyond) !== 0) {
+      return GIVE_UP;
     }
-    for (;;) {
-      const index = (shift >= 32 ? high >>> (shift - 32) : (high << (32 - shift)) | (low >>> shift)) & mask;
-      let entryHigh = tableHigh;
-      let entryLow = tableLow | (index << 3);
-      if (nested) {
-        const code = this.stage2(entryHigh, entryLow, ACCESS_READ);
-        if (code !== WALK_OK) {
-          this.faultOnTableWalk = 1;
-          return code;
-        }
-        // DDI 0487 D8.4.3, HCR_EL2.PTW; IHI 0070 5.2 STE.S2PTW: tables are not in Device memory (MemAttr[3:2] zero).
-        if (this.config2.protectedTableWalk && (this.leafLow & 0x30) === 0) {
-          this.faultHigh = entryHigh;
-          this.faultLow = entryLow;
-          this.faultOnTableWalk = 1;
-          return this.fault(2, WALK_PERMISSION_FAULT, this.leafLevel);
-        }
-        entryHigh = this.outHigh;
-        entryLow = this.outLow;
-      }
-      if (this.memory.load64(entryHigh, entryLow) !== MEMORY_OK) {
-        this.fetchHigh = entryHigh;
-        this.fetchLow = entryLow;
-        return this.fault(stage, WALK_EXTERNAL_ABORT, level);
-      }
-      const descriptorLow = this.memory.loadedLow;
-      const descriptorHigh = this.memory.loadedHigh;
-      const kind = descriptorLow & 3;
-      // DDI 0487 D8.3.1: bit 0 clear is invalid; 0b01 is a block where the level has blocks, else reserved.
-      if ((kind & 1) === 0 || (kind === 1 && !hasBlocks(granuleBits, level))) {
-        return this.fault(stage, WALK_TRANSLATION_FAULT, level);
-      }
-      const isTable = kind === 3 && level < 3;
-      // A block's bits below its size are ignored; the largest block is 1 GiB.
-      const addressLow = descriptorLow & (-1 << (isTable ? granuleBits : shift));
-      if ((descriptorHigh & 0xffff & config.outputBeyondHigh) !== 0 || (addressLow & config.outputBeyondLow) !== 0) {
-        return this.fault(stage, WALK_ADDRESS_SIZE_FAULT, level);
-      }
-      if (!isTable) {
-        if ((descriptorLow & config.accessFlag) !== config.accessFlag) {
-          return this.fault(stage, WALK_ACCESS_FLAG_FAULT, level);
-        }
-        this.leafHigh = descriptorHigh;
-        this.leafLow = descriptorLow;
-        this.leafBits = shift;
-        this.leafLevel = level;
-        this.tableAttributes = attributes;
-        return WALK_OK;
-      }
-      attributes |= descriptorHigh;
-      tableHigh = descriptorHigh & 0xffff;
-      tableLow = addressLow;
-      level++;
-      shift -= stride;
-      mask = (1 << stride) - 1;
+    const flat = this.flat;
+    const flatLow = this.flatLow;
+    const flatHigh = this.flatHigh;
+    const flatBytes = this.flatBytes;
+    const start = this.start2;
+    let at = this.first2;
+    let low: number;
+    let high: number;
+    let bits = 12;
+    let offset: number;
+    if (start === 0) {
+      at += ((ipaHigh >>> 7) & this.first2Mask) << 1;
+    } else if (start === 1) {
+      at += (((ipaHigh << 2) | (ipaLow >>> 30)) & this.first2Mask) << 1;
+    } else {
+      at += (((ipaHigh << 11) | (ipaLow >>> 21)) & this.first2Mask) << 1;
     }
-  }
-
-  private fault(stage: 1 | 2, code: number, level: number): number {
-    this.faultStage = stage;
-    this.faultLevel = level;
-    if (stage === 1) {
-      this.faultOnTableWalk = 0;
-      this.faultHigh = 0;
-      this.faultLow = 0;
+    walk: {
+      if (start === 0) {
+        low = flat[at];
+        high = flat[at + 1];
+        offset = (low & ~0xfff) - flatLow;
+        if (
+          (low & 3) !== 3 ||
+          offset >>> 0 >= flatBytes ||
+          (high & 0xffff) - (low >>> 0 < flatLow >>> 0 ? 1 : 0) !== flatHigh
+        ) {
+          return GIVE_UP;
+        }
+        at = (offset >>> 2) + (((ipaHigh & 0x7f) << 3) | ((ipaLow >>> 29) & 6));
+      }
+      if (start <= 1) {
+        low = flat[at];
+        high = flat[at + 1];
+        if ((low & 3) !== 3) {
+          bits = 30;
+          break walk;
+        }
+        offset = (low & ~0xfff) - flatLow;
+        if (offset >>> 0 >= flatBytes || (high & 0xffff) - (low >>> 0 < flatLow >>> 0 ? 1 : 0) !== flatHigh) {
+          return GIVE_UP;
+        }
+        at = (offset >>> 2) + ((ipaLow >>> 20) & 0x3fe);
+      }
+      low = flat[at];
+      high = flat[at + 1];
+      if ((low & 3) !== 3) {
+        bits = 21;
+        break walk;
+      }
+      offset = (low & ~0xfff) - flatLow;
+      if (offset >>> 0 >= flatBytes || (high & 0xffff) - (low >>> 0 < flatLow >>> 0 ? 1 : 0) !== flatHigh) {
+        return GIVE_UP;
+      }
+      at = (offset >>> 2) + ((ipaLow >>> 11) & 0x3fe);
+      low = flat[at];
+      high = flat[at + 1];
+      if ((low & 2) === 0) {
+        return GIVE_UP;
+      }
     }
-    return code;
+    if ((low & 1) === 0 || (low & this.accessFlag2) !== this.accessFlag2) {
+      return GIVE_UP;
+    }
+    this.leaf2Low = low;
+    this.leaf2High = high;
+    this.leaf2Bits = bits;
+    const mask = -1 << bits;
+    low = (low & mask) | (ipaLow & ~mask);
+    offset = low - flatLow;
+    if (offset >>> 0 >= flatBytes || (high & 0xffff) - (low >>> 0 < flatLow >>> 0 ? 1 : 0) !== flatHigh) {
+      return NOT_FLAT;
+    }
+    return offset >>> 2;
   }
 }
 
-/** Levels that have block descriptors with 48-bit addresses: 1 and 2 with 4K, 2 with 16K and 64K (DDI 0487 D8.3.1). */
-function hasBlocks(granuleBits: number, level: number): boolean {
-  return level === 2 || (level === 1 && granuleBits === 12);
+/** Whether the fast path knows the shape: 4-KiB granules, a walk from level 0 to 2, no limit below 4 GiB. */
+function isPlain(config: StageConfig): boolean {
+  return (
+    config.granuleBits === 12 &&
+    config.startLevel <= 2 &&
+    !config.baseFaults &&
+    config.inputBeyondLow === 0 &&
+    config.outputBeyondLow === 0
+  );
 }
