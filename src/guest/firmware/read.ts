@@ -1,0 +1,32 @@
+/** Finds the firmware's tables through the port and describes the machine from them. */
+import type { MachinePort } from "../../port/index.js";
+import { GuestFailure } from "../failure.js";
+import { describeFromAcpi } from "./acpi.js";
+import type { FirmwareDescription } from "./description.js";
+import { DEVICE_TREE_HEADER_BYTES, deviceTreeBytes, parseDeviceTree } from "./device-tree.js";
+import { describeFromDeviceTree } from "./from-device-tree.js";
+
+/**
+ * Reads the description. Where there are both tables the device tree is taken unless ACPI is asked for, as
+ * Linux does on arm64 without `acpi=force`. Throws GuestFailure where there is no table of the kind asked for.
+ */
+export async function readFirmware(port: MachinePort, prefer: "dt" | "acpi" | undefined): Promise<FirmwareDescription> {
+  const tables = await port.firmware();
+  const tree = tables.deviceTree === null ? null : await readDeviceTree(port, tables.deviceTree);
+  if (prefer === "acpi" || tree === null) {
+    if (tables.acpiRoot === null) {
+      throw new GuestFailure(prefer === "acpi" ? "ACPI is asked for and the machine has no RSDP" : "the machine has neither a device tree nor an RSDP");
+    }
+    return describeFromAcpi((address, length) => port.readMemory(address, length), tables.acpiRoot, tree);
+  }
+  return tree;
+}
+
+async function readDeviceTree(port: MachinePort, address: number): Promise<FirmwareDescription> {
+  const length = deviceTreeBytes(await port.readMemory(address, DEVICE_TREE_HEADER_BYTES));
+  if (length === null) {
+    throw new GuestFailure(`no device tree at 0x${address.toString(16)}`);
+  }
+  const root = parseDeviceTree(await port.readMemory(address, length));
+  return describeFromDeviceTree(root, [{ base: address, size: length }]);
+}

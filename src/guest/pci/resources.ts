@@ -1,0 +1,209 @@
+/** Places BARs and bridge windows in the host bridge's memory windows. */
+import type { HostBridgeDescription } from "../firmware/description.js";
+import type { RootBus } from "./enumerate.js";
+import { CAP_EXPRESS, COMMAND_MASTER, COMMAND_MEMORY, PCI, PciFunction } from "./function.js";
+
+const MIB = 1024 * 1024;
+/** What an empty hot-plug slot gets of each window, as Linux's pci=hpmmiosize (2 MiB) does. */
+const HOTPLUG_BYTES = 2 * MIB;
+/** PCIe Capabilities register: Slot Implemented; Slot Capabilities: Hot-Plug Capable. */
+const SLOT_IMPLEMENTED = 0x100;
+const SLOT_HOTPLUG_CAPABLE = 0x40;
+
+type Space = "memory" | "prefetch";
+
+/** A range of PCI addresses that is handed out from the bottom up. */
+class Arena {
+  private next: number;
+
+  constructor(
+    base: number,
+    private readonly end: number,
+    /** What is added to a PCI address to get the CPU's. */
+    readonly toCpu: number,
+  ) {
+    this.next = base;
+  }
+
+  take(size: number, align: number): number | null {
+    const at = Math.ceil(this.next / align) * align;
+    if (at + size > this.end) {
+      return null;
+    }
+    this.next = at + size;
+    return at;
+  }
+}
+
+interface Arenas {
+  readonly memory: Arena | null;
+  readonly prefetch: Arena | null;
+}
+
+/** BARs that found no place, for the account. */
+export interface Unplaced {
+  readonly fn: PciFunction;
+  readonly bar: number;
+  readonly size: number;
+}
+
+/** The arenas of a host bridge; kept, since a hot-plugged function takes from what is left below its port. */
+export class ResourceMap {
+  private readonly root: Arenas;
+  private readonly below = new Map<PciFunction, Arenas>();
+  readonly unplaced: Unplaced[] = [];
+
+  constructor(host: HostBridgeDescription) {
+    const arena = (kind: "mem32" | "mem64"): Arena | null => {
+      const window = host.windows.find((candidate) => candidate.kind === kind);
+      return window === undefined
+        ? null
+        : new Arena(window.pciBase, window.pciBase + window.size, window.cpuBase - window.pciBase);
+    };
+    this.root = { memory: arena("mem32"), prefetch: arena("mem64") };
+  }
+
+  /** Sizes and places everything below the root buses, writes BARs and windows, turns decoding and mastering on. */
+  async assign(roots: readonly RootBus[]): Promise<void> {
+    for (const root of roots) {
+      for (const fn of root.functions.flatMap((f) => [...f.walk()])) {
+        await fn.sizeBars();
+      }
+      await this.placeBus(root.functions, this.root, true);
+    }
+  }
+
+  /** The same for what was plugged below a port. */
+  async assignBelow(bridge: PciFunction): Promise<void> {
+    for (const child of bridge.children) {
+      for (const fn of child.walk()) {
+        await fn.sizeBars();
+      }
+    }
+    // The old function's addresses are free again: the whole window is handed out anew.
+    await this.placeBus(bridge.children, (await this.windowOf(bridge)) ?? { memory: null, prefetch: null }, false);
+  }
+
+  private async placeBus(functions: readonly PciFunction[], arenas: Arenas, onRoot: boolean): Promise<void> {
+    const wishes = functions
+      .flatMap((fn) => fn.bars.map((bar) => ({ fn, bar })))
+      .sort((a, b) => b.bar.size - a.bar.size);
+    for (const { fn, bar } of wishes) {
+      // Behind a bridge only what is 64 bits wide and prefetchable may use the prefetchable window; on a root bus any 64-bit BAR may.
+      const prefers = bar.is64 && (bar.prefetchable || onRoot);
+      const order = prefers ? [arenas.prefetch, arenas.memory] : [arenas.memory];
+      let placed = false;
+      for (const arena of order) {
+        const at = arena?.take(bar.size, bar.size) ?? null;
+        if (arena !== null && at !== null) {
+          await fn.write32(PCI.BAR0 + bar.index * 4, at % 0x1_0000_0000);
+          if (bar.is64) {
+            await fn.write32(PCI.BAR0 + bar.index * 4 + 4, Math.floor(at / 0x1_0000_0000));
+          }
+          bar.cpuAddress = at + arena.toCpu;
+          placed = true;
+          break;
+        }
+      }
+      if (!placed) {
+        this.unplaced.push({ fn, bar: bar.index, size: bar.size });
+      }
+    }
+    for (const fn of functions) {
+      if (fn.isBridge) {
+        const size = { memory: await demand(fn, "memory"), prefetch: await demand(fn, "prefetch") };
+        const memory = openWindow(arenas.memory, size.memory);
+        const prefetch = openWindow(arenas.prefetch, size.prefetch) ?? null;
+        await writeWindows(fn, memory?.range ?? null, prefetch?.range ?? null);
+        const inside = { memory: memory?.arena ?? null, prefetch: prefetch?.arena ?? null };
+        this.below.set(fn, inside);
+        await this.placeBus(fn.children, inside, false);
+      }
+      const placedAll = fn.bars.every((bar) => bar.cpuAddress !== null);
+      await fn.setCommand((placedAll ? COMMAND_MEMORY : 0) | COMMAND_MASTER);
+    }
+  }
+
+  private async windowOf(bridge: PciFunction): Promise<Arenas | null> {
+    const arenas = this.below.get(bridge);
+    if (arenas === undefined) {
+      return null;
+    }
+    const memory = await readWindow(bridge, "memory");
+    const prefetch = await readWindow(bridge, "prefetch");
+    const again = (range: readonly [number, number] | null, old: Arena | null): Arena | null =>
+      range === null || old === null ? null : new Arena(range[0], range[1], old.toCpu);
+    return { memory: again(memory, arenas.memory), prefetch: again(prefetch, arenas.prefetch) };
+  }
+}
+
+/** Bytes that everything below a bridge needs of a window, with alignment losses bounded by rounding up to powers of two. */
+async function demand(bridge: PciFunction, space: Space): Promise<number> {
+  let total = 0;
+  let largest = 0;
+  for (const child of bridge.children) {
+    for (const bar of child.bars) {
+      if ((bar.is64 && bar.prefetchable ? "prefetch" : "memory") === space) {
+        total += bar.size;
+        largest = Math.max(largest, bar.size);
+      }
+    }
+    if (child.isBridge) {
+      const inner = await demand(child, space);
+      total += inner;
+      largest = Math.max(largest, inner);
+    }
+  }
+  if (await isHotplugPort(bridge)) {
+    total = Math.max(total, HOTPLUG_BYTES);
+  }
+  let size = 0;
+  while (size < total) {
+    size = size === 0 ? MIB : size * 2;
+  }
+  return Math.max(size, largest > 0 ? MIB : 0);
+}
+
+/** A port whose slot takes devices at run time. */
+export async function isHotplugPort(fn: PciFunction): Promise<boolean> {
+  const express = fn.capabilities.get(CAP_EXPRESS);
+  if (express === undefined || !fn.isBridge) {
+    return false;
+  }
+  const flags = await fn.read16(express + 2);
+  return (flags & SLOT_IMPLEMENTED) !== 0 && ((await fn.read32(express + 0x14)) & SLOT_HOTPLUG_CAPABLE) !== 0;
+}
+
+function openWindow(from: Arena | null, size: number): { arena: Arena; range: readonly [number, number] } | null {
+  if (from === null || size === 0) {
+    return null;
+  }
+  const at = from.take(size, size);
+  return at === null ? null : { arena: new Arena(at, at + size, from.toCpu), range: [at, at + size] };
+}
+
+/** Memory and prefetchable base and limit: address bits [31:20] in bits [15:4] (PCI-to-PCI Bridge 1.2, 3.2.5); a limit below the base closes the window. */
+async function writeWindows(
+  bridge: PciFunction,
+  memory: readonly [number, number] | null,
+  prefetch: readonly [number, number] | null,
+): Promise<void> {
+  const field = (address: number): number => (Math.floor((address % 0x1_0000_0000) / 0x10_0000) << 4) & 0xfff0;
+  const high = (address: number): number => Math.floor(address / 0x1_0000_0000);
+  const [memoryBase, memoryEnd] = memory ?? [0xfff0_0000, MIB];
+  await bridge.write16(PCI.MEMORY_BASE, field(memoryBase));
+  await bridge.write16(PCI.MEMORY_LIMIT, field(memoryEnd - 1));
+  const [prefetchBase, prefetchEnd] = prefetch ?? [0xfff0_0000, MIB];
+  await bridge.write16(PCI.PREFETCH_BASE, field(prefetchBase));
+  await bridge.write16(PCI.PREFETCH_LIMIT, field(prefetchEnd - 1));
+  await bridge.write32(PCI.PREFETCH_BASE_UPPER, high(prefetchBase));
+  await bridge.write32(PCI.PREFETCH_LIMIT_UPPER, high(prefetchEnd - 1));
+}
+
+async function readWindow(bridge: PciFunction, space: Space): Promise<readonly [number, number] | null> {
+  const [baseAt, limitAt] = space === "memory" ? [PCI.MEMORY_BASE, PCI.MEMORY_LIMIT] : [PCI.PREFETCH_BASE, PCI.PREFETCH_LIMIT];
+  const upper = async (at: number): Promise<number> => (space === "memory" ? 0 : await bridge.read32(at));
+  const base = ((await bridge.read16(baseAt)) >> 4) * MIB + (await upper(PCI.PREFETCH_BASE_UPPER)) * 0x1_0000_0000;
+  const end = (((await bridge.read16(limitAt)) >> 4) + 1) * MIB + (await upper(PCI.PREFETCH_LIMIT_UPPER)) * 0x1_0000_0000;
+  return base < end ? [base, end] : null;
+}
