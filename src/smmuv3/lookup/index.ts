@@ -1,0 +1,18 @@
+export { featuresOf, type LookupFeatures } from "./features.js";
+export { decodeSte, STE_ILLEGAL, SteView, WORLD_EL1, WORLD_EL2, WORLD_EL2_E2H } from "./ste-view.js";
+export { CD_ILLEGAL, CD_OK, CdView, decodeCd } from "./cd-view.js";
+export { STREAM_FETCH_ABORT, STREAM_FOUND, STREAM_OUT_OF_RANGE, StreamTable } from "./stream-table.js";
+export {
+  ABORTED,
+  ATS_ABORTED,
+  ATS_UNSUPPORTED,
+  BYPASSED,
+  KIND_ATS_REQUEST,
+  KIND_ATS_TRANSLATED,
+  KIND_TRANSACTION,
+  READ_AS_ZERO,
+  STALLED,
+  StreamTranslator,
+  TRANSLATED,
+  type StreamTranslatorOptions,
+} from "./stream-translator.js";

@@ -1,0 +1,35 @@
+import { MEMORY_ABORT, type WordMemory } from "../../memory/index.js";
+import { ACCESS_READ, PageWalker, WALK_OK, type StageTables } from "../../translation/index.js";
+
+/**
+ * Memory as stage 1 sees it under a stage 2: addresses are IPAs. For the few places that need stage 1's
+ * own output (split-stage ATS answers with IPAs); an IPA that stage 2 does not map is an external abort.
+ */
+export class Stage2Memory implements WordMemory {
+  readonly flat = new Int32Array(0);
+  readonly flatBase = 0;
+  readonly flatBytes = 0;
+  loadedLow = 0;
+  loadedHigh = 0;
+  /** The stage 2 to look through. */
+  tables!: StageTables;
+  private readonly walker: PageWalker;
+
+  constructor(private readonly memory: WordMemory) {
+    this.walker = new PageWalker(memory);
+  }
+
+  load64(addressHigh: number, addressLow: number): number {
+    if (this.walker.walkStage2(this.tables, addressHigh, addressLow, ACCESS_READ) !== WALK_OK) {
+      return MEMORY_ABORT;
+    }
+    const code = this.memory.load64(this.walker.outHigh, this.walker.outLow);
+    this.loadedLow = this.memory.loadedLow;
+    this.loadedHigh = this.memory.loadedHigh;
+    return code;
+  }
+
+  store64(): number {
+    return MEMORY_ABORT;
+  }
+}

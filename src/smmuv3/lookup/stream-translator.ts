@@ -1,0 +1,618 @@
+import { MEMORY_OK, type WordMemory } from "../../memory/index.js";
+import {
+  ACCESS_EXECUTE,
+  ACCESS_PRIVILEGED,
+  ACCESS_READ,
+  ACCESS_WRITE,
+  PageWalker,
+  PERM_EXECUTE,
+  PERM_PRIVILEGED_SHIFT,
+  PERM_READ,
+  PERM_WRITE,
+  selectStage1Range,
+  Tlb,
+  Translator,
+  WALK_EXTERNAL_ABORT,
+  WALK_OK,
+  WALK_TRANSLATION_FAULT,
+  type StageTables,
+} from "../../translation/index.js";
+import {
+  CLASS_CD,
+  CLASS_IN,
+  CLASS_TT,
+  EVENT,
+  EVENT_WORDS,
+  fillBadAtsRequest,
+  fillBadSubstream,
+  fillEvent,
+  fillFault,
+  fillFetchAddress,
+  fillFetchEvent,
+  fillIpa,
+  fillStall,
+  fillStreamDisabled,
+  fillTranslationForbidden,
+  OVERRIDE_SET,
+  STE_CONFIG_ABORT,
+  STE_EATS_ABORT,
+  STE_EATS_S1CHK,
+  STE_S1DSS_BYPASS,
+  STE_S1DSS_SSID0,
+  STE_WORDS,
+} from "../spec/index.js";
+import { CD_ILLEGAL, CdView, decodeCd } from "./cd-view.js";
+import { CachedStream, ConfigurationCache } from "./configuration-cache.js";
+import type { LookupFeatures } from "./features.js";
+import { Stage2Memory } from "./stage2-memory.js";
+import { decodeSte, STE_ILLEGAL, WORLD_EL1, WORLD_EL2, type SteView } from "./ste-view.js";
+import { STREAM_FOUND, STREAM_OUT_OF_RANGE, StreamTable } from "./stream-table.js";
+import { applyTlbi, EL2_E2H_TAG, EL2_TAG } from "./tlb-commands.js";
+
+/** Kinds of incoming transactions. */
+export const KIND_TRANSACTION = 0;
+/** A PCIe ATS Translation Request: what is asked for is the permissions in `access`; NW is ACCESS_WRITE's absence. */
+export const KIND_ATS_REQUEST = 1;
+/** A memory access that a device marked Translated. */
+export const KIND_ATS_TRANSLATED = 2;
+
+/** Answers of `translate`. The address in outHigh and outLow may be used after the first two. */
+export const TRANSLATED = 0;
+/** The address goes on as it came. */
+export const BYPASSED = 1;
+/** The transaction ends with an abort. */
+export const ABORTED = -1;
+/** The transaction ends well: a read gives zero, a write is ignored (CD.A = 0; 3.12.1). */
+export const READ_AS_ZERO = -2;
+/** The transaction waits for CMD_RESUME or CMD_STALL_TERM with the STAG in the event. */
+export const STALLED = -3;
+/** A Translation Request is answered Unsupported Request, or Completer Abort (3.9.1.2). */
+export const ATS_UNSUPPORTED = -4;
+export const ATS_ABORTED = -5;
+
+/** The event of a WALK_* code, by its negative. */
+const EVENT_OF_WALK = [0, EVENT.F_TRANSLATION, EVENT.F_ACCESS, EVENT.F_PERMISSION, EVENT.F_ADDR_SIZE, EVENT.F_WALK_EABT];
+
+export interface StreamTranslatorOptions {
+  /** Entries of the TLB, a power of two; default 4096. */
+  readonly tlbEntries?: number;
+  /** STEs and CDs that the configuration caches hold; defaults 1024 and 4096. */
+  readonly streams?: number;
+  readonly contexts?: number;
+}
+
+/**
+ * What an SMMUv3 does with one transaction (Arm IHI 0070, 3.3.3 and chapter 15): finds the STE, the CD and
+ * the translation, or the event to record. It knows no registers, queues or devices: the owner sets the
+ * fields below from its registers, forwards commands to the invalidate* methods and `tlbi`, and writes
+ * `event` where `hasEvent` says so. The vSMMU's software path gives it guest-physical memory, the
+ * simulated hardware host-physical memory.
+ */
+export class StreamTranslator {
+  /** CR0.SMMUEN, CR0.ATSCHK, CR2.RECINVSID, CR2.REC_CFG_ATS (if IDR0.ATSRECERR), CR2.E2H. */
+  enabled = false;
+  atsCheck = false;
+  recordInvalidSid = false;
+  recordAtsErrors = false;
+  e2h = false;
+  /** GBPA.ABORT: with SMMUEN = 0 transactions abort, else they bypass. */
+  globalAbort = false;
+  /** The stream table's place and shape. */
+  readonly table: StreamTable;
+
+  /** The address of exactly the input address, after TRANSLATED and BYPASSED. */
+  outHigh = 0;
+  outLow = 0;
+  /** log2 bytes of the aligned region around the input address for which the answer holds. */
+  outPageBits = 0;
+  /** ACCESS_READ, _WRITE, _EXECUTE granted at the transaction's privilege; of a Translation Request those it asked for. */
+  outPermissions = 0;
+  /** The record to write to the event queue, where `hasEvent`; valid until the next call. */
+  readonly event = new Int32Array(EVENT_WORDS);
+  hasEvent = false;
+  /** Why a configuration was illegal or missing, in words, for the log; else empty. */
+  reason = "";
+
+  readonly tlb: Tlb;
+  private readonly walker: PageWalker;
+  private readonly translator: Translator;
+  private readonly cache: ConfigurationCache;
+  private readonly words = new Int32Array(STE_WORDS);
+  private readonly split: { memory: Stage2Memory; walker: PageWalker };
+  private nextStag = 0;
+
+  /** The transaction at hand. */
+  private sid = 0;
+  private ssid = -1;
+  private high = 0;
+  private low = 0;
+  private kind = KIND_TRANSACTION;
+  private incoming = 0;
+  /** After the STE's overrides. */
+  private access = 0;
+  private readonly shown = { rnw: true, ind: false, pnu: false };
+  private skipsStage1 = false;
+  /** Where `findCd` ended without a CD. */
+  private answer = ABORTED;
+
+  constructor(
+    private readonly memory: WordMemory,
+    readonly features: LookupFeatures,
+    options: StreamTranslatorOptions = {},
+  ) {
+    this.table = new StreamTable(memory, features);
+    this.tlb = new Tlb(options.tlbEntries ?? 4096);
+    this.walker = new PageWalker(memory);
+    this.translator = new Translator(this.walker, this.tlb);
+    this.cache = new ConfigurationCache(options.streams ?? 1024, options.contexts ?? 4096);
+    const splitMemory = new Stage2Memory(memory);
+    this.split = { memory: splitMemory, walker: new PageWalker(splitMemory) };
+  }
+
+  /**
+   * Translates one transaction.
+   *
+   * @param sid StreamID, unsigned 32 bits
+   * @param ssid SubstreamID, or -1 without one
+   * @param high,low the input address: 64 bits as two signed words
+   * @param access ACCESS_*: ACCESS_EXECUTE with ACCESS_READ is an instruction fetch
+   * @param kind KIND_*
+   * @returns TRANSLATED, BYPASSED, or a negative answer; see `hasEvent` in every case
+   */
+  translate(sid: number, ssid: number, high: number, low: number, access: number, kind = KIND_TRANSACTION): number {
+    this.hasEvent = false;
+    this.reason = "";
+    this.sid = sid;
+    // 3.9.1.3: without IDR3.PASIDTT a Translated transaction has SSV = 0.
+    this.ssid = kind === KIND_ATS_TRANSLATED ? -1 : ssid;
+    this.high = high;
+    this.low = low;
+    this.kind = kind;
+    // 13.7: ATS traffic without a PASID is data, unprivileged.
+    this.incoming = kind !== KIND_TRANSACTION && this.ssid < 0 ? access & (ACCESS_READ | ACCESS_WRITE) : access;
+    // Step 1: SMMUEN. 6.3.9.6, 3.9.1.2, 3.9.1.3.
+    if (!this.enabled) {
+      return this.translateDisabled();
+    }
+    if (kind === KIND_ATS_TRANSLATED && !this.atsCheck) {
+      return this.bypass();
+    }
+    // Step 2: the STE.
+    const stream = this.cache.find(sid) ?? this.fetchStream(sid);
+    if (stream === undefined) {
+      return this.answer;
+    }
+    const ste = stream.ste;
+    if (ste.kind <= STE_CONFIG_ABORT) {
+      return this.refuseStream(ste);
+    }
+    // Step 3: ATS. 3.9.1.2, 3.9.1.3, STE.EATS.
+    if (kind !== KIND_TRANSACTION) {
+      const eats = ste.eats === STE_EATS_S1CHK && !this.atsCheck ? STE_EATS_ABORT : ste.eats;
+      if (eats === STE_EATS_ABORT) {
+        return this.refuseAts();
+      }
+      if (kind === KIND_ATS_TRANSLATED) {
+        return eats === STE_EATS_S1CHK ? this.translateSplit(ste) : this.bypass();
+      }
+    }
+    // Step 4: the CD, where stage 1 translates.
+    const cd = this.findCd(stream, ste);
+    if (cd === undefined && !this.skipsStage1) {
+      return this.answer;
+    }
+    // Step 5: the STE's overrides. 13.4; INSTCFG is for reads only (13.1.2).
+    this.access = overridden(this.incoming, ste);
+    return cd === undefined ? this.translateStage2(ste) : this.translateStage1(ste, cd);
+  }
+
+  /** CMD_CFGI_STE. L1STDs are not cached: the leaf form does the same. */
+  invalidateSte(sid: number): void {
+    this.cache.dropStream(sid);
+  }
+
+  /** CMD_CFGI_STE_RANGE; CMD_CFGI_ALL is range 31. */
+  invalidateSteRange(sid: number, range: number): void {
+    this.cache.dropRange(sid, range);
+  }
+
+  /** CMD_CFGI_ALL. */
+  invalidateAllConfig(): void {
+    this.cache.dropAll();
+  }
+
+  /** CMD_CFGI_CD. L1CDs are not cached: the leaf form does the same. */
+  invalidateCd(sid: number, ssid: number): void {
+    this.cache.dropCd(sid, ssid);
+  }
+
+  /** CMD_CFGI_CD_ALL. */
+  invalidateCds(sid: number): void {
+    this.cache.dropCdsOf(sid);
+  }
+
+  /** CMD_TLBI_*, given as its four words from index `base` on. Returns false where it is no TLB invalidation. */
+  tlbi(command: ArrayLike<number>, base = 0): boolean {
+    return applyTlbi(this.tlb, this.features, command, this.e2h, base);
+  }
+
+  /** Forgets everything cached: what a reset does. */
+  reset(): void {
+    this.cache.dropAll();
+    this.tlb.invalidateAll();
+  }
+
+  private translateDisabled(): number {
+    if (this.kind !== KIND_TRANSACTION) {
+      return this.refuseAts();
+    }
+    // 6.3.14 GBPA.ABORT; 3.4: an address beyond the OAS aborts without an event.
+    return this.globalAbort || this.beyond(this.features.outputBits) ? ABORTED : this.bypass();
+  }
+
+  /** Fetches and holds an STE; leaves `answer` where there is none. */
+  private fetchStream(sid: number): CachedStream | undefined {
+    const code = this.table.fetch(sid, this.words);
+    if (code === STREAM_FOUND) {
+      const stream = new CachedStream(sid);
+      decodeSte(this.words, this.features, stream.ste, 0, this.e2h);
+      this.cache.hold(stream);
+      return stream;
+    }
+    if (code === STREAM_OUT_OF_RANGE) {
+      this.reason = "StreamID is out of the stream table's range";
+      fillEvent(this.event, EVENT.C_BAD_STREAMID, sid, this.ssid);
+      // 7.3.3, 3.9.1.2, 3.9.1.3: RECINVSID does not matter for Translated transactions.
+      this.answer = this.configurationError(this.recordInvalidSid || this.kind === KIND_ATS_TRANSLATED);
+    } else {
+      this.reason = "the STE could not be fetched";
+      fillFetchEvent(this.event, EVENT.F_STE_FETCH, sid, this.ssid, this.table.fetchHigh, this.table.fetchLow);
+      this.answer = this.configurationError(true);
+    }
+    return undefined;
+  }
+
+  /** STE illegal, or Config = 0b0xx: an abort without an event (5.2 STE.Config). */
+  private refuseStream(ste: SteView): number {
+    if (ste.kind === STE_ILLEGAL) {
+      this.reason = ste.reason;
+      fillEvent(this.event, EVENT.C_BAD_STE, this.sid, this.ssid);
+      return this.configurationError(true);
+    }
+    return this.kind === KIND_ATS_REQUEST ? ATS_UNSUPPORTED : ABORTED;
+  }
+
+  /** ATS is off for the stream, or the SMMU: 3.9.1.2 and 3.9.1.3. An SMMU without ATS has no such events. */
+  private refuseAts(): number {
+    this.hasEvent = this.features.ats;
+    if (this.kind === KIND_ATS_REQUEST) {
+      // 7.3.6: reads are always asked for.
+      fillBadAtsRequest(this.event, this.sid, this.ssid, this.high, this.low, {
+        read: true,
+        write: (this.incoming & ACCESS_WRITE) !== 0,
+        execute: (this.incoming & ACCESS_EXECUTE) !== 0,
+        privileged: (this.incoming & ACCESS_PRIVILEGED) !== 0,
+        span: 1,
+      });
+      return ATS_UNSUPPORTED;
+    }
+    fillTranslationForbidden(this.event, this.sid, this.high, this.low, (this.incoming & ACCESS_WRITE) === 0);
+    return ABORTED;
+  }
+
+  /** The record is filled: whether it is written depends on who asks (3.9.1.2, 3.9.1.3). */
+  private configurationError(recordable: boolean): number {
+    this.hasEvent = recordable && (this.kind === KIND_TRANSACTION || (this.recordAtsErrors && this.features.atsErrors));
+    return this.kind === KIND_ATS_REQUEST ? ATS_ABORTED : ABORTED;
+  }
+
+  /**
+   * The CD of the transaction (3.3.3, 5.2 S1DSS and S1CDMax). Undefined either where stage 1 does not
+   * translate it (`skipsStage1`), or where it ends (`answer`).
+   */
+  private findCd(stream: CachedStream, ste: SteView): CdView | undefined {
+    const ssid = this.ssid;
+    this.skipsStage1 = false;
+    let index = 0;
+    if ((ste.kind & 1) === 0 || ste.cdBits === 0) {
+      if (ssid >= 0) {
+        return this.badSubstream(ssid, "a SubstreamID on a stream without substreams");
+      }
+      if ((ste.kind & 1) === 0) {
+        this.skipsStage1 = true;
+        return undefined;
+      }
+    } else if (ssid < 0) {
+      if (ste.defaultSubstream === STE_S1DSS_BYPASS) {
+        this.skipsStage1 = true;
+        return undefined;
+      }
+      if (ste.defaultSubstream !== STE_S1DSS_SSID0) {
+        return this.streamDisabled();
+      }
+    } else {
+      if (ssid >= 2 ** ste.cdBits) {
+        return this.badSubstream(ssid, "the SubstreamID is beyond STE.S1CDMax");
+      }
+      if (ssid === 0 && ste.defaultSubstream === STE_S1DSS_SSID0) {
+        return this.streamDisabled();
+      }
+      index = ssid;
+    }
+    const cd = stream.cd(index) ?? this.fetchCd(stream, ste, index);
+    if (cd !== undefined && cd.code === CD_ILLEGAL) {
+      this.reason = cd.reason;
+      fillEvent(this.event, EVENT.C_BAD_CD, this.sid, ssid);
+      this.answer = this.configurationError(true);
+      return undefined;
+    }
+    return cd;
+  }
+
+  private badSubstream(ssid: number, reason: string): undefined {
+    this.reason = reason;
+    fillBadSubstream(this.event, this.sid, ssid);
+    this.answer = this.configurationError(true);
+    return undefined;
+  }
+
+  private streamDisabled(): undefined {
+    this.reason = "STE.S1DSS does not allow the substream";
+    fillStreamDisabled(this.event, this.sid);
+    this.answer = this.configurationError(true);
+    return undefined;
+  }
+
+  /** Fetches and holds a CD (5.2 S1Fmt, 5.3); leaves `answer` where there is none. */
+  private fetchCd(stream: CachedStream, ste: SteView, index: number): CdView | undefined {
+    let address: number;
+    if (ste.cdSplit === 0) {
+      // A linear table is aligned to its size: its RES0 bits are taken as zero.
+      address = alignedTo(ste.contextPointer, ste.cdBits + 6) + index * 64;
+    } else {
+      const split = ste.cdSplit;
+      const levelOne = alignedTo(ste.contextPointer, Math.max(6, ste.cdBits - split + 3)) + (index >>> split) * 8;
+      if (!this.fetchWords(ste, levelOne, 2)) {
+        return undefined;
+      }
+      const pointer = ((this.words[1] & 0xff_ffff) * 0x1_0000_0000) + ((this.words[0] & ~0xfff) >>> 0);
+      const bits = ste.stage2 === undefined ? this.features.outputBits : this.features.inputBits;
+      if ((this.words[0] & 1) === 0) {
+        return this.badSubstream(index, "L1CD.V is 0");
+      }
+      if (pointer >= 2 ** bits) {
+        return this.badSubstream(index, `L1CD.L2Ptr is beyond ${bits} bits`);
+      }
+      address = alignedTo(pointer, split + 6) + (index & ((1 << split) - 1)) * 64;
+    }
+    if (!this.fetchWords(ste, address, 16)) {
+      return undefined;
+    }
+    const cd = new CdView();
+    decodeCd(this.words, this.features, ste, cd);
+    this.cache.holdCd(stream, index, cd);
+    return cd;
+  }
+
+  /** Loads words of a CD or L1CD, through stage 2 where there is one (5.4.1). On failure leaves `answer`. */
+  private fetchWords(ste: SteView, address: number, count: number): boolean {
+    let high = Math.floor(address / 0x1_0000_0000);
+    let low = address | 0;
+    if (ste.stage2 !== undefined) {
+      // An implicit data read, for the purposes of stage 2.
+      const code = this.walker.walkStage2(ste.stage2, high, low, ACCESS_READ);
+      if (code !== WALK_OK) {
+        this.access = overridden(this.incoming, ste);
+        this.answer = this.fault(code, ste, undefined, true);
+        return false;
+      }
+      high = this.walker.outHigh;
+      low = this.walker.outLow;
+    }
+    for (let word = 0; word < count; word += 2) {
+      if (this.memory.load64(high, low | (word * 4)) !== MEMORY_OK) {
+        this.reason = "the CD could not be fetched";
+        fillFetchEvent(this.event, EVENT.F_CD_FETCH, this.sid, this.ssid, high, low);
+        this.answer = this.configurationError(true);
+        return false;
+      }
+      this.words[word] = this.memory.loadedLow;
+      this.words[word + 1] = this.memory.loadedHigh;
+    }
+    return true;
+  }
+
+  /** Stage 1, and stage 2 where enabled. */
+  private translateStage1(ste: SteView, cd: CdView): number {
+    const high = this.high;
+    const low = this.low;
+    const range = selectStage1Range(high, low, cd.t0sz, cd.t1sz, cd.tbi0, cd.tbi1);
+    const tables = range < 0 ? undefined : range === 0 ? cd.lower : cd.upper;
+    // E0PD: 5.4 CD.E0PD0.
+    if (tables === undefined || ((range === 0 ? cd.e0pd0 : cd.e0pd1) && (this.access & ACCESS_PRIVILEGED) === 0)) {
+      this.walker.faultStage = 1;
+      this.walker.faultOnTableWalk = 0;
+      return this.fault(WALK_TRANSLATION_FAULT, ste, cd, false);
+    }
+    let vmid = ste.vmid;
+    let access = this.access;
+    if (ste.world !== WORLD_EL1) {
+      vmid = ste.world === WORLD_EL2 ? EL2_TAG : EL2_E2H_TAG;
+      if (ste.world === WORLD_EL2) {
+        // 13.4.1: EL2 has one privilege; AP[1] counts as 1.
+        access |= ACCESS_PRIVILEGED;
+      }
+    }
+    return this.finish(ste, cd, vmid, cd.asid, tables, access);
+  }
+
+  /** No stage 1: by configuration, or by S1DSS. */
+  private translateStage2(ste: SteView): number {
+    // 3.4, 5.2 S1DSS: a bypassed stage 1 checks the input against the IAS; it always terminates with an abort.
+    if (this.beyond(this.features.inputBits)) {
+      if (this.kind === KIND_ATS_REQUEST) {
+        return this.deny();
+      }
+      this.show();
+      fillFault(this.event, EVENT.F_ADDR_SIZE, this.sid, this.ssid, this.high, this.low, this.shown, false, CLASS_IN);
+      this.hasEvent = true;
+      return ABORTED;
+    }
+    return ste.stage2 === undefined ? this.bypass() : this.finish(ste, undefined, ste.vmid, 0, undefined, this.access);
+  }
+
+  /** A Translated transaction of a split-stage stream: its address is an IPA (13.6.3). */
+  private translateSplit(ste: SteView): number {
+    this.access = overridden(this.incoming, ste);
+    return this.translateStage2(ste);
+  }
+
+  private finish(
+    ste: SteView,
+    cd: CdView | undefined,
+    vmid: number,
+    asid: number,
+    stage1: StageTables | undefined,
+    access: number,
+  ): number {
+    const translator = this.translator;
+    // A Translation Request is told what is permitted; it does not fault for want of permission (3.9.1.2).
+    const code = translator.translate(
+      vmid,
+      asid,
+      stage1,
+      ste.stage2,
+      this.high,
+      this.low,
+      this.kind === KIND_ATS_REQUEST ? 0 : access,
+    );
+    if (code !== WALK_OK) {
+      return this.fault(code, ste, cd, false);
+    }
+    this.outHigh = translator.outHigh;
+    this.outLow = translator.outLow;
+    this.outPageBits = translator.outPageBits;
+    const permissions =
+      (access & ACCESS_PRIVILEGED) !== 0 ? translator.outPermissions >>> PERM_PRIVILEGED_SHIFT : translator.outPermissions;
+    this.outPermissions = permissions & (PERM_READ | PERM_WRITE | PERM_EXECUTE);
+    return this.kind === KIND_ATS_REQUEST ? this.answerRequest(ste, stage1) : TRANSLATED;
+  }
+
+  /** 13.7.1: the permissions of a Translation Completion. Execution and reads follow INSTCFG. */
+  private answerRequest(ste: SteView, stage1: StageTables | undefined): number {
+    const granted = this.outPermissions;
+    const asked = this.incoming;
+    const readable = (granted & PERM_READ) !== 0;
+    const executable = (granted & PERM_EXECUTE) !== 0;
+    const reads = ste.instruction === OVERRIDE_SET ? executable : readable;
+    const executes = ste.instruction === 0 ? readable && executable : reads;
+    this.outPermissions =
+      (reads ? ACCESS_READ : 0) |
+      ((granted & PERM_WRITE & asked) !== 0 ? ACCESS_WRITE : 0) |
+      ((asked & ACCESS_EXECUTE) !== 0 && executes ? ACCESS_EXECUTE : 0);
+    if (ste.eats !== STE_EATS_S1CHK) {
+      return TRANSLATED;
+    }
+    // 13.6.3: a split-stage stream is told stage 1's output, the IPA; 13.6.5: the input where stage 1 is skipped.
+    if (stage1 === undefined) {
+      this.outHigh = this.high;
+      this.outLow = this.low;
+      return TRANSLATED;
+    }
+    const { memory, walker } = this.split;
+    memory.tables = ste.stage2!;
+    if (walker.walkStage1(stage1, this.high, this.low, 0) !== WALK_OK) {
+      // The tables changed under a cached translation: the answer is the fault's.
+      return this.deny();
+    }
+    this.outHigh = walker.outHigh;
+    this.outLow = walker.outLow;
+    this.outPageBits = Math.min(this.outPageBits, walker.outPageBits);
+    return TRANSLATED;
+  }
+
+  /** Success with R = W = 0 (3.9.1.2). */
+  private deny(): number {
+    this.outHigh = this.high;
+    this.outLow = this.low;
+    this.outPageBits = 12;
+    this.outPermissions = 0;
+    return TRANSLATED;
+  }
+
+  private bypass(): number {
+    this.outHigh = this.high;
+    this.outLow = this.low;
+    this.outPageBits = this.features.outputBits;
+    this.outPermissions = ACCESS_READ | ACCESS_WRITE | (this.kind === KIND_ATS_REQUEST ? 0 : ACCESS_EXECUTE);
+    return BYPASSED;
+  }
+
+  /**
+   * Fills the record of a walk's fault from the walker's fault* fields and says how the transaction ends
+   * (3.12, 7.3.12 to 7.3.16).
+   *
+   * @param onCd stage 2 faulted on the address of a CD or L1CD
+   */
+  private fault(code: number, ste: SteView, cd: CdView | undefined, onCd: boolean): number {
+    const walker = this.walker;
+    const stage2 = walker.faultStage === 2;
+    if (code === WALK_EXTERNAL_ABORT) {
+      // 7.3.12: CLASS is TT also for stage 1's own descriptors.
+      const faultClass = onCd ? CLASS_CD : stage2 && walker.faultOnTableWalk === 0 ? CLASS_IN : CLASS_TT;
+      this.show();
+      fillFault(this.event, EVENT.F_WALK_EABT, this.sid, this.ssid, this.high, this.low, this.shown, stage2, faultClass);
+      fillFetchAddress(this.event, walker.fetchHigh, walker.fetchLow);
+      this.hasEvent = this.kind !== KIND_ATS_REQUEST || (this.recordAtsErrors && this.features.atsErrors);
+      return this.kind === KIND_ATS_REQUEST ? ATS_ABORTED : ABORTED;
+    }
+    if (this.kind === KIND_ATS_REQUEST) {
+      return this.deny();
+    }
+    const faultClass = onCd ? CLASS_CD : stage2 && walker.faultOnTableWalk !== 0 ? CLASS_TT : CLASS_IN;
+    this.show();
+    fillFault(this.event, EVENT_OF_WALK[-code], this.sid, this.ssid, this.high, this.low, this.shown, stage2, faultClass);
+    if (stage2) {
+      fillIpa(this.event, walker.faultHigh, walker.faultLow);
+    }
+    const stalls = this.kind === KIND_TRANSACTION && (stage2 ? ste.stage2Stalls : cd!.stalls);
+    if (stalls) {
+      // 3.12.2: stalled faults are always recorded.
+      this.hasEvent = true;
+      fillStall(this.event, this.nextStag);
+      this.nextStag = (this.nextStag + 1) & 0xffff;
+      return STALLED;
+    }
+    this.hasEvent = stage2 ? ste.stage2Records : cd!.records;
+    return !stage2 && !cd!.aborts ? READ_AS_ZERO : ABORTED;
+  }
+
+  /** The access as records show it: after the STE's overrides. */
+  private show(): void {
+    this.shown.rnw = (this.access & ACCESS_WRITE) === 0;
+    this.shown.ind = (this.access & ACCESS_EXECUTE) !== 0;
+    this.shown.pnu = (this.access & ACCESS_PRIVILEGED) !== 0;
+  }
+
+  /** Whether the input address has bits at or above bit `bits`. */
+  private beyond(bits: number): boolean {
+    return bits >= 32 ? this.high >>> (bits - 32) !== 0 : this.high !== 0 || this.low >>> bits !== 0;
+  }
+}
+
+/** PRIVCFG and INSTCFG; a write is never an instruction fetch (13.1.2). */
+function overridden(access: number, ste: SteView): number {
+  let result = access;
+  if (ste.privileged !== 0) {
+    result = ste.privileged === OVERRIDE_SET ? result | ACCESS_PRIVILEGED : result & ~ACCESS_PRIVILEGED;
+  }
+  if (ste.instruction !== 0) {
+    result = ste.instruction === OVERRIDE_SET ? result | ACCESS_EXECUTE : result & ~ACCESS_EXECUTE;
+  }
+  return (result & ACCESS_WRITE) !== 0 ? result & ~ACCESS_EXECUTE : result;
+}
+
+/** `address` rounded down to a multiple of 2^bits. */
+function alignedTo(address: number, bits: number): number {
+  return address - (address % 2 ** bits);
+}
