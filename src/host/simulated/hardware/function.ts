@@ -1,0 +1,381 @@
+import { VfioRegion } from "../../../iommufd/index.js";
+import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_READ, ACCESS_WRITE } from "../../../translation/index.js";
+import { highWord, lowWord } from "../../../support/index.js";
+import { ATC_HIT, DeviceTranslationCache, NO_PASID } from "./device-cache.js";
+import { DmaEngine, type EngineHost, ENGINE_FEATURE_ATS, ENGINE_FEATURE_PASID } from "./dma-engine.js";
+import {
+  ATS_CONTROL_ENABLE,
+  COMMAND,
+  COMMAND_BUS_MASTER,
+  COMMAND_MEMORY,
+  DEVICE_CONTROL_FLR,
+  FunctionConfig,
+  MSIX_CONTROL_ENABLE,
+  MSIX_CONTROL_MASK,
+  MSIX_PBA_OFFSET,
+  MSIX_TABLE_OFFSET,
+  PASID_ENABLE,
+  PASID_EXECUTE,
+  PASID_PRIVILEGED,
+} from "./function-config.js";
+import { type FunctionDescription, streamIdOf } from "./host-description.js";
+import type { HardwareSmmu } from "./smmu.js";
+
+/** What a function's message-signalled interrupt writes, and where. */
+export interface MsiTarget {
+  /** An IOVA: the write goes through the SMMU. */
+  readonly address: bigint;
+  readonly data: number;
+}
+
+/** Where a request goes when not to an address: it was terminated; it ended well without memory. */
+const REFUSED = -1;
+const DISCARDED = -2;
+
+/** The bus behind the SMMU: host-physical reads and writes of a function; false where nothing answers. */
+export interface HostBus {
+  read(hpa: number, out: Uint8Array): boolean;
+  write(source: HardwareFunction, hpa: number, data: Uint8Array): boolean;
+}
+
+export interface DmaCounters {
+  /** Requests made, each within a 4 KiB page: reads and writes of memory, and MSIs. */
+  transactions: number;
+  /** Bytes that got through. */
+  bytes: number;
+  /** Requests that were terminated: by the SMMU, or because nothing answers. */
+  faults: number;
+  /** ATS Translation Requests sent. */
+  translationRequests: number;
+  /** Requests whose translation came from the function's own cache. */
+  cacheHits: number;
+  /** MSIs written, whatever became of them. */
+  messages: number;
+}
+
+/**
+ * A PCI Express function: configuration space, a DMA engine and MSI-X in BAR 0, and what the description
+ * gives it of ATS and PASID. Everything it sends goes through its SMMU. BARs other than 0 read as zero.
+ */
+export class HardwareFunction implements EngineHost {
+  readonly streamId: number;
+  readonly counters: DmaCounters = { transactions: 0, bytes: 0, faults: 0, translationRequests: 0, cacheHits: 0, messages: 0 };
+  /** Whether the function answers Invalidate Requests; one that has fallen off the bus does not (CERROR_ATC_INV_SYNC). */
+  answersInvalidations = true;
+  private readonly config: FunctionConfig;
+  private readonly engine: DmaEngine;
+  private readonly cache = new DeviceTranslationCache();
+  private readonly msiTargets: Array<MsiTarget | null>;
+  private readonly pending: Uint8Array;
+  private readonly word = new Uint8Array(4);
+
+  constructor(
+    readonly description: FunctionDescription,
+    /** null: nothing translates its DMA. */
+    readonly smmu: HardwareSmmu | null,
+    private readonly bus: HostBus,
+  ) {
+    this.streamId = streamIdOf(description);
+    this.config = new FunctionConfig(description);
+    this.engine = new DmaEngine(this);
+    this.msiTargets = new Array<MsiTarget | null>(description.msixVectors).fill(null);
+    this.pending = new Uint8Array(description.msixVectors);
+  }
+
+  /** Entries in the function's own translation cache. */
+  get cachedTranslations(): number {
+    return this.cache.size;
+  }
+
+  /** Reads 1, 2 or 4 bytes of configuration space at an offset in bytes. */
+  configRead(offset: number, size: number): number {
+    return this.config.read(offset, size);
+  }
+
+  /** Writes 1, 2 or 4 bytes of configuration space. Device Control's FLR bit resets the function (PCIe 7.5.3.4). */
+  configWrite(offset: number, size: number, value: number): void {
+    const { offsets } = this.config;
+    const atsBefore = this.atsEnabled;
+    this.config.write(offset, size, value);
+    const control = offsets.express + 8;
+    if (covers(offset, size, control + 1) && ((value >>> (8 * (control + 1 - offset))) & (DEVICE_CONTROL_FLR >>> 8)) !== 0) {
+      this.reset();
+      return;
+    }
+    if (this.atsEnabled !== atsBefore) {
+      this.cache.clear();
+    }
+    if (offsets.msix !== 0 && covers(offset, size, offsets.msix + 3)) {
+      this.sendPending();
+    }
+  }
+
+  /** Bytes of a VFIO region (VfioRegion) and what may be done with it; size 0 where there is none. */
+  regionInfo(index: number): { size: number; readable: boolean; writable: boolean; mappable: boolean } {
+    const bar = this.description.bars.find((candidate) => candidate.index === index);
+    const size = index === VfioRegion.CONFIG ? 4096 : (bar?.size ?? 0);
+    return { size, readable: size > 0, writable: size > 0, mappable: false };
+  }
+
+  /** Reads a region; all ones while the function does not decode memory. Bytes beyond the region read as ones. */
+  regionRead(index: number, offset: number, out: Uint8Array): void {
+    if (index === VfioRegion.CONFIG) {
+      for (let i = 0; i < out.length; i++) {
+        out[i] = this.config.read(offset + i, 1);
+      }
+      return;
+    }
+    const { size } = this.regionInfo(index);
+    if (!this.decodesMemory || offset + out.length > size) {
+      out.fill(0xff);
+      return;
+    }
+    out.fill(0);
+    if (index !== 0) {
+      return;
+    }
+    if (offset >= MSIX_TABLE_OFFSET && offset < MSIX_PBA_OFFSET + 64) {
+      for (let i = 0; i < out.length; i++) {
+        out[i] = this.msixByte(offset + i);
+      }
+      return;
+    }
+    this.engine.read(offset, out);
+  }
+
+  /**
+   * Writes a region; dropped while the function does not decode memory. The MSI-X table is `setMsi`'s: the
+   * host's kernel owns it, and writes to it through a region are dropped.
+   */
+  regionWrite(index: number, offset: number, data: Uint8Array): void {
+    if (index === VfioRegion.CONFIG) {
+      const size = data.length === 4 || data.length === 2 ? data.length : 1;
+      for (let i = 0; i < data.length; i += size) {
+        let value = 0;
+        for (let j = size - 1; j >= 0; j--) {
+          value = value * 256 + data[i + j];
+        }
+        this.configWrite(offset + i, size, value);
+      }
+      return;
+    }
+    if (index === 0 && this.decodesMemory && offset + data.length <= this.regionInfo(0).size) {
+      this.engine.write(offset, data);
+    }
+  }
+
+  /**
+   * What a vector writes, as the host's kernel programs the MSI-X table; null masks it. MSI-X is enabled
+   * while any vector has a target. A vector that was raised while it was masked is sent now (PCIe 6.1.4.5).
+   */
+  setMsi(vector: number, target: MsiTarget | null): void {
+    if (vector < 0 || vector >= this.msiTargets.length) {
+      throw new RangeError(`${this.description.address} has ${this.msiTargets.length} MSI-X vectors, not a vector ${vector}`);
+    }
+    this.msiTargets[vector] = target;
+    const any = this.msiTargets.some((other) => other !== null);
+    this.config.setBit(this.config.offsets.msix + 2, MSIX_CONTROL_ENABLE, any);
+    if (!any) {
+      this.pending.fill(0);
+    }
+    this.sendPending();
+  }
+
+  /** Switches ATS by its capability; the function forgets its translations (PCIe 10.5.1.3). Nothing without the capability. */
+  enableAts(on: boolean): void {
+    const { ats } = this.config.offsets;
+    if (ats !== 0) {
+      this.config.setBit(ats + 6, ATS_CONTROL_ENABLE, on);
+      this.cache.clear();
+    }
+  }
+
+  /** Switches PASIDs by their capability, with execute and privileged requests. Nothing without the capability. */
+  enablePasid(on: boolean): void {
+    const { pasid } = this.config.offsets;
+    if (pasid !== 0) {
+      this.config.setBit(pasid + 6, PASID_ENABLE | PASID_EXECUTE | PASID_PRIVILEGED, on);
+    }
+  }
+
+  get atsEnabled(): boolean {
+    const { ats } = this.config.offsets;
+    return ats !== 0 && (this.config.read(ats + 6, 2) & ATS_CONTROL_ENABLE) !== 0;
+  }
+
+  get pasidEnabled(): boolean {
+    const { pasid } = this.config.offsets;
+    return pasid !== 0 && (this.config.read(pasid + 6, 2) & PASID_ENABLE) !== 0;
+  }
+
+  /**
+   * Function level reset (PCIe 6.6.2): configuration registers (BARs, enables of bus mastering, ATS, PASID,
+   * MSI-X), MSI-X table, DMA engine and translation cache as after power on. A kernel saves and restores
+   * what it needs around it.
+   */
+  reset(): void {
+    this.config.reset();
+    this.engine.reset();
+    this.cache.clear();
+    this.msiTargets.fill(null);
+    this.pending.fill(0);
+  }
+
+  /** Invalidate Request from the SMMU (CMD_ATC_INV); false: no answer. `bits` is log2 of the bytes. */
+  invalidateCache(pasid: number, global: boolean, high: number, low: number, bits: number): boolean {
+    if (!this.answersInvalidations) {
+      return false;
+    }
+    this.cache.invalidate(pasid, global, high, low, bits);
+    return true;
+  }
+
+  features(): number {
+    return (this.pasidEnabled ? ENGINE_FEATURE_PASID : 0) | (this.atsEnabled ? ENGINE_FEATURE_ATS : 0);
+  }
+
+  mayRequest(pasid: number, access: number, ats: boolean): boolean {
+    if (!this.mastersBus || (ats && !this.atsEnabled)) {
+      return false;
+    }
+    const wantsPrefix = (access & (ACCESS_EXECUTE | ACCESS_PRIVILEGED)) !== 0;
+    if (pasid === NO_PASID) {
+      // Only the PASID prefix carries the two (PCIe 6.20.2).
+      return !wantsPrefix;
+    }
+    const control = this.pasidEnabled ? this.config.read(this.config.offsets.pasid + 6, 2) : 0;
+    return (
+      (control & PASID_ENABLE) !== 0 &&
+      pasid >>> 0 < 2 ** this.description.pasidBits &&
+      ((access & ACCESS_EXECUTE) === 0 || (control & PASID_EXECUTE) !== 0) &&
+      ((access & ACCESS_PRIVILEGED) === 0 || (control & PASID_PRIVILEGED) !== 0)
+    );
+  }
+
+  readMemory(high: number, low: number, out: Uint8Array, pasid: number, access: number, ats: boolean): boolean {
+    const hpa = this.request(high, low, pasid, access, ats);
+    if (hpa === DISCARDED) {
+      out.fill(0);
+      return this.finish(true, 0);
+    }
+    return this.finish(hpa >= 0 && this.bus.read(hpa, out), out.length);
+  }
+
+  writeMemory(high: number, low: number, data: Uint8Array, pasid: number, access: number, ats: boolean): boolean {
+    const hpa = this.request(high, low, pasid, access, ats);
+    return hpa === DISCARDED ? this.finish(true, 0) : this.finish(hpa >= 0 && this.bus.write(this, hpa, data), data.length);
+  }
+
+  /** Sends the vector's message, or remembers that it is pending; nothing where MSI-X is off. */
+  raise(vector: number): void {
+    const { msix } = this.config.offsets;
+    const control = msix === 0 ? 0 : this.config.read(msix + 2, 2);
+    if (vector >= this.msiTargets.length || (control & MSIX_CONTROL_ENABLE) === 0) {
+      return;
+    }
+    const target = this.msiTargets[vector];
+    if (target === null || (control & MSIX_CONTROL_MASK) !== 0 || !this.mastersBus) {
+      this.pending[vector] = 1;
+      return;
+    }
+    this.counters.messages++;
+    for (let i = 0; i < 4; i++) {
+      this.word[i] = target.data >>> (8 * i);
+    }
+    // A message is a memory write without PASID, not translated by the function (PCIe 6.1.4, 10.1.1).
+    this.writeMemory(highWord(target.address), lowWord(target.address), this.word, NO_PASID, ACCESS_WRITE, false);
+  }
+
+  private sendPending(): void {
+    for (let vector = 0; vector < this.pending.length; vector++) {
+      if (this.pending[vector] !== 0) {
+        this.pending[vector] = 0;
+        this.raise(vector);
+      }
+    }
+  }
+
+  /** Takes a request to where it goes: the host-physical address, REFUSED or DISCARDED. */
+  private request(high: number, low: number, pasid: number, access: number, ats: boolean): number {
+    this.counters.transactions++;
+    const { smmu } = this;
+    if (smmu === null) {
+      return high >>> 20 === 0 ? physical(high, low) : REFUSED;
+    }
+    if (!ats) {
+      if (!smmu.translate(this.streamId, pasid, high, low, access)) {
+        return REFUSED;
+      }
+      return smmu.outDiscarded ? DISCARDED : physical(smmu.outHigh, smmu.outLow);
+    }
+    const { cache } = this;
+    const kind = access & (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE);
+    const privileged = (access & ACCESS_PRIVILEGED) !== 0;
+    if (cache.lookup(pasid, high, low, kind, privileged) === ATC_HIT) {
+      this.counters.cacheHits++;
+    } else {
+      this.counters.translationRequests++;
+      const granted = smmu.translationRequest(this.streamId, pasid, high, low, access);
+      if (granted !== 0) {
+        cache.insert(pasid, high, low, smmu.outPageBits, smmu.outHigh, smmu.outLow, granted, privileged);
+      }
+      if (cache.lookup(pasid, high, low, kind, privileged) !== ATC_HIT) {
+        return REFUSED;
+      }
+    }
+    return smmu.translated(this.streamId, cache.outHigh, cache.outLow, access) ? physical(smmu.outHigh, smmu.outLow) : REFUSED;
+  }
+
+  private finish(ok: boolean, bytes: number): boolean {
+    if (ok) {
+      this.counters.bytes += bytes;
+    } else {
+      this.counters.faults++;
+    }
+    return ok;
+  }
+
+  /** In D0 and allowed to send requests. */
+  private get mastersBus(): boolean {
+    return this.isAwake && (this.config.read(COMMAND, 2) & COMMAND_BUS_MASTER) !== 0;
+  }
+
+  private get decodesMemory(): boolean {
+    return this.isAwake && (this.config.read(COMMAND, 2) & COMMAND_MEMORY) !== 0;
+  }
+
+  private get isAwake(): boolean {
+    return (this.config.read(this.config.offsets.powerManagement + 4, 1) & 3) === 0;
+  }
+
+  /** A byte of the MSI-X table or of the pending bits (PCIe 7.7.2). */
+  private msixByte(offset: number): number {
+    if (offset >= MSIX_PBA_OFFSET) {
+      let bits = 0;
+      for (let bit = 0; bit < 8; bit++) {
+        bits |= (this.pending[(offset - MSIX_PBA_OFFSET) * 8 + bit] ?? 0) << bit;
+      }
+      return bits;
+    }
+    const vector = Math.floor((offset - MSIX_TABLE_OFFSET) / 16);
+    if (vector >= this.msiTargets.length) {
+      return 0;
+    }
+    const target = this.msiTargets[vector];
+    const words = [
+      target === null ? 0 : lowWord(target.address),
+      target === null ? 0 : highWord(target.address),
+      target?.data ?? 0,
+      target === null ? 1 : 0,
+    ];
+    return (words[(offset >> 2) & 3] >>> (8 * (offset & 3))) & 0xff;
+  }
+}
+
+function covers(offset: number, size: number, byte: number): boolean {
+  return offset <= byte && byte < offset + size;
+}
+
+function physical(high: number, low: number): number {
+  return (high >>> 0) * 0x1_0000_0000 + (low >>> 0);
+}

@@ -1,0 +1,316 @@
+import { z } from "zod";
+import { extract, IDR0, IDR0_TTF_AARCH32, IDR1, IDR5, OAS_BITS } from "../../../smmuv3/spec/index.js";
+import { Refusal } from "../../../support/index.js";
+
+/**
+ * Errata of SMMUs that change what the hardware does or what the kernel offers, by the silicon's name for them
+ * (Linux Documentation/arch/arm64/silicon-errata.rst and drivers/iommu/arm/arm-smmu-v3).
+ */
+export const SMMU_ERRATA = {
+  "arm-1076982": "MMU-600: WFE wake-up events are unreliable; the kernel does not use SEV",
+  "arm-1209401": "MMU-600 before r2: stage 2 with stage 1 misbehaves; the kernel offers no nesting",
+  "arm-2268618": "MMU-700 before r1p1: nested translation can use stale walks; the kernel offers no nesting",
+  "arm-2812531": "MMU-700: invalidations need a CMD_SYNC of their own; no BTM, and before r1p1 no nesting",
+  "hisilicon-161010101": "Hi161x: CMD_PREFETCH_CONFIG and CMD_PREFETCH_ADDR are illegal commands",
+} as const;
+
+export type SmmuErratum = keyof typeof SMMU_ERRATA;
+const errata = Object.keys(SMMU_ERRATA) as [SmmuErratum, ...SmmuErratum[]];
+
+const HEX_OR_DECIMAL = /^(?:0[xX][0-9a-fA-F]+|[0-9]+)$/;
+const BYTES = /^(0[xX][0-9a-fA-F]+|[0-9]+)([KMGT]?)$/;
+const PCI_ADDRESS = /^([0-9a-f]{4}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])$/;
+const SUFFIX: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
+
+/** A whole number from 0 to `most`, as a JSON number or a string in decimal or with 0x. */
+function wholeNumber(most: number, what: string) {
+  return z
+    .union([z.number(), z.string().regex(HEX_OR_DECIMAL, { error: 'expected a number, or a string such as "0x74"' })], {
+      error: 'expected a number, or a string such as "0x74"',
+    })
+    .transform((value, context) => {
+      const number = Number(value);
+      if (!Number.isInteger(number) || number < 0 || number > most) {
+        context.addIssue({ code: "custom", message: `expected ${what}, 0 to 0x${most.toString(16)}` });
+        return z.NEVER;
+      }
+      return number;
+    });
+}
+
+const u32 = wholeNumber(0xffff_ffff, "a 32-bit value");
+const u16 = wholeNumber(0xffff, "a 16-bit value");
+const physicalAddress = wholeNumber(2 ** 52 - 1, "a physical address");
+
+/** A size in bytes: a number, or a string in decimal or with 0x and with K, M, G or T (powers of 1024). */
+const byteCount = z
+  .union([z.number(), z.string().regex(BYTES, { error: 'expected bytes, or a string such as "64K"' })], {
+    error: 'expected bytes, or a string such as "64K"',
+  })
+  .transform((value, context) => {
+    const match = BYTES.exec(String(value));
+    const number = match === null ? NaN : Number(match[1]) * SUFFIX[match[2]];
+    if (!Number.isSafeInteger(number) || number <= 0) {
+      context.addIssue({ code: "custom", message: "expected a size of at least 1 byte, below 2^53" });
+      return z.NEVER;
+    }
+    return number;
+  });
+
+const memorySchema = z.strictObject({
+  numaNode: z.int().min(0).describe("NUMA node of the memory"),
+  base: physicalAddress.describe("host-physical address of its first byte, a multiple of 16 MiB"),
+  size: byteCount.describe("bytes, a multiple of 16 MiB, at least 64 MiB"),
+});
+
+const smmuSchema = z.strictObject({
+  name: z.string().min(1).describe("the kernel's name of the instance, smmu3.0x and 16 digits of its base"),
+  base: physicalAddress.describe("host-physical address of its registers"),
+  numaNode: z.int().min(-1).default(-1).describe("NUMA node, -1: none"),
+  idr0: u32.describe("SMMU_IDR0"),
+  idr1: u32.describe("SMMU_IDR1"),
+  idr2: u32.default(0).describe("SMMU_IDR2"),
+  idr3: u32.default(0).describe("SMMU_IDR3"),
+  idr4: u32.default(0).describe("SMMU_IDR4"),
+  idr5: u32.describe("SMMU_IDR5"),
+  iidr: u32.default(0).describe("SMMU_IIDR"),
+  aidr: u32.default(0).describe("SMMU_AIDR"),
+  coherent: z.boolean().default(true).describe("DMA is coherent whatever the device asks for: IORT's CANWBS flag"),
+  errata: z.array(z.enum(errata)).default([]).describe("errata that the silicon has"),
+});
+
+const barSchema = z.strictObject({
+  index: z.int().min(0).max(5).describe("number of the base address register"),
+  size: byteCount.describe("bytes, a power of two of at least 4 KiB; BAR 0 at least 64 KiB"),
+  is64: z.boolean().default(true).describe("takes the next register too, for the address's upper half"),
+  prefetchable: z.boolean().default(false).describe("reads have no side effects"),
+});
+
+const functionSchema = z.strictObject({
+  address: z.string().regex(PCI_ADDRESS, { error: 'expected a PCI address in lower case, such as "0009:01:00.0"' }).describe("segment, bus, device, function"),
+  name: z.string().min(1).describe("what it is, for people"),
+  vendor: u16.describe("vendor id"),
+  device: u16.describe("device id"),
+  class: wholeNumber(0xff_ffff, "a 24-bit class code").describe("base class, subclass, programming interface"),
+  revision: wholeNumber(0xff, "an 8-bit value").default(0).describe("revision id"),
+  smmu: z.string().nullable().describe("name of the SMMU in front of it; null: none, its DMA is not translated"),
+  streamId: u32.optional().describe("its StreamID; by default its requester id, bus << 8 | device << 3 | function"),
+  numaNode: z.int().min(-1).default(-1).describe("NUMA node, -1: none"),
+  ats: z.boolean().default(false).describe("has the ATS capability"),
+  pri: z.boolean().default(false).describe("has the page request capability"),
+  pasidBits: z.int().min(0).max(20).default(0).describe("width of its PASIDs; 0: no PASID capability"),
+  bars: z.array(barSchema).describe("base address registers; BAR 0 has the DMA engine"),
+  msixVectors: z.int().min(0).max(512).default(0).describe("MSI-X vectors; 0: no MSI-X capability"),
+  driver: z.string().default("vfio-pci").describe("driver that the host has bound to it; only vfio-pci lets it be passed through"),
+});
+
+const hostSchema = z.strictObject({
+  name: z.string().min(1).describe("name of the host, for the account"),
+  memory: z.array(memorySchema).min(1, { error: "expected at least one run of memory" }).describe("RAM by NUMA node"),
+  msiDoorbell: physicalAddress.default(0x0809_0040).describe("host-physical address of the ITS's GITS_TRANSLATER register"),
+  smmus: z.array(smmuSchema).describe("SMMUv3 instances"),
+  functions: z.array(functionSchema).describe("PCI functions"),
+});
+
+export type MemoryDescription = z.output<typeof memorySchema>;
+export type SmmuDescription = z.output<typeof smmuSchema>;
+export type BarDescription = z.output<typeof barSchema>;
+export type FunctionDescription = z.output<typeof functionSchema>;
+/** A host as its file describes it, every number parsed, every default filled in. docs/host-file.md explains the fields. */
+export type HostDescription = z.output<typeof hostSchema>;
+/** A host description as it is written: numbers may be strings, defaults may be left out. */
+export type HostDescriptionInput = z.input<typeof hostSchema>;
+
+/** Bytes that BAR 0 has at least: the DMA engine's registers and its buffer. */
+export const ENGINE_BAR_BYTES = 0x1_0000;
+
+/**
+ * Reads a host file.
+ *
+ * @param text the file's contents, JSON
+ * @param fileName for messages
+ * @throws Refusal that names the file and the path of what is wrong in it, such as `functions[3].smmu`
+ */
+export function loadHostDescription(text: string, fileName: string): HostDescription {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw new Refusal(`${fileName}: not JSON: ${(error as Error).message}`, {
+      wouldWork: "a host file as docs/host-file.md describes it",
+    });
+  }
+  return describeHost(json as HostDescriptionInput, fileName);
+}
+
+/** The same for a description that is an object already. */
+export function describeHost(input: HostDescriptionInput, fileName = "host description"): HostDescription {
+  const parsed = hostSchema.safeParse(input);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw refusal(fileName, pathText(issue.path), issue.message);
+  }
+  const host = parsed.data;
+  checkMemory(host, fileName);
+  checkSmmus(host, fileName);
+  checkFunctions(host, fileName);
+  return host;
+}
+
+/** The JSON Schema of host files as they are written. */
+export function hostFileJsonSchema(): object {
+  return z.toJSONSchema(hostSchema, { io: "input" });
+}
+
+/** bus << 8 | device << 3 | function of a PCI address such as 0009:01:00.0. */
+export function requesterIdOf(address: string): number {
+  const match = PCI_ADDRESS.exec(address);
+  if (match === null) {
+    throw new RangeError(`${address} is not a PCI address`);
+  }
+  return (parseInt(match[2], 16) << 8) | (parseInt(match[3], 16) << 3) | Number(match[4]);
+}
+
+/** StreamID with which a function's transactions reach its SMMU. */
+export function streamIdOf(description: FunctionDescription): number {
+  return description.streamId ?? requesterIdOf(description.address);
+}
+
+function refusal(fileName: string, path: string, message: string, wouldWork?: string): Refusal {
+  return new Refusal(`${fileName}: ${path === "" ? "" : `${path}: `}${message}`, { wouldWork });
+}
+
+function pathText(path: ReadonlyArray<PropertyKey>): string {
+  return path.map((part, i) => (typeof part === "number" ? `[${part}]` : `${i === 0 ? "" : "."}${String(part)}`)).join("");
+}
+
+function checkMemory(host: HostDescription, fileName: string): void {
+  host.memory.forEach((range, i) => {
+    const path = `memory[${i}]`;
+    if (range.base % 0x100_0000 !== 0) {
+      throw refusal(fileName, `${path}.base`, "not a multiple of 16 MiB");
+    }
+    if (range.size % 0x100_0000 !== 0 || range.size < 0x400_0000) {
+      throw refusal(fileName, `${path}.size`, "not a multiple of 16 MiB of at least 64 MiB");
+    }
+    if (range.base + range.size > 2 ** 48) {
+      throw refusal(fileName, `${path}.size`, "reaches beyond 2^48, where translation tables with 48-bit addresses end");
+    }
+    if (host.msiDoorbell >= range.base && host.msiDoorbell < range.base + range.size) {
+      throw refusal(fileName, "msiDoorbell", `lies in the RAM of ${path}`);
+    }
+    host.memory.slice(0, i).forEach((other, j) => {
+      if (range.base < other.base + other.size && other.base < range.base + range.size) {
+        throw refusal(fileName, path, `overlaps memory[${j}]`);
+      }
+    });
+  });
+}
+
+function checkSmmus(host: HostDescription, fileName: string): void {
+  host.smmus.forEach((smmu, i) => {
+    const path = `smmus[${i}]`;
+    host.smmus.slice(0, i).forEach((other, j) => {
+      for (const key of ["name", "base"] as const) {
+        if (smmu[key] === other[key]) {
+          throw refusal(fileName, `${path}.${key}`, `the same as smmus[${j}].${key}`);
+        }
+      }
+    });
+    const ttf = extract(smmu.idr0, IDR0.TTF);
+    if (ttf === 0 || ttf === IDR0_TTF_AARCH32) {
+      throw refusal(fileName, `${path}.idr0`, "TTF (bits 3:2) has no AArch64 translation tables", "TTF = 2");
+    }
+    if (extract(smmu.idr0, IDR0.S1P) === 0 && extract(smmu.idr0, IDR0.S2P) === 0) {
+      throw refusal(fileName, `${path}.idr0`, "neither S1P (bit 1) nor S2P (bit 0): no translation at all");
+    }
+    if (extract(smmu.idr0, IDR0.ST_LEVEL) > 1) {
+      throw refusal(fileName, `${path}.idr0`, "ST_LEVEL (bits 28:27) is reserved", "0 (linear) or 1 (two levels)");
+    }
+    if (extract(smmu.idr1, IDR1.SIDSIZE) > 32) {
+      throw refusal(fileName, `${path}.idr1`, "SIDSIZE (bits 5:0) is more than 32");
+    }
+    if (extract(smmu.idr1, IDR1.SSIDSIZE) > 20) {
+      throw refusal(fileName, `${path}.idr1`, "SSIDSIZE (bits 10:6) is more than 20");
+    }
+    if ((smmu.idr5 & (IDR5.GRAN4K.inPlace | IDR5.GRAN16K.inPlace | IDR5.GRAN64K.inPlace)) === 0) {
+      throw refusal(fileName, `${path}.idr5`, "no granule (bits 6:4)");
+    }
+    const reach = 2 ** OAS_BITS[extract(smmu.idr5, IDR5.OAS)];
+    host.memory.forEach((range, j) => {
+      if (range.base + range.size > reach) {
+        throw refusal(
+          fileName,
+          `${path}.idr5`,
+          `OAS (bits 2:0) is ${Math.log2(reach)} bits, which do not reach the end of memory[${j}]`,
+        );
+      }
+    });
+  });
+}
+
+function checkFunctions(host: HostDescription, fileName: string): void {
+  const smmus = new Map(host.smmus.map((smmu) => [smmu.name, smmu]));
+  const known = host.smmus.map((smmu) => smmu.name).join(", ");
+  host.functions.forEach((fn, i) => {
+    const path = `functions[${i}]`;
+    const smmu = fn.smmu === null ? undefined : smmus.get(fn.smmu);
+    if (fn.smmu !== null && smmu === undefined) {
+      throw refusal(fileName, `${path}.smmu`, `unknown SMMU '${fn.smmu}'`, known === "" ? "null: the host has none" : `one of ${known}, or null`);
+    }
+    host.functions.slice(0, i).forEach((other, j) => {
+      if (fn.address === other.address) {
+        throw refusal(fileName, `${path}.address`, `the same as functions[${j}].address`);
+      }
+      if (smmu !== undefined && fn.smmu === other.smmu && streamIdOf(fn) === streamIdOf(other)) {
+        throw refusal(fileName, `${path}.streamId`, `StreamID 0x${streamIdOf(fn).toString(16)} of ${fn.smmu} is functions[${j}]'s`);
+      }
+    });
+    if (smmu !== undefined) {
+      if (streamIdOf(fn) >= 2 ** extract(smmu.idr1, IDR1.SIDSIZE)) {
+        throw refusal(fileName, `${path}.streamId`, `StreamID 0x${streamIdOf(fn).toString(16)} needs more than ${fn.smmu}'s SIDSIZE`);
+      }
+      if (fn.pasidBits > extract(smmu.idr1, IDR1.SSIDSIZE)) {
+        throw refusal(fileName, `${path}.pasidBits`, `${fn.pasidBits} bits, and ${fn.smmu} has SSIDSIZE ${extract(smmu.idr1, IDR1.SSIDSIZE)}`);
+      }
+      if (fn.ats && extract(smmu.idr0, IDR0.ATS) === 0) {
+        throw refusal(fileName, `${path}.ats`, `${fn.smmu} has no ATS (IDR0 bit 10)`);
+      }
+      if (fn.pri && extract(smmu.idr0, IDR0.PRI) === 0) {
+        throw refusal(fileName, `${path}.pri`, `${fn.smmu} has no PRI (IDR0 bit 16)`);
+      }
+    }
+    if (fn.pri && !fn.ats) {
+      throw refusal(fileName, `${path}.pri`, "page requests need ats (PCIe 10.4)");
+    }
+    checkBars(fn, `${path}.bars`, fileName);
+  });
+}
+
+function checkBars(fn: FunctionDescription, path: string, fileName: string): void {
+  const used = new Map<number, number>();
+  fn.bars.forEach((bar, i) => {
+    if (bar.size < 4096 || 2 ** Math.floor(Math.log2(bar.size)) !== bar.size) {
+      throw refusal(fileName, `${path}[${i}].size`, `${bar.size} bytes are not a power of two of at least 4096`);
+    }
+    if (!bar.is64 && bar.size > 0x8000_0000) {
+      throw refusal(fileName, `${path}[${i}].size`, "a 32-bit BAR has at most 2 GiB");
+    }
+    for (const index of bar.is64 ? [bar.index, bar.index + 1] : [bar.index]) {
+      if (index > 5) {
+        throw refusal(fileName, `${path}[${i}].index`, "BAR 5 has no next register for the upper half of a 64-bit address");
+      }
+      if (used.has(index)) {
+        throw refusal(fileName, `${path}[${i}].index`, `register ${index} is ${path}[${used.get(index)!}]'s`);
+      }
+      used.set(index, i);
+    }
+  });
+  const engine = fn.bars.find((bar) => bar.index === 0);
+  if (engine === undefined) {
+    throw refusal(fileName, path, "no BAR 0, which has the DMA engine");
+  }
+  if (engine.size < ENGINE_BAR_BYTES) {
+    throw refusal(fileName, `${path}[${fn.bars.indexOf(engine)}].size`, "BAR 0 has the DMA engine and needs 64 KiB at least");
+  }
+}

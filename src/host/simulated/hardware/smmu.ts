@@ -1,0 +1,305 @@
+import {
+  featuresOf,
+  KIND_ATS_REQUEST,
+  KIND_ATS_TRANSLATED,
+  KIND_TRANSACTION,
+  type LookupFeatures,
+  READ_AS_ZERO,
+  StreamTranslator,
+} from "../../../smmuv3/lookup/index.js";
+import {
+  ATC_SIZE_ALL,
+  CERROR_ATC_INV_SYNC,
+  CERROR_ILL,
+  CERROR_NONE,
+  CMD,
+  extract,
+  get,
+  getAddress,
+  IDR0,
+  IDR1,
+  OP,
+  SYNC_CS_IRQ,
+} from "../../../smmuv3/spec/index.js";
+import { NO_PASID } from "./device-cache.js";
+import type { SmmuDescription, SmmuErratum } from "./host-description.js";
+import { HostStreamTable } from "./host-stream-table.js";
+import type { PhysicalMemory } from "./physical-memory.js";
+import { shownIdRegisters } from "./smmu-features.js";
+
+/** A function's answer to Invalidate Requests; false: none came in time. */
+export interface InvalidationTarget {
+  invalidateCache(pasid: number, global: boolean, high: number, low: number, bits: number): boolean;
+}
+
+export interface SmmuCounters {
+  /** Transactions, Translation Requests and Translated transactions that came in. */
+  transactions: number;
+  /** Of them those that ended with a fault, an abort, or a refusal. */
+  faults: number;
+  /** Translations answered by the TLB, and those that took a walk. */
+  tlbHits: number;
+  walks: number;
+  /** Event records given to the listeners. */
+  events: number;
+  /** Commands by opcode; CMD_CFGI_ALL counts as CMD_CFGI_STE_RANGE. */
+  readonly commands: Map<number, number>;
+}
+
+/**
+ * A physical SMMUv3 with the part of its driver that is plain wiring: the stream table in host memory, the
+ * command queue and the event queue. Translation on, ATS checks on (CR0.SMMUEN, CR0.ATSCHK), as Linux
+ * resets it. Nothing cached is dropped but by commands.
+ */
+export class HardwareSmmu {
+  /** IDR0 to IDR5 as read from the registers: see `shownIdRegisters`. */
+  readonly idr: Int32Array;
+  readonly features: LookupFeatures;
+  readonly counters: SmmuCounters = { transactions: 0, faults: 0, tlbHits: 0, walks: 0, events: 0, commands: new Map() };
+  /** After a successful `translate`, `translated` or `translationRequest`: where exactly the input address goes. */
+  outHigh = 0;
+  outLow = 0;
+  /** log2 bytes of the region around the input address that the answer holds for. */
+  outPageBits = 0;
+  /** The transaction ended well without memory (CD.A = 0): a read gives zero, a write is dropped. */
+  outDiscarded = false;
+
+  private readonly translator: StreamTranslator;
+  private readonly table: HostStreamTable;
+  private readonly targets = new Map<number, InvalidationTarget>();
+  private readonly listeners: Array<(record: Int32Array) => void> = [];
+  private readonly words = new Int32Array(4);
+  /** A CMD_ATC_INV since the last CMD_SYNC was not answered. */
+  private invalidationTimedOut = false;
+
+  constructor(
+    readonly description: SmmuDescription,
+    private readonly memory: PhysicalMemory,
+    streamIds: readonly number[],
+  ) {
+    this.idr = shownIdRegisters(description);
+    this.features = featuresOf(this.idr);
+    this.table = new HostStreamTable(memory, extract(this.idr[0], IDR0.ST_LEVEL) !== 0, extract(this.idr[1], IDR1.SIDSIZE), streamIds);
+    this.translator = new StreamTranslator(memory.words, this.features);
+    this.translator.enabled = true;
+    this.translator.atsCheck = true;
+    this.translator.recordInvalidSid = true;
+    this.translator.table.base = this.table.base;
+    this.translator.table.format = this.table.format;
+    this.translator.table.split = this.table.split;
+    this.translator.table.log2Size = this.table.log2Size;
+  }
+
+  get name(): string {
+    return this.description.name;
+  }
+
+  get iidr(): number {
+    return this.description.iidr;
+  }
+
+  get aidr(): number {
+    return this.description.aidr;
+  }
+
+  /** Devices' accesses are coherent, No-Snoop included (IORT's CANWBS). */
+  get coherent(): boolean {
+    return this.description.coherent;
+  }
+
+  hasErratum(erratum: SmmuErratum): boolean {
+    return this.description.errata.includes(erratum);
+  }
+
+  /** The function that answers ATS invalidations for a StreamID. */
+  connect(streamId: number, target: InvalidationTarget): void {
+    this.targets.set(streamId, target);
+  }
+
+  /** Stores an STE (sixteen words) into the stream table in memory; the SMMU sees it after a CMD_CFGI_STE. */
+  writeSte(streamId: number, words: Int32Array): void {
+    this.table.write(streamId, words);
+  }
+
+  /** The STE that memory has for a StreamID, sixteen words. */
+  readSte(streamId: number): Int32Array {
+    return this.table.read(streamId);
+  }
+
+  /** Called with each event record: eight words, to be copied. */
+  onEvent(listener: (record: Int32Array) => void): void {
+    this.listeners.push(listener);
+  }
+
+  /** Entries that the TLB could still hit. Looks at all of them. */
+  get liveTlbEntries(): number {
+    return this.translator.tlb.liveEntries();
+  }
+
+  /**
+   * Executes one command of the Non-secure command queue (Arm IHI 0070, chapter 4).
+   *
+   * @returns CERROR_NONE, CERROR_ILL where the command is not one of this SMMU, CERROR_ATC_INV_SYNC of a
+   *   CMD_SYNC after an ATS invalidation that was not answered
+   */
+  command(w0: number, w1: number, w2: number, w3: number): number {
+    const { words, translator, features, counters } = this;
+    words[0] = w0;
+    words[1] = w1;
+    words[2] = w2;
+    words[3] = w3;
+    const opcode = get(words, CMD.OPCODE);
+    counters.commands.set(opcode, (counters.commands.get(opcode) ?? 0) + 1);
+    if (!this.isLegal(opcode)) {
+      return CERROR_ILL;
+    }
+    const sid = words[1] >>> 0;
+    switch (opcode) {
+      case OP.PREFETCH_CONFIG:
+      case OP.PREFETCH_ADDR:
+        return CERROR_NONE;
+      case OP.CFGI_STE:
+        translator.invalidateSte(sid);
+        return CERROR_NONE;
+      case OP.CFGI_STE_RANGE:
+        translator.invalidateSteRange(sid, get(words, CMD.RANGE));
+        return CERROR_NONE;
+      case OP.CFGI_CD:
+        // 4.3.3: the SubstreamID is ignored where substreams are not supported.
+        translator.invalidateCd(sid, features.ssidBits === 0 ? 0 : get(words, CMD.SSID));
+        return CERROR_NONE;
+      case OP.CFGI_CD_ALL:
+        translator.invalidateCds(sid);
+        return CERROR_NONE;
+      case OP.ATC_INV:
+        this.invalidateDevice(sid);
+        return CERROR_NONE;
+      case OP.SYNC:
+        return this.synchronize();
+      default:
+        translator.tlbi(words);
+        return CERROR_NONE;
+    }
+  }
+
+  /**
+   * Translates an Untranslated transaction.
+   *
+   * @param ssid SubstreamID, -1 without one
+   * @param access ACCESS_*
+   * @returns whether it may go on; with `outDiscarded` it ends well without memory. Else its event, if the
+   *   architecture has one, has been recorded.
+   */
+  translate(streamId: number, ssid: number, high: number, low: number, access: number): boolean {
+    const answer = this.pass(streamId, ssid, high, low, access, KIND_TRANSACTION);
+    this.outDiscarded = answer === READ_AS_ZERO;
+    return answer >= 0 || this.outDiscarded;
+  }
+
+  /**
+   * Answers an ATS Translation Request (3.9.1.2). `access` holds what is asked for; reading always is.
+   *
+   * @returns ACCESS_* bits of read, write and execute that are granted; 0: none, or not an answer of success
+   */
+  translationRequest(streamId: number, ssid: number, high: number, low: number, access: number): number {
+    const answer = this.pass(streamId, ssid, high, low, access, KIND_ATS_REQUEST);
+    return answer < 0 ? 0 : this.translator.outPermissions;
+  }
+
+  /** Checks a Translated transaction (3.9.1.3); returns whether it may go on. */
+  translated(streamId: number, high: number, low: number, access: number): boolean {
+    this.outDiscarded = false;
+    return this.pass(streamId, NO_PASID, high, low, access, KIND_ATS_TRANSLATED) >= 0;
+  }
+
+  /** Gives the stream table's memory back. */
+  close(): void {
+    this.table.close();
+  }
+
+  private pass(streamId: number, ssid: number, high: number, low: number, access: number, kind: number): number {
+    const { translator, counters } = this;
+    counters.transactions++;
+    const answer = translator.translate(streamId, ssid, high, low, access, kind);
+    this.outHigh = translator.outHigh;
+    this.outLow = translator.outLow;
+    this.outPageBits = translator.outPageBits;
+    if (answer < 0) {
+      counters.faults++;
+    }
+    if (translator.hasEvent) {
+      counters.events++;
+      for (const listener of this.listeners) {
+        listener(translator.event);
+      }
+    }
+    return answer;
+  }
+
+  /** Chapter 4: opcodes that this SMMU has; SSEC asks for Secure state, which it has not (4.1.2). */
+  private isLegal(opcode: number): boolean {
+    const { features, words } = this;
+    switch (opcode) {
+      case OP.PREFETCH_CONFIG:
+      case OP.PREFETCH_ADDR:
+        return get(words, CMD.SSEC) === 0 && !this.hasErratum("hisilicon-161010101");
+      case OP.CFGI_STE:
+      case OP.CFGI_STE_RANGE:
+      case OP.CFGI_CD:
+      case OP.CFGI_CD_ALL:
+        return get(words, CMD.SSEC) === 0;
+      case OP.TLBI_NH_ALL:
+      case OP.TLBI_NH_ASID:
+      case OP.TLBI_NH_VA:
+      case OP.TLBI_NH_VAA:
+        return features.stage1;
+      case OP.TLBI_S12_VMALL:
+      case OP.TLBI_S2_IPA:
+        return features.stage2;
+      case OP.TLBI_NSNH_ALL:
+      case OP.SYNC:
+        return true;
+      case OP.ATC_INV:
+        return features.ats && get(words, CMD.SSEC) === 0;
+      default:
+        // EL2 without IDR0.HYP, EL3, CFGI_VMS_PIDM without MPAM, PRI_RESP without PRI, RESUME and STALL_TERM without stalls.
+        return false;
+    }
+  }
+
+  /** CMD_ATC_INV (4.5.1): an Invalidate Request to the function with that StreamID, if there is one. */
+  private invalidateDevice(sid: number): void {
+    const { words } = this;
+    const target = this.targets.get(sid);
+    if (target === undefined) {
+      return;
+    }
+    const hasPasid = get(words, CMD.SSV) !== 0;
+    const size = get(words, CMD.ATC_SIZE);
+    const answered = target.invalidateCache(
+      hasPasid ? get(words, CMD.SSID) : NO_PASID,
+      hasPasid && get(words, CMD.GLOBAL) !== 0,
+      words[3],
+      words[2] & ~0xfff,
+      size >= ATC_SIZE_ALL ? 64 : 12 + size,
+    );
+    if (!answered) {
+      this.invalidationTimedOut = true;
+    }
+  }
+
+  /** CMD_SYNC (4.7.3): its message, and the error of an earlier ATS invalidation. */
+  private synchronize(): number {
+    const { words } = this;
+    if (this.invalidationTimedOut) {
+      this.invalidationTimedOut = false;
+      return CERROR_ATC_INV_SYNC;
+    }
+    const address = getAddress(words, CMD.SYNC_MSIADDRESS);
+    if (get(words, CMD.SYNC_CS) === SYNC_CS_IRQ && address !== 0 && extract(this.idr[0], IDR0.MSI) !== 0) {
+      const data = new Uint8Array(Int32Array.of(words[1]).buffer);
+      this.memory.write(address, data);
+    }
+    return CERROR_NONE;
+  }
+}
