@@ -1,3 +1,4 @@
+import type { DmaSpace } from "../memory/index.js";
 import { Refusal } from "../support/index.js";
 import type { IommuOps } from "./iommu.js";
 import type { PciFunction } from "./function.js";
@@ -6,6 +7,24 @@ import type { PciFunction } from "./function.js";
 export interface BusRules {
   /** Throws Refusal. */
   check(bus: PciBus, candidate: PciFunction): void;
+}
+
+/** The whole hierarchy that a bus belongs to, as its functions need it. PciRoot implements it. */
+export interface PciTopology {
+  /** System memory: where DMA goes that no IOMMU covers. */
+  readonly systemMemory: DmaSpace;
+  /** Command, BARs, windows or power of a function have changed. */
+  decodingChanged(fn: PciFunction): void;
+  /** A bridge's bus numbers have changed. */
+  busNumbersChanged(): void;
+  /** A function's INTx has changed. */
+  intxChanged(fn: PciFunction, level: boolean): void;
+  /** An expander has made a root bus. Throws Refusal when the number is taken. */
+  addRootBus(bus: PciBus): void;
+  removeRootBus(bus: PciBus): void;
+  /** Takes a slot for a port. Throws Refusal when another has it. */
+  addChassisSlot(port: PciFunction, chassis: number, slot: number): void;
+  removeChassisSlot(port: PciFunction): void;
 }
 
 /**
@@ -17,6 +36,8 @@ export class PciBus {
   /** Set by whoever covers the bus; one at most. */
   iommu: IommuOps | null = null;
   bypassIommu = false;
+  /** Set on pcie.0 by its PciRoot; other buses find it through their bridges. */
+  private ownTopology: PciTopology | null = null;
 
   constructor(
     /** `pcie.0`, or the id of the bridge that makes it. */
@@ -35,6 +56,8 @@ export class PciBus {
       /** Functions may be plugged and unplugged while the machine runs. */
       readonly hotplug?: boolean;
       readonly numaNode?: number;
+      /** Slots below this one are not for devices (default 0). */
+      readonly firstSlot?: number;
       readonly rules?: BusRules;
     },
   ) {}
@@ -50,6 +73,20 @@ export class PciBus {
   /** The bus that this one's bridge sits on; null for a root bus. */
   get parentBus(): PciBus | null {
     return this.isRoot ? null : (this.bridge?.bus ?? null);
+  }
+
+  /** The hierarchy; null while the bus is not connected to one. */
+  get topology(): PciTopology | null {
+    return this.ownTopology ?? this.bridge?.bus?.topology ?? null;
+  }
+
+  set topology(topology: PciTopology | null) {
+    this.ownTopology = topology;
+  }
+
+  /** The root bus above (or this one). */
+  get rootBus(): PciBus {
+    return this.parentBus?.rootBus ?? this;
   }
 
   get number(): number {
@@ -91,7 +128,7 @@ export class PciBus {
   /** First free slot's devfn, as QEMU chooses it (from slot 1 on pcie.0, whose slot 0 is the host bridge). */
   freeDevfn(): number {
     const slots = this.options.singleSlot === true ? 1 : 32;
-    for (let slot = 0; slot < slots; slot++) {
+    for (let slot = this.options.firstSlot ?? 0; slot < slots; slot++) {
       let used = false;
       for (let fn = 0; fn < 8; fn++) {
         used ||= this.functions.has(slot * 8 + fn);

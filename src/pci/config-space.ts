@@ -21,8 +21,8 @@ export class ConfigSpace {
     this.bytes[0x0b] = (identity.classCode >> 16) & 0xff;
     this.set16(0x2c, identity.subsystemVendorId ?? 0);
     this.set16(0x2e, identity.subsystemId ?? 0);
-    // Command: I/O, memory, bus master, parity, SERR, INTx disable (PCIe 7.5.1.1.3).
-    this.writable[0x04] = 0x47;
+    // Command: I/O, memory, bus master, SERR, INTx disable (PCIe 7.5.1.1.3); parity response is not offered.
+    this.writable[0x04] = 0x07;
     this.writable[0x05] = 0x05;
     // Cache line size, latency timer, interrupt line.
     this.writable[0x0c] = 0xff;
@@ -55,6 +55,13 @@ export class ConfigSpace {
   allow(offset: number, size: 1 | 2 | 4, mask: number): void {
     for (let i = 0; i < size; i++) {
       this.writable[offset + i] |= (mask >>> (8 * i)) & 0xff;
+    }
+  }
+
+  /** Makes bits of a 16- or 32-bit register write-one-to-clear. */
+  allowClear(offset: number, size: 1 | 2 | 4, mask: number): void {
+    for (let i = 0; i < size; i++) {
+      this.clearable[offset + i] |= (mask >>> (8 * i)) & 0xff;
     }
   }
 
