@@ -14,6 +14,8 @@ export class Translator {
   outPageBits = 0;
   /** PERM_* */
   outPermissions = 0;
+  /** Translations that took a walk; the others were hits. */
+  walks = 0;
 
   constructor(
     readonly walker: PageWalker,
@@ -58,6 +60,7 @@ export class Translator {
   ): number {
     const walker = this.walker;
     let code: number;
+    this.walks++;
     if (stage1 === undefined) {
       code = walker.walkStage2(stage2!, addressHigh, addressLow, access);
     } else if (stage2 === undefined) {

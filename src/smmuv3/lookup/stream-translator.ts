@@ -206,6 +206,11 @@ export class StreamTranslator {
     return cd === undefined ? this.translateStage2(ste) : this.translateStage1(ste, cd);
   }
 
+  /** Translations so far that took a walk of the tables, since the TLB had no answer. */
+  get walks(): number {
+    return this.translator.walks;
+  }
+
   /** CMD_CFGI_STE. L1STDs are not cached: the leaf form does the same. */
   invalidateSte(sid: number): void {
     this.cache.dropStream(sid);

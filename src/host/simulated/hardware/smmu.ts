@@ -6,6 +6,7 @@ import {
   type LookupFeatures,
   READ_AS_ZERO,
   StreamTranslator,
+  TRANSLATED,
 } from "../../../smmuv3/lookup/index.js";
 import {
   ATC_SIZE_ALL,
@@ -220,7 +221,13 @@ export class HardwareSmmu {
   private pass(streamId: number, ssid: number, high: number, low: number, access: number, kind: number): number {
     const { translator, counters } = this;
     counters.transactions++;
+    const walks = translator.walks;
     const answer = translator.translate(streamId, ssid, high, low, access, kind);
+    if (translator.walks !== walks) {
+      counters.walks++;
+    } else if (answer === TRANSLATED) {
+      counters.tlbHits++;
+    }
     this.outHigh = translator.outHigh;
     this.outLow = translator.outLow;
     this.outPageBits = translator.outPageBits;
