@@ -1,0 +1,310 @@
+/**
+ * QEMU's command line as a description of a machine: nothing is made here, and nothing of the host is asked.
+ * What cannot be is refused with QEMU's words first.
+ */
+import { Refusal } from "../support/index.js";
+import { dropProgram } from "./argument-file.js";
+import { type DeviceArgument, type GlobalProperty, parseDevice } from "./device-argument.js";
+import { applyAccelOption, applyMachineOption, defaultMachineOptions, type MachineOptions } from "./machine-options.js";
+import { type MemoryArguments, parseMemory, parseNuma, type NumaArguments } from "./memory-arguments.js";
+import { nearest } from "./nearest.js";
+import { type ObjectArgument, parseObject } from "./object-argument.js";
+import { describeArgument, located, parseOptionString } from "./option-string.js";
+import { optionRules } from "./qemu-options.js";
+import { deviceModels } from "./device-table.js";
+import { modelName } from "./qemu-devices.js";
+
+export interface SmpArguments {
+  readonly cpus: number;
+  readonly maxCpus: number;
+}
+
+export interface MachineArguments {
+  readonly machine: MachineOptions;
+  readonly memory: MemoryArguments;
+  readonly numa: NumaArguments;
+  /** Recorded; null: not said. */
+  readonly cpu: string | null;
+  readonly smp: SmpArguments;
+  readonly objects: readonly ObjectArgument[];
+  /** In the order of the command line, which is the order in which they are made. */
+  readonly devices: readonly DeviceArgument[];
+  readonly globals: readonly GlobalProperty[];
+  /** Patterns of -trace. */
+  readonly trace: readonly string[];
+  readonly name: string | null;
+  readonly uuid: string | null;
+  /** Options that were accepted and have no effect, a line each. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Parses a machine's arguments.
+ * @param words as a shell gives them; a leading program name is dropped
+ * @throws Refusal
+ */
+export function parseArguments(words: readonly string[]): MachineArguments {
+  const rest = dropProgram(words);
+  const options = collect(rest);
+  const notes: string[] = [];
+  const machine = defaultMachineOptions();
+  let cpu: string | null = null;
+  let smp: SmpArguments = { cpus: 1, maxCpus: 1 };
+  let memoryText: string | null = null;
+  let name: string | null = null;
+  let uuid: string | null = null;
+  const numaTexts: string[] = [];
+  const deviceTexts: string[] = [];
+  const objects: ObjectArgument[] = [];
+  const globals: GlobalProperty[] = [];
+  const trace: string[] = [];
+  let nodefaults = false;
+
+  for (const { option, value } of options) {
+    const where = describeArgument(`-${option}`, value);
+    located(where, () => {
+      switch (option) {
+        case "machine":
+        case "M":
+          applyMachineOption(machine, parseOptionString(`-${option}`, value, "type"), notes);
+          break;
+        case "accel":
+          applyAccelOption(machine, parseOptionString("-accel", value, "accel"), notes);
+          break;
+        case "enable-kvm":
+          machine.accelerator = "kvm";
+          break;
+        case "cpu":
+          cpu = parseCpu(value);
+          break;
+        case "smp":
+          smp = parseSmp(value);
+          break;
+        case "m":
+          memoryText = value;
+          break;
+        case "numa":
+          numaTexts.push(value);
+          break;
+        case "object":
+          objects.push(parseObject(value, notes));
+          break;
+        case "device":
+          deviceTexts.push(value);
+          break;
+        case "global":
+          globals.push(parseGlobal(value));
+          break;
+        case "trace":
+          trace.push(...parseTrace(value));
+          break;
+        case "name":
+          name = parseName(value);
+          break;
+        case "uuid":
+          uuid = parseUuid(value);
+          break;
+        case "nodefaults":
+          nodefaults = true;
+          break;
+        case "drive":
+          parseDrive(value, notes);
+          break;
+        case "nic":
+        case "net":
+          parseNic(option, value, notes);
+          break;
+        default:
+          noteOption(option, value, notes);
+      }
+    });
+  }
+  if (machine.type === "") {
+    throw new Refusal("No machine specified, and there is no default", { found: options.length === 0 ? "no arguments" : "no -machine", wouldWork: "-machine virt" });
+  }
+  if (!nodefaults) {
+    notes.push("QEMU adds a virtio-net-pci to pcie.0 where -nodefaults is not said; viommu makes what is asked for and no more");
+  }
+  const devices = deviceTexts.map((text) => parseDevice("-device", text, { globals, version: machine.version, notes }));
+  checkIds(devices, objects);
+  return {
+    machine,
+    memory: parseMemory(memoryText),
+    numa: parseNuma(numaTexts, smp.maxCpus),
+    cpu,
+    smp,
+    objects,
+    devices,
+    globals,
+    trace,
+    name,
+    uuid,
+    notes,
+  };
+}
+
+/** The options in order, each with its argument ("" for a flag). */
+function collect(words: readonly string[]): Array<{ option: string; value: string }> {
+  const options: Array<{ option: string; value: string }> = [];
+  for (let i = 0; i < words.length; i++) {
+    const word = words[i];
+    if (!word.startsWith("-") || word === "-") {
+      throw new Refusal(`'${word}' is not an option`, {
+        found: i === 0 ? "it stands first" : `it stands after ${words[i - 1]}`,
+        wouldWork: "options start with '-'; a disk image is said with -device virtio-blk-pci",
+      });
+    }
+    const option = word.replace(/^--?/, "");
+    const rule = optionRules.get(option);
+    if (rule === undefined) {
+      const near = nearest(option, optionRules.keys());
+      throw new Refusal(`${word}: invalid option`, {
+        found: near === null ? "an option that neither QEMU nor viommu has" : `did you mean -${near}?`,
+        wouldWork: "-machine -cpu -smp -m -numa -object -device -global -trace",
+      });
+    }
+    if (rule.refused !== undefined) {
+      throw new Refusal(`${word}: not possible here`, { found: rule.refused.reason, wouldWork: rule.refused.instead });
+    }
+    if (!rule.argument) {
+      options.push({ option, value: "" });
+    } else if (i + 1 >= words.length) {
+      throw new Refusal(`${word}: requires an argument`, { found: "it is the last word" });
+    } else {
+      options.push({ option, value: words[++i] });
+    }
+  }
+  return options;
+}
+
+function noteOption(option: string, value: string, notes: string[]): void {
+  const rule = optionRules.get(option)!;
+  if (rule.note !== null && rule.note !== undefined && rule.silentFor?.test(value) !== true) {
+    notes.push(`${describeArgument(`-${option}`, value).trimEnd()}: ${rule.note}`);
+  }
+}
+
+function parseCpu(value: string): string {
+  const model = value.split(",")[0];
+  if (!/^[A-Za-z0-9._-]+$/.test(model)) {
+    throw new Refusal(`unable to find CPU model '${model}'`, { wouldWork: "-cpu host, -cpu max, -cpu neoverse-v2" });
+  }
+  return value;
+}
+
+function parseSmp(value: string): SmpArguments {
+  const { values } = parseOptionString("-smp", value, "cpus");
+  const numbers = new Map<string, number>();
+  for (const [key, given] of values) {
+    if (!["cpus", "maxcpus", "drawers", "books", "sockets", "dies", "clusters", "modules", "cores", "threads"].includes(key)) {
+      throw new Refusal(`Parameter 'smp.${key}' is unexpected`, { wouldWork: "cpus, maxcpus, sockets, clusters, cores, threads" });
+    }
+    if (!/^\d+$/.test(String(given))) {
+      throw new Refusal(`Parameter 'smp.${key}' expects integer`, { found: `${key}=${String(given)}` });
+    }
+    if (Number(given) === 0) {
+      throw new Refusal("Invalid CPU topology: CPU topology parameters must be greater than zero", { found: `${key}=0` });
+    }
+    numbers.set(key, Number(given));
+  }
+  const topology = ["sockets", "clusters", "cores", "threads"].reduce((product, key) => product * (numbers.get(key) ?? 1), 1);
+  const cpus = numbers.get("cpus") ?? numbers.get("maxcpus") ?? topology;
+  const maxCpus = numbers.get("maxcpus") ?? Math.max(cpus, topology);
+  if (cpus > maxCpus) {
+    throw new Refusal("Invalid CPU topology: maxcpus must be equal to or greater than smp", { found: `cpus=${cpus}, maxcpus=${maxCpus}` });
+  }
+  if (maxCpus > 512) {
+    throw new Refusal(`Invalid SMP CPUs ${maxCpus}. The max CPUs supported by machine 'mach-virt' is 512`);
+  }
+  return { cpus, maxCpus };
+}
+
+function parseGlobal(value: string): GlobalProperty {
+  const short = /^([^.=,]+)\.([^=]+)=(.*)$/s.exec(value);
+  const { values } = short === null ? parseOptionString("-global", value, null) : { values: new Map(Object.entries({ driver: short[1], property: short[2], value: short[3] })) };
+  const driver = values.get("driver");
+  const name = values.get("property");
+  const given = values.get("value");
+  if (typeof driver !== "string" || typeof name !== "string" || typeof given !== "string") {
+    throw new Refusal("Invalid 'global' option", { found: value, wouldWork: "-global driver.property=value" });
+  }
+  return { driver: deviceModels.has(driver) ? driver : driver === "virt" ? driver : safeModelName(driver), name, value: given };
+}
+
+/** A -global may name a driver of QEMU that no device of this machine uses. */
+function safeModelName(driver: string): string {
+  try {
+    return modelName(driver);
+  } catch {
+    return driver;
+  }
+}
+
+function parseTrace(value: string): string[] {
+  const { values } = parseOptionString("-trace", value, "enable");
+  const patterns: string[] = [];
+  for (const [key, given] of values) {
+    if (key === "enable") {
+      patterns.push(String(given));
+    } else {
+      throw new Refusal(`Invalid parameter '${key}'`, {
+        found: key === "events" || key === "file" ? `${key}= names a file: traces go to stderr` : undefined,
+        wouldWork: "-trace PATTERN or -trace enable=PATTERN",
+      });
+    }
+  }
+  return patterns;
+}
+
+function parseName(value: string): string {
+  const { values } = parseOptionString("-name", value, "guest");
+  return String(values.get("guest") ?? "");
+}
+
+function parseUuid(value: string): string {
+  if (!/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i.test(value)) {
+    throw new Refusal("failed to parse UUID string: wrong format", { found: value, wouldWork: "8-4-4-4-12 hexadecimal digits" });
+  }
+  return value.toLowerCase();
+}
+
+/** A drive makes a device of its own unless it says if=none (virt: virtio), pflash being flash. */
+function parseDrive(value: string, notes: string[]): void {
+  const { values } = parseOptionString("-drive", value, null);
+  const kind = values.get("if") ?? "virtio";
+  if (kind !== "none" && kind !== "pflash") {
+    throw new Refusal(`-drive if=${String(kind)} would make a device in a place of QEMU's choice`, {
+      found: values.has("if") ? undefined : "no if=: virt takes virtio",
+      wouldWork: "if=none, and -device virtio-blk-pci,drive=ID",
+    });
+  }
+  notes.push(`${describeArgument("-drive", value)}: no backend is opened here`);
+}
+
+function parseNic(option: string, value: string, notes: string[]): void {
+  const kind = value.split(",")[0];
+  if (kind === "none") {
+    return;
+  }
+  if (option === "nic" || kind === "nic") {
+    throw new Refusal(`-${option} would make a network card in a place of QEMU's choice`, { wouldWork: "-device virtio-net-pci,bus=pcie.0" });
+  }
+  notes.push(`${describeArgument(`-${option}`, value)}: no backend is opened here`);
+}
+
+/** Ids of devices are unique, and so are ids of objects. */
+function checkIds(devices: readonly DeviceArgument[], objects: readonly ObjectArgument[]): void {
+  const seen = new Map<string, string>();
+  const check = (kind: "device" | "object", id: string, where: string): void => {
+    if (id === "") {
+      return;
+    }
+    const other = seen.get(`${kind}:${id}`);
+    if (other !== undefined) {
+      throw new Refusal(`Duplicate ID '${id}' for ${kind}`, { found: `${other}, and ${where}`, wouldWork: "another id" });
+    }
+    seen.set(`${kind}:${id}`, where);
+  };
+  objects.forEach((object) => check("object", object.id, object.where));
+  devices.forEach((device) => check("device", device.id, device.where));
+}

@@ -1,0 +1,149 @@
+/** One `-device` (or device_add): a model, an id, a bus, and the properties that were said, typed. */
+import { Refusal } from "../support/index.js";
+import { type DeviceModel, deviceModels, type PropertyDescription } from "./device-table.js";
+import { listed, nearest } from "./nearest.js";
+import { checkId, type JsonValue, located, parseOptionString } from "./option-string.js";
+import { parseProperty, type PropertyValue } from "./property.js";
+import { modelName } from "./qemu-devices.js";
+
+export interface GlobalProperty {
+  readonly driver: string;
+  readonly name: string;
+  readonly value: string;
+}
+
+export interface DeviceArgument {
+  readonly model: DeviceModel;
+  /** Empty: none was given. */
+  readonly id: string;
+  /** The bus that was asked for; null: any that takes it. */
+  readonly bus: string | null;
+  /** devfn, or -1: any free slot. */
+  readonly devfn: number;
+  /** What was said, or is said by -global or the machine's version; not the model's own defaults. */
+  readonly properties: ReadonlyMap<string, PropertyValue>;
+  /** Of `properties`, the names that the user said. */
+  readonly said: ReadonlySet<string>;
+  /** As the user wrote it: `-device edu,addr=1`. */
+  readonly where: string;
+}
+
+export interface DeviceContext {
+  readonly globals: readonly GlobalProperty[];
+  /** Of the machine type: older ones have other defaults. */
+  readonly version: readonly [number, number];
+  readonly notes: string[];
+}
+
+/** Defaults that older machine types have (QEMU 11.1, hw_compat_11_0). */
+const COMPAT_11_0: readonly GlobalProperty[] = [
+  { driver: "arm-smmuv3", name: "ril", value: "on" },
+  { driver: "arm-smmuv3", name: "ats", value: "off" },
+  { driver: "arm-smmuv3", name: "oas", value: "44" },
+  { driver: "arm-smmuv3", name: "ssidsize", value: "0" },
+];
+
+/** @throws Refusal in QEMU's words */
+export function parseDevice(option: string, argument: string, context: DeviceContext): DeviceArgument {
+  const { values, where, form } = parseOptionString(option, argument, "driver");
+  return located(where, () => {
+    const driver = values.get("driver");
+    if (driver === undefined || driver === "") {
+      throw new Refusal("Parameter 'driver' is missing", { wouldWork: `${option} driver[,property=value...]` });
+    }
+    if (typeof driver !== "string") {
+      throw new Refusal("Invalid parameter type for 'driver', expected: string", { found: JSON.stringify(driver) });
+    }
+    if (values.has("help") || values.has("?")) {
+      throw new Refusal(`${option} ${driver},help asks for a list`, { wouldWork: `viommu device ${driver}` });
+    }
+    const model = deviceModels.get(modelName(driver))!;
+    const id = checkId(values.get("id"));
+    const bus = parseBus(model, values.get("bus"));
+    const properties = new Map<string, PropertyValue>();
+    const said = new Set<string>();
+    const compat = compare(context.version, [11, 0]) <= 0 ? COMPAT_11_0 : [];
+    for (const global of [...compat, ...context.globals]) {
+      if (global.driver === model.name) {
+        properties.set(global.name, setProperty(model, global.name, global.value));
+      }
+    }
+    for (const [name, value] of values) {
+      if (name !== "driver" && name !== "id" && name !== "bus") {
+        properties.set(name, setProperty(model, name, value, form === "json"));
+        said.add(name);
+      }
+    }
+    noteProperties(model, said, id, context.notes);
+    const devfn = properties.get("addr");
+    return { model, id, bus, devfn: typeof devfn === "number" ? devfn : -1, properties, said, where };
+  });
+}
+
+function parseBus(model: DeviceModel, bus: JsonValue | undefined): string | null {
+  if (bus === undefined) {
+    return null;
+  }
+  if (typeof bus !== "string") {
+    throw new Refusal("Invalid parameter type for 'bus', expected: string", { found: JSON.stringify(bus) });
+  }
+  if (!model.isPci) {
+    throw new Refusal(`Device '${model.name}' can't go on PCI bus`, { found: `bus=${bus}`, wouldWork: `primary-bus=${bus}: the root bus that it covers` });
+  }
+  return bus;
+}
+
+/** The property of that name. @throws Refusal, listing the model's properties */
+function describeProperty(model: DeviceModel, name: string): PropertyDescription {
+  const property = model.properties.get(name);
+  if (property !== undefined) {
+    return property;
+  }
+  const near = nearest(name, model.properties.keys());
+  const useful = [...model.properties.values()].filter((one) => one.withoutEffect !== true && one.refused === undefined).map((one) => one.name);
+  throw new Refusal(`Property '${model.name}.${name}' not found`, {
+    found: near === null ? undefined : `did you mean ${near}?`,
+    wouldWork: listed(["id", ...(model.isPci ? ["bus"] : []), ...useful]),
+  });
+}
+
+function setProperty(model: DeviceModel, name: string, value: JsonValue, strict = false): PropertyValue {
+  const property = describeProperty(model, name);
+  if (property.refused !== undefined && String(value) !== property.default) {
+    throw new Refusal(`Property '${model.name}.${name}' cannot be set here`, { found: property.refused, wouldWork: `leaving ${name} out` });
+  }
+  return parseProperty(model.name, name, property.type, value, strict);
+}
+
+function noteProperties(model: DeviceModel, said: ReadonlySet<string>, id: string, notes: string[]): void {
+  const idle = [...said].filter((name) => model.properties.get(name)!.withoutEffect === true);
+  if (idle.length > 0) {
+    notes.push(`${id === "" ? model.name : `${model.name} '${id}'`}: without effect here: ${idle.join(", ")}`);
+  }
+}
+
+function compare(a: readonly [number, number], b: readonly [number, number]): number {
+  return a[0] - b[0] || a[1] - b[1];
+}
+
+// ---- typed access ----
+
+export function booleanProperty(device: DeviceArgument, name: string): boolean {
+  const value = device.properties.get(name);
+  return typeof value === "boolean" ? value : device.model.properties.get(name)?.default === "on";
+}
+
+export function textProperty(device: DeviceArgument, name: string): string {
+  const value = device.properties.get(name);
+  return typeof value === "string" ? value : (device.model.properties.get(name)?.default ?? "");
+}
+
+export function numberProperty(device: DeviceArgument, name: string): number {
+  const value = device.properties.get(name);
+  return value === undefined ? Number(device.model.properties.get(name)?.default ?? 0) : Number(value as number | bigint);
+}
+
+/** A name for messages: `e1000e 'net0'`. */
+export function deviceLabel(device: DeviceArgument): string {
+  return device.id === "" ? device.model.name : `${device.model.name} '${device.id}'`;
+}

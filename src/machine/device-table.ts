@@ -1,0 +1,186 @@
+/**
+ * The models that `-device` knows: their properties with QEMU's names, types and defaults (QEMU 11.1,
+ * `-device NAME,help`), and which of them have an effect here.
+ */
+import type { PropertyType } from "./property.js";
+
+export interface PropertyDescription {
+  readonly name: string;
+  readonly type: PropertyType;
+  /** As QEMU prints it; empty: none. */
+  readonly default: string;
+  readonly description: string;
+  /** Accepted for the command line's sake: what it controls is not modelled. */
+  readonly withoutEffect?: boolean;
+  /** QEMU has it and it cannot be had here: the reason. Its default is accepted. */
+  readonly refused?: string;
+}
+
+export type DeviceCategory = "iommu" | "bridge" | "passthrough" | "endpoint";
+
+export interface DeviceModel {
+  readonly name: string;
+  readonly category: DeviceCategory;
+  readonly description: string;
+  /** A PCI function (an SMMU is none). */
+  readonly isPci: boolean;
+  readonly hotpluggable: boolean;
+  readonly properties: ReadonlyMap<string, PropertyDescription>;
+}
+
+function property(name: string, type: PropertyType, defaultValue: string, description: string): PropertyDescription {
+  return { name, type, default: defaultValue, description };
+}
+
+/** `name:type` words: properties without effect, for what they control is not modelled. */
+function withoutEffect(words: string): PropertyDescription[] {
+  return words.split(/\s+/).map((word) => {
+    const [name, type] = word.split(":");
+    return { name, type: type as PropertyType, default: "", description: "no effect here", withoutEffect: true };
+  });
+}
+
+function refused(name: string, type: PropertyType, defaultValue: string, reason: string): PropertyDescription {
+  return { name, type, default: defaultValue, description: `not here: ${reason}`, refused: reason };
+}
+
+/** Properties of every PCI device. `bus` and `id` are the option's own. */
+const PCI: readonly PropertyDescription[] = [
+  property("addr", "pci-address", "-1", "slot[.function] in hexadecimal; -1: the first free slot"),
+  property("multifunction", "bool", "off", "other functions may be in function 0's slot"),
+  ...withoutEffect(
+    "acpi-index:uint32 rombar:int32 romfile:str romsize:uint32 x-max-bounce-buffer-size:size x-pcie-ari-nextfn-1:bool x-pcie-err-unc-mask:bool x-pcie-ext-tag:bool x-pcie-lnksta-dllla:bool",
+  ),
+  refused("failover_pair_id", "str", "", "there is no network failover"),
+  refused("sriov-pf", "str", "", "emulated devices have no virtual functions"),
+];
+
+const PCIE_SLOT: readonly PropertyDescription[] = [
+  property("port", "uint8", "0", "port number in the link capabilities"),
+  property("chassis", "uint8", "0", "chassis; (chassis, slot) is unique in the machine"),
+  property("slot", "uint16", "0", "physical slot number"),
+  property("hotplug", "bool", "on", "the slot can be plugged and unplugged while the machine runs"),
+  property("power_controller_present", "bool", "on", "the slot has a power controller"),
+  ...withoutEffect("aer_log_max:uint16 x-do-not-expose-native-hotplug-cap:bool x-pci-express-writeable-slt-bug:bool"),
+];
+
+const VIRTIO =
+  "aer:bool any_layout:bool disable-legacy:OnOffAuto disable-modern:bool event_idx:bool in_order:bool indirect_desc:bool ioeventfd:bool iommu_platform:bool modern-pio-notify:bool notify_on_empty:bool packed:bool page-per-vq:bool queue_reset:bool use-disabled-flag:bool use-started:bool vectors:uint32 virtio-pci-bus-master-bug-migration:bool x-ats-page-aligned:bool x-disable-legacy-check:bool x-pcie-flr-init:bool x-pcie-pm-no-soft-reset:bool bootindex:int32";
+const BLOCK =
+  "account-failed:OnOffAuto account-invalid:OnOffAuto backend_defaults:OnOffAuto discard_granularity:size drive:str logical_block_size:size min_io_size:size opt_io_size:size physical_block_size:size share-rw:bool stats-intervals:any write-cache:OnOffAuto serial:str";
+
+function model(
+  name: string,
+  category: DeviceCategory,
+  description: string,
+  properties: readonly PropertyDescription[],
+  options: { isPci?: boolean; hotpluggable?: boolean } = {},
+): DeviceModel {
+  const isPci = options.isPci ?? true;
+  const all = isPci ? [...properties, ...PCI] : properties;
+  return {
+    name,
+    category,
+    description,
+    isPci,
+    hotpluggable: options.hotpluggable ?? true,
+    properties: new Map(all.map((one) => [one.name, one])),
+  };
+}
+
+const models: readonly DeviceModel[] = [
+  model(
+    "arm-smmuv3",
+    "iommu",
+    "SMMUv3 of a root bus; with accel=on the host's SMMU translates",
+    [
+      property("primary-bus", "link", "", "the root bus that it covers: pcie.0 or a pxb-pcie's id; required"),
+      property("accel", "bool", "off", "the host's SMMU translates (nested), for vfio-pci functions with an iommufd"),
+      property("stage", "str", "1", "stages of translation offered to the guest: 1, 2, nested; 1 with accel=on"),
+      property("ril", "OnOffAuto", "auto", "range invalidation; off needs accel=on"),
+      property("ats", "OnOffAuto", "auto", "ATS; on needs accel=on"),
+      property("oas", "OasMode", "auto", "output address size in bits: 44, 48, auto; 48 needs accel=on"),
+      property("ssidsize", "SsidSizeMode", "auto", "bits of a SubstreamID (PASID), 0 to 20; above 0 needs accel=on"),
+      property("cmdqv", "OnOffAuto", "auto", "virtual command queues of Tegra241: not modelled, on is refused"),
+      refused("msi-gpa", "uint64", "0", "the machine sets it: the doorbell of its MSI controller"),
+      refused("smmu_per_bus", "bool", "on", "the machine sets it"),
+      refused("bus_num", "uint8", "0", "the machine sets it"),
+      refused("identifier", "uint8", "0", "the machine sets it, with its ACPI tables"),
+      refused("memory", "link", "", "the machine sets it"),
+      refused("secure-memory", "link", "", "the Secure state is not modelled"),
+    ],
+    { isPci: false, hotpluggable: false },
+  ),
+  model(
+    "pxb-pcie",
+    "bridge",
+    "PCI Express expander bridge: a further root bus, named by its id",
+    [
+      property("bus_nr", "uint8", "0", "number of the root bus that it makes; not 0"),
+      property("bypass_iommu", "bool", "off", "functions below bypass the IOMMU"),
+      property("numa_node", "uint16", "128", "NUMA node of what is below; 128: none"),
+    ],
+    { hotpluggable: false },
+  ),
+  model("pcie-root-port", "bridge", "PCI Express root port: makes a bus with one slot, named by its id", [
+    ...PCIE_SLOT,
+    property("x-speed", "PCIELinkSpeed", "16", "link speed in GT/s"),
+    property("x-width", "PCIELinkWidth", "32", "link width in lanes"),
+    ...withoutEffect("bus-reserve:uint32 io-reserve:size mem-reserve:size pref32-reserve:size pref64-reserve:size"),
+  ]),
+  model("x3130-upstream", "bridge", "upstream port of a PCI Express switch", [
+    property("port", "uint8", "0", "port number in the link capabilities"),
+    ...withoutEffect("aer_log_max:uint16 x-pci-express-writeable-slt-bug:bool"),
+  ]),
+  model("xio3130-downstream", "bridge", "downstream port of a PCI Express switch", PCIE_SLOT),
+  model("pcie-pci-bridge", "bridge", "PCI Express to PCI bridge: what is below has the bridge's requester id", [
+    property("msi", "OnOffAuto", "auto", "the bridge has an MSI capability"),
+    ...withoutEffect("x-pci-express-writeable-slt-bug:bool"),
+  ]),
+  model("vfio-pci", "passthrough", "a PCI function of the host", [
+    property("host", "host-address", "", "[domain:]bus:slot.function on the host; required"),
+    property("iommufd", "link", "", "id of the -object iommufd that it is bound to; required behind arm-smmuv3,accel=on"),
+    property("ats", "OnOffAuto", "auto", "the guest sees the ATS capability; auto: where the host's kernel can use it"),
+    property("x-vpasid-cap-offset", "uint16", "0", "where the synthetic PASID capability goes; 0: at the end of the extended space"),
+    refused("fd", "str", "", "file descriptors of a host are not passed in; name the function by host="),
+    refused("sysfsdev", "str", "", "only PCI functions can be named; say host="),
+    refused("vf-token", "str", "", "virtual functions of another driver are not modelled"),
+    refused("enable-migration", "OnOffAuto", "auto", "Migration not supported with SMMUv3 accelerator mode enabled"),
+    refused("x-msix-relocation", "str", "off", "the MSI-X table stays where the device has it"),
+    refused("x-vga", "bool", "off", "there is no VGA"),
+    ...withoutEffect(
+      "bootindex:int32 display:OnOffAuto migration-events:bool skip-vsc-check:bool x-balloon-allowed:bool x-device-dirty-page-tracking:OnOffAuto x-igd-gms:uint32 x-igd-legacy-mode:OnOffAuto x-igd-lpc:bool x-igd-opregion:bool x-intx-mmap-timeout-ms:uint32 x-migration-load-config-after-iter:OnOffAuto x-migration-max-queued-buffers-size:size x-migration-multifd-transfer:OnOffAuto x-no-geforce-quirks:bool x-no-kvm-intx:bool x-no-kvm-ioeventfd:bool x-no-kvm-msi:bool x-no-kvm-msix:bool x-no-mmap:bool x-no-vfio-ioeventfd:bool x-nv-gpudirect-clique:uint8 x-pci-class-code:uint32 x-pci-device-id:uint32 x-pci-sub-device-id:uint32 x-pci-sub-vendor-id:uint32 x-pci-vendor-id:uint32 x-pre-copy-dirty-page-tracking:OnOffAuto x-req:bool xres:uint32 yres:uint32",
+    ),
+  ]),
+  model("virtio-net-pci", "endpoint", "virtio network card: placed, found, does DMA; no packets", [
+    property("ats", "bool", "off", "the function has an ATS capability"),
+    ...withoutEffect(
+      `${VIRTIO} csum:bool ctrl_guest_offloads:bool ctrl_mac_addr:bool ctrl_rx:bool ctrl_rx_extra:bool ctrl_vlan:bool ctrl_vq:bool duplex:str ebpf-rss-fds:any failover:bool gso:bool guest_announce:bool guest_csum:bool guest_ecn:bool guest_rsc_ext:bool guest_tso4:bool guest_tso6:bool guest_tunnel:bool guest_tunnel_csum:bool guest_ufo:bool guest_uso4:bool guest_uso6:bool hash-ipv4:OnOffAuto hash-ipv6:OnOffAuto hash-ipv6ex:OnOffAuto hash-tcp4:OnOffAuto hash-tcp6:OnOffAuto hash-tcp6ex:OnOffAuto hash-udp4:OnOffAuto hash-udp6:OnOffAuto hash-udp6ex:OnOffAuto hash:bool host_ecn:bool host_mtu:uint16 host_tso4:bool host_tso6:bool host_tunnel:bool host_tunnel_csum:bool host_ufo:bool host_uso:bool mac:mac mq:bool mrg_rxbuf:bool netdev:str rsc_interval:uint32 rss:bool rx_queue_size:uint16 speed:int32 status:bool tx:str tx_queue_size:uint16 x-txburst:int32 x-txtimer:uint32`,
+    ),
+  ]),
+  model("virtio-blk-pci", "endpoint", "virtio disk: placed, found, does DMA; no blocks", [
+    property("ats", "bool", "off", "the function has an ATS capability"),
+    ...withoutEffect(
+      `${VIRTIO} ${BLOCK} class:uint32 config-wce:bool cyls:uint32 discard:bool heads:uint32 iothread-vq-mapping:any iothread:link lcyls:uint32 lheads:uint32 lsecs:uint32 max-discard-sectors:uint32 max-write-zeroes-sectors:uint32 num-queues:uint16 queue-size:uint16 report-discard-granularity:bool request-merging:bool rerror:str secs:uint32 seg-max-adjust:bool werror:str write-zeroes:bool x-enable-wce-if-config-wce:bool`,
+    ),
+  ]),
+  model("nvme", "endpoint", "NVMe controller: placed, found, does DMA; no namespaces", [
+    refused("pmrdev", "link", "", "there is no persistent memory region"),
+    refused("subsys", "link", "", "there is no NVMe subsystem"),
+    refused("sriov_max_vfs", "uint16", "0", "emulated devices have no virtual functions"),
+    ...withoutEffect(
+      `${BLOCK} bootindex:int32 aer_max_queued:uint32 aerl:uint8 atomic.awun:uint16 atomic.awupf:uint16 atomic.dn:bool cmb_size_mb:uint32 ctratt.mem:bool dbcs:bool firmware-version:str ioeventfd:bool legacy-cmb:bool max_ioqpairs:uint32 mdts:uint8 model:str mqes:uint16 msix-exclusive-bar:bool msix_qsize:uint16 num_queues:uint32 ocp:bool smart_critical_warning:uint8 spdm_port:uint16 spdm_trans:str sriov_max_vi_per_vf:uint32 sriov_max_vq_per_vf:uint32 sriov_vi_flexible:uint16 sriov_vq_flexible:uint16 use-intel-id:bool vsl:uint8 zoned.auto_transition:bool zoned.zasl:uint8`,
+    ),
+  ]),
+  model("e1000e", "endpoint", "Intel 82574L network card: placed, found, does DMA; no packets", [
+    property("subsys", "uint16", "0", "subsystem ID"),
+    property("subsys_ven", "uint16", "32902", "subsystem vendor ID"),
+    ...withoutEffect("bootindex:int32 disable_vnet_hdr:uint8 init-vet:bool mac:mac migrate-timadj:bool netdev:str"),
+  ]),
+  model("edu", "endpoint", "QEMU's educational device, with its documented registers", [
+    property("dma_mask", "uint64", "268435455", "addresses that its DMA engine reaches"),
+  ]),
+  model("iommu-testdev", "endpoint", "QEMU's device for IOMMU tests, with its documented registers", []),
+];
+
+export const deviceModels: ReadonlyMap<string, DeviceModel> = new Map(models.map((one) => [one.name, one]));

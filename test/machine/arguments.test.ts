@@ -1,0 +1,216 @@
+import { describe, expect, it } from "vitest";
+import { dropProgram, splitWords } from "../../src/machine/argument-file.js";
+import { parseArguments } from "../../src/machine/arguments.js";
+import { editDistance, nearest } from "../../src/machine/nearest.js";
+import { refusalOf, words } from "./refused.js";
+
+const parse = (line: string): ReturnType<typeof parseArguments> => parseArguments(words(line));
+
+describe("a command line as QEMU spells it", () => {
+  it("takes machine, memory, processors, objects and devices in their order", () => {
+    const args = parse(
+      "/usr/bin/qemu-system-aarch64 -machine virt,accel=kvm,gic-version=3 -cpu host -smp 4,maxcpus=8 -m 64G -nodefaults " +
+        "-object iommufd,id=iommufd0 -device pxb-pcie,id=pcie.1,bus_nr=0x10,bus=pcie.0 " +
+        "-device arm-smmuv3,primary-bus=pcie.1,id=smmu1,accel=on,ats=on,ril=off,oas=48,ssidsize=16 " +
+        "-device pcie-root-port,id=rp1,bus=pcie.1,chassis=1,addr=2.0 -device vfio-pci,host=9:1:0.0,bus=rp1,iommufd=iommufd0,id=gpu0",
+    );
+    expect(args.machine).toMatchObject({ type: "virt-11.1", accelerator: "kvm", gicVersion: "3", iommu: "none" });
+    expect(args.memory.size).toBe(64 * 2 ** 30);
+    expect(args.smp).toEqual({ cpus: 4, maxCpus: 8 });
+    expect(args.cpu).toBe("host");
+    expect(args.objects.map((object) => [object.type, object.id])).toEqual([["iommufd", "iommufd0"]]);
+    expect(args.devices.map((device) => device.model.name)).toEqual(["pxb-pcie", "arm-smmuv3", "pcie-root-port", "vfio-pci"]);
+    expect(Object.fromEntries(args.devices[1].properties)).toEqual({
+      "primary-bus": "pcie.1",
+      accel: true,
+      ats: "on",
+      ril: "off",
+      oas: "48",
+      ssidsize: "16",
+    });
+    expect(args.devices[0].properties.get("bus_nr")).toBe(16);
+    expect(args.devices[2].devfn).toBe(16);
+    expect(args.devices[3]).toMatchObject({ id: "gpu0", bus: "rp1", devfn: -1 });
+    expect(args.devices[3].properties.get("host")).toBe("0009:01:00.0");
+    expect(args.notes).toEqual([]);
+  });
+
+  it("takes the JSON form of -device and -object, as libvirt writes it", () => {
+    const args = parse(
+      "-machine virt -nodefaults -object '{\"qom-type\":\"iommufd\",\"id\":\"iommufd0\",\"fd\":\"25\"}' " +
+        '-device \'{"driver":"pcie-root-port","port":8,"chassis":1,"id":"pci.1","bus":"pcie.0","multifunction":true,"addr":"0x1"}\' ' +
+        '-device \'{"driver":"vfio-pci","host":"0009:01:00.0","id":"hostdev0","iommufd":"iommufd0","bus":"pci.1","addr":"0x0"}\'',
+    );
+    expect(args.devices[0]).toMatchObject({ id: "pci.1", bus: "pcie.0", devfn: 8 });
+    expect(Object.fromEntries(args.devices[0].properties)).toMatchObject({ port: 8, chassis: 1, multifunction: true });
+    expect(args.devices[1].devfn).toBe(0);
+    expect(args.notes).toEqual(["-object iommufd,id=iommufd0: fd has no effect, the host opens its own /dev/iommu"]);
+  });
+
+  it("takes what only a real guest needs with a line for each", () => {
+    const args = parse(
+      "-M virt -nodefaults -no-user-config -S -bios QEMU_EFI.fd -kernel Image -append root=/dev/vda -display none -monitor none -serial stdio " +
+        "-drive file=a.img,if=none,id=d0 -device virtio-blk-pci,drive=d0 -netdev user,id=n0 -device virtio-net-pci,netdev=n0,mac=52:54:00:12:34:56 -uuid 8c3bd1e0-1f5e-4a5e-9f3e-000000000001 -name guest=vm,debug-threads=on",
+    );
+    expect(args.name).toBe("vm");
+    expect(args.notes).toHaveLength(9);
+    expect(args.notes.join("\n")).toContain("virtio-net-pci: without effect here: netdev, mac");
+    expect(args.notes.join("\n")).not.toContain("display");
+  });
+
+  it("says that QEMU's own network card is not there where -nodefaults is not said", () => {
+    expect(parse("-M virt").notes[0]).toContain("-nodefaults");
+  });
+
+  it("adds -machine options up, with underscores for hyphens, and takes -global and older machine types' defaults", () => {
+    const args = parse("-M virt-10.2,default_bus_bypass_iommu=on -M msi=gicv2m -enable-kvm -global pcie-root-port.chassis=7 -device pcie-root-port -device arm-smmuv3,primary-bus=pcie.0");
+    expect(args.machine).toMatchObject({ type: "virt-10.2", bypassIommu: true, msi: "gicv2m", accelerator: "kvm" });
+    expect(args.devices[0].properties.get("chassis")).toBe(7);
+    expect(args.devices[1].properties.get("oas")).toBe("44");
+    expect(args.devices[1].properties.get("ril")).toBe("on");
+  });
+
+  it("reads sizes with their suffixes, megabytes where there is none", () => {
+    for (const [text, bytes] of [["512", 2 ** 29], ["1G", 2 ** 30], ["size=2g", 2 ** 31], ["1.5G", 1.5 * 2 ** 30], ["4096K", 2 ** 22], ["1T,slots=2,maxmem=2T", 2 ** 40]] as const) {
+      expect(parse(`-M virt -m ${text}`).memory.size, text).toBe(bytes);
+    }
+    expect(parse("-M virt").memory.size).toBeNull();
+  });
+
+  it("takes ,, for a comma in a value", () => {
+    expect(parse("-M virt -device vfio-pci,host=0009:01:00.0,iommufd=a,,b").devices[0].properties.get("iommufd")).toBe("a,b");
+  });
+});
+
+describe("argument files", () => {
+  it("are a shell's words with comments, continuations and quotes", () => {
+    const text = `# a machine
+qemu-system-aarch64 \\
+  -machine virt \\
+  # the GPU
+  -device '{"driver":"edu", "id": "e#1"}' -append "root=/dev/vda \\"x\\"" -name it\\'s
+-m 4G # enough`;
+    expect(splitWords(text)).toEqual(["qemu-system-aarch64", "-machine", "virt", "-device", '{"driver":"edu", "id": "e#1"}', "-append", 'root=/dev/vda "x"', "-name", "it's", "-m", "4G"]);
+  });
+
+  it("may begin with an environment and the program, as libvirt's logs do", () => {
+    expect(dropProgram(["LC_ALL=C", "PATH=/bin", "/usr/bin/qemu-system-aarch64", "-M", "virt"])).toEqual(["-M", "virt"]);
+    expect(dropProgram(["-M", "virt"])).toEqual(["-M", "virt"]);
+    expect(refusalOf(() => dropProgram(["qemu-system-x86_64", "-M", "q35"])).words).toContain("qemu-system-x86_64");
+  });
+
+  it("name the line of a quote that is not closed", () => {
+    expect(refusalOf(() => splitWords("a\n'b\nc", "x.args")).words).toBe("x.args:2: the quote ' is not closed");
+    expect(refusalOf(() => splitWords("a \\", "x.args")).words).toContain("x.args:1:");
+  });
+});
+
+describe("spelling", () => {
+  it("is measured as an editor would", () => {
+    expect(editDistance("smmu", "smmu")).toBe(0);
+    expect(editDistance("primary_bsu", "primary_bus")).toBe(1);
+    expect(editDistance("ab", "")).toBe(2);
+    expect(nearest("primary-buss", ["primary-bus", "accel"])).toBe("primary-bus");
+    expect(nearest("zzz", ["primary-bus", "accel"])).toBeNull();
+  });
+});
+
+/** Wrong input, and the words that QEMU 11.1 has for it (the part after its program name and the option). */
+const wrong: ReadonlyArray<readonly [line: string, words: string, more?: string]> = [
+  ["", "No machine specified, and there is no default", "-machine virt"],
+  ["-M foo", 'unsupported machine type: "foo"', "virt"],
+  ["-M virt-12.0", 'unsupported machine type: "virt-12.0"', "virt-11.1"],
+  ["-M q35", 'unsupported machine type: "q35"'],
+  ["-M virt,foo=1", "Property 'virt-11.1-machine.foo' not found"],
+  ["-M virt,gic-verson=3", "Property 'virt-11.1-machine.gic-verson' not found", "did you mean gic-version?"],
+  ["-M virt,iommu=x", "Invalid iommu value\nValid values are none, smmuv3."],
+  ["-M virt,gic-version=9", "Invalid gic-version value\nValid values are 2, 3, 4, x-5, host, and max."],
+  ["-M virt,msi=foo", "Invalid msi value\nValid values are auto, gicv2m, its, off"],
+  ["-M virt,its=foo", "Parameter 'its' expects 'on' or 'off'"],
+  ["-M virt,highmem=maybe", "Parameter 'highmem' expects 'on' or 'off'"],
+  ["-M virt,accel=foo", "invalid accelerator foo"],
+  ["-M virt -accel foo", "invalid accelerator foo"],
+  ["-M virt,x-oem-id=toolong", "User specified x-oem-id value is bigger than 6 bytes in size"],
+  ["-M virt -device", "-device: requires an argument"],
+  ["-M virt -m", "-m: requires an argument"],
+  ["-M virt -foo", "-foo: invalid option"],
+  ["-M virt -devcie edu", "-devcie: invalid option", "did you mean -device?"],
+  ["-M virt extra", "'extra' is not an option"],
+  ["-M virt -incoming defer", "-incoming: not possible here", "Migration not supported"],
+  ["-M virt -gdb tcp::1", "-gdb: not possible here", "--guest"],
+  ["-M virt -hda x", "-hda: not possible here", "virtio-blk-pci"],
+  ["-M virt -drive file=x", "-drive if=virtio would make a device in a place of QEMU's choice"],
+  ["-M virt -nic user", "-nic would make a network card in a place of QEMU's choice"],
+  ["-M virt -m 12x", "Parameter 'size' expects a non-negative number below 2^64", "suffix"],
+  ["-M virt -m -5", "Parameter 'size' expects a non-negative number below 2^64"],
+  ["-M virt -m 1G,foo=1", "Invalid parameter 'foo'"],
+  ["-M virt -m 64G,slots=2", "slots specified but no max-size"],
+  ["-M virt -m 4G,maxmem=2G", "invalid value of maxmem: maximum memory size (0x80000000) must be at least the initial memory size (0x100000000)"],
+  ["-M virt -smp 0", "Invalid CPU topology: CPU topology parameters must be greater than zero"],
+  ["-M virt -smp foo", "Parameter 'smp.cpus' expects integer"],
+  ["-M virt -smp cpus=4,foo=2", "Parameter 'smp.foo' is unexpected"],
+  ["-M virt -smp 8,maxcpus=4", "Invalid CPU topology: maxcpus must be equal to or greater than smp"],
+  ["-M virt -uuid x", "failed to parse UUID string: wrong format"],
+  ["-M virt -trace file=x", "Invalid parameter 'file'"],
+  ["-M virt -global foo", "Invalid 'global' option"],
+  ["-M virt -device nope", "'nope' is not a valid device model name"],
+  ["-M virt -device vfio-pic", "'vfio-pic' is not a valid device model name", "did you mean vfio-pci?"],
+  ["-M virt -device intel-iommu", "'intel-iommu' is not a valid device model name", "would work: arm-smmuv3"],
+  ["-M virt -device virtio-iommu-pci", "'virtio-iommu-pci' is not a valid device model name", "would work: arm-smmuv3"],
+  ["-M virt -device ioh3420", "'ioh3420' is not a valid device model name", "pcie-root-port"],
+  ["-M virt -device qemu-xhci", "'qemu-xhci' is not a valid device model name", "QEMU has it"],
+  ["-M virt -device virtio-scsi-pci", "'virtio-scsi-pci' is not a valid device model name", "virtio-blk-pci"],
+  ["-M virt -device id=a", "Parameter 'driver' is missing"],
+  ["-M virt -device edu,foo=1", "Property 'edu.foo' not found", "dma_mask"],
+  ["-M virt -device arm-smmuv3,foo=1", "Property 'arm-smmuv3.foo' not found", "primary-bus, accel, stage, ril, ats, oas, ssidsize, cmdqv"],
+  ["-M virt -device arm-smmuv3,primary_buss=pcie.0", "Property 'arm-smmuv3.primary_buss' not found", "did you mean primary-bus?"],
+  ["-M virt -device arm-smmuv3,ssidsize=21", "Parameter 'ssidsize' does not accept value '21'", "0 to 20, auto"],
+  ["-M virt -device arm-smmuv3,oas=43", "Parameter 'oas' does not accept value '43'"],
+  ["-M virt -device arm-smmuv3,ril=maybe", "Parameter 'ril' does not accept value 'maybe'", "on, off, auto"],
+  ["-M virt -device arm-smmuv3,accel=maybe", "Parameter 'accel' expects 'on' or 'off'"],
+  ["-M virt -device arm-smmuv3,bus=pcie.0", "Device 'arm-smmuv3' can't go on PCI bus", "primary-bus=pcie.0"],
+  ["-M virt -device arm-smmuv3,msi-gpa=0x8090040", "Property 'arm-smmuv3.msi-gpa' cannot be set here"],
+  ["-M virt -device edu,id=1a", "Parameter 'id' expects an identifier", "starting with a letter"],
+  ["-M virt -device edu,id=", "Parameter 'id' expects an identifier"],
+  ["-M virt -device edu,id=a -device edu,id=a", "Duplicate ID 'a' for device"],
+  ["-M virt -device edu,addr=99", "Property 'edu.addr' doesn't take value '99'"],
+  ["-M virt -device edu,addr=1.9", "Property 'edu.addr' doesn't take value '1.9'"],
+  ["-M virt -device edu,multifunction=maybe", "Parameter 'multifunction' expects 'on' or 'off'"],
+  ["-M virt -device edu,dma_mask=foo", "Parameter 'dma_mask' expects integer"],
+  ["-M virt -device edu,addr=1,", "Expected parameter before ','"],
+  ["-M virt -device pxb-pcie,bus_nr=300", "Parameter 'bus_nr' expects uint8_t", "0 to 255"],
+  ["-M virt -device pxb-pcie,bus_nr=-1", "Parameter 'bus_nr' expects uint8_t"],
+  ["-M virt -device vfio-pci,host=xx", "Property 'vfio-pci.host' doesn't take value 'xx'", "0009:01:00.0"],
+  ["-M virt -device vfio-pci,sysfsdev=/sys/x", "Property 'vfio-pci.sysfsdev' cannot be set here", "host="],
+  ["-M virt -device '{\"driver\":\"edu\"'", "JSON parse error"],
+  ["-M virt -device '{\"id\":\"a\"}'", "Parameter 'driver' is missing"],
+  ["-M virt -device '{\"driver\":\"edu\",\"foo\":1}'", "Property 'edu.foo' not found"],
+  ["-M virt -device '{\"driver\":\"arm-smmuv3\",\"ssidsize\":5}'", "Invalid parameter type for 'ssidsize', expected: string"],
+  ["-M virt -device '{\"driver\":\"arm-smmuv3\",\"accel\":\"on\"}'", "Invalid parameter type for 'accel', expected: boolean"],
+  ["-M virt -object iommufd", "Parameter 'id' is missing"],
+  ["-M virt -object id=i0", "Parameter 'qom-type' is missing"],
+  ["-M virt -object nope,id=i0", "Parameter 'qom-type' does not accept value 'nope'"],
+  ["-M virt -object iommfd,id=i0", "Parameter 'qom-type' does not accept value 'iommfd'", "did you mean iommufd?"],
+  ["-M virt -object iommufd,id=i0 -object iommufd,id=i0", "Duplicate ID 'i0' for object"],
+  ["-M virt -object iommufd,id=i0,foo=1", "Invalid parameter 'foo'"],
+  ["-M virt -object memory-backend-ram,id=m", "Parameter 'size' is missing"],
+  ["-M virt -numa foo", "Parameter 'type' does not accept value 'foo'"],
+  ["-M virt -numa node,foo=1", "Invalid parameter 'foo'"],
+  ["-M virt -numa node,nodeid=0 -numa node,nodeid=0", "Duplicate NUMA nodeid: 0"],
+  ["-M virt -numa node,nodeid=1", "numa: Node ID missing: 0"],
+  ["-M virt -numa node,cpus=99", "CPU index (99) should be smaller than maxcpus (1)"],
+];
+
+describe("wrong input", () => {
+  it.each(wrong)("%s", (line, expected, more) => {
+    const refusal = refusalOf(() => parse(line));
+    expect(refusal.words.startsWith(expected), refusal.message).toBe(true);
+    if (more !== undefined) {
+      expect(refusal.message).toContain(more);
+    }
+  });
+
+  it("names the argument that it is about", () => {
+    expect(refusalOf(() => parse("-M virt -device edu,addr=99")).message).toContain("-device edu,addr=99");
+  });
+});
