@@ -4,7 +4,7 @@ import type { StageTables } from "../src/translation/index.js";
 
 /**
  * The tables and address sequences of the walk bench: 65,536 pages of 4 KiB and 64 blocks of 2 MiB in
- * stage 1, the guest's 512 MiB in 4-KiB pages in stage 2, table pages and data scattered. The C program gets
+ * stage 1, the guest's 2 GiB in 4-KiB pages in stage 2, table pages and data scattered. The C program gets
  * them as a file.
  */
 export interface WalkImage {
@@ -21,10 +21,10 @@ export const sequenceNames = ["uniform", "hot90", "sequential"] as const;
 export type SequenceName = (typeof sequenceNames)[number];
 
 const PAGE = 4096;
-const HOST_BASE = 0x8_4000_0000;
-const HOST_BYTES = 0x4000_0000;
+const HOST_BASE = 0x8_0000_0000;
+const HOST_BYTES = 0x1_0000_0000;
 const GUEST_BASE = 0x4000_0000;
-const GUEST_PAGES = 131_072;
+const GUEST_PAGES = 524_288;
 const PAGES = 65_536;
 const BLOCKS = 64;
 const BLOCK = 0x20_0000;

@@ -44,6 +44,10 @@ export class PageWalker extends LoopWalker {
   private start2 = 0;
   private first2 = 0;
   private first2Mask = 0;
+  private flatWords = 0;
+  private leafNeeds2 = 0;
+  private leafAttributes2 = 0;
+  private ipaBeyond = 0;
   private input2Beyond = 0;
   private output2Beyond = 0;
   private accessFlag2 = 0;
@@ -127,6 +131,13 @@ export class PageWalker extends LoopWalker {
     this.fast1 = stage1 !== undefined && this.prepareStage1(this.useStage1(stage1));
     this.fast2 = stage2 !== undefined && this.prepareStage2(this.useStage2(stage2));
     this.fastNested = this.fast1 && this.fast2;
+    this.flatWords = Math.floor(Math.min(memory.flatBytes, 0x1_0000_0000 - (memory.flatBase % 0x1_0000_0000)) / 4) | 0;
+    this.ipaBeyond = (this.output1Beyond | this.input2Beyond) & 0xffff;
+    this.leafNeeds2 = 0x41 | this.accessFlag2;
+    this.leafAttributes2 = this.tableAttributes2;
+    this.first1Mask <<= 3;
+    this.first2Mask <<= 3;
+    this.first2 <<= 2;
   }
 
   private prepareStage1(config: StageConfig): boolean {
@@ -153,7 +164,7 @@ export class PageWalker extends LoopWalker {
     // The first table lies in the flat part, and all of the flat part is a possible output address.
     const base = config.baseHigh * 0x1_0000_0000 + (config.baseLow >>> 0);
     const offset = base - this.flatBase;
-    this.first2 = offset / 4;
+    this.first2 = (offset / 4) | 0;
     const flatEndHigh = Math.floor((this.flatBase + this.flatBytes - 1) / 0x1_0000_0000);
     return (
       isPlain(config) &&
@@ -165,118 +176,149 @@ export class PageWalker extends LoopWalker {
 
   /**
    * A nested walk of 4-KiB granules that succeeds, or nothing: returns whether out* are filled.
+   *
+   * One round of the loop takes an IPA through stage 2; the rounds but the last read a stage-1 descriptor
+   * there. Checks that need not stop a walk at once are collected in `ipaBits` and `paBits` and made at its
+   * end: until then it only reads, and only in the flat part.
    */
   private nested4k(iovaHigh: number, iovaLow: number, access: number): boolean {
     const flat = this.flat;
+    const flatHigh = this.flatHigh | 0;
+    const flatLow = this.flatLow | 0;
+    const flatWords = this.flatWords | 0;
+    const start2 = this.start2 | 0;
+    const first2 = this.first2 | 0;
+    const first2Mask = this.first2Mask | 0;
+    const leafNeeds2 = this.leafNeeds2 | 0;
+    const leafAttributes2 = this.leafAttributes2 | 0;
     const high = iovaHigh & this.input1High;
-    const start = this.start1;
-    const tableAttributes2 = this.tableAttributes2;
-    const beyond = this.output1Beyond;
-    let hierarchical = 0;
+    let level = this.start1;
     let ipaHigh = this.first1High;
     let ipaLow = this.first1Low;
-    let entryLow: number;
-    let entryHigh: number;
-    let bits = 12;
-    let at: number;
-
-    // The index into the first table; the other levels' indices are nine bits.
-    if (start === 0) {
-      ipaLow |= ((high >>> 7) & this.first1Mask) << 3;
-    } else if (start === 1) {
-      ipaLow |= (((high << 2) | (iovaLow >>> 30)) & this.first1Mask) << 3;
+    // The input bits below the first index, from bit 31 of `rest` down, then from bit 31 of `more`.
+    let rest: number;
+    let more = 0;
+    if (level === 0) {
+      ipaLow |= (high >>> 4) & this.first1Mask;
+      rest = (high << 25) | (iovaLow >>> 7);
+      more = iovaLow << 25;
+    } else if (level === 1) {
+      ipaLow |= ((high << 5) | (iovaLow >>> 27)) & this.first1Mask;
+      rest = iovaLow << 2;
     } else {
-      ipaLow |= (((high << 11) | (iovaLow >>> 21)) & this.first1Mask) << 3;
+      ipaLow |= ((high << 14) | (iovaLow >>> 18)) & this.first1Mask;
+      rest = iovaLow << 11;
     }
-    walk: {
-      if (start === 0) {
-        at = this.translate2(ipaHigh, ipaLow);
-        if (at < 0 || (this.leaf2Low & 0x40) === 0 || (this.leaf2Low & tableAttributes2) === 0) {
+    let ipaBits = ipaHigh;
+    let paBits = 0;
+    let hierarchical = 0;
+    let entryLow = 0;
+    let entryHigh = 0;
+    let bits1 = 0;
+    let bits2: number;
+    let low: number;
+    let high2: number;
+    let page: number;
+    for (;;) {
+      let at: number;
+      if (start2 === 0) {
+        at = (first2 + ((ipaHigh >>> 4) & first2Mask)) >>> 2;
+        low = flat[at];
+        high2 = flat[at | 1];
+        paBits |= high2 ^ flatHigh;
+        at = ((low & ~0xfff) + ((((ipaHigh << 5) & 0xfe0) | ((ipaLow >>> 27) & 0x18)) - flatLow)) >>> 2;
+        if ((low & 3) !== 3 || at >= flatWords) {
           return false;
         }
-        entryLow = flat[at];
-        entryHigh = flat[at + 1];
-        if ((entryLow & 3) !== 3 || (entryHigh & beyond) !== 0) {
-          return false;
-        }
-        hierarchical = entryHigh;
-        ipaHigh = entryHigh & 0xffff;
-        ipaLow = (entryLow & ~0xfff) | ((high & 0x7f) << 5) | ((iovaLow >>> 27) & 0x18);
+      } else {
+        at = (first2 + (((ipaHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
       }
-      if (start <= 1) {
-        at = this.translate2(ipaHigh, ipaLow);
-        if (at < 0 || (this.leaf2Low & 0x40) === 0 || (this.leaf2Low & tableAttributes2) === 0) {
+      low = flat[at];
+      high2 = flat[at | 1];
+      if ((low & 3) === 3) {
+        paBits |= high2 ^ flatHigh;
+        at = ((low & ~0xfff) + (((ipaLow >>> 18) & 0xff8) - flatLow)) >>> 2;
+        if (at >= flatWords) {
           return false;
         }
-        entryLow = flat[at];
-        entryHigh = flat[at + 1];
-        if ((entryHigh & beyond) !== 0) {
-          return false;
+        low = flat[at];
+        high2 = flat[at | 1];
+        if ((low & 3) === 3) {
+          paBits |= high2 ^ flatHigh;
+          at = ((low & ~0xfff) + (((ipaLow >>> 9) & 0xff8) - flatLow)) >>> 2;
+          if (at >= flatWords) {
+            return false;
+          }
+          low = flat[at];
+          high2 = flat[at | 1];
+          page = low;
+          bits2 = 12;
+          if ((low & 2) === 0) {
+            return false;
+          }
+        } else {
+          bits2 = 21;
+          page = (low & ~0x1f_ffff) | (ipaLow & 0x1f_f000);
         }
-        if ((entryLow & 3) !== 3) {
-          bits = 30;
-          break walk;
-        }
-        hierarchical |= entryHigh;
-        ipaHigh = entryHigh & 0xffff;
-        ipaLow = (entryLow & ~0xfff) | ((iovaLow >>> 18) & 0xff8);
+      } else {
+        bits2 = 30;
+        page = (low & ~0x3fff_ffff) | (ipaLow & 0x3fff_f000);
       }
-      at = this.translate2(ipaHigh, ipaLow);
-      if (at < 0 || (this.leaf2Low & 0x40) === 0 || (this.leaf2Low & tableAttributes2) === 0) {
+      if ((low & leafNeeds2) !== leafNeeds2 || (low & leafAttributes2) === 0) {
+        return false;
+      }
+      if (bits1 !== 0) {
+        break;
+      }
+      paBits |= high2 ^ flatHigh;
+      at = ((page & ~0xfff) + ((ipaLow & 0xff8) - flatLow)) >>> 2;
+      if (at >= flatWords) {
         return false;
       }
       entryLow = flat[at];
-      entryHigh = flat[at + 1];
-      if ((entryHigh & beyond) !== 0) {
-        return false;
-      }
-      if ((entryLow & 3) !== 3) {
-        bits = 21;
-        break walk;
-      }
-      hierarchical |= entryHigh;
+      entryHigh = flat[at | 1];
+      ipaBits |= entryHigh;
       ipaHigh = entryHigh & 0xffff;
-      ipaLow = (entryLow & ~0xfff) | ((iovaLow >>> 9) & 0xff8);
-
-      at = this.translate2(ipaHigh, ipaLow);
-      if (at < 0 || (this.leaf2Low & 0x40) === 0 || (this.leaf2Low & tableAttributes2) === 0) {
-        return false;
-      }
-      entryLow = flat[at];
-      entryHigh = flat[at + 1];
-      if ((entryLow & 2) === 0 || (entryHigh & beyond) !== 0) {
-        return false;
+      if ((entryLow & 3) === 3 && level !== 3) {
+        hierarchical |= entryHigh;
+        ipaLow = (entryLow & ~0xfff) | ((rest >>> 20) & 0xff8);
+        rest = (rest << 9) | (more >>> 23);
+        more <<= 9;
+        level = (level + 1) | 0;
+      } else {
+        bits1 = level === 3 ? 12 : level === 2 ? 21 : 30;
+        if (
+          (entryLow & 1) === 0 ||
+          (entryLow & this.accessFlag1) !== this.accessFlag1 ||
+          level === 0 ||
+          (level === 3 && (entryLow & 2) === 0)
+        ) {
+          return false;
+        }
+        const offset = (1 << bits1) - 1;
+        ipaLow = (entryLow & ~offset) | (iovaLow & offset);
       }
     }
-    if ((entryLow & 1) === 0 || (entryLow & this.accessFlag1) !== this.accessFlag1) {
-      return false;
-    }
-    const permissions1 =
+    const permissions =
       STAGE1_PERMISSIONS[
         this.controls1 |
           (((hierarchical & this.hierarchical1) >>> 23) & 0xf0) |
           ((entryHigh >>> 19) & 0xc) |
           ((entryLow >>> 6) & 3)
-      ];
-    const offset1 = (1 << bits) - 1;
-    ipaHigh = entryHigh & 0xffff;
-    ipaLow = (entryLow & ~offset1) | (iovaLow & offset1);
-    if (this.translate2(ipaHigh, ipaLow) === GIVE_UP) {
+      ] & STAGE2_PERMISSIONS[this.controls2 | ((high2 >>> 19) & 0xc) | ((low >>> 6) & 3)];
+    if (
+      (ipaBits & this.ipaBeyond) !== 0 ||
+      (paBits & 0xffff) !== 0 ||
+      (high2 & this.output2Beyond) !== 0 ||
+      (REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0
+    ) {
       return false;
     }
-    const low = this.leaf2Low;
-    const leafHigh = this.leaf2High;
-    const bits2 = this.leaf2Bits;
-    const permissions = permissions1 & STAGE2_PERMISSIONS[this.controls2 | ((leafHigh >>> 19) & 0xc) | ((low >>> 6) & 3)];
-    if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0 || (leafHigh & this.output2Beyond) !== 0) {
-      return false;
-    }
-    const offset2 = (1 << bits2) - 1;
-    this.outHigh = leafHigh & 0xffff;
-    this.outLow = (low & ~offset2) | (ipaLow & offset2);
-    this.outPageBits = bits < bits2 ? bits : bits2;
+    this.outHigh = high2 & 0xffff;
+    this.outLow = (page & ~0xfff) | (ipaLow & 0xfff);
+    this.outPageBits = bits1 < bits2 ? bits1 : bits2;
     this.outPermissions = permissions;
-    this.outLevel = bits === 12 ? 3 : bits === 21 ? 2 : 1;
+    this.outLevel = level;
     this.outGlobal = (~entryLow >>> 11) & 1;
     return true;
   }
