@@ -1,7 +1,6 @@
 import { Refusal } from "../support/index.js";
 import { PciBus } from "./bus.js";
 import { PciFunction } from "./function.js";
-import { pxbPcieProperties } from "./properties.js";
 
 /** numa_node's value for "none". */
 export const NUMA_NODE_UNASSIGNED = 128;
@@ -19,7 +18,6 @@ export interface PxbPcieOptions {
 
 /** pxb-pcie: an expander bridge. It is an endpoint on pcie.0 and makes a root bus of its own with a fixed number. */
 export class PxbPcie extends PciFunction {
-  static readonly properties = pxbPcieProperties;
   readonly expanderBus: PciBus;
 
   constructor(private readonly options: PxbPcieOptions = {}) {

@@ -50,14 +50,4 @@ export { PciePciBridge, type PciePciBridgeOptions } from "./pcie-pci-bridge.js";
 export { ECAM_BYTES, PciRoot, type PciRootOptions } from "./pci-root.js";
 export { plugFunction, setupIommu, unplugFunction, type PlugOptions } from "./plug.js";
 export { HotplugPort, PcieRootPort, requestUnplug, X3130Upstream, Xio3130Downstream, type PortOptions, type SlotPortOptions } from "./ports.js";
-export {
-  pciDeviceProperties,
-  pciePciBridgeProperties,
-  pcieRootPortProperties,
-  pcieSlotProperties,
-  pxbPcieProperties,
-  x3130UpstreamProperties,
-  type DeviceProperty,
-  type PropertyType,
-} from "./properties.js";
 export { Slot, type SlotOptions } from "./slot.js";

@@ -1,7 +1,6 @@
 import { PciBridge } from "./bridge.js";
 import { addErrorReporting, addExpressCapability, addPowerManagement, ExpressType } from "./capabilities.js";
 import { MsiCapability } from "./msi-capability.js";
-import { pciePciBridgeProperties } from "./properties.js";
 
 export interface PciePciBridgeOptions {
   readonly id?: string;
@@ -15,7 +14,6 @@ export interface PciePciBridgeOptions {
  * controller: what is behind it is there from the start.
  */
 export class PciePciBridge extends PciBridge {
-  static readonly properties = pciePciBridgeProperties;
   readonly msi: MsiCapability | null;
 
   constructor(options: PciePciBridgeOptions = {}) {

@@ -7,7 +7,6 @@ import type { FunctionKind, PciFunction, PciIdentity } from "./function.js";
 import { MsiCapability } from "./msi-capability.js";
 import { MsixCapability } from "./msix-capability.js";
 import { unplugFunction } from "./plug.js";
-import { pcieRootPortProperties, pcieSlotProperties, x3130UpstreamProperties } from "./properties.js";
 import { Slot, type SlotOwner } from "./slot.js";
 
 export interface PortOptions {
@@ -177,7 +176,6 @@ export function requestUnplug(fn: PciFunction): "removed" | "asked" {
 
 /** pcie-root-port: a port of the root complex with a slot. The hotplug interrupt is MSI-X vector 0, else INTA. */
 export class PcieRootPort extends HotplugPort {
-  static readonly properties = pcieRootPortProperties;
   readonly msix: MsixCapability;
 
   constructor(options: SlotPortOptions = {}) {
@@ -220,7 +218,6 @@ export class PcieRootPort extends HotplugPort {
 
 /** x3130-upstream: the upstream port of a switch. */
 export class X3130Upstream extends PciBridge {
-  static readonly properties = x3130UpstreamProperties;
   readonly msi: MsiCapability;
 
   constructor(options: PortOptions = {}) {
@@ -235,7 +232,6 @@ export class X3130Upstream extends PciBridge {
 
 /** xio3130-downstream: a downstream port of a switch, with a slot. The hotplug interrupt is its MSI. */
 export class Xio3130Downstream extends HotplugPort {
-  static readonly properties = pcieSlotProperties;
   readonly msi: MsiCapability;
 
   constructor(options: SlotPortOptions = {}) {
