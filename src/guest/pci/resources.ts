@@ -1,7 +1,7 @@
 /** Places BARs and bridge windows in the host bridge's memory windows. */
 import type { HostBridgeDescription } from "../firmware/description.js";
 import type { RootBus } from "./enumerate.js";
-import { CAP_EXPRESS, COMMAND_MASTER, COMMAND_MEMORY, PCI, PciFunction } from "./function.js";
+import { CAP_EXPRESS, COMMAND_MASTER, COMMAND_MEMORY, PCI, type Bar, type PciFunction } from "./function.js";
 
 const MIB = 1024 * 1024;
 /** What an empty hot-plug slot gets of each window, as Linux's pci=hpmmiosize (2 MiB) does. */
@@ -11,6 +11,11 @@ const SLOT_IMPLEMENTED = 0x100;
 const SLOT_HOTPLUG_CAPABLE = 0x40;
 
 type Space = "memory" | "prefetch";
+
+interface Window {
+  readonly arena: Arena;
+  readonly range: readonly [number, number];
+}
 
 /** A range of PCI addresses that is handed out from the bottom up. */
 class Arena {
@@ -84,44 +89,60 @@ export class ResourceMap {
     await this.placeBus(bridge.children, (await this.windowOf(bridge)) ?? { memory: null, prefetch: null }, false);
   }
 
+  /** Largest first, windows and BARs alike: sizes are powers of two, so nothing is lost to alignment. */
   private async placeBus(functions: readonly PciFunction[], arenas: Arenas, onRoot: boolean): Promise<void> {
-    const wishes = functions
-      .flatMap((fn) => fn.bars.map((bar) => ({ fn, bar })))
-      .sort((a, b) => b.bar.size - a.bar.size);
-    for (const { fn, bar } of wishes) {
-      // Behind a bridge only what is 64 bits wide and prefetchable may use the prefetchable window; on a root bus any 64-bit BAR may.
-      const prefers = bar.is64 && (bar.prefetchable || onRoot);
-      const order = prefers ? [arenas.prefetch, arenas.memory] : [arenas.memory];
-      let placed = false;
-      for (const arena of order) {
-        const at = arena?.take(bar.size, bar.size) ?? null;
-        if (arena !== null && at !== null) {
-          await fn.write32(PCI.BAR0 + bar.index * 4, at % 0x1_0000_0000);
-          if (bar.is64) {
-            await fn.write32(PCI.BAR0 + bar.index * 4 + 4, Math.floor(at / 0x1_0000_0000));
-          }
-          bar.cpuAddress = at + arena.toCpu;
-          placed = true;
-          break;
+    const wishes: Array<{ size: number; place: () => Promise<void> }> = [];
+    const windows = new Map<PciFunction, { memory: Window | null; prefetch: Window | null }>();
+    for (const fn of functions) {
+      for (const bar of fn.bars) {
+        wishes.push({ size: bar.size, place: () => this.placeBar(fn, bar, arenas, onRoot) });
+      }
+      if (fn.isBridge) {
+        const open: { memory: Window | null; prefetch: Window | null } = { memory: null, prefetch: null };
+        windows.set(fn, open);
+        for (const space of ["memory", "prefetch"] as const) {
+          const size = await demand(fn, space);
+          wishes.push({
+            size,
+            place: () => {
+              open[space] = openWindow(arenas[space], size);
+              return Promise.resolve();
+            },
+          });
         }
       }
-      if (!placed) {
-        this.unplaced.push({ fn, bar: bar.index, size: bar.size });
-      }
+    }
+    for (const wish of wishes.sort((a, b) => b.size - a.size)) {
+      await wish.place();
     }
     for (const fn of functions) {
-      if (fn.isBridge) {
-        const size = { memory: await demand(fn, "memory"), prefetch: await demand(fn, "prefetch") };
-        const memory = openWindow(arenas.memory, size.memory);
-        const prefetch = openWindow(arenas.prefetch, size.prefetch) ?? null;
-        await writeWindows(fn, memory?.range ?? null, prefetch?.range ?? null);
-        const inside = { memory: memory?.arena ?? null, prefetch: prefetch?.arena ?? null };
+      const open = windows.get(fn);
+      if (open !== undefined) {
+        await writeWindows(fn, open.memory?.range ?? null, open.prefetch?.range ?? null);
+        const inside = { memory: open.memory?.arena ?? null, prefetch: open.prefetch?.arena ?? null };
         this.below.set(fn, inside);
         await this.placeBus(fn.children, inside, false);
       }
       const placedAll = fn.bars.every((bar) => bar.cpuAddress !== null);
       await fn.setCommand((placedAll ? COMMAND_MEMORY : 0) | COMMAND_MASTER);
     }
+  }
+
+  private async placeBar(fn: PciFunction, bar: Bar, arenas: Arenas, onRoot: boolean): Promise<void> {
+    // Behind a bridge only what is 64 bits wide and prefetchable may use the prefetchable window; on a root bus any 64-bit BAR may.
+    const order = bar.is64 && (bar.prefetchable || onRoot) ? [arenas.prefetch, arenas.memory] : [arenas.memory];
+    for (const arena of order) {
+      const at = arena?.take(bar.size, bar.size) ?? null;
+      if (arena !== null && at !== null) {
+        await fn.write32(PCI.BAR0 + bar.index * 4, at % 0x1_0000_0000);
+        if (bar.is64) {
+          await fn.write32(PCI.BAR0 + bar.index * 4 + 4, Math.floor(at / 0x1_0000_0000));
+        }
+        bar.cpuAddress = at + arena.toCpu;
+        return;
+      }
+    }
+    this.unplaced.push({ fn, bar: bar.index, size: bar.size });
   }
 
   private async windowOf(bridge: PciFunction): Promise<Arenas | null> {
@@ -174,7 +195,7 @@ export async function isHotplugPort(fn: PciFunction): Promise<boolean> {
   return (flags & SLOT_IMPLEMENTED) !== 0 && ((await fn.read32(express + 0x14)) & SLOT_HOTPLUG_CAPABLE) !== 0;
 }
 
-function openWindow(from: Arena | null, size: number): { arena: Arena; range: readonly [number, number] } | null {
+function openWindow(from: Arena | null, size: number): Window | null {
   if (from === null || size === 0) {
     return null;
   }
