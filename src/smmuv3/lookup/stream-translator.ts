@@ -536,10 +536,10 @@ export class StreamTranslator {
     return TRANSLATED;
   }
 
-  /** Success with R = W = 0 (3.9.1.2). */
+  /** Success with R = W = 0 (3.9.1.2): the address means nothing. */
   private deny(): number {
-    this.outHigh = this.high;
-    this.outLow = this.low;
+    this.outHigh = 0;
+    this.outLow = 0;
     this.outPageBits = 12;
     this.outPermissions = 0;
     return TRANSLATED;
