@@ -50,6 +50,19 @@ export function addCapability(config: ConfigSpace, id: number, offset: number, s
   return offset;
 }
 
+/** Takes the first capability with that id out of the list; its registers stay, unnamed. */
+export function removeCapability(config: ConfigSpace, id: number): void {
+  let link = CAPABILITIES_POINTER;
+  for (let links = 0; config.bytes[link] !== 0 && links < 48; links++) {
+    const at = config.bytes[link];
+    if (config.bytes[at] === id) {
+      config.bytes[link] = config.bytes[at + 1];
+      return;
+    }
+    link = at + 1;
+  }
+}
+
 /** Offset of the first capability with that id; 0: none. Follows at most 48 links. */
 export function findCapability(config: ConfigSpace, id: number): number {
   let at = config.bytes[CAPABILITIES_POINTER] & 0xfc;

@@ -28,6 +28,7 @@ export {
   ExpressType,
   findCapability,
   findExtendedCapability,
+  removeCapability,
   type ExpressOptions,
 } from "./capabilities.js";
 export { ConfigSpace } from "./config-space.js";

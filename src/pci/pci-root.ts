@@ -115,12 +115,12 @@ export class PciRoot implements PciTopology {
   /** One configuration read; bdf as configuration cycles have it, size 1, 2 or 4, naturally aligned. */
   configRead(bdf: number, offset: number, size: number): number {
     const fn = this.functionAt(bdf >> 8, bdf & 0xff);
-    return fn === null || offset + size > fn.config.size ? allOnes(size) : fn.configRead(offset, size) >>> 0;
+    return fn === null || offset + size > reachable(fn) ? allOnes(size) : fn.configRead(offset, size) >>> 0;
   }
 
   configWrite(bdf: number, offset: number, size: number, value: number): void {
     const fn = this.functionAt(bdf >> 8, bdf & 0xff);
-    if (fn !== null && offset + size <= fn.config.size) {
+    if (fn !== null && offset + size <= reachable(fn)) {
       fn.configWrite(offset, size, value);
     }
   }
@@ -256,6 +256,11 @@ function below(bus: PciBus, number: number): PciBus | null {
     }
   }
   return null;
+}
+
+/** Bytes of configuration space that get through: conventional PCI has no extended registers (PCIe 7.2.1). */
+function reachable(fn: PciFunction): number {
+  return fn.bus?.isExpress === true ? fn.config.size : Math.min(fn.config.size, 256);
 }
 
 function allOnes(size: number): number {

@@ -1,0 +1,190 @@
+/**
+ * virtio-net-pci, virtio-blk-pci, nvme and e1000e as plain functions that do DMA: ids, classes, BARs, MSI-X and
+ * capabilities are QEMU 11.1's; the registers of the model itself read as zero, and no capability names them,
+ * so that a driver of that model sees at once that it is not its device. A DMA engine (dma-engine.ts) in a
+ * BAR that the model leaves free does the work.
+ */
+import { MemoryRegion, type MmioHandler } from "../memory/index.js";
+import {
+  addAts,
+  addErrorReporting,
+  addExpressCapability,
+  addPowerManagement,
+  addSerialNumber,
+  ExpressType,
+  type ExpressOptions,
+  MsiCapability,
+  MsixCapability,
+  type MsixOptions,
+  type PciIdentity,
+  removeCapability,
+  CAP_EXPRESS,
+} from "../pci/index.js";
+import { DmaEngine, ENGINE_BYTES } from "./dma-engine.js";
+import { EmulatedEndpoint, type EndpointOptions } from "./endpoint.js";
+
+interface ModelBar {
+  readonly index: number;
+  readonly size: number;
+  readonly is64?: boolean;
+  readonly prefetchable?: boolean;
+}
+
+interface ModelFacts {
+  readonly identity: PciIdentity;
+  readonly bars: readonly ModelBar[];
+  readonly msix: MsixOptions;
+  readonly express: Omit<ExpressOptions, "type">;
+  /** Offset of the vendor capability, and the free BAR. */
+  readonly engineCapability: number;
+  readonly engineBar: number;
+}
+
+/** An endpoint with the DMA engine; made by the models below. */
+export abstract class EngineEndpoint extends EmulatedEndpoint {
+  readonly engine = new DmaEngine(this);
+  declare protected msix: MsixCapability;
+  private readonly expressOffset: number;
+
+  constructor(model: string, options: EndpointOptions, facts: ModelFacts) {
+    super(model, options, facts.identity, 4096);
+    this.config.bytes[0x3d] = 1;
+    this.expressOffset = addExpressCapability(this.config, { ...facts.express, type: ExpressType.Endpoint });
+    this.msix = new MsixCapability(this, facts.msix);
+    for (const { index, size, is64 = false, prefetchable = false } of facts.bars) {
+      const region = MemoryRegion.mmio(`${model}.bar${index}`, size, this.barHandler(index, facts.msix));
+      this.addBar({ index, size, is64, prefetchable, region });
+    }
+    this.addEngineCapability(facts.engineCapability, facts.engineBar, 0);
+    const region = MemoryRegion.mmio(`${model}.engine`, ENGINE_BYTES, this.engine);
+    this.addBar({ index: facts.engineBar, size: ENGINE_BYTES, is64: false, prefetchable: false, region });
+  }
+
+  override realize(): void {
+    // On the root complex's own bus it is an integrated endpoint (PCIe 7.5.3.2); on conventional PCI it has no such capability.
+    if (!this.bus!.isExpress) {
+      removeCapability(this.config, CAP_EXPRESS);
+    } else if (this.bus!.isRoot) {
+      const flags = this.config.get16(this.expressOffset + 2);
+      this.config.set16(this.expressOffset + 2, (flags & ~0xf0) | (ExpressType.IntegratedEndpoint << 4));
+    }
+  }
+
+  override reset(): void {
+    super.reset();
+    this.engine.reset();
+  }
+
+  /** Zero but for the MSI-X table and pending bits. */
+  private barHandler(index: number, options: MsixOptions): MmioHandler {
+    const part = (offset: number): { handler: MmioHandler; at: number } | null => {
+      if (index === options.tableBar && offset >= options.tableOffset && offset < options.tableOffset + this.msix.tableBytes) {
+        return { handler: this.msix.table, at: offset - options.tableOffset };
+      }
+      if (index === options.pbaBar && offset >= options.pbaOffset && offset < options.pbaOffset + this.msix.pbaBytes) {
+        return { handler: this.msix.pba, at: offset - options.pbaOffset };
+      }
+      return null;
+    };
+    return {
+      read: (offset, size) => {
+        const found = part(offset);
+        return found === null ? 0n : found.handler.read(found.at, size);
+      },
+      write: (offset, size, value) => {
+        const found = part(offset);
+        found?.handler.write(found.at, size, value);
+      },
+    };
+  }
+}
+
+export interface VirtioOptions extends EndpointOptions {
+  /** The function has an ATS capability. */
+  readonly ats?: boolean;
+  /** MSI-X vectors; default the model's. */
+  readonly vectors?: number;
+}
+
+/** The modern device: QEMU makes it so below a port; on a root bus and on conventional PCI it makes a transitional one with I/O ports. */
+abstract class VirtioPci extends EngineEndpoint {
+  constructor(model: string, options: VirtioOptions, identity: PciIdentity, vectors: number) {
+    super(model, options, {
+      identity: { ...identity, revision: 1, subsystemVendorId: 0x1af4, subsystemId: 0x1100 },
+      bars: [
+        { index: 1, size: 0x1000 },
+        { index: 4, size: 0x4000, is64: true, prefetchable: true },
+      ],
+      msix: { offset: 0xdc, vectors: options.vectors ?? vectors, tableBar: 1, tableOffset: 0, pbaBar: 1, pbaOffset: 0x800 },
+      express: { offset: 0x40, functionLevelReset: true, reportsErrors: false, linkControl: true },
+      engineCapability: 0xc0,
+      engineBar: 2,
+    });
+    addPowerManagement(this.config, 0x7c, 0x0003);
+    if (options.ats === true) {
+      addAts(this.config, 0x100);
+    }
+  }
+}
+
+export class VirtioNetPci extends VirtioPci {
+  constructor(options: VirtioOptions = {}) {
+    super("virtio-net-pci", options, { vendorId: 0x1af4, deviceId: 0x1041, classCode: 0x020000 }, 4);
+  }
+}
+
+export class VirtioBlkPci extends VirtioPci {
+  constructor(options: VirtioOptions = {}) {
+    super("virtio-blk-pci", options, { vendorId: 0x1af4, deviceId: 0x1042, classCode: 0x010000 }, 2);
+  }
+}
+
+export class Nvme extends EngineEndpoint {
+  constructor(options: EndpointOptions = {}) {
+    super("nvme", options, {
+      identity: { vendorId: 0x1b36, deviceId: 0x0010, classCode: 0x010802, revision: 2, subsystemVendorId: 0x1af4, subsystemId: 0x1100 },
+      bars: [{ index: 0, size: 0x4000, is64: true }],
+      msix: { offset: 0x40, vectors: 65, tableBar: 0, tableOffset: 0x2000, pbaBar: 0, pbaOffset: 0x3000 },
+      express: { offset: 0x80, functionLevelReset: true },
+      engineCapability: 0x50,
+      engineBar: 2,
+    });
+    const power = addPowerManagement(this.config, 0x60, 0x0003);
+    // No soft reset on leaving D3hot.
+    this.config.set16(power + 4, 0x0008);
+  }
+}
+
+export interface E1000eOptions extends EndpointOptions {
+  readonly subsystemVendorId?: number;
+  readonly subsystemId?: number;
+}
+
+export class E1000e extends EngineEndpoint {
+  constructor(options: E1000eOptions = {}) {
+    super("e1000e", options, {
+      identity: {
+        vendorId: 0x8086,
+        deviceId: 0x10d3,
+        classCode: 0x020000,
+        subsystemVendorId: options.subsystemVendorId ?? 0x8086,
+        subsystemId: options.subsystemId ?? 0,
+      },
+      bars: [
+        { index: 0, size: 0x2_0000 },
+        { index: 1, size: 0x2_0000 },
+        { index: 3, size: 0x4000 },
+      ],
+      msix: { offset: 0xa0, vectors: 5, tableBar: 3, tableOffset: 0, pbaBar: 3, pbaOffset: 0x2000 },
+      express: { offset: 0xe0, version: 1, reportsErrors: false },
+      engineCapability: 0xb0,
+      engineBar: 4,
+    });
+    this.addIoBarRegister(2, 32);
+    addPowerManagement(this.config, 0xc8, 0x0022);
+    this.config.allow(0xcc, 2, 0x1f00);
+    this.msi = new MsiCapability(this, { offset: 0xd0, vectors: 1 });
+    addErrorReporting(this.config, 0x100, "endpoint");
+    addSerialNumber(this.config, 0x140, 0xff12_3456, 0x5254_00ff);
+  }
+}

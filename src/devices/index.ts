@@ -1,0 +1,16 @@
+export { DmaEngine, ENGINE_BYTES, ENGINE_ID } from "./dma-engine.js";
+export { Edu, type EduOptions } from "./edu.js";
+export { EmulatedEndpoint, ENGINE_CAPABILITY_MARK, type EndpointCounters, type EndpointOptions } from "./endpoint.js";
+export { E1000e, EngineEndpoint, Nvme, VirtioBlkPci, VirtioNetPci, type E1000eOptions, type VirtioOptions } from "./endpoint-models.js";
+export {
+  IommuTestdev,
+  TESTDEV_BAD_ATTRIBUTES,
+  TESTDEV_BAD_LENGTH,
+  TESTDEV_BUSY,
+  TESTDEV_IDLE,
+  TESTDEV_MISMATCH,
+  TESTDEV_NOT_ARMED,
+  TESTDEV_READ_FAILED,
+  TESTDEV_WRITE_FAILED,
+  type IommuTestdevOptions,
+} from "./iommu-testdev.js";
