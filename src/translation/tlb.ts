@@ -37,12 +37,12 @@ export class Tlb {
   /** Bytes of an entry. */
   static readonly entryBytes = ENTRY_WORDS * 4;
 
-  /** Of the last hit (also one without permission): the output address of exactly the input address. */
+  /** Of the last hit (also one without permission) or insertion: the output address of exactly the input address. */
   outHigh = 0;
   outLow = 0;
-  /** Of the last hit: PERM_*. */
-  outPermissions = 0;
-  /** Of the last hit: log2 bytes of the entry's page. */
+  /** Of the same: PERM_* in bits 5:0, and what else the entry holds. */
+  private outAttributes = 0;
+  /** Of the same: log2 bytes of the entry's page. */
   outPageBits = 0;
 
   private readonly words: Int32Array;
@@ -75,6 +75,11 @@ export class Tlb {
     this.words = new Int32Array(entries * ENTRY_WORDS);
     this.setMask = entries / WAYS - 1;
     this.contexts = new ContextInterner(contexts);
+  }
+
+  /** Of the last hit or insertion: PERM_*. */
+  get outPermissions(): number {
+    return this.outAttributes & 0x3f;
   }
 
   /**
@@ -112,24 +117,24 @@ export class Tlb {
     const page = (addressHigh << 20) | (addressLow >>> 12);
     const tag = (context << 16) | ((addressHigh >>> 12) & 0xf) | ((addressHigh >>> 19) & 0x10);
     const tag4k = tag | TAG_4K;
-    let at = ((page ^ (page >>> 10) ^ Math.imul(context, 0x61)) & this.setMask) * SET_WORDS;
-    if (words[at] !== page || words[at + 1] !== tag4k) {
-      at += 4;
-      if (words[at] !== page || words[at + 1] !== tag4k) {
-        at += 4;
-        if (words[at] !== page || words[at + 1] !== tag4k) {
-          at += 4;
-          if (words[at] !== page || words[at + 1] !== tag4k) {
+    let at = ((page ^ (page >>> 10) ^ Math.imul(context, 0x61)) & this.setMask) << 4;
+    if (words[at] !== page || words[at | 1] !== tag4k) {
+      at |= 4;
+      if (words[at] !== page || words[at | 1] !== tag4k) {
+        at ^= 12;
+        if (words[at] !== page || words[at | 1] !== tag4k) {
+          at |= 4;
+          if (words[at] !== page || words[at | 1] !== tag4k) {
             return this.largeSizes !== 0 || this.globals ? this.lookupRest(page, tag, addressLow, access) : TLB_MISS;
           }
         }
       }
     }
-    const data = words[at + 2];
-    const attributes = words[at + 3];
-    this.outHigh = (attributes & 0xf00) << 4 | (data >>> 20);
+    const data = words[at | 2];
+    const attributes = words[at | 3];
+    this.outHigh = ((attributes & 0xf00) << 4) | (data >>> 20);
     this.outLow = (data << 12) | (addressLow & 0xfff);
-    this.outPermissions = attributes & 0x3f;
+    this.outAttributes = attributes;
     this.outPageBits = 12;
     return (REQUIRED_PERMISSIONS[access & 15] & ~attributes) === 0 ? WALK_OK : WALK_PERMISSION_FAULT;
   }
@@ -181,7 +186,12 @@ export class Tlb {
     words[at] = page;
     words[at + 1] = tag;
     words[at + 2] = ((outHigh << 20) | (outLow >>> 12)) & pageMask;
-    words[at + 3] = ((outHigh >>> 4) & 0xf00) | permissions;
+    const attributes = ((outHigh >>> 4) & 0xf00) | permissions;
+    words[at + 3] = attributes;
+    this.outHigh = outHigh;
+    this.outLow = outLow;
+    this.outAttributes = attributes;
+    this.outPageBits = pageBits;
   }
 
   /** Drops every entry (CMD_TLBI_NSNH_ALL, reset). */
@@ -288,7 +298,7 @@ export class Tlb {
           const within = page & ~(-1 << (pageBits - 12));
           this.outHigh = ((attributes & 0xf00) << 4) | (data >>> 20);
           this.outLow = ((data | within) << 12) | (addressLow & 0xfff);
-          this.outPermissions = attributes & 0x3f;
+          this.outAttributes = attributes;
           this.outPageBits = pageBits;
           return (REQUIRED_PERMISSIONS[access & 15] & ~attributes) === 0 ? WALK_OK : WALK_PERMISSION_FAULT;
         }

@@ -7,13 +7,6 @@ import { WALK_OK, type StageTables } from "./types.js";
  * never from the TLB, so that the walker's fault* fields describe them.
  */
 export class Translator {
-  /** Output address of exactly the input address; after WALK_OK. */
-  outHigh = 0;
-  outLow = 0;
-  /** log2 bytes of the page that holds it. */
-  outPageBits = 0;
-  /** PERM_* */
-  outPermissions = 0;
   /** Translations that took a walk; the others were hits. */
   walks = 0;
 
@@ -21,6 +14,25 @@ export class Translator {
     readonly walker: PageWalker,
     readonly tlb: Tlb,
   ) {}
+
+  /** Output address of exactly the input address; after WALK_OK. */
+  get outHigh(): number {
+    return this.tlb.outHigh;
+  }
+
+  get outLow(): number {
+    return this.tlb.outLow;
+  }
+
+  /** log2 bytes of the page that holds it. */
+  get outPageBits(): number {
+    return this.tlb.outPageBits;
+  }
+
+  /** PERM_* */
+  get outPermissions(): number {
+    return this.tlb.outPermissions;
+  }
 
   /**
    * Translates an address by stage 1, stage 2 or both; without either it is an error of the caller.
@@ -41,10 +53,6 @@ export class Translator {
     const tlb = this.tlb;
     const context = tlb.contextOf(vmid, stage1 === undefined ? NO_ASID : asid);
     if (tlb.lookup(context, addressHigh, addressLow, access) === WALK_OK) {
-      this.outHigh = tlb.outHigh;
-      this.outLow = tlb.outLow;
-      this.outPageBits = tlb.outPageBits;
-      this.outPermissions = tlb.outPermissions;
       return WALK_OK;
     }
     return this.walk(context, stage1, stage2, addressHigh, addressLow, access);
@@ -71,10 +79,6 @@ export class Translator {
     if (code !== WALK_OK) {
       return code;
     }
-    this.outHigh = walker.outHigh;
-    this.outLow = walker.outLow;
-    this.outPageBits = walker.outPageBits;
-    this.outPermissions = walker.outPermissions;
     this.tlb.insert(
       context,
       addressHigh,
