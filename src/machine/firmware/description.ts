@@ -1,0 +1,63 @@
+/** What firmware tables say of a machine; the device tree and ACPI are made of this one description. All addresses are guest-physical, in bytes. */
+export interface FirmwareDescription {
+  readonly ram: ReadonlyArray<{ readonly base: number; readonly size: number; readonly numaNode: number | null }>;
+  readonly cpus: number;
+  readonly interrupts: InterruptHardware;
+  readonly pci: PciHostDescription;
+  readonly smmus: readonly SmmuDescription[];
+  /** Root buses in order of creation: pcie.0 first, then the expanders'. */
+  readonly rootBuses: readonly RootBusDescription[];
+  /** IOVAs that functions behind accelerated SMMUs need mapped to the same guest-physical address: the host's MSI window. */
+  readonly reservedWindow: { readonly base: number; readonly size: number };
+}
+
+export interface InterruptHardware {
+  readonly gicVersion: 2 | 3;
+  readonly distributor: { readonly base: number; readonly size: number };
+  /** GICv3 redistributors, or the GICv2 CPU interface. */
+  readonly second: { readonly base: number; readonly size: number };
+  readonly its: { readonly base: number; readonly size: number } | null;
+  readonly v2m: { readonly base: number; readonly size: number } | null;
+}
+
+export interface PciHostDescription {
+  readonly ecamBase: number;
+  readonly ecamSize: number;
+  readonly mmio32: { readonly base: number; readonly size: number };
+  readonly mmio64: { readonly base: number; readonly size: number } | null;
+  readonly pio: { readonly base: number; readonly size: number };
+  /** First of the four SPIs (as device trees count: INTID - 32) of INTA to INTD. */
+  readonly intxSpi: number;
+}
+
+export interface SmmuDescription {
+  readonly base: number;
+  readonly size: number;
+  /** First of its four SPIs (INTID - 32): event queue, PRI queue, CMD_SYNC, global error. */
+  readonly spi: number;
+  readonly accelerated: boolean;
+  readonly ats: boolean;
+  /** Made by the machine property iommu=smmuv3: it serves every root bus that does not bypass. */
+  readonly legacy: boolean;
+}
+
+export interface RootBusDescription {
+  readonly number: number;
+  /** Highest bus number below it, as bridges are programmed now. */
+  readonly highest: number;
+  /** Index in `smmus`; null: no SMMU, or bypassed. */
+  readonly smmu: number | null;
+}
+
+/** Requester ids of a bus range: bus << 8 of the first to the last of the highest. */
+export interface RequesterRange {
+  readonly first: number;
+  readonly count: number;
+}
+
+export const REQUESTER_IDS = 0x10000;
+
+/** Requester ids of the buses `number` to `highest`. */
+export function requesterRange(number: number, highest: number): RequesterRange {
+  return { first: number << 8, count: (Math.max(number, highest) - number + 1) << 8 };
+}
