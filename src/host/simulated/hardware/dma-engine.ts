@@ -168,10 +168,10 @@ export class DmaEngine {
       (writes && !this.host.mayRequest(pasid, privileged | ACCESS_WRITE, ats))
     ) {
       registers[ENGINE.STATUS / 4] = STATUS_DONE | STATUS_BAD_REQUEST;
-      return;
+    } else {
+      const ok = this.transfer(operation, length, pasid, reading, privileged | ACCESS_WRITE, ats);
+      registers[ENGINE.STATUS / 4] = ok ? STATUS_DONE : STATUS_DONE | STATUS_FAULT;
     }
-    const ok = this.transfer(operation, length, pasid, reading, privileged | ACCESS_WRITE, ats);
-    registers[ENGINE.STATUS / 4] = ok ? STATUS_DONE : STATUS_DONE | STATUS_FAULT;
     if ((control & CONTROL_INTERRUPT) !== 0) {
       this.host.raise(control >>> 16);
     }
@@ -218,5 +218,5 @@ export class DmaEngine {
 
 /** Whether `length` bytes from the address on go past the end of the 64-bit address space. */
 function wraps(high: number, low: number, length: number): boolean {
-  return (high >>> 0) * 0x1_0000_0000 + (low >>> 0) + length > 2 ** 64 && high >>> 0 === 0xffff_ffff && (low >>> 0) + length > 0x1_0000_0000;
+  return high >>> 0 === 0xffff_ffff && (low >>> 0) + length > 0x1_0000_0000;
 }
