@@ -12,7 +12,6 @@ export {
   KIND_TRANSACTION,
   READ_AS_ZERO,
   STALLED,
-  StreamTranslator,
   TRANSLATED,
-  type StreamTranslatorOptions,
-} from "./stream-translator.js";
+} from "./answers.js";
+export { StreamTranslator, type StreamTranslatorOptions } from "./stream-translator.js";

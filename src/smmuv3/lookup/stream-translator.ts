@@ -37,38 +37,28 @@ import {
   STE_CONFIG_ABORT,
   STE_EATS_ABORT,
   STE_EATS_S1CHK,
-  STE_S1DSS_BYPASS,
-  STE_S1DSS_SSID0,
   STE_WORDS,
 } from "../spec/index.js";
+import {
+  ABORTED,
+  ATS_ABORTED,
+  ATS_UNSUPPORTED,
+  BYPASSED,
+  KIND_ATS_REQUEST,
+  KIND_ATS_TRANSLATED,
+  KIND_TRANSACTION,
+  READ_AS_ZERO,
+  STALLED,
+  TRANSLATED,
+} from "./answers.js";
 import { CD_ILLEGAL, CdView, decodeCd } from "./cd-view.js";
 import { CachedStream, ConfigurationCache } from "./configuration-cache.js";
 import type { LookupFeatures } from "./features.js";
 import { Stage2Memory } from "./stage2-memory.js";
 import { decodeSte, STE_ILLEGAL, WORLD_EL1, WORLD_EL2, type SteView } from "./ste-view.js";
+import { SELECT_BAD_SUBSTREAM, SELECT_BYPASS, SELECT_DISABLED, selectCd } from "./substreams.js";
 import { STREAM_FOUND, STREAM_OUT_OF_RANGE, StreamTable } from "./stream-table.js";
 import { applyTlbi, EL2_E2H_TAG, EL2_TAG } from "./tlb-commands.js";
-
-/** Kinds of incoming transactions. */
-export const KIND_TRANSACTION = 0;
-/** A PCIe ATS Translation Request: what is asked for is the permissions in `access`; NW is ACCESS_WRITE's absence. */
-export const KIND_ATS_REQUEST = 1;
-/** A memory access that a device marked Translated. */
-export const KIND_ATS_TRANSLATED = 2;
-
-/** Answers of `translate`. The address in outHigh and outLow may be used after the first two. */
-export const TRANSLATED = 0;
-/** The address goes on as it came. */
-export const BYPASSED = 1;
-/** The transaction ends with an abort. */
-export const ABORTED = -1;
-/** The transaction ends well: a read gives zero, a write is ignored (CD.A = 0; 3.12.1). */
-export const READ_AS_ZERO = -2;
-/** The transaction waits for CMD_RESUME or CMD_STALL_TERM with the STAG in the event. */
-export const STALLED = -3;
-/** A Translation Request is answered Unsupported Request, or Completer Abort (3.9.1.2). */
-export const ATS_UNSUPPORTED = -4;
-export const ATS_ABORTED = -5;
 
 /** The event of a WALK_* code, by its negative. */
 const EVENT_OF_WALK = [0, EVENT.F_TRANSLATION, EVENT.F_ACCESS, EVENT.F_PERMISSION, EVENT.F_ADDR_SIZE, EVENT.F_WALK_EABT];
@@ -312,37 +302,18 @@ export class StreamTranslator {
   }
 
   /**
-   * The CD of the transaction (3.3.3, 5.2 S1DSS and S1CDMax). Undefined either where stage 1 does not
-   * translate it (`skipsStage1`), or where it ends (`answer`).
+   * The CD of the transaction. Undefined either where stage 1 does not translate it (`skipsStage1`), or
+   * where it ends (`answer`).
    */
   private findCd(stream: CachedStream, ste: SteView): CdView | undefined {
     const ssid = this.ssid;
-    this.skipsStage1 = false;
-    let index = 0;
-    if ((ste.kind & 1) === 0 || ste.cdBits === 0) {
-      if (ssid >= 0) {
-        return this.badSubstream(ssid, "a SubstreamID on a stream without substreams");
+    const index = selectCd(ste, ssid);
+    this.skipsStage1 = index === SELECT_BYPASS;
+    if (index < 0) {
+      if (index === SELECT_BAD_SUBSTREAM) {
+        return this.badSubstream(ssid, "the stream has no such substream");
       }
-      if ((ste.kind & 1) === 0) {
-        this.skipsStage1 = true;
-        return undefined;
-      }
-    } else if (ssid < 0) {
-      if (ste.defaultSubstream === STE_S1DSS_BYPASS) {
-        this.skipsStage1 = true;
-        return undefined;
-      }
-      if (ste.defaultSubstream !== STE_S1DSS_SSID0) {
-        return this.streamDisabled();
-      }
-    } else {
-      if (ssid >= 2 ** ste.cdBits) {
-        return this.badSubstream(ssid, "the SubstreamID is beyond STE.S1CDMax");
-      }
-      if (ssid === 0 && ste.defaultSubstream === STE_S1DSS_SSID0) {
-        return this.streamDisabled();
-      }
-      index = ssid;
+      return index === SELECT_DISABLED ? this.streamDisabled() : undefined;
     }
     const cd = stream.cd(index) ?? this.fetchCd(stream, ste, index);
     if (cd !== undefined && cd.code === CD_ILLEGAL) {
