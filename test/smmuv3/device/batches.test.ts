@@ -1,0 +1,171 @@
+import { describe, expect, it } from "vitest";
+import { C, CMDQ, name, R, RecordingBackend, Rig } from "./rig.js";
+
+const ILL = 1;
+const ATC = 3;
+
+function rigWith(capacity: number, log2 = 6): { rig: Rig; backend: RecordingBackend } {
+  const rig = new Rig({ ats: true });
+  const backend = new RecordingBackend(capacity);
+  rig.smmu.backend = backend;
+  rig.start(log2, 4, 0xd);
+  backend.calls.length = 0;
+  return { rig, backend };
+}
+
+describe("batches", () => {
+  it("are one call per drain, in order", () => {
+    const { rig, backend } = rigWith(100);
+    rig.submit(C.nhAll(), C.nhAsid(1), C.nhVa(2, 0x1000n), C.nhVaa(0x2000n), C.nsnhAll(), C.cd(3, 4), C.cdAll(5), C.atc(6));
+    expect(backend.calls).toEqual(["flush 10:0 11:10000 12:20000 13:0 30:0 5:3 6:5 40:6"]);
+    expect(rig.cons).toBe(8);
+  });
+
+  it("end at a CMD_SYNC, before a configuration command, and when they are full", () => {
+    const { rig, backend } = rigWith(3);
+    rig.submit(C.nhAsid(1), C.sync(), C.nhAsid(2), C.ste(7), C.nhAsid(3), C.all(), ...[4, 5, 6, 7].map(C.nhAsid));
+    expect(backend.calls).toEqual([
+      "flush 11:10000",
+      "flush 11:20000",
+      "install 7-7",
+      "flush 11:30000",
+      "install 0-ffff",
+      "flush 11:40000 11:50000 11:60000",
+      "flush 11:70000",
+    ]);
+  });
+
+  it("leave out what is nobody's, which is done at its place", () => {
+    const { rig, backend } = rigWith(8);
+    backend.strangers.add(9);
+    rig.submit(C.cd(9), C.atc(9), C.nhAsid(1), C.cd(9), C.sync());
+    expect(backend.calls).toEqual(["flush 11:10000"]);
+    expect([rig.cons, rig.smmu.counters().commands, rig.smmu.counters().forwarded]).toEqual([5, 5, 1]);
+  });
+
+  it("do not hold a command that comes after an illegal one", () => {
+    const { rig, backend } = rigWith(8);
+    rig.submit(C.nhAsid(1), C.illegal(), C.nhAsid(2));
+    expect(backend.calls).toEqual(["flush 11:10000"]);
+    expect(rig.cons).toBe(1);
+  });
+
+  it("ignore ATC_INV while SMMUEN is 0", () => {
+    const { rig, backend } = rigWith(8);
+    rig.set(R.CR0, 0xc);
+    backend.calls.length = 0;
+    rig.submit(C.atc(1), C.sync());
+    expect([rig.cons, backend.calls]).toEqual([2, []]);
+  });
+});
+
+/** Eleven commands of all kinds that go to the host, with what it would do for each. */
+const SEQUENCE = [
+  C.nhAsid(1),
+  C.cd(2),
+  C.ste(3),
+  C.nhVa(4, 0x4000n),
+  C.nhVa(5, 0x5000n),
+  C.prefetch(6),
+  C.nhAsid(7),
+  C.sync(),
+  C.nhVaa(0x8000n),
+  C.all(),
+  C.nhAsid(11),
+];
+const DONE = ["11:10000", "5:2", "install 3-3", "12:40000", "12:50000", null, "11:70000", null, "13:0", "install 0-ffff", "11:b0000"];
+const ALL_DONE = DONE.filter((done) => done !== null);
+
+describe("a failure at any position, with batches of any size", () => {
+  for (const capacity of [1, 2, 3, 4, 64]) {
+    DONE.forEach((what, position) => {
+      if (what === null) {
+        return;
+      }
+      it(`capacity ${capacity}, command ${position}: ${what}`, () => {
+        const { rig, backend } = rigWith(capacity);
+        let failing = true;
+        backend.judge = (word0, word1) => (failing && name(word0, word1) === what ? ILL : 0);
+        backend.installCode = (first, last) => (failing && what === `install ${first.toString(16)}-${last.toString(16)}` ? ILL : 0);
+        rig.submit(...SEQUENCE);
+        // CMDQ_CONS is on the very command; all before it is done, nothing after it.
+        expect([rig.cons, rig.cerror, rig.commandError]).toEqual([position, ILL, true]);
+        expect(backend.done).toEqual(DONE.slice(0, position).filter((done) => done !== null));
+        expect(rig.smmu.counters().commands).toBe(position);
+        expect(rig.pulses).toEqual(["gerror"]);
+        // The host would take it now: it goes on with that command, repeating and losing nothing.
+        failing = false;
+        rig.acknowledge();
+        expect([rig.cons, rig.commandError]).toEqual([SEQUENCE.length, false]);
+        expect(backend.done).toEqual(ALL_DONE);
+        expect(rig.smmu.counters()).toMatchObject({ commands: SEQUENCE.length, forwarded: 7, commandErrors: 1 });
+      });
+    });
+  }
+
+  it("lets the guest put a CMD_SYNC in the command's place, as Linux does", () => {
+    const { rig, backend } = rigWith(64);
+    backend.judge = (word0, word1) => (name(word0, word1) === "12:50000" ? ILL : 0);
+    rig.submit(...SEQUENCE);
+    expect(rig.cons).toBe(4);
+    rig.store(CMDQ + 4 * 16, ...C.sync());
+    rig.acknowledge();
+    expect(rig.cons).toBe(SEQUENCE.length);
+    expect(backend.done).toEqual(ALL_DONE.filter((done) => done !== "12:50000"));
+  });
+
+  it("puts the older failure before a younger illegal command", () => {
+    const { rig, backend } = rigWith(64);
+    backend.judge = (word0) => ((word0 & 0xff) === 0x12 ? ILL : 0);
+    rig.submit(C.nhAsid(1), C.nhVa(2, 0n), C.nhAsid(3), C.illegal());
+    expect([rig.cons, backend.done]).toEqual([1, ["11:10000"]]);
+  });
+
+  it("works across the end of the queue", () => {
+    const { rig, backend } = rigWith(64, 4);
+    rig.submit(...Array.from({ length: 13 }, () => C.sync()));
+    backend.judge = (_word0, word1) => (word1 >>> 16 === 5 ? ILL : 0);
+    rig.submit(...[1, 2, 3, 4, 5, 6, 7].map(C.nhAsid));
+    expect(rig.cons).toBe(17);
+    backend.judge = () => 0;
+    rig.acknowledge();
+    expect([rig.cons, backend.done.length]).toEqual([20, 7]);
+  });
+});
+
+describe("an ATC_INV that does not complete", () => {
+  it("is told at the CMD_SYNC; what is around it is done once", () => {
+    const { rig, backend } = rigWith(64);
+    let failing = true;
+    backend.judge = (word0, word1) => (failing && name(word0, word1) === "40:2" ? ATC : 0);
+    rig.submit(C.nhAsid(1), C.atc(2), C.nhAsid(3), C.atc(4), C.sync(1), C.nhAsid(5));
+    expect([rig.cons, rig.cerror, rig.commandError, rig.pulses]).toEqual([4, ATC, true, ["gerror"]]);
+    expect(backend.done).toEqual(["11:10000", "11:30000", "40:4"]);
+    failing = false;
+    rig.acknowledge();
+    expect([rig.cons, rig.commandError, rig.pulses]).toEqual([6, false, ["gerror", "sync"]]);
+    expect(backend.done).toEqual(["11:10000", "11:30000", "40:4", "11:50000"]);
+  });
+
+  it("is remembered over the end of a drain", () => {
+    const { rig, backend } = rigWith(64);
+    backend.judge = (word0) => ((word0 & 0xff) === 0x40 ? ATC : 0);
+    rig.submit(C.atc(1), C.atc(2), C.atc(3));
+    expect([rig.cons, rig.commandError]).toEqual([3, false]);
+    expect(backend.calls.length).toBe(3);
+    rig.submit(C.nhAll(), C.sync());
+    expect([rig.cons, rig.cerror]).toEqual([4, ATC]);
+    rig.acknowledge();
+    expect([rig.cons, rig.commandError]).toEqual([5, false]);
+  });
+
+  it("is forgotten by a reset", () => {
+    const { rig, backend } = rigWith(64);
+    backend.judge = (word0) => ((word0 & 0xff) === 0x40 ? ATC : 0);
+    rig.submit(C.atc(1));
+    rig.smmu.reset();
+    rig.start();
+    rig.submit(C.sync());
+    expect([rig.cons, rig.commandError]).toEqual([1, false]);
+  });
+});
