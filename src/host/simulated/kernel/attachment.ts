@@ -1,0 +1,196 @@
+/**
+ * Attaching functions to tables (Linux iommufd device.c): the reservations and MSI pages that go with an
+ * attachment, replacement in one step, and tables that an IOAS makes by itself. A call that throws leaves
+ * the old attachment as it was.
+ */
+import { HostError } from "../../../iommufd/index.js";
+import { NestedDomain, PagingDomain } from "./domains.js";
+import {
+  type DeviceObject,
+  type Hwpt,
+  HwptNested,
+  HwptPaging,
+  IoasObject,
+  MSI_WINDOW_BYTES,
+  MSI_WINDOW_START,
+  pagingOf,
+} from "./iommufd-objects.js";
+import type { ObjectTable, Refuse } from "./objects.js";
+
+/** Host-physical pages of doorbells by their place in the MSI window, the same in all tables of an iommufd. */
+export class MsiWindow {
+  private readonly pages: number[] = [];
+
+  /** The place of a doorbell's page; ENOMEM when the window is full. */
+  placeOf(doorbellPage: number, refuse: Refuse): number {
+    let place = this.pages.indexOf(doorbellPage);
+    if (place < 0) {
+      place = this.pages.length;
+      if (place === MSI_WINDOW_BYTES / 4096) {
+        throw refuse("ENOMEM", "the window for MSIs is full");
+      }
+      this.pages.push(doorbellPage);
+    }
+    return place;
+  }
+
+  pageAt(place: number): number {
+    return this.pages[place];
+  }
+}
+
+/** What attaching needs of the iommufd. */
+export interface AttachContext {
+  readonly table: ObjectTable;
+  readonly msiWindow: MsiWindow;
+  allocatePaging(ioas: IoasObject, device: DeviceObject, flags: number, auto: boolean, refuse: Refuse): HwptPaging;
+}
+
+/** VFIO_DEVICE_ATTACH_IOMMUFD_PT: an IOAS or a HWPT, in place of what is attached. */
+export function attachDevice(context: AttachContext, device: DeviceObject, ptId: number, refuse: Refuse): void {
+  const target = context.table.find(ptId);
+  if (target === undefined) {
+    throw refuse("ENOENT", `no object ${ptId}`);
+  }
+  if (target instanceof IoasObject) {
+    attachIoas(context, device, target, refuse);
+  } else if (target instanceof HwptPaging || target instanceof HwptNested) {
+    attachHwpt(context, device, target, refuse);
+  } else {
+    throw refuse("EINVAL", `a ${target.type} is not a table`);
+  }
+}
+
+/** VFIO_DEVICE_DETACH_IOMMUFD_PT: the function's DMA is blocked from then on. */
+export function detachDevice(context: AttachContext, device: DeviceObject, refuse: Refuse): void {
+  const old = device.hwpt;
+  if (old !== null) {
+    device.master.driver.attach(device.master, null, refuse);
+    device.hwpt = null;
+    pagingOf(old).ioas.pagetable.release(device);
+    device.users--;
+    putHwpt(context, old);
+  }
+}
+
+/** The same for transactions with a PASID. */
+export function attachPasid(context: AttachContext, device: DeviceObject, pasid: number, ptId: number, refuse: Refuse): void {
+  const target = context.table.find(ptId);
+  if (target === undefined) {
+    throw refuse("ENOENT", `no object ${ptId}`);
+  }
+  const compatible = (hwpt: Hwpt | null): boolean => hwpt === null || (hwpt instanceof HwptPaging && hwpt.forPasids);
+  if (!(target instanceof HwptPaging) || !compatible(target) || !compatible(device.hwpt)) {
+    throw refuse("EINVAL", "PASIDs need tables that were made for them (HWPT_ALLOC_PASID)");
+  }
+  const old = device.pasids.get(pasid);
+  if (old === target) {
+    return;
+  }
+  device.master.driver.attachPasid(device.master, pasid, target.domain, refuse);
+  device.pasids.set(pasid, target);
+  target.users++;
+  if (old !== undefined) {
+    putHwpt(context, old);
+  } else {
+    device.users++;
+  }
+}
+
+export function detachPasid(context: AttachContext, device: DeviceObject, pasid: number, refuse: Refuse): void {
+  const old = device.pasids.get(pasid);
+  if (old !== undefined) {
+    device.master.driver.attachPasid(device.master, pasid, null, refuse);
+    device.pasids.delete(pasid);
+    device.users--;
+    putHwpt(context, old);
+  }
+}
+
+/** Makes a doorbell reachable by the function; returns the address that its vectors write to. */
+export function prepareMsi(context: AttachContext, device: DeviceObject, doorbell: number, refuse: Refuse): number {
+  if (device.hwpt === null) {
+    return doorbell;
+  }
+  const offset = doorbell % 4096;
+  const place = context.msiWindow.placeOf(doorbell - offset, refuse);
+  pagingOf(device.hwpt).installMsi(place, doorbell - offset, refuse);
+  device.msiPages.add(place);
+  return MSI_WINDOW_START + place * 4096 + offset;
+}
+
+/** A table that the IOAS has made before and that suits the function, or a new one. */
+function attachIoas(context: AttachContext, device: DeviceObject, ioas: IoasObject, refuse: Refuse): void {
+  for (const hwpt of ioas.hwpts) {
+    if (hwpt.auto) {
+      try {
+        attachHwpt(context, device, hwpt, refuse);
+        return;
+      } catch (error) {
+        // EINVAL says that the table does not suit this function; everything else is a failure.
+        if (!(error instanceof HostError) || error.errno !== "EINVAL") {
+          throw error;
+        }
+      }
+    }
+  }
+  const hwpt = context.allocatePaging(ioas, device, 0, true, refuse);
+  try {
+    attachHwpt(context, device, hwpt, refuse);
+  } catch (error) {
+    context.table.remove(hwpt);
+    throw error;
+  }
+}
+
+function attachHwpt(context: AttachContext, device: DeviceObject, hwpt: Hwpt, refuse: Refuse): void {
+  const old = device.hwpt;
+  if (old === hwpt) {
+    return;
+  }
+  if (device.pasids.size > 0 && !(hwpt instanceof HwptPaging && hwpt.forPasids)) {
+    throw refuse("EINVAL", "PASIDs of the function are attached; the table was not made for that (HWPT_ALLOC_PASID)");
+  }
+  const { ioas } = pagingOf(hwpt);
+  const oldIoas = old === null ? null : pagingOf(old).ioas;
+  if (ioas !== oldIoas) {
+    const last = BigInt(MSI_WINDOW_START + MSI_WINDOW_BYTES - 1);
+    ioas.pagetable.reserve(BigInt(MSI_WINDOW_START), last, device, refuse);
+  }
+  try {
+    for (const place of device.msiPages) {
+      pagingOf(hwpt).installMsi(place, context.msiWindow.pageAt(place), refuse);
+    }
+    device.master.driver.attach(device.master, hwpt.domain, refuse);
+  } catch (error) {
+    if (ioas !== oldIoas) {
+      ioas.pagetable.release(device);
+    }
+    throw error;
+  }
+  device.hwpt = hwpt;
+  hwpt.users++;
+  if (old === null) {
+    device.users++;
+  } else {
+    if (ioas !== oldIoas) {
+      oldIoas!.pagetable.release(device);
+    }
+    putHwpt(context, old);
+  }
+}
+
+function putHwpt(context: AttachContext, hwpt: Hwpt): void {
+  hwpt.users--;
+  if (hwpt instanceof HwptPaging && hwpt.auto && hwpt.users === 1) {
+    context.table.remove(hwpt);
+  }
+}
+
+/** For the host's own account of what a function may reach. */
+export function describeDomain(domain: PagingDomain | NestedDomain | null): string {
+  if (domain === null) {
+    return "blocked";
+  }
+  return domain instanceof NestedDomain ? `nested (${domain.guest.config})` : `stage ${domain.stage}`;
+}

@@ -1,0 +1,125 @@
+import { VEVENT_HEADER_BYTES, VEVENTQ_FLAG_LOST_EVENTS, type EventStream, HostError } from "../../../iommufd/index.js";
+import { KernelObject, type ObjectType } from "./objects.js";
+
+const SEQUENCE_MASK = 0x7fff_ffff;
+
+/** The read end of a queue: it holds the object, and its iommufd, until it is closed. */
+export class QueueStream implements EventStream {
+  private listener: (() => void) | null = null;
+  private closed = false;
+
+  constructor(
+    private readonly queue: { read(maxBytes: number): Uint8Array | null; users: number },
+    private readonly onClose: () => void,
+  ) {
+    queue.users++;
+  }
+
+  read(maxBytes: number): Uint8Array | null {
+    if (this.closed) {
+      throw new HostError("read", "EBADF", "the descriptor is closed");
+    }
+    return this.queue.read(maxBytes);
+  }
+
+  onReadable(listener: (() => void) | null): void {
+    this.listener = listener;
+  }
+
+  close(): void {
+    if (!this.closed) {
+      this.closed = true;
+      this.listener = null;
+      this.queue.users--;
+      this.onClose();
+    }
+  }
+
+  wake(): void {
+    this.listener?.();
+  }
+}
+
+interface QueuedEvent {
+  readonly sequence: number;
+  readonly data: Uint8Array;
+}
+
+/**
+ * A vEVENTQ: events with a sequence number each, at most `depth` of them. What does not fit is lost, and
+ * shows as a gap in the numbers, or, at the end of the queue, as a header that says so (linux/iommufd.h,
+ * struct iommufd_vevent_header).
+ */
+export class VirtualEventQueue extends KernelObject {
+  readonly type: ObjectType = "veventq";
+  stream: QueueStream | null = null;
+  /** Events that did not fit. */
+  lost = 0;
+  private readonly events: QueuedEvent[] = [];
+  private lostAtTail: number | null = null;
+  private sequence = 0;
+
+  constructor(
+    readonly eventType: number,
+    readonly depth: number,
+    private readonly onRelease: () => void,
+  ) {
+    super();
+  }
+
+  report(data: Uint8Array): void {
+    if (this.events.length === this.depth) {
+      this.lost++;
+      this.lostAtTail = this.sequence;
+    } else {
+      this.events.push({ sequence: this.sequence, data });
+      this.lostAtTail = null;
+    }
+    this.sequence = (this.sequence + 1) & SEQUENCE_MASK;
+    this.stream?.wake();
+  }
+
+  /** Whole records only; null when there is none or the first does not fit. */
+  read(maxBytes: number): Uint8Array | null {
+    const parts: Array<{ flags: number; sequence: number; data: Uint8Array }> = [];
+    let bytes = 0;
+    while (this.events.length > 0 && bytes + VEVENT_HEADER_BYTES + this.events[0].data.length <= maxBytes) {
+      const event = this.events.shift()!;
+      parts.push({ flags: 0, sequence: event.sequence, data: event.data });
+      bytes += VEVENT_HEADER_BYTES + event.data.length;
+    }
+    if (this.events.length === 0 && this.lostAtTail !== null && bytes + VEVENT_HEADER_BYTES <= maxBytes) {
+      parts.push({ flags: VEVENTQ_FLAG_LOST_EVENTS, sequence: this.lostAtTail, data: new Uint8Array(0) });
+      bytes += VEVENT_HEADER_BYTES;
+      this.lostAtTail = null;
+    }
+    if (bytes === 0) {
+      return null;
+    }
+    const out = new Uint8Array(bytes);
+    const view = new DataView(out.buffer);
+    let at = 0;
+    for (const part of parts) {
+      view.setUint32(at, part.flags, true);
+      view.setUint32(at + 4, part.sequence, true);
+      out.set(part.data, at + VEVENT_HEADER_BYTES);
+      at += VEVENT_HEADER_BYTES + part.data.length;
+    }
+    return out;
+  }
+
+  release(): void {
+    this.onRelease();
+  }
+}
+
+/** A fault queue. SMMUs of this host neither stall nor take page requests, so nothing comes through it. */
+export class FaultQueue extends KernelObject {
+  readonly type: ObjectType = "fault";
+
+  read(_maxBytes: number): Uint8Array | null {
+    return null;
+  }
+
+  release(): void {}
+}

@@ -1,0 +1,84 @@
+/**
+ * The hardware as the simulated kernel drives it: what a real kernel reaches by MMIO, by tables in its
+ * memory and by PCI. src/host/simulated/hardware implements it.
+ */
+import type { RamBlock, WordMemory } from "../../../memory/index.js";
+
+export interface HostMemory {
+  /** Host-physical words. */
+  readonly words: WordMemory;
+  /** A zeroed block; hostAddress is its HPA and the process's address. */
+  allocate(name: string, bytes: number): RamBlock;
+  free(block: RamBlock): void;
+  /** HPA of zeroed, naturally aligned table memory of 2^log2Bytes bytes (6 to 24). */
+  allocatePage(log2Bytes: number): number;
+  freePage(hpa: number, log2Bytes: number): void;
+}
+
+export interface PhysicalSmmu {
+  readonly name: string;
+  /** IDR0 to IDR5. */
+  readonly idr: Int32Array;
+  readonly iidr: number;
+  readonly aidr: number;
+  /** Every access of its devices is coherent, No-Snoop included (the IORT's CANWBS). */
+  readonly coherent: boolean;
+  /** Errata for which the kernel does not nest. */
+  hasErratum(erratum: "arm-1209401" | "arm-2268618" | "arm-2812531"): boolean;
+  /** Stores an entry of the stream table, 16 words. */
+  writeSte(streamId: number, words: Int32Array): void;
+  /** Runs one command (Arm IHI 0070, 4); returns a CERROR_ code. */
+  command(word0: number, word1: number, word2: number, word3: number): number;
+  /** Called with each event record (8 words, valid during the call). */
+  onEvent(listener: (record: Int32Array) => void): void;
+}
+
+export interface PhysicalFunctionDescription {
+  readonly address: string;
+  readonly vendor: number;
+  readonly device: number;
+  readonly class: number;
+  readonly ats: boolean;
+  /** Bits of PASIDs that the function can send; 0: none. */
+  readonly pasidBits: number;
+  readonly msixVectors: number;
+  /** -1: none. */
+  readonly numaNode: number;
+  /** Only functions of vfio-pci have a character device. */
+  readonly driver: string;
+}
+
+export interface PhysicalFunction {
+  readonly description: PhysicalFunctionDescription;
+  readonly streamId: number;
+  readonly smmu: PhysicalSmmu | null;
+  /** Little-endian value of 1, 2 or 4 bytes, unsigned. */
+  configRead(offset: number, size: number): number;
+  configWrite(offset: number, size: number, value: number): void;
+  /** Size in bytes; 0: no such region. */
+  regionInfo(index: number): { size: number; readable: boolean; writable: boolean; mappable: boolean };
+  regionRead(index: number, offset: number, out: Uint8Array): void;
+  regionWrite(index: number, offset: number, data: Uint8Array): void;
+  /** What the function writes for a vector; null: the vector is masked. */
+  setMsi(vector: number, target: { readonly address: bigint; readonly data: number } | null): void;
+  /** Function level reset. */
+  reset(): void;
+  /** The ATS capability's enable bit; nothing without the capability. */
+  enableAts(on: boolean): void;
+  /** The same of the PASID capability. */
+  enablePasid(on: boolean): void;
+}
+
+export interface PhysicalHost {
+  readonly memory: HostMemory;
+  /** By name. */
+  readonly smmus: ReadonlyMap<string, PhysicalSmmu>;
+  /** By PCI address. */
+  readonly functions: ReadonlyMap<string, PhysicalFunction>;
+  /** HPA of the interrupt controller's doorbell (GITS_TRANSLATER). */
+  readonly msiDoorbell: number;
+  /** Called when a function's write has reached the doorbell. */
+  onMsi(listener: (source: PhysicalFunction, address: number, data: number) => void): void;
+  /** Gives back what the hardware's own tables take. */
+  close(): void;
+}

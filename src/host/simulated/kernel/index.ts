@@ -1,0 +1,2 @@
+export type { HostMemory, PhysicalFunction, PhysicalFunctionDescription, PhysicalHost, PhysicalSmmu } from "./hardware-port.js";
+export { SimulatedKernel, type SmmuAccount } from "./kernel.js";

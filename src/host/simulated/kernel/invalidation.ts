@@ -1,0 +1,89 @@
+/**
+ * HWPT_INVALIDATE on a vIOMMU: a guest's commands made safe for the physical queue (Linux
+ * arm_vsmmu_convert_user_cmd; struct iommu_viommu_arm_smmuv3_invalidate).
+ */
+import {
+  INVALIDATE_ARM_SMMUV3_BYTES,
+  InvalidateDataType,
+  type Errno,
+  type InvalidateRequest,
+  type InvalidateResult,
+} from "../../../iommufd/index.js";
+import { CMD, OP } from "../../../smmuv3/spec/index.js";
+import type { Vsmmu } from "./domains.js";
+
+const WORDS = INVALIDATE_ARM_SMMUV3_BYTES / 4;
+
+export function invalidateVsmmu(vsmmu: Vsmmu, request: InvalidateRequest): InvalidateResult {
+  const failed = (errno: Errno): InvalidateResult => ({ errno, handled: 0 });
+  const { entryCount, entryLength } = request;
+  if (request.dataType !== InvalidateDataType.ARM_SMMUV3 || entryCount === 0) {
+    return failed("EINVAL");
+  }
+  if (request.data.length < entryCount * entryLength) {
+    return failed("EFAULT");
+  }
+  const commands = readCommands(request);
+  if (commands === null) {
+    return failed("E2BIG");
+  }
+  let handled = 0;
+  while (handled < entryCount && convert(vsmmu, commands, handled * WORDS)) {
+    handled++;
+  }
+  // What precedes a refused entry counts as handled, so it is run too; one sync waits for all of it.
+  for (let at = 0; at < handled * WORDS; at += WORDS) {
+    vsmmu.driver.runWords(commands[at], commands[at + 1], commands[at + 2], commands[at + 3]);
+  }
+  if (handled > 0) {
+    vsmmu.driver.sync();
+  }
+  return { errno: handled === entryCount ? null : "EIO", handled };
+}
+
+/** Entries of any length: shorter ones are filled up with zeros, what is beyond has to be zero (null: it is not). */
+function readCommands(request: InvalidateRequest): Int32Array | null {
+  const { data, entryCount, entryLength } = request;
+  const bytes = new Uint8Array(entryCount * INVALIDATE_ARM_SMMUV3_BYTES);
+  for (let i = 0; i < entryCount; i++) {
+    const entry = data.subarray(i * entryLength, (i + 1) * entryLength);
+    for (let at = INVALIDATE_ARM_SMMUV3_BYTES; at < entryLength; at++) {
+      if (entry[at] !== 0) {
+        return null;
+      }
+    }
+    bytes.set(entry.subarray(0, INVALIDATE_ARM_SMMUV3_BYTES), i * INVALIDATE_ARM_SMMUV3_BYTES);
+  }
+  const view = new DataView(bytes.buffer);
+  return Int32Array.from({ length: entryCount * WORDS }, (_unused, i) => view.getInt32(4 * i, true));
+}
+
+/** Converts the command at `at` in place: the guest's VMID and StreamID become physical. False: it may not be run. */
+function convert(vsmmu: Vsmmu, commands: Int32Array, at: number): boolean {
+  switch (commands[at] & 0xff) {
+    case OP.TLBI_NSNH_ALL:
+      commands.fill(0, at, at + WORDS);
+      commands[at] = OP.TLBI_NH_ALL;
+      commands[at + CMD.VMID.word] = vsmmu.vmid << CMD.VMID.shift;
+      return true;
+    case OP.TLBI_NH_VA:
+    case OP.TLBI_NH_VAA:
+    case OP.TLBI_NH_ALL:
+    case OP.TLBI_NH_ASID:
+      commands[at + CMD.VMID.word] =
+        (commands[at + CMD.VMID.word] & ~CMD.VMID.inPlace) | (vsmmu.vmid << CMD.VMID.shift);
+      return true;
+    case OP.ATC_INV:
+    case OP.CFGI_CD:
+    case OP.CFGI_CD_ALL: {
+      const device = vsmmu.devices.get(BigInt(commands[at + CMD.SID.word] >>> 0));
+      if (device === undefined) {
+        return false;
+      }
+      commands[at + CMD.SID.word] = device.streamId;
+      return true;
+    }
+    default:
+      return false;
+  }
+}

@@ -1,0 +1,506 @@
+import {
+  DIRTY_BITMAP_NO_CLEAR,
+  HostError,
+  HWPT_ARM_SMMUV3_BYTES,
+  HwptAllocFlags,
+  HwptDataType,
+  OptionId,
+  VeventqType,
+  ViommuType,
+  type EventStream,
+  type HwInfo,
+  type HwptAllocRequest,
+  type InvalidateRequest,
+  type InvalidateResult,
+  type Iommufd,
+  type IovaRange,
+  type MapRequest,
+} from "../../../iommufd/index.js";
+import { attachDevice, attachPasid, detachDevice, detachPasid, MsiWindow, prepareMsi, type AttachContext } from "./attachment.js";
+import { NestedDomain, PagingDomain, type DomainKind } from "./domains.js";
+import { FaultQueue, QueueStream, VirtualEventQueue } from "./event-queue.js";
+import { hwInfoOf } from "./hw-info.js";
+import { invalidateVsmmu } from "./invalidation.js";
+import { DeviceObject, type Hwpt, HwptNested, HwptPaging, IoasObject, VdeviceObject, ViommuObject } from "./iommufd-objects.js";
+import { ObjectTable, refusing, type KernelObject, type Refuse } from "./objects.js";
+import type { PhysicalFunction } from "./hardware-port.js";
+import type { ProcessMemory } from "./process-memory.js";
+import type { Master } from "./smmu-driver.js";
+import { readGuestEntry } from "./stream-entries.js";
+
+const U64_MAX = (1n << 64n) - 1n;
+/** Sequence numbers of events end at 2^31 - 1; a deeper queue is refused. */
+const MOST_QUEUED_EVENTS = 0x7fff_ffff;
+const KNOWN_HWPT_FLAGS =
+  HwptAllocFlags.NEST_PARENT | HwptAllocFlags.DIRTY_TRACKING | HwptAllocFlags.FAULT_ID_VALID | HwptAllocFlags.PASID;
+
+/**
+ * An open /dev/iommu of the simulated kernel: the object model of Linux's iommufd for SMMUv3. A bound
+ * device and an open queue keep it alive after `close`, as their files do there.
+ */
+export class SimulatedIommufd implements Iommufd, AttachContext {
+  readonly table = new ObjectTable();
+  readonly msiWindow = new MsiWindow();
+  private closed = false;
+  private holders = 0;
+  private readonly streams = new Set<QueueStream>();
+  private processAccounting = false;
+
+  constructor(
+    private readonly memory: ProcessMemory,
+    private readonly onGone: (iommufd: SimulatedIommufd) => void,
+  ) {}
+
+  get isClosed(): boolean {
+    return this.closed;
+  }
+
+  objects(): KernelObject[] {
+    return this.table.live();
+  }
+
+  close(): void {
+    if (!this.closed) {
+      this.closed = true;
+      this.freeIfUnheld();
+    }
+  }
+
+  /** Closes the descriptors of all queues: the end of the process. */
+  closeStreams(): void {
+    for (const stream of [...this.streams]) {
+      stream.close();
+    }
+  }
+
+  destroy(id: number): void {
+    this.table.destroy(id, this.enter("DESTROY"));
+  }
+
+  ioasAlloc(flags = 0): number {
+    const refuse = this.enter("IOAS_ALLOC");
+    if (flags !== 0) {
+      throw refuse("EOPNOTSUPP", `flags 0x${flags.toString(16)}`);
+    }
+    return this.table.add(new IoasObject(this.memory)).id;
+  }
+
+  ioasIovaRanges(ioasId: number): { ranges: IovaRange[]; alignment: bigint } {
+    const { pagetable } = this.table.get(ioasId, IoasObject, this.enter("IOAS_IOVA_RANGES"));
+    return { ranges: pagetable.ranges(), alignment: pagetable.alignment };
+  }
+
+  ioasAllowIovas(ioasId: number, ranges: readonly IovaRange[]): void {
+    const refuse = this.enter("IOAS_ALLOW_IOVAS");
+    this.table.get(ioasId, IoasObject, refuse).pagetable.allow(ranges, refuse);
+  }
+
+  ioasMap(request: MapRequest): bigint {
+    const refuse = this.enter("IOAS_MAP");
+    if ((request.extraFlags ?? 0) !== 0) {
+      throw refuse("EOPNOTSUPP", `flags 0x${request.extraFlags!.toString(16)}`);
+    }
+    if (request.length >= U64_MAX || (request.iova ?? 0n) >= U64_MAX) {
+      throw refuse("EOVERFLOW", "the range wraps");
+    }
+    if (!request.readable && !request.writable) {
+      throw refuse("EINVAL", "neither readable nor writable");
+    }
+    const { pagetable } = this.table.get(request.ioasId, IoasObject, refuse);
+    const part = { userAddress: request.userAddress, length: request.length, writable: true };
+    return pagetable.map([part], request.iova, request.readable, request.writable, refuse);
+  }
+
+  ioasCopy(request: {
+    dstIoasId: number;
+    srcIoasId: number;
+    length: bigint;
+    dstIova: bigint | null;
+    srcIova: bigint;
+    readable: boolean;
+    writable: boolean;
+  }): bigint {
+    const refuse = this.enter("IOAS_COPY");
+    if (request.length >= U64_MAX || request.srcIova >= U64_MAX || (request.dstIova ?? 0n) >= U64_MAX) {
+      throw refuse("EOVERFLOW", "the range wraps");
+    }
+    if (!request.readable && !request.writable) {
+      throw refuse("EINVAL", "neither readable nor writable");
+    }
+    const source = this.table.get(request.srcIoasId, IoasObject, refuse).pagetable;
+    const parts = source.parts(request.srcIova, request.length, refuse);
+    const target = this.table.get(request.dstIoasId, IoasObject, refuse).pagetable;
+    return target.map(parts, request.dstIova, request.readable, request.writable, refuse);
+  }
+
+  ioasUnmap(ioasId: number, iova: bigint, length: bigint): bigint {
+    const refuse = this.enter("IOAS_UNMAP");
+    const { pagetable } = this.table.get(ioasId, IoasObject, refuse);
+    if (iova === 0n && length === U64_MAX) {
+      return pagetable.unmapAll(refuse);
+    }
+    if (iova >= U64_MAX || length >= U64_MAX) {
+      throw refuse("EOVERFLOW", "the range wraps");
+    }
+    if (length === 0n) {
+      throw refuse("EINVAL", "length 0");
+    }
+    if (iova + length - 1n > U64_MAX) {
+      throw refuse("EOVERFLOW", "the range wraps");
+    }
+    return pagetable.unmap(iova, iova + length - 1n, refuse);
+  }
+
+  option(optionId: number, operation: "get" | "set", objectId: number, value: bigint): bigint {
+    const refuse = this.enter("OPTION");
+    if (optionId === OptionId.HUGE_PAGES) {
+      const { pagetable } = this.table.get(objectId, IoasObject, refuse);
+      if (operation === "set") {
+        pagetable.setLargePages(booleanOption(value, refuse), refuse);
+      }
+      return pagetable.largePages ? 1n : 0n;
+    }
+    if (optionId !== OptionId.RLIMIT_MODE || objectId !== 0) {
+      throw refuse("EOPNOTSUPP", `option ${optionId} of object ${objectId}`);
+    }
+    if (operation === "set") {
+      if (this.table.live().length > 0) {
+        throw refuse("EBUSY", "there are objects already");
+      }
+      this.processAccounting = booleanOption(value, refuse);
+    }
+    return this.processAccounting ? 1n : 0n;
+  }
+
+  hwptAlloc(request: HwptAllocRequest): number {
+    const refuse = this.enter("HWPT_ALLOC");
+    const { flags, data } = request;
+    if ((request.dataType === HwptDataType.NONE) !== (data.length === 0)) {
+      throw refuse("EINVAL", `${data.length} bytes of data of type ${request.dataType}`);
+    }
+    const device = this.table.get(request.devId, DeviceObject, refuse);
+    const target = this.table.find(request.ptId);
+    if (target === undefined) {
+      throw refuse("EINVAL", `no object ${request.ptId}`);
+    }
+    let hwpt: Hwpt;
+    if (target instanceof IoasObject) {
+      if (data.length > 0) {
+        throw refuse("EOPNOTSUPP", "a table of an IOAS takes no data");
+      }
+      hwpt = this.allocatePaging(target, device, flags, false, refuse);
+    } else if (target instanceof ViommuObject) {
+      hwpt = this.allocateNested(target, device, request, refuse);
+    } else if (target instanceof HwptPaging) {
+      throw refuse("EOPNOTSUPP", "this SMMU's nested tables are made on a vIOMMU");
+    } else {
+      throw refuse("EINVAL", `a ${target.type} has no tables`);
+    }
+    if ((flags & HwptAllocFlags.FAULT_ID_VALID) !== 0) {
+      try {
+        hwpt.fault = this.table.get(request.faultId ?? 0, FaultQueue, refuse);
+        hwpt.fault.users++;
+      } catch (error) {
+        this.table.remove(hwpt);
+        throw error;
+      }
+    }
+    return hwpt.id;
+  }
+
+  getHwInfo(devId: number, request: { dataLength?: number; flags?: number; inputType?: number } = {}): HwInfo {
+    const refuse = this.enter("GET_HW_INFO");
+    return hwInfoOf(this.table.get(devId, DeviceObject, refuse).master, request, refuse);
+  }
+
+  hwptSetDirtyTracking(hwptId: number, enable: boolean): void {
+    const refuse = this.enter("HWPT_SET_DIRTY_TRACKING");
+    const { domain } = this.table.get(hwptId, HwptPaging, refuse);
+    if (!domain.dirtyTracking) {
+      throw refuse("EOPNOTSUPP", "the table was made without dirty tracking");
+    }
+    if (enable) {
+      // Writes before now do not count. The hardware keeps the state at all times, as Linux has it.
+      domain.readDirty(0, domain.apertureLast + 1, true, () => {});
+    }
+  }
+
+  hwptGetDirtyBitmap(request: {
+    hwptId: number;
+    flags: number;
+    iova: bigint;
+    length: bigint;
+    pageSize: bigint;
+    bitmap: Uint8Array;
+  }): void {
+    const refuse = this.enter("HWPT_GET_DIRTY_BITMAP");
+    const { flags, iova, length, pageSize, bitmap } = request;
+    if ((flags & ~DIRTY_BITMAP_NO_CLEAR) !== 0) {
+      throw refuse("EOPNOTSUPP", `flags 0x${flags.toString(16)}`);
+    }
+    const { domain, ioas } = this.table.get(request.hwptId, HwptPaging, refuse);
+    const end = iova + length;
+    if (end - 1n > U64_MAX) {
+      throw refuse("EOVERFLOW", "the range wraps");
+    }
+    if (((iova | end) & (ioas.pagetable.alignment - 1n)) !== 0n || pageSize <= 0n || ((iova | end) & (pageSize - 1n)) !== 0n) {
+      throw refuse("EINVAL", "the range is not made of pages");
+    }
+    if (!domain.dirtyTracking) {
+      throw refuse("EOPNOTSUPP", "the table was made without dirty tracking");
+    }
+    if (length === 0n || !ioas.pagetable.covers(iova, length)) {
+      throw refuse("EINVAL", "not all of the range is mapped");
+    }
+    const pages = Number(length / pageSize);
+    if (bitmap.length * 8 < pages) {
+      throw refuse("EFAULT", `a bitmap of ${bitmap.length} bytes is too small for ${pages} pages`);
+    }
+    const start = Number(iova);
+    const size = Number(pageSize);
+    domain.readDirty(start, Number(length), (flags & DIRTY_BITMAP_NO_CLEAR) === 0, (base, bytes) => {
+      const last = Math.min(pages - 1, Math.floor((base + bytes - 1 - start) / size));
+      for (let page = Math.max(0, Math.floor((base - start) / size)); page <= last; page++) {
+        bitmap[page >> 3] |= 1 << (page & 7);
+      }
+    });
+  }
+
+  hwptInvalidate(request: InvalidateRequest): InvalidateResult {
+    this.enter("HWPT_INVALIDATE");
+    if (request.entryCount > 0 && request.entryLength === 0) {
+      return { errno: "EINVAL", handled: 0 };
+    }
+    const target = this.table.find(request.hwptId);
+    if (target instanceof ViommuObject) {
+      return invalidateVsmmu(target, request);
+    }
+    return { errno: target === undefined ? "ENOENT" : target instanceof HwptNested ? "EOPNOTSUPP" : "EINVAL", handled: 0 };
+  }
+
+  faultQueueAlloc(): { id: number; stream: EventStream } {
+    this.enter("FAULT_QUEUE_ALLOC");
+    const queue = this.table.add(new FaultQueue());
+    return { id: queue.id, stream: this.open(queue) };
+  }
+
+  viommuAlloc(request: { flags?: number; type: number; devId: number; hwptId: number }): number {
+    const refuse = this.enter("VIOMMU_ALLOC");
+    if ((request.flags ?? 0) !== 0 || request.type === ViommuType.DEFAULT) {
+      throw refuse("EOPNOTSUPP", `flags 0x${(request.flags ?? 0).toString(16)}, type ${request.type}`);
+    }
+    const { driver } = this.table.get(request.devId, DeviceObject, refuse).master;
+    if (!driver.features.nesting) {
+      throw refuse("EOPNOTSUPP", `${driver.smmu.name} does not nest`);
+    }
+    // Without either a guest could make its DMA incoherent with memory that the host believes coherent.
+    if (!driver.smmu.coherent && !driver.features.forceWriteBack) {
+      throw refuse("EOPNOTSUPP", `${driver.smmu.name} has neither CANWBS nor S2FWB`);
+    }
+    if (request.type !== ViommuType.ARM_SMMUV3) {
+      throw refuse("EOPNOTSUPP", `type ${request.type}`);
+    }
+    const hwpt = this.table.get(request.hwptId, HwptPaging, refuse);
+    if (!hwpt.nestParent) {
+      throw refuse("EINVAL", "the table was not made as a nesting parent");
+    }
+    if (hwpt.domain.driver !== driver) {
+      throw refuse("EINVAL", `the parent belongs to ${hwpt.domain.driver.smmu.name}, the function to ${driver.smmu.name}`);
+    }
+    return this.table.add(this.guard(() => new ViommuObject(driver, hwpt), refuse)).id;
+  }
+
+  vdeviceAlloc(request: { viommuId: number; devId: number; virtId: bigint }): number {
+    const refuse = this.enter("VDEVICE_ALLOC");
+    const viommu = this.table.get(request.viommuId, ViommuObject, refuse);
+    const device = this.table.get(request.devId, DeviceObject, refuse);
+    if (viommu.driver !== device.master.driver) {
+      throw refuse("EINVAL", `the vIOMMU belongs to ${viommu.driver.smmu.name}, the function to ${device.master.driver.smmu.name}`);
+    }
+    if (device.vdevice !== null) {
+      throw refuse("EEXIST", `the function has vDEVICE ${device.vdevice.id}`);
+    }
+    if (viommu.devices.has(request.virtId)) {
+      throw refuse("EEXIST", `virtual id 0x${request.virtId.toString(16)} is taken`);
+    }
+    return this.table.add(new VdeviceObject(viommu, device, request.virtId)).id;
+  }
+
+  veventqAlloc(request: { flags?: number; viommuId: number; type: number; depth: number }): { id: number; stream: EventStream } {
+    const refuse = this.enter("VEVENTQ_ALLOC");
+    if ((request.flags ?? 0) !== 0 || request.type === VeventqType.DEFAULT) {
+      throw refuse("EOPNOTSUPP", `flags 0x${(request.flags ?? 0).toString(16)}, type ${request.type}`);
+    }
+    if (request.depth <= 0 || request.depth > MOST_QUEUED_EVENTS) {
+      throw refuse("EINVAL", `depth ${request.depth}`);
+    }
+    const viommu = this.table.get(request.viommuId, ViommuObject, refuse);
+    if (viommu.queues.has(request.type)) {
+      throw refuse("EEXIST", `the vIOMMU has a queue of type ${request.type}`);
+    }
+    const queue = new VirtualEventQueue(request.type, request.depth, () => {
+      viommu.queues.delete(request.type);
+      viommu.users--;
+    });
+    this.table.add(queue);
+    viommu.queues.set(request.type, queue);
+    viommu.users++;
+    const stream = this.open(queue);
+    queue.stream = stream;
+    return { id: queue.id, stream };
+  }
+
+  /** VFIO_DEVICE_BIND_IOMMUFD: the caller has checked that the function is nobody's. */
+  bindDevice(device: PhysicalFunction, master: Master): DeviceObject {
+    this.holders++;
+    const object = new DeviceObject(device, master, () => {
+      this.holders--;
+    });
+    this.table.add(object);
+    // VFIO uses it until it unbinds: IOMMU_DESTROY of a device is EBUSY.
+    object.users++;
+    return object;
+  }
+
+  /** The end of a binding: detached, its vDEVICE destroyed by force (that id stays taken), its id free. */
+  unbindDevice(object: DeviceObject, refuse: Refuse): void {
+    for (const pasid of [...object.pasids.keys()]) {
+      detachPasid(this, object, pasid, refuse);
+    }
+    detachDevice(this, object, refuse);
+    if (object.vdevice !== null) {
+      this.table.bury(object.vdevice);
+    }
+    object.users--;
+    this.table.remove(object);
+    this.freeIfUnheld();
+  }
+
+  attach(object: DeviceObject, ptId: number, pasid: number | undefined, refuse: Refuse): void {
+    if (pasid === undefined) {
+      attachDevice(this, object, ptId, refuse);
+    } else {
+      attachPasid(this, object, pasid, ptId, refuse);
+    }
+  }
+
+  detach(object: DeviceObject, pasid: number | undefined, refuse: Refuse): void {
+    if (pasid === undefined) {
+      detachDevice(this, object, refuse);
+    } else {
+      detachPasid(this, object, pasid, refuse);
+    }
+  }
+
+  /** The address that the function's vectors shall write to, to reach a doorbell (HPA). */
+  prepareMsi(object: DeviceObject, doorbell: number, refuse: Refuse): number {
+    return prepareMsi(this, object, doorbell, refuse);
+  }
+
+  allocatePaging(ioas: IoasObject, device: DeviceObject, flags: number, auto: boolean, refuse: Refuse): HwptPaging {
+    const { driver } = device.master;
+    if ((flags & ~KNOWN_HWPT_FLAGS) !== 0) {
+      throw refuse("EOPNOTSUPP", `flags 0x${(flags >>> 0).toString(16)}`);
+    }
+    const kind = this.guard(() => domainKind(device.master, flags, refuse), refuse);
+    const domain = this.guard(() => new PagingDomain(driver, kind), refuse);
+    try {
+      ioas.pagetable.addDomain(domain, refuse);
+    } catch (error) {
+      domain.release();
+      throw error;
+    }
+    const hwpt = new HwptPaging(ioas, domain, auto, (flags & HwptAllocFlags.PASID) !== 0);
+    ioas.hwpts.push(hwpt);
+    return this.table.add(hwpt);
+  }
+
+  private allocateNested(viommu: ViommuObject, device: DeviceObject, request: HwptAllocRequest, refuse: Refuse): HwptNested {
+    if (viommu.driver !== device.master.driver) {
+      throw refuse("EINVAL", `the vIOMMU belongs to ${viommu.driver.smmu.name}, the function to ${device.master.driver.smmu.name}`);
+    }
+    if ((request.flags & ~HwptAllocFlags.FAULT_ID_VALID) !== 0 || request.data.length === 0) {
+      throw refuse("EOPNOTSUPP", `flags 0x${(request.flags >>> 0).toString(16)}, ${request.data.length} bytes of data`);
+    }
+    if (request.dataType !== HwptDataType.ARM_SMMUV3 || request.data.length < HWPT_ARM_SMMUV3_BYTES) {
+      throw refuse("EINVAL", `data type ${request.dataType}, ${request.data.length} bytes`);
+    }
+    if (request.data.subarray(HWPT_ARM_SMMUV3_BYTES).some((byte) => byte !== 0)) {
+      throw refuse("E2BIG", "data beyond what is known");
+    }
+    const view = new DataView(request.data.buffer, request.data.byteOffset);
+    const words = Int32Array.from({ length: 4 }, (_unused, i) => view.getInt32(4 * i, true));
+    const guest = readGuestEntry(words);
+    if (guest === null) {
+      throw refuse("EIO", `stream table entry ${Array.from(words, (word) => (word >>> 0).toString(16).padStart(8, "0")).join(" ")}`);
+    }
+    return this.table.add(new HwptNested(viommu, new NestedDomain(viommu, guest)));
+  }
+
+  private open(queue: VirtualEventQueue | FaultQueue): QueueStream {
+    this.holders++;
+    const stream: QueueStream = new QueueStream(queue, () => {
+      this.streams.delete(stream);
+      this.holders--;
+      this.freeIfUnheld();
+    });
+    this.streams.add(stream);
+    return stream;
+  }
+
+  private freeIfUnheld(): void {
+    if (this.closed && this.holders === 0) {
+      this.table.clear();
+      this.onGone(this);
+    }
+  }
+
+  /** Begins a call: EBADF on a closed descriptor. */
+  private enter(operation: string): Refuse {
+    const refuse = refusing(operation);
+    if (this.closed) {
+      throw refuse("EBADF", "the iommufd is closed");
+    }
+    return refuse;
+  }
+
+  /** A lower layer's refusal under this call's name. */
+  private guard<T>(action: () => T, refuse: Refuse): T {
+    try {
+      return action();
+    } catch (error) {
+      throw error instanceof HostError ? refuse(error.errno, error.detail) : error;
+    }
+  }
+}
+
+/**
+ * Which domain the SMMUv3 driver makes for HWPT_ALLOC flags (Linux arm_smmu_domain_alloc_paging_flags).
+ * A nesting parent that tracks dirty pages goes further than Linux does today: stage 2 has the same
+ * hardware state (HTTU) that Linux uses in stage 1.
+ */
+function domainKind(master: Master, allFlags: number, refuse: Refuse): DomainKind {
+  const { features } = master.driver;
+  const flags = allFlags & ~HwptAllocFlags.FAULT_ID_VALID;
+  const dirtyTracking = (flags & HwptAllocFlags.DIRTY_TRACKING) !== 0;
+  if (dirtyTracking && !features.dirty) {
+    throw refuse("EOPNOTSUPP", `${master.driver.smmu.name} does not keep the dirty state`);
+  }
+  if ((flags & HwptAllocFlags.NEST_PARENT) !== 0) {
+    if (!features.nesting || (allFlags & ~(HwptAllocFlags.NEST_PARENT | HwptAllocFlags.DIRTY_TRACKING)) !== 0) {
+      throw refuse("EOPNOTSUPP", features.nesting ? "flags that a nesting parent cannot have" : "the SMMU does not nest");
+    }
+    return { stage: 2, nestParent: true, dirtyTracking };
+  }
+  if (flags !== 0 && !features.stage1) {
+    throw refuse("EOPNOTSUPP", "the SMMU has no stage 1");
+  }
+  return { stage: features.stage1 ? 1 : 2, nestParent: false, dirtyTracking };
+}
+
+function booleanOption(value: bigint, refuse: Refuse): boolean {
+  if (value !== 0n && value !== 1n) {
+    throw refuse("EINVAL", `value ${value}`);
+  }
+  return value === 1n;
+}

@@ -1,0 +1,149 @@
+import type { RamBlock } from "../../../memory/index.js";
+import { HostError, type Host, type HostFunction, type Iommufd, type VfioDevice } from "../../../iommufd/index.js";
+import type { PhysicalFunction, PhysicalHost } from "./hardware-port.js";
+import { SimulatedIommufd } from "./iommufd.js";
+import { ProcessMemory } from "./process-memory.js";
+import { SmmuDriver, type Master } from "./smmu-driver.js";
+import { SimulatedVfioDevice, type VfioHost } from "./vfio-device.js";
+import { quiesce } from "./vfio-config.js";
+
+/** What one SMMU has of tags and events, for accounts and tests. */
+export interface SmmuAccount {
+  readonly name: string;
+  readonly vmids: number;
+  readonly asids: number;
+  /** Events that went to no guest, by event number. */
+  readonly unhandledEvents: ReadonlyMap<number, number>;
+  /** Commands of the kernel or of guests that the SMMU answered with an error. */
+  readonly commandErrors: number;
+}
+
+/**
+ * The kernel of the simulated host: iommufd and VFIO above, the hardware below. From the first moment
+ * every function behind an SMMU is blocked until it is attached.
+ */
+export class SimulatedKernel implements Host, VfioHost {
+  readonly description: string;
+  private readonly memory: ProcessMemory;
+  private readonly drivers = new Map<string, SmmuDriver>();
+  private readonly masters = new Map<PhysicalFunction, Master>();
+  private readonly iommufds = new Set<SimulatedIommufd>();
+  private readonly devices = new Set<SimulatedVfioDevice>();
+  private isClosed = false;
+
+  constructor(
+    readonly hardware: PhysicalHost,
+    name: string,
+  ) {
+    this.description = `simulated: ${name}`;
+    this.memory = new ProcessMemory(hardware.memory);
+    for (const smmu of hardware.smmus.values()) {
+      this.drivers.set(smmu.name, new SmmuDriver(smmu, hardware.memory));
+    }
+    for (const device of hardware.functions.values()) {
+      quiesce(device);
+      if (device.smmu !== null) {
+        this.masters.set(device, this.drivers.get(device.smmu.name)!.probe(device));
+      }
+    }
+    hardware.onMsi((source, _address, data) => {
+      for (const device of this.devices) {
+        if (device.device === source) {
+          device.deliver(data);
+        }
+      }
+    });
+  }
+
+  get msiDoorbell(): number {
+    return this.hardware.msiDoorbell;
+  }
+
+  allocateMemory(name: string, bytes: number): RamBlock {
+    return this.memory.allocate(name, bytes);
+  }
+
+  freeMemory(block: RamBlock): void {
+    this.memory.free(block);
+  }
+
+  openIommufd(): Iommufd {
+    const iommufd = new SimulatedIommufd(this.memory, (gone) => this.iommufds.delete(gone));
+    this.iommufds.add(iommufd);
+    return iommufd;
+  }
+
+  openDevice(address: string): VfioDevice {
+    const device = this.hardware.functions.get(address);
+    if (device === undefined || device.description.driver !== "vfio-pci") {
+      const why = device === undefined ? "there is no such function" : `it is bound to ${device.description.driver}`;
+      throw new HostError("open", "ENODEV", `${address}: ${why}`);
+    }
+    const open = new SimulatedVfioDevice(device, this.masters.get(device) ?? null, this);
+    this.devices.add(open);
+    return open;
+  }
+
+  functions(): HostFunction[] {
+    return [...this.hardware.functions.values()].map(({ description, smmu }) => ({
+      address: description.address,
+      vendorId: description.vendor,
+      deviceId: description.device,
+      classCode: description.class,
+      iommu: smmu?.name ?? null,
+      numaNode: description.numaNode,
+      driver: description.driver,
+    }));
+  }
+
+  liveObjects(): Array<{ id: number; type: string }> {
+    const objects: Array<{ id: number; type: string }> = [];
+    for (const iommufd of this.iommufds) {
+      objects.push({ id: 0, type: "iommufd" });
+      for (const object of iommufd.objects()) {
+        objects.push({ id: object.id, type: object.type });
+      }
+    }
+    for (const device of this.devices) {
+      if (!device.isBound) {
+        objects.push({ id: 0, type: "vfio-device" });
+      }
+    }
+    return objects;
+  }
+
+  /** What the SMMUs' drivers have in use. */
+  smmuAccounts(): SmmuAccount[] {
+    return [...this.drivers.values()].map((driver) => ({
+      name: driver.smmu.name,
+      vmids: driver.vmids.live,
+      asids: driver.asids.live,
+      unhandledEvents: driver.unhandledEvents,
+      commandErrors: driver.commandErrors,
+    }));
+  }
+
+  /** Ends the process: devices and iommufds are closed, memory is freed. */
+  close(): void {
+    if (this.isClosed) {
+      return;
+    }
+    this.isClosed = true;
+    for (const device of [...this.devices]) {
+      device.close();
+    }
+    for (const iommufd of [...this.iommufds]) {
+      iommufd.close();
+      iommufd.closeStreams();
+    }
+    this.memory.freeAll();
+  }
+
+  isBound(device: PhysicalFunction): boolean {
+    return [...this.devices].some((open) => open.device === device && open.isBound);
+  }
+
+  closed(device: SimulatedVfioDevice): void {
+    this.devices.delete(device);
+  }
+}

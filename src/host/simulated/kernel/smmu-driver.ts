@@ -1,0 +1,336 @@
+import {
+  ATC_SIZE_ALL,
+  CERROR_NONE,
+  encodeCommand,
+  EVENT,
+  EVT,
+  get,
+  OP,
+} from "../../../smmuv3/spec/index.js";
+import { HostError } from "../../../iommufd/index.js";
+import { ContextTable } from "./context-table.js";
+import { NestedDomain, PagingDomain, type Attachment, type Vsmmu } from "./domains.js";
+import type { HostMemory, PhysicalFunction, PhysicalSmmu } from "./hardware-port.js";
+import type { Refuse } from "./objects.js";
+import { smmuFeatures, type SmmuFeatures } from "./smmu-features.js";
+import { abortEntry, nestedEntry, stage1Context, stage1Entry, stage2Entry } from "./stream-entries.js";
+import { TagPool } from "./tag-pool.js";
+
+/** Without two-level context tables the kernel takes one page of 64 KiB: 1024 descriptors. */
+const MOST_LINEAR_SUBSTREAM_BITS = 10;
+
+/** Events that the kernel passes to a guest (struct iommu_vevent_arm_smmuv3). */
+const FORWARDED_EVENTS: ReadonlySet<number> = new Set([
+  EVENT.C_BAD_STE,
+  EVENT.F_STREAM_DISABLED,
+  EVENT.C_BAD_SUBSTREAMID,
+  EVENT.C_BAD_CD,
+  EVENT.F_TRANSLATION,
+  EVENT.F_ADDR_SIZE,
+  EVENT.F_ACCESS,
+  EVENT.F_PERMISSION,
+]);
+
+/** What a function may be attached to, as the driver sees it. */
+export type Domain = PagingDomain | NestedDomain;
+
+/** A function behind an SMMU: its stream table entry, its context table, its ATS. */
+export class Master {
+  /** What the function is attached to without PASID; null: its transactions abort. */
+  domain: Domain | null = null;
+  atsEnabled = false;
+  /** Where the function's events go, fixed when it was attached. */
+  guest: { readonly vsmmu: Vsmmu; readonly vsid: number } | null = null;
+  contexts: ContextTable | null = null;
+  readonly substreams = new Map<number, PagingDomain>();
+  readonly substreamBits: number;
+  private readonly attachments = new Map<number, { domain: PagingDomain; attachment: Attachment }>();
+
+  constructor(
+    readonly driver: SmmuDriver,
+    readonly device: PhysicalFunction,
+  ) {
+    const bits = Math.min(device.description.pasidBits, driver.features.substreamBits);
+    this.substreamBits = driver.features.twoLevelContexts ? bits : Math.min(bits, MOST_LINEAR_SUBSTREAM_BITS);
+  }
+
+  get streamId(): number {
+    return this.device.streamId;
+  }
+
+  get atsPossible(): boolean {
+    return this.driver.features.ats && this.device.description.ats;
+  }
+
+  /**
+   * ATC_INV of a range of one SubstreamID (null: of all and everything), with a sync.
+   * The size is a power of two, so the span that covers the range is sent (IHI 0070 4.5.1).
+   */
+  invalidateAtc(ssid: number | null, iova: number, length: number): void {
+    const all = ssid === null;
+    let bits = 0;
+    while (!all && Math.floor(iova / 2 ** (12 + bits)) !== Math.floor((iova + length - 1) / 2 ** (12 + bits))) {
+      bits++;
+    }
+    const size = 2 ** (12 + bits);
+    this.driver.run(
+      encodeCommand(OP.ATC_INV, {
+        SID: this.streamId,
+        SSV: !all && ssid !== 0,
+        SSID: all ? 0 : ssid,
+        GLOBAL: all && this.substreamBits > 0,
+        ATC_SIZE: all ? ATC_SIZE_ALL : bits,
+        ADDRESS: all ? 0n : BigInt(Math.floor(iova / size) * size),
+      }),
+    );
+    this.driver.sync();
+  }
+
+  /** Notes which table the transactions with `ssid` use, so that its changes reach the function's ATC. */
+  use(ssid: number, domain: PagingDomain | null, nested: boolean): void {
+    const old = this.attachments.get(ssid);
+    if (old !== undefined) {
+      old.domain.attachments.delete(old.attachment);
+      this.attachments.delete(ssid);
+    }
+    if (domain !== null) {
+      const attachment = { master: this, ssid, nested };
+      domain.attachments.add(attachment);
+      this.attachments.set(ssid, { domain, attachment });
+    }
+  }
+}
+
+/** The kernel's driver of one physical SMMU. */
+export class SmmuDriver {
+  readonly features: SmmuFeatures;
+  readonly vmids: TagPool;
+  readonly asids: TagPool;
+  /** Events that went to no guest, by their number. */
+  readonly unhandledEvents = new Map<number, number>();
+  /** Commands that the hardware answered with an error. */
+  commandErrors = 0;
+  private readonly masters = new Map<number, Master>();
+
+  constructor(
+    readonly smmu: PhysicalSmmu,
+    readonly memory: HostMemory,
+  ) {
+    this.features = smmuFeatures(smmu);
+    this.vmids = new TagPool(`VMIDs of ${smmu.name}`, this.features.vmidBits);
+    this.asids = new TagPool(`ASIDs of ${smmu.name}`, this.features.asidBits);
+    smmu.onEvent((record) => this.handleEvent(record));
+  }
+
+  /** Takes charge of a function: until it is attached its transactions abort. */
+  probe(device: PhysicalFunction): Master {
+    const master = new Master(this, device);
+    this.masters.set(device.streamId, master);
+    this.install(master, abortEntry());
+    device.enablePasid(master.substreamBits > 0);
+    return master;
+  }
+
+  /** Runs a command of four words; an error is counted and, as in Linux, the command passed over. */
+  run(words: Int32Array): void {
+    this.runWords(words[0], words[1], words[2], words[3]);
+  }
+
+  runWords(word0: number, word1: number, word2: number, word3: number): void {
+    if (this.smmu.command(word0, word1, word2, word3) !== CERROR_NONE) {
+      this.commandErrors++;
+    }
+  }
+
+  sync(): void {
+    this.runWords(OP.SYNC, 0, 0, 0);
+  }
+
+  /**
+   * Attaches a function's transactions without PASID to a domain, or blocks them, in one change of its
+   * stream table entry. Throws with the old attachment in force.
+   */
+  attach(master: Master, domain: Domain | null, refuse: Refuse): void {
+    if (domain === null) {
+      this.block(master);
+    } else if (domain instanceof NestedDomain) {
+      this.attachNested(master, domain, refuse);
+    } else {
+      this.attachPaging(master, domain, refuse);
+    }
+    master.domain = domain;
+  }
+
+  /** Attaches transactions with a PASID to a stage-1 domain, or takes that away (null). */
+  attachPasid(master: Master, pasid: number, domain: PagingDomain | null, refuse: Refuse): void {
+    if (domain === null) {
+      if (master.contexts?.has(pasid) === true) {
+        this.writeContext(master, pasid, null);
+        if (master.atsEnabled) {
+          master.invalidateAtc(null, 0, 0);
+        }
+      }
+      master.substreams.delete(pasid);
+      master.use(pasid, null, false);
+      this.dropContextsIfUnused(master);
+      return;
+    }
+    if (domain.stage !== 1 || domain.driver !== this) {
+      throw refuse("EINVAL", "transactions with a PASID need a stage-1 table of the same SMMU");
+    }
+    if (pasid >= 2 ** master.substreamBits) {
+      throw refuse("EINVAL", `PASID ${pasid} is beyond the function's ${master.substreamBits} bits`);
+    }
+    const usesContexts = master.domain instanceof PagingDomain && master.domain.stage === 1;
+    if (master.domain !== null && !usesContexts) {
+      throw refuse("EINVAL", "the function's transactions without PASID do not go through a context table");
+    }
+    const contexts = this.contextsFor(master, pasid, refuse);
+    this.writeContext(master, pasid, stage1Context(this.features, domain.table, domain.tag, domain.dirtyTracking));
+    this.switchAts(master, master.atsPossible, () =>
+      this.install(master, stage1Entry(this.features, contexts, master.atsPossible, usesContexts ? "ssid0" : "terminate")),
+    );
+    master.substreams.set(pasid, domain);
+    master.use(pasid, domain, false);
+  }
+
+  private attachPaging(master: Master, domain: PagingDomain, refuse: Refuse): void {
+    if (domain.driver !== this) {
+      throw refuse("EINVAL", `the table belongs to ${domain.driver.smmu.name}, the function to ${this.smmu.name}`);
+    }
+    const ats = master.atsPossible;
+    if (domain.stage === 1) {
+      const contexts = this.contextsFor(master, 0, refuse);
+      // While the entry still says something else the descriptor is read by nobody.
+      this.writeContext(master, 0, stage1Context(this.features, domain.table, domain.tag, domain.dirtyTracking));
+      this.switchAts(master, ats, () => this.install(master, stage1Entry(this.features, contexts, ats)));
+    } else {
+      this.requireNoSubstreams(master, refuse);
+      const entry = stage2Entry(this.features, domain.table, domain.tag, ats, domain.dirtyTracking);
+      this.switchAts(master, ats, () => this.install(master, entry));
+      this.clearContext(master);
+    }
+    master.guest = null;
+    master.use(0, domain, false);
+  }
+
+  private attachNested(master: Master, domain: NestedDomain, refuse: Refuse): void {
+    const { vsmmu, guest } = domain;
+    if (vsmmu.driver !== this) {
+      throw refuse("EINVAL", `the vIOMMU belongs to ${vsmmu.driver.smmu.name}, the function to ${this.smmu.name}`);
+    }
+    this.requireNoSubstreams(master, refuse);
+    let vsid: bigint | undefined;
+    for (const [id, device] of vsmmu.devices) {
+      if (device === master) {
+        vsid = id;
+      }
+    }
+    // Without one neither its invalidations nor its events could be told; bypass and abort need neither.
+    if (vsid === undefined && guest.config === "translate") {
+      throw refuse("ENOENT", "the function has no vDEVICE on this vIOMMU");
+    }
+    const ats = guest.ats && master.atsPossible;
+    const { parent } = vsmmu;
+    const stage2 = stage2Entry(this.features, parent.table, vsmmu.vmid, ats, parent.dirtyTracking);
+    this.switchAts(master, ats, () => this.install(master, nestedEntry(guest, stage2)));
+    this.clearContext(master);
+    master.guest = vsid === undefined ? null : { vsmmu, vsid: Number(BigInt.asIntN(32, vsid)) };
+    master.use(0, parent, true);
+  }
+
+  private block(master: Master): void {
+    if (master.contexts?.hasSubstreams === true) {
+      this.install(master, stage1Entry(this.features, master.contexts, master.atsEnabled, "terminate"));
+    } else {
+      this.switchAts(master, false, () => this.install(master, abortEntry()));
+    }
+    this.clearContext(master);
+    master.guest = null;
+    master.use(0, null, false);
+  }
+
+  /** ATS goes off before an entry without it is installed, and on after one with it; caches are emptied. */
+  private switchAts(master: Master, on: boolean, install: () => void): void {
+    const was = master.atsEnabled;
+    if (was && !on) {
+      master.device.enableAts(false);
+    }
+    install();
+    master.atsEnabled = on;
+    if (on && !was) {
+      master.device.enableAts(true);
+    }
+    if (was || on) {
+      master.invalidateAtc(null, 0, 0);
+    }
+  }
+
+  private install(master: Master, entry: Int32Array): void {
+    this.smmu.writeSte(master.streamId, entry);
+    this.run(encodeCommand(OP.CFGI_STE, { SID: master.streamId, LEAF: 1 }));
+    this.sync();
+  }
+
+  private writeContext(master: Master, ssid: number, words: Int32Array | null): void {
+    master.contexts!.write(ssid, words);
+    this.run(encodeCommand(OP.CFGI_CD, { SID: master.streamId, SSID: ssid, LEAF: 1 }));
+    this.sync();
+  }
+
+  private clearContext(master: Master): void {
+    if (master.contexts?.has(0) === true) {
+      this.writeContext(master, 0, null);
+    }
+    this.dropContextsIfUnused(master);
+  }
+
+  private dropContextsIfUnused(master: Master): void {
+    const pointsThere = master.domain instanceof PagingDomain && master.domain.stage === 1 && master.contexts?.has(0) === true;
+    if (master.contexts !== null && master.contexts.size === 0 && !pointsThere) {
+      if (master.domain === null) {
+        // The last PASID of a blocked function is gone: its entry still points at the table.
+        this.switchAts(master, false, () => this.install(master, abortEntry()));
+      }
+      master.contexts.release();
+      master.contexts = null;
+    }
+  }
+
+  /** The function's context table with a place for `ssid`. */
+  private contextsFor(master: Master, ssid: number, refuse: Refuse): ContextTable {
+    const table = master.contexts;
+    try {
+      const contexts = table ?? new ContextTable(this.memory, master.substreamBits, this.features.twoLevelContexts);
+      master.contexts = contexts;
+      contexts.prepare(ssid);
+      return contexts;
+    } catch (error) {
+      if (table === null && master.contexts !== null) {
+        master.contexts.release();
+        master.contexts = null;
+      }
+      throw error instanceof HostError ? refuse(error.errno, error.message) : error;
+    }
+  }
+
+  private requireNoSubstreams(master: Master, refuse: Refuse): void {
+    if (master.contexts?.hasSubstreams === true) {
+      throw refuse("EBUSY", "PASIDs of the function are attached");
+    }
+  }
+
+  /** IHI 0070, 7.3: to the guest that owns the stream, with its own StreamID; stage-2 faults are the host's. */
+  private handleEvent(record: Int32Array): void {
+    const number = get(record, EVT.NUMBER);
+    const guest = this.masters.get(record[1] >>> 0)?.guest ?? null;
+    if (guest !== null && FORWARDED_EVENTS.has(number) && get(record, EVT.S2) === 0) {
+      const copy = Int32Array.from(record);
+      copy[1] = guest.vsid;
+      if (guest.vsmmu.reportEvent(copy)) {
+        return;
+      }
+    }
+    this.unhandledEvents.set(number, (this.unhandledEvents.get(number) ?? 0) + 1);
+  }
+}

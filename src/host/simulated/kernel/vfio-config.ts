@@ -1,0 +1,178 @@
+/**
+ * The configuration space that a process gets of a function (Linux vfio_pci_config.c): base address
+ * registers and what else the host needs for itself are this side's, most of the rest is the hardware's to
+ * read and nobody's to write.
+ */
+import type { PhysicalFunction } from "./hardware-port.js";
+
+const CONFIG_BYTES = 4096;
+const COMMAND = 0x04;
+const COMMAND_MEMORY = 1 << 1;
+const COMMAND_BUS_MASTER = 1 << 2;
+/** I/O and memory decoding and INTx disable: what the process sets is kept here. */
+const COMMAND_VIRTUAL = 0x403;
+/** Bus master, parity error response, SERR. */
+const COMMAND_PASSED = 0x144;
+const CAP_POWER_MANAGEMENT = 0x01;
+const CAP_MSI = 0x05;
+const CAP_EXPRESS = 0x10;
+const CAP_MSIX = 0x11;
+const DEVICE_CONTROL_FLR = 1 << 15;
+/** Device Control but FLR: read request size, no snoop, payload, error reporting (PCIe 7.5.3.4). */
+const DEVICE_CONTROL_VIRTUAL = 0x7fff;
+
+export class VfioConfigSpace {
+  /** Bits that are kept here instead of the hardware, and what they are. */
+  private readonly virtual = new Uint8Array(CONFIG_BYTES);
+  private readonly shadow = new Uint8Array(CONFIG_BYTES);
+  /** Bits that the process may set of those. */
+  private readonly writable = new Uint8Array(CONFIG_BYTES);
+  private readonly capabilities = new Map<number, number>();
+
+  /** @param onReset the process has asked for a function level reset */
+  constructor(
+    private readonly device: PhysicalFunction,
+    private readonly onReset: () => void,
+  ) {
+    this.findCapabilities();
+    this.reset();
+  }
+
+  /** The process lets the function answer to its memory addresses. */
+  get memoryEnabled(): boolean {
+    return (this.shadow[COMMAND] & COMMAND_MEMORY) !== 0;
+  }
+
+  /** Offset of a capability; 0: none. */
+  capability(id: number): number {
+    return this.capabilities.get(id) ?? 0;
+  }
+
+  /** Vectors of the MSI-X capability, and where in which BAR its table is. */
+  msix(): { vectors: number; bar: number; offset: number; bytes: number } {
+    const at = this.capability(CAP_MSIX);
+    if (at === 0) {
+      return { vectors: 0, bar: -1, offset: 0, bytes: 0 };
+    }
+    const vectors = (this.device.configRead(at + 2, 2) & 0x7ff) + 1;
+    const table = this.device.configRead(at + 4, 4);
+    return { vectors, bar: table & 7, offset: table & ~7, bytes: 16 * vectors };
+  }
+
+  /** Vectors of the MSI capability. */
+  msiVectors(): number {
+    const at = this.capability(CAP_MSI);
+    return at === 0 ? 0 : 1 << ((this.device.configRead(at + 2, 2) >>> 1) & 7);
+  }
+
+  get hasInterruptPin(): boolean {
+    return this.device.configRead(0x3d, 1) !== 0;
+  }
+
+  read(offset: number, out: Uint8Array): void {
+    for (let i = 0; i < out.length; i++) {
+      out[i] = this.readByte(offset + i);
+    }
+  }
+
+  write(offset: number, data: Uint8Array): void {
+    for (let i = 0; i < data.length; i++) {
+      const at = offset + i;
+      const mask = this.writable[at];
+      this.shadow[at] = (this.shadow[at] & ~mask) | (data[i] & mask);
+    }
+    const end = offset + data.length;
+    if (offset < COMMAND + 2 && end > COMMAND) {
+      this.passCommand();
+    }
+    const control = this.capability(CAP_EXPRESS) + 9;
+    if (control > 9 && offset <= control && end > control && (data[control - offset] & (DEVICE_CONTROL_FLR >>> 8)) !== 0) {
+      this.onReset();
+    }
+  }
+
+  /** The registers kept here as after a reset; the hardware decodes memory, and does not master the bus. */
+  reset(): void {
+    const { device } = this;
+    this.virtual.fill(0);
+    this.writable.fill(0);
+    this.shadow.fill(0);
+    this.keep(COMMAND, 2, COMMAND_VIRTUAL | COMMAND_PASSED, COMMAND_VIRTUAL | COMMAND_PASSED, 0);
+    this.keep(0x0c, 2, 0xffff, 0xffff, 0);
+    this.keepBars();
+    this.keep(0x30, 4, -1, 0, 0);
+    this.keep(0x3c, 1, 0xff, 0xff, 0);
+    const power = this.capability(CAP_POWER_MANAGEMENT);
+    if (power !== 0) {
+      this.keep(power + 4, 2, 0x8103, 0x8103, 0);
+    }
+    const express = this.capability(CAP_EXPRESS);
+    if (express !== 0) {
+      this.keep(express + 8, 2, 0xffff, DEVICE_CONTROL_VIRTUAL, device.configRead(express + 8, 2));
+    }
+    const msi = this.capability(CAP_MSI);
+    if (msi !== 0) {
+      this.keep(msi + 2, 2, 0x0071, 0x0071, 0);
+      this.keep(msi + 4, 16, -1, -1, 0);
+    }
+    this.passCommand();
+  }
+
+  /** Gives the hardware back what the process has set, after a reset. */
+  restore(): void {
+    this.passCommand();
+  }
+
+  private readByte(at: number): number {
+    if (at >= CONFIG_BYTES) {
+      return 0xff;
+    }
+    const mask = this.virtual[at];
+    return mask === 0xff ? this.shadow[at] : (this.device.configRead(at, 1) & ~mask) | (this.shadow[at] & mask);
+  }
+
+  /** Memory decoding stays on in the hardware while the function is open: the addresses are the host's. */
+  private passCommand(): void {
+    const value = this.shadow[COMMAND] | (this.shadow[COMMAND + 1] << 8);
+    this.device.configWrite(COMMAND, 2, (value & COMMAND_PASSED) | COMMAND_MEMORY);
+  }
+
+  /** BARs: addresses of the process, which begin at zero; sizes and types are the hardware's. */
+  private keepBars(): void {
+    this.keep(0x10, 24, -1, 0, 0);
+    for (let index = 0; index < 6; index++) {
+      const { size } = this.device.regionInfo(index);
+      if (size > 0) {
+        const at = 0x10 + 4 * index;
+        const flags = this.device.configRead(at, 4) & 0xf;
+        this.keep(at, 4, -1, size > 0xffff_ffff ? 0 : -size & ~0xf, flags);
+        if ((flags & 6) === 4) {
+          index++;
+          this.keep(at + 4, 4, -1, size > 0xffff_ffff ? -(size / 0x1_0000_0000) : -1, 0);
+        }
+      }
+    }
+  }
+
+  private keep(offset: number, bytes: number, virtual: number, writable: number, value: number): void {
+    for (let i = 0; i < bytes; i++) {
+      const shift = 8 * (i % 4);
+      this.virtual[offset + i] = virtual >>> shift;
+      this.writable[offset + i] = writable >>> shift;
+      this.shadow[offset + i] = value >>> shift;
+    }
+  }
+
+  private findCapabilities(): void {
+    let at = this.device.configRead(0x34, 1) & ~3;
+    for (let hops = 0; at >= 0x40 && hops < 48; hops++) {
+      this.capabilities.set(this.device.configRead(at, 1), at);
+      at = this.device.configRead(at + 1, 1) & ~3;
+    }
+  }
+}
+
+/** Takes bus mastering from a function that nobody has open. */
+export function quiesce(device: PhysicalFunction): void {
+  device.configWrite(COMMAND, 2, device.configRead(COMMAND, 2) & ~(COMMAND_BUS_MASTER | COMMAND_MEMORY));
+}
