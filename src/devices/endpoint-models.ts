@@ -35,6 +35,8 @@ interface ModelFacts {
   readonly bars: readonly ModelBar[];
   readonly msix: MsixOptions;
   readonly express: Omit<ExpressOptions, "type">;
+  /** Capabilities from the end of the list to its head. */
+  readonly capabilities: ReadonlyArray<"engine" | "express" | "msix" | ((fn: EngineEndpoint) => void)>;
   /** Offset of the vendor capability, and the free BAR. */
   readonly engineCapability: number;
   readonly engineBar: number;
@@ -44,20 +46,33 @@ interface ModelFacts {
 export abstract class EngineEndpoint extends EmulatedEndpoint {
   readonly engine = new DmaEngine(this);
   declare protected msix: MsixCapability;
-  private readonly expressOffset: number;
+  private expressOffset = 0;
 
   constructor(model: string, options: EndpointOptions, facts: ModelFacts) {
     super(model, options, facts.identity, 4096);
     this.config.bytes[0x3d] = 1;
-    this.expressOffset = addExpressCapability(this.config, { ...facts.express, type: ExpressType.Endpoint });
-    this.msix = new MsixCapability(this, facts.msix);
+    for (const part of facts.capabilities) {
+      if (part === "engine") {
+        this.addEngineCapability(facts.engineCapability, facts.engineBar, 0);
+      } else if (part === "express") {
+        this.expressOffset = addExpressCapability(this.config, { ...facts.express, type: ExpressType.Endpoint });
+      } else if (part === "msix") {
+        this.msix = new MsixCapability(this, facts.msix);
+      } else {
+        part(this);
+      }
+    }
     for (const { index, size, is64 = false, prefetchable = false } of facts.bars) {
       const region = MemoryRegion.mmio(`${model}.bar${index}`, size, this.barHandler(index, facts.msix));
       this.addBar({ index, size, is64, prefetchable, region });
     }
-    this.addEngineCapability(facts.engineCapability, facts.engineBar, 0);
     const region = MemoryRegion.mmio(`${model}.engine`, ENGINE_BYTES, this.engine);
     this.addBar({ index: facts.engineBar, size: ENGINE_BYTES, is64: false, prefetchable: false, region });
+  }
+
+  /** A capability with one 64-bit message. */
+  addMsi(offset: number): void {
+    this.msi = new MsiCapability(this, { offset, vectors: 1 });
   }
 
   override realize(): void {
@@ -117,10 +132,10 @@ abstract class VirtioPci extends EngineEndpoint {
       ],
       msix: { offset: 0xdc, vectors: options.vectors ?? vectors, tableBar: 1, tableOffset: 0, pbaBar: 1, pbaOffset: 0x800 },
       express: { offset: 0x40, functionLevelReset: true, reportsErrors: false, linkControl: true },
+      capabilities: ["engine", "express", (fn) => addPowerManagement(fn.config, 0x7c, 0x0003), "msix"],
       engineCapability: 0xc0,
       engineBar: 2,
     });
-    addPowerManagement(this.config, 0x7c, 0x0003);
     if (options.ats === true) {
       addAts(this.config, 0x100);
     }
@@ -146,12 +161,19 @@ export class Nvme extends EngineEndpoint {
       bars: [{ index: 0, size: 0x4000, is64: true }],
       msix: { offset: 0x40, vectors: 65, tableBar: 0, tableOffset: 0x2000, pbaBar: 0, pbaOffset: 0x3000 },
       express: { offset: 0x80, functionLevelReset: true },
+      capabilities: [
+        "engine",
+        (fn) => {
+          const power = addPowerManagement(fn.config, 0x60, 0x0003);
+          // No soft reset on leaving D3hot.
+          fn.config.set16(power + 4, 0x0008);
+        },
+        "express",
+        "msix",
+      ],
       engineCapability: 0x50,
       engineBar: 2,
     });
-    const power = addPowerManagement(this.config, 0x60, 0x0003);
-    // No soft reset on leaving D3hot.
-    this.config.set16(power + 4, 0x0008);
   }
 }
 
@@ -177,13 +199,20 @@ export class E1000e extends EngineEndpoint {
       ],
       msix: { offset: 0xa0, vectors: 5, tableBar: 3, tableOffset: 0, pbaBar: 3, pbaOffset: 0x2000 },
       express: { offset: 0xe0, version: 1, reportsErrors: false },
+      capabilities: [
+        "engine",
+        "msix",
+        "express",
+        (fn) => fn.addMsi(0xd0),
+        (fn) => {
+          const power = addPowerManagement(fn.config, 0xc8, 0x0022);
+          fn.config.allow(power + 4, 2, 0x1f00);
+        },
+      ],
       engineCapability: 0xb0,
       engineBar: 4,
     });
     this.addIoBarRegister(2, 32);
-    addPowerManagement(this.config, 0xc8, 0x0022);
-    this.config.allow(0xcc, 2, 0x1f00);
-    this.msi = new MsiCapability(this, { offset: 0xd0, vectors: 1 });
     addErrorReporting(this.config, 0x100, "endpoint");
     addSerialNumber(this.config, 0x140, 0xff12_3456, 0x5254_00ff);
   }

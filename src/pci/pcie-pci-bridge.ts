@@ -28,7 +28,9 @@ export class PciePciBridge extends PciBridge {
     config.set16(0x06, config.get16(0x06) | 0x00a0);
     config.set16(0x1e, 0x00a0);
     config.bytes[0x3d] = 1;
-    addExpressCapability(config, { offset: 0x48, type: ExpressType.PciBridge });
+    // Secondary latency timer: there is a conventional bus behind.
+    config.allow(0x1b, 1, 0xff);
+    addExpressCapability(config, { offset: 0x48, type: ExpressType.PciBridge, ariForwarding: true });
     addPowerManagement(config, 0x84, 0x0003);
     this.msi = options.msi === false ? null : new MsiCapability(this, { offset: 0x8c, vectors: 1, perVectorMask: true });
     addErrorReporting(config, 0x100, "endpoint");
