@@ -52,8 +52,11 @@ export class AcceleratedIommuOps implements IommuOps {
   }
 
   getAddressSpace(bus: PciBus, devfn: number): DmaSpace {
-    const fn = bus.functions.get(devfn);
-    return fn !== undefined && fn.passthrough !== null ? sharedPassthroughSpace(this.system) : this.bridgeSpace(bus, devfn);
+    // Below a PCIe-to-PCI bridge (bus, devfn) is the bridge's requester, whichever function asks.
+    const sharers = bus.isExpress ? [bus.functions.get(devfn)] : [...bus.functions.values()];
+    return sharers.some((fn) => fn !== undefined && fn.passthrough !== null)
+      ? sharedPassthroughSpace(this.system)
+      : this.bridgeSpace(bus, devfn);
   }
 
   setIommuDevice(bus: PciBus, devfn: number, device: HostIommuDevice): void {
