@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { Refusal } from "../../../src/support/index.js";
 import { hostFileJsonSchema, loadHostDescription, SimulatedHardware } from "../../../src/host/simulated/hardware/index.js";
@@ -102,5 +103,29 @@ describe("an SMMU", () => {
       hardware.close();
       expect(hardware.memory.livePageBytes).toBe(0);
     }
+  });
+});
+
+describe("docs/host-file.md", () => {
+  const text = readFileSync("docs/host-file.md", "utf8");
+
+  it("has an example that loads", () => {
+    const example = /```json\n([^]*?)```/.exec(text)![1];
+    const hardware = SimulatedHardware.fromDescription(loadHostDescription(example, "docs/host-file.md"));
+    expect([...hardware.functions.keys()]).toEqual(["0000:01:00.0"]);
+  });
+
+  it("names every field of the schema and every erratum", () => {
+    const names = (schema: unknown): string[] => {
+      const node = schema as { properties?: Record<string, unknown>; items?: unknown; enum?: string[] };
+      return [
+        ...Object.entries(node.properties ?? {}).flatMap(([name, child]) => [name, ...names(child)]),
+        ...(node.items === undefined ? [] : names(node.items)),
+        ...(node.enum ?? []),
+      ];
+    };
+    const found = names(hostFileJsonSchema());
+    expect(found.length).toBeGreaterThan(40);
+    expect(found.filter((name) => !text.includes(`\`${name}\``))).toEqual([]);
   });
 });

@@ -109,16 +109,18 @@ export class Rig {
   }
 
   write64(hpa: number, value: bigint): void {
-    const bytes = new Uint8Array(new BigUint64Array([BigInt.asUintN(64, value)]).buffer);
-    if (!this.hardware.memory.write(hpa, bytes)) {
+    const word = (part: bigint): number => Number(BigInt.asIntN(32, part));
+    if (this.hardware.memory.words.store64(Math.floor(hpa / 0x1_0000_0000), hpa | 0, word(value >> 32n), word(value)) !== 0) {
       throw new Error(`nothing at 0x${hpa.toString(16)}`);
     }
   }
 
   read64(hpa: number): bigint {
-    const bytes = new Uint8Array(8);
-    this.hardware.memory.read(hpa, bytes);
-    return new BigUint64Array(bytes.buffer)[0];
+    const { words } = this.hardware.memory;
+    if (words.load64(Math.floor(hpa / 0x1_0000_0000), hpa | 0) !== 0) {
+      throw new Error(`nothing at 0x${hpa.toString(16)}`);
+    }
+    return (BigInt(words.loadedHigh >>> 0) << 32n) | BigInt(words.loadedLow >>> 0);
   }
 
   guestBytes(ipa: number, length: number): Uint8Array {
