@@ -29,8 +29,6 @@ export interface MachineOptions {
   /** Null: not said. */
   accelerator: "kvm" | "tcg" | "qtest" | null;
   kernelIrqchip: "on" | "off" | "split" | null;
-  oemId: string | null;
-  oemTableId: string | null;
 }
 
 export function defaultMachineOptions(): MachineOptions {
@@ -52,8 +50,6 @@ export function defaultMachineOptions(): MachineOptions {
     memoryBackend: null,
     accelerator: null,
     kernelIrqchip: null,
-    oemId: null,
-    oemTableId: null,
   };
 }
 
@@ -122,8 +118,8 @@ const setters: Record<string, Setter> = {
   "memory-backend": (options, value) => (options.memoryBackend = value),
   accel: (options, value) => setAccelerator(options, value),
   "kernel-irqchip": (options, value) => setKernelIrqchip(options, value),
-  "x-oem-id": (options, value) => (options.oemId = checkLength("x-oem-id", value, 6)),
-  "x-oem-table-id": (options, value) => (options.oemTableId = checkLength("x-oem-table-id", value, 8)),
+  "x-oem-id": (options, value, notes) => noEffect("x-oem-id")(options, checkLength("x-oem-id", value, 6), notes),
+  "x-oem-table-id": (options, value, notes) => noEffect("x-oem-table-id")(options, checkLength("x-oem-table-id", value, 8), notes),
   secure: onlyOff("secure", "the Secure state has no part here", "secure=off"),
   "confidential-guest-support": (_options, value) => {
     throw new Refusal("confidential-guest-support is not modelled", { found: `confidential-guest-support=${value}`, wouldWork: "leaving it out" });

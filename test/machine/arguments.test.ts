@@ -116,7 +116,7 @@ describe("spelling", () => {
 });
 
 /** Wrong input, and the words that QEMU 11.1 has for it (the part after its program name and the option). */
-const wrong: ReadonlyArray<readonly [line: string, words: string, more?: string]> = [
+const wrong: Array<[line: string, words: string, more?: string]> = [
   ["", "No machine specified, and there is no default", "-machine virt"],
   ["-M foo", 'unsupported machine type: "foo"', "virt"],
   ["-M virt-12.0", 'unsupported machine type: "virt-12.0"', "virt-11.1"],
@@ -202,7 +202,7 @@ const wrong: ReadonlyArray<readonly [line: string, words: string, more?: string]
 ];
 
 describe("wrong input", () => {
-  it.each(wrong)("%s", (line, expected, more) => {
+  it.each(wrong.map(([line, expected, more]) => ({ line, expected, more })))("$line", ({ line, expected, more }) => {
     const refusal = refusalOf(() => parse(line));
     expect(refusal.words.startsWith(expected), refusal.message).toBe(true);
     if (more !== undefined) {

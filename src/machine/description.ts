@@ -1,0 +1,133 @@
+/** A machine as data, for the account and for the firmware's tables, and as a tree for people. */
+import { formatBdf, type PciBus, type PciFunction } from "../pci/index.js";
+import type { MsiController } from "./machine-options.js";
+import type { MachineSmmu } from "./smmu-set.js";
+import type { VirtBoard } from "./virt.js";
+
+export interface IommuDescription {
+  readonly id: string;
+  /** The root bus that it covers. */
+  readonly bus: string;
+  readonly accel: boolean;
+  /** The physical SMMU that serves it; null: none (not accelerated, or no function yet). */
+  readonly hostIommu: string | null;
+  /** Of -machine iommu=smmuv3: it covers every root bus. */
+  readonly legacy: boolean;
+  /** Guest-physical address of its registers. */
+  readonly base: number;
+  /** INTIDs of eventq, priq, cmdq-sync, gerror. */
+  readonly interrupts: readonly number[];
+  /** As its ID registers show them. */
+  readonly features: { readonly stage: string; readonly ril: boolean; readonly ats: boolean; readonly oas: number; readonly ssidsize: number };
+}
+
+export interface FunctionDescription {
+  /** Empty: none was given. */
+  readonly id: string;
+  readonly model: string;
+  readonly bus: string;
+  /** bb:dd.f as configuration cycles address it now. */
+  readonly bdf: string;
+  /** Requester id as its SMMU sees it; null: no SMMU covers it, or the guest has not numbered its bus yet. */
+  readonly streamId: number | null;
+  /** Host PCI address of a passed-through function; null: emulated. */
+  readonly host: string | null;
+  /** Id of the SMMU that covers it; null: none. */
+  readonly iommu: string | null;
+  /** Name of the address space that its DMA goes to. */
+  readonly addressSpace: string;
+}
+
+export interface BusDescription {
+  readonly id: string;
+  readonly number: number;
+  /** Of a root bus: the SMMU that covers it; null: none. */
+  readonly iommu: string | null;
+  readonly bypassIommu: boolean;
+  readonly numaNode: number | null;
+  readonly functions: readonly BusFunctionDescription[];
+}
+
+export interface BusFunctionDescription extends FunctionDescription {
+  readonly buses: readonly BusDescription[];
+}
+
+export interface MachineDescription {
+  readonly type: string;
+  readonly name: string | null;
+  readonly cpu: string | null;
+  readonly cpus: number;
+  /** Bytes. */
+  readonly memory: number;
+  readonly gicVersion: number;
+  readonly msiController: MsiController;
+  readonly iommus: readonly IommuDescription[];
+  /** Without the host bridge. */
+  readonly functions: readonly FunctionDescription[];
+  /** pcie.0, with everything behind it. */
+  readonly buses: readonly BusDescription[];
+}
+
+export function describeMachine(board: VirtBoard): MachineDescription {
+  const { args } = board;
+  return {
+    type: args.machine.type,
+    name: args.name,
+    cpu: args.cpu,
+    cpus: args.smp.cpus,
+    memory: board.map.ram.size,
+    gicVersion: board.gicVersion,
+    msiController: board.msiController,
+    iommus: board.smmus.all.map(describeIommu),
+    functions: board.functions.map(({ fn }) => describeFunction(board, fn)),
+    buses: [describeBus(board, board.pci.bus)],
+  };
+}
+
+function describeIommu(smmu: MachineSmmu): IommuDescription {
+  const { stage, ril, ats, oas, ssidsize } = smmu.device.properties;
+  return {
+    id: smmu.device.id,
+    bus: smmu.bus.id,
+    accel: smmu.acceleration !== null,
+    hostIommu: smmu.acceleration?.hostIommu ?? null,
+    legacy: smmu.legacy,
+    base: smmu.base,
+    interrupts: [0, 1, 2, 3].map((index) => 32 + smmu.spi + index),
+    features: { stage, ril, ats, oas, ssidsize },
+  };
+}
+
+function describeFunction(board: VirtBoard, fn: PciFunction): FunctionDescription {
+  const smmu = board.smmuOf(fn);
+  return {
+    id: fn.id,
+    model: fn.model,
+    bus: fn.bus?.id ?? "",
+    bdf: formatBdf(fn.bdf),
+    streamId: smmu === null || !isNumbered(fn) ? null : fn.requesterId,
+    host: fn.passthrough?.hostAddress ?? null,
+    iommu: smmu?.device.id ?? null,
+    addressSpace: fn.dma?.name ?? "",
+  };
+}
+
+/** The bus that its requester id is made of has a number. */
+function isNumbered(fn: PciFunction): boolean {
+  const { bus } = fn.iommuPath;
+  return bus.isRoot || bus.number !== 0;
+}
+
+function describeBus(board: VirtBoard, bus: PciBus): BusDescription {
+  const order = [...bus.functions.keys()].sort((a, b) => a - b);
+  return {
+    id: bus.id,
+    number: bus.number,
+    iommu: bus.iommu === null || bus.bypassIommu ? null : (board.smmus.all.find((smmu) => smmu.ops === bus.iommu)?.device.id ?? null),
+    bypassIommu: bus.bypassIommu,
+    numaNode: bus.options.numaNode ?? null,
+    functions: order
+      .map((devfn) => bus.functions.get(devfn)!)
+      .map((fn) => ({ ...describeFunction(board, fn), buses: fn.secondaryBuses.map((behind) => describeBus(board, behind)) })),
+  };
+}

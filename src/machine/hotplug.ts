@@ -1,0 +1,104 @@
+/** device_add and device_del: what comes and goes while the machine runs. A refusal leaves the machine running. */
+import { HotplugPort, type PciFunction } from "../pci/index.js";
+import { type Log, Refusal } from "../support/index.js";
+import type { MachineArguments } from "./arguments.js";
+import { parseDevice } from "./device-argument.js";
+import { listed } from "./nearest.js";
+import { located } from "./option-string.js";
+import type { VirtBoard } from "./virt.js";
+
+interface Waiting {
+  resolve(): void;
+  reject(reason: Refusal): void;
+}
+
+export class Hotplug {
+  /** Devices that were asked for and that the guest has not given up yet. */
+  private readonly waiting = new Map<PciFunction, Waiting[]>();
+  /** Unplugged and plugged while the machine ran. */
+  plugged = 0;
+  unplugged = 0;
+
+  constructor(
+    private readonly board: VirtBoard,
+    private readonly args: MachineArguments,
+    private readonly log: Log,
+  ) {}
+
+  /** Listens at every slot. */
+  watch(): void {
+    for (const { fn } of this.board.functions) {
+      this.watchPort(fn);
+    }
+  }
+
+  private watchPort(fn: PciFunction): void {
+    if (fn instanceof HotplugPort) {
+      fn.onUnplugged = (gone) => this.gone(gone);
+    }
+  }
+
+  /** device_add: `argument` as after -device. @throws Refusal or HostError, with nothing left of it */
+  plug(argument: string): void {
+    const notes: string[] = [];
+    const device = parseDevice("device_add", argument, { globals: this.args.globals, version: this.args.machine.version, notes });
+    located(device.where, () => {
+      if (!device.model.hotpluggable) {
+        throw new Refusal(`Device '${device.model.name}' does not support hotplugging`, { found: "the machine is running", wouldWork: "-device at start" });
+      }
+      if (device.id !== "" && this.board.find(device.id) !== null) {
+        throw new Refusal(`Duplicate ID '${device.id}' for device`, { found: `${this.board.find(device.id)!.fn.label} is plugged`, wouldWork: "another id" });
+      }
+      this.watchPort(this.board.plug(device, true));
+      this.plugged++;
+    });
+    notes.forEach((note) => this.log.info(note));
+  }
+
+  /** device_del: asks the guest. Resolves when the function has gone; a reset before that rejects. */
+  async requestUnplug(id: string): Promise<void> {
+    const found = this.board.find(id);
+    if (found === null) {
+      const ids = this.board.functions.map(({ fn }) => fn.id).filter((one) => one !== "");
+      throw new Refusal(`Device '${id}' not found`, { found: `device_del ${id}`, wouldWork: listed(ids) });
+    }
+    const { fn } = found;
+    const port = fn.bus?.bridge ?? null;
+    if (!(port instanceof HotplugPort)) {
+      throw new Refusal(`Bus '${fn.bus?.id ?? ""}' does not support hotplugging`, {
+        found: `device_del ${id}`,
+        wouldWork: "a device in the slot of a pcie-root-port or xio3130-downstream",
+      });
+    }
+    await new Promise<void>((resolve, reject) => {
+      const others = this.waiting.get(fn) ?? [];
+      this.waiting.set(fn, [...others, { resolve, reject }]);
+      try {
+        port.requestUnplug(fn);
+      } catch (error) {
+        this.waiting.set(fn, others);
+        reject(error as Error);
+      }
+    });
+  }
+
+  private gone(fn: PciFunction): void {
+    for (const behind of [...this.board.functions]) {
+      if (behind.fn === fn || behind.fn.bus === null) {
+        this.board.forget(behind.fn);
+      }
+    }
+    this.unplugged++;
+    const waiting = this.waiting.get(fn) ?? [];
+    this.waiting.delete(fn);
+    waiting.forEach((one) => one.resolve());
+  }
+
+  /** Nobody will answer what was asked before a reset. */
+  reset(): void {
+    for (const [fn, waiting] of [...this.waiting]) {
+      this.waiting.delete(fn);
+      waiting.forEach((one) => one.reject(new Refusal(`Device '${fn.id}' has not been unplugged: the machine was reset before the guest gave it up`)));
+    }
+  }
+}

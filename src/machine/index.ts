@@ -1,0 +1,15 @@
+export { dropProgram, splitWords } from "./argument-file.js";
+export { type MachineArguments, parseArguments } from "./arguments.js";
+export type {
+  BusDescription,
+  BusFunctionDescription,
+  FunctionDescription,
+  IommuDescription,
+  MachineDescription,
+} from "./description.js";
+export { type DeviceCategory, type DeviceModel, deviceModels, type PropertyDescription } from "./device-table.js";
+export { Machine } from "./machine.js";
+export { modelName } from "./qemu-devices.js";
+export { typeName } from "./property.js";
+export type { MachineSmmu } from "./smmu-set.js";
+export { VirtBoard } from "./virt.js";

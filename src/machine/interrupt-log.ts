@@ -1,0 +1,66 @@
+/** The interrupts of a machine as its guest takes them: what a GIC keeps pending. */
+import type { InterruptSink } from "../msi/index.js";
+import type { Interrupt } from "../port/index.js";
+import type { Log } from "../support/index.js";
+
+/** Bits of an ITS event id (GITS_TYPER.ID_bits of QEMU's ITS: 15, for 16 bits). */
+const EVENT_ID_LIMIT = 2 ** 16;
+/** Interrupts that can be pending at once. A GIC has a bit for each; here each costs an object. */
+const PENDING_LIMIT = 2 ** 20;
+
+/**
+ * Pending interrupts, oldest first. One that is pending already does not become pending twice (Arm IHI 0069,
+ * 4.1.1: a bit for each interrupt); a level-triggered one becomes pending when its line rises.
+ */
+export class InterruptLog implements InterruptSink {
+  /** Messages and edges that arrived, those that merged with a pending one included. */
+  messagesDelivered = 0;
+  edges = 0;
+  private readonly pending = new Map<number, Interrupt>();
+  private readonly levels = new Set<number>();
+
+  constructor(private readonly log: Log) {}
+
+  message(deviceId: number, eventId: number): void {
+    if (eventId >= EVENT_ID_LIMIT) {
+      this.log.guestError("its.event-id", () => `ITS: event id 0x${eventId.toString(16)} of device 0x${deviceId.toString(16)} is out of range, the message is dropped`);
+      return;
+    }
+    this.messagesDelivered++;
+    this.add(2 ** 20 + deviceId * EVENT_ID_LIMIT + eventId, { kind: "msi", deviceId, eventId });
+  }
+
+  spi(intid: number): void {
+    this.edges++;
+    this.add(intid, { kind: "spi", intid });
+  }
+
+  /** A level-triggered line. */
+  setLevel(intid: number, level: boolean): void {
+    if (!level) {
+      this.levels.delete(intid);
+    } else if (!this.levels.has(intid)) {
+      this.levels.add(intid);
+      this.spi(intid);
+    }
+  }
+
+  take(): Interrupt[] {
+    const taken = [...this.pending.values()];
+    this.pending.clear();
+    return taken;
+  }
+
+  /** Nothing is pending after a reset; lines keep their level. */
+  reset(): void {
+    this.pending.clear();
+  }
+
+  private add(key: number, interrupt: Interrupt): void {
+    if (this.pending.size < PENDING_LIMIT || this.pending.has(key)) {
+      this.pending.set(key, interrupt);
+    } else {
+      this.log.guestError("gic.pending", () => `more than ${PENDING_LIMIT} interrupts are pending: this one is dropped`);
+    }
+  }
+}

@@ -1,0 +1,122 @@
+/**
+ * A running machine: built from its arguments on a host, started, seen by its guest through a port and by an
+ * administrator through an operator, reset, and shut down with nothing left on the host.
+ */
+import type { Host } from "../iommufd/index.js";
+import type { AccessSize, FirmwareTables, Interrupt, MachineOperator, MachinePort } from "../port/index.js";
+import type { PciFunction } from "../pci/index.js";
+import type { Log } from "../support/index.js";
+import type { MachineArguments } from "./arguments.js";
+import { describeMachine, type MachineDescription } from "./description.js";
+import { Hotplug } from "./hotplug.js";
+import { VirtBoard } from "./virt.js";
+
+export class Machine {
+  readonly board: VirtBoard;
+  private readonly hotplug: Hotplug;
+  private state: "built" | "running" | "gone" = "built";
+
+  /** Builds the machine. @throws Refusal or HostError, with nothing left on the host */
+  constructor(
+    readonly args: MachineArguments,
+    readonly host: Host,
+    readonly log: Log,
+  ) {
+    this.board = new VirtBoard(args, host, log);
+    this.hotplug = new Hotplug(this.board, args, log);
+  }
+
+  /**
+   * Everything is plugged: `auto` properties become what the hosts of the functions offer and stay so, and the
+   * firmware's tables are written. @throws Refusal; the machine is to be shut down then
+   */
+  start(): void {
+    for (const smmu of this.board.smmus.all) {
+      smmu.acceleration?.freeze();
+      smmu.device.freeze();
+    }
+    this.hotplug.watch();
+    this.state = "running";
+    this.board.writeFirmware();
+  }
+
+  /** What a guest sees. */
+  port(): MachinePort {
+    const { memory, interrupts } = this.board;
+    return {
+      read: async (address: number, size: AccessSize): Promise<bigint> => memory.readWord(address, size),
+      write: async (address: number, size: AccessSize, value: bigint): Promise<void> => memory.writeWord(address, size, BigInt.asUintN(size * 8, value)),
+      readMemory: async (address: number, length: number): Promise<Uint8Array> => {
+        const out = new Uint8Array(length);
+        memory.readBytes(address, out);
+        return out;
+      },
+      writeMemory: async (address: number, data: Uint8Array): Promise<void> => {
+        memory.writeBytes(address, data);
+      },
+      interrupts: async (): Promise<Interrupt[]> => {
+        await turn();
+        return interrupts.take();
+      },
+      firmware: async (): Promise<FirmwareTables> => this.board.firmware,
+    };
+  }
+
+  /** What an administrator does from outside. */
+  operator(): MachineOperator {
+    return {
+      requestUnplug: (id) => this.hotplug.requestUnplug(id),
+      plug: async (argument) => {
+        this.hotplug.plug(argument);
+        await turn();
+      },
+      isPlugged: async (id) => this.board.find(id) !== null,
+      reset: async () => {
+        this.reset();
+        await turn();
+      },
+    };
+  }
+
+  /**
+   * system_reset: functions first, so that none does DMA; then the SMMUs, which move every function from the
+   * guest's tables to what GBPA says after reset; then what was pending goes, and the firmware starts anew.
+   */
+  reset(): void {
+    const { board } = this;
+    board.pci.reset();
+    for (const smmu of board.smmus.all) {
+      smmu.device.reset();
+    }
+    board.interrupts.reset();
+    this.hotplug.reset();
+    board.writeFirmware();
+  }
+
+  /** Takes the machine apart: functions, SMMUs, memory. Safe to call twice. */
+  shutdown(): void {
+    if (this.state !== "gone") {
+      this.state = "gone";
+      this.hotplug.reset();
+      this.board.dispose();
+    }
+  }
+
+  get running(): boolean {
+    return this.state === "running";
+  }
+
+  /** The machine as it is now. */
+  describe(): MachineDescription {
+    return describeMachine(this.board);
+  }
+
+  functions(): PciFunction[] {
+    return this.board.functions.map(({ fn }) => fn);
+  }
+}
+
+/** Lets events of the host that are under way arrive. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

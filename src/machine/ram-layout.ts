@@ -1,0 +1,108 @@
+/** The machine's RAM: which blocks, from which backends, at which addresses. */
+import type { Host } from "../iommufd/index.js";
+import type { RamBlock } from "../memory/index.js";
+import { Refusal } from "../support/index.js";
+import type { MachineArguments } from "./arguments.js";
+import { DEFAULT_RAM } from "./memory-arguments.js";
+import type { ObjectArgument } from "./object-argument.js";
+
+export interface RamPiece {
+  /** The backend's id, or QEMU's name for RAM without one. */
+  readonly name: string;
+  readonly size: number;
+  /** NUMA node; null: the machine has none. */
+  readonly node: number | null;
+}
+
+/** The pieces from the base of RAM on, one after the other. @throws Refusal in QEMU's words */
+export function ramPieces(args: MachineArguments): RamPiece[] {
+  const backends = new Map(args.objects.filter((object) => object.type === "memory-backend").map((object) => [object.id, object]));
+  const { nodes } = args.numa;
+  if (nodes.some((node) => node.memdev !== null)) {
+    if (args.machine.memoryBackend !== null) {
+      throw new Refusal("'-machine memory-backend' and '-numa memdev' properties are mutually exclusive");
+    }
+    const used = new Set<string>();
+    const pieces: RamPiece[] = [];
+    for (const node of nodes) {
+      if (node.memdev === null) {
+        continue;
+      }
+      const backend = find(backends, node.memdev, `memdev=${node.memdev} is ambiguous`, node.where);
+      if (used.has(backend.id)) {
+        throw new Refusal(`memory backend ${backend.id} is used multiple times. Each -numa option must use a different memdev value.`, { found: node.where });
+      }
+      used.add(backend.id);
+      pieces.push({ name: backend.id, size: backend.size, node: node.nodeId });
+    }
+    checkTotal(pieces, args.memory.size ?? DEFAULT_RAM);
+    return pieces;
+  }
+  if (args.machine.memoryBackend !== null) {
+    const id = args.machine.memoryBackend;
+    const backend = find(backends, id, `Memory backend '${id}' not found`, `-machine memory-backend=${id}`);
+    if (args.memory.size !== null && args.memory.size !== backend.size) {
+      throw new Refusal("Machine memory size does not match the size of the memory backend", {
+        found: `-m of ${args.memory.size} bytes, ${backend.where} of ${backend.size}`,
+        wouldWork: `-m ${backend.size / 2 ** 20}M`,
+      });
+    }
+    return [{ name: backend.id, size: backend.size, node: nodes.length === 0 ? null : 0 }];
+  }
+  const size = args.memory.size ?? DEFAULT_RAM;
+  if (nodes.some((node) => node.mem !== 0)) {
+    const pieces = nodes.filter((node) => node.mem !== 0).map((node) => ({ name: `mach-virt.ram.${node.nodeId}`, size: node.mem, node: node.nodeId }));
+    checkTotal(pieces, size);
+    return pieces;
+  }
+  return [{ name: "mach-virt.ram", size, node: nodes.length === 0 ? null : 0 }];
+}
+
+function find(backends: ReadonlyMap<string, ObjectArgument>, id: string, words: string, where: string): ObjectArgument {
+  const backend = backends.get(id);
+  if (backend === undefined) {
+    throw new Refusal(words, {
+      found: `${where}; ${backends.size === 0 ? "no memory backend" : `memory backends ${[...backends.keys()].join(", ")}`}`,
+      wouldWork: `-object memory-backend-ram,id=${id},size=...`,
+    });
+  }
+  return backend;
+}
+
+function checkTotal(pieces: readonly RamPiece[], size: number): void {
+  const total = pieces.reduce((sum, piece) => sum + piece.size, 0);
+  if (total !== size) {
+    throw new Refusal(`total memory for NUMA nodes (0x${total.toString(16)}) should equal RAM size (0x${size.toString(16)})`, {
+      wouldWork: `-m ${total / 2 ** 20}M`,
+    });
+  }
+}
+
+export interface PlacedRam {
+  readonly piece: RamPiece;
+  readonly block: RamBlock;
+  /** Guest-physical address. */
+  readonly base: number;
+}
+
+/** Takes the memory of a host; all of it or none. */
+export function allocateRam(host: Host, pieces: readonly RamPiece[], base: number): PlacedRam[] {
+  const placed: PlacedRam[] = [];
+  let at = base;
+  try {
+    for (const piece of pieces) {
+      placed.push({ piece, block: host.allocateMemory(piece.name, piece.size), base: at });
+      at += piece.size;
+    }
+  } catch (error) {
+    placed.reverse().forEach(({ block }) => host.freeMemory(block));
+    if (error instanceof RangeError) {
+      throw new Refusal(`cannot set up guest memory '${pieces[0].name}': Cannot allocate memory`, {
+        found: `${pieces.reduce((sum, piece) => sum + piece.size, 0)} bytes on ${host.description}: ${error.message}`,
+        wouldWork: "a smaller -m",
+      });
+    }
+    throw error;
+  }
+  return placed;
+}
