@@ -1,0 +1,245 @@
+import { describe, expect, it } from "vitest";
+import { Nvme, VirtioNetPci } from "../../src/devices/index.js";
+import { PcieRootPort, type PciFunction, plugFunction, requestUnplug, type SlotPortOptions, X3130Upstream, Xio3130Downstream } from "../../src/pci/index.js";
+import { Refusal } from "../../src/support/index.js";
+import { makeMachine, RAM_BASE } from "./machine.js";
+
+/** Registers of the port's PCI Express capability at 0x54. */
+const SLTCTL = 0x54 + 0x18;
+const SLTSTA = 0x54 + 0x1a;
+const LNKSTA = 0x54 + 0x12;
+
+const POWER_OFF = 0x0400;
+const INDICATOR_ON = 0x0100;
+const INDICATOR_BLINK = 0x0200;
+const INDICATOR_OFF = 0x0300;
+const ATTENTION_OFF = 0x00c0;
+const INTERRUPTS = 0x0020 | 0x0010 | 0x0008 | 0x0001;
+
+function machineWithPort(options: SlotPortOptions = {}) {
+  const machine = makeMachine();
+  const port = new PcieRootPort({ id: "r1", chassis: 1, ...options });
+  plugFunction(port, machine.root.bus, 8);
+  const { root, memory } = machine;
+  const at = (offset: number): number => root.configRead(8, offset, 2);
+  const put = (offset: number, value: number): void => root.configWrite(8, offset, 2, value);
+  root.configWrite(8, 0x18, 4, 0x0001_0100);
+  const gone: PciFunction[] = [];
+  port.onUnplugged = (fn) => gone.push(fn);
+  /** The guest's handler: interrupts by MSI-X vector 0, all events on, slot powered. */
+  const driverStarts = (): void => {
+    root.configWrite(8, 0x10, 4, 0x1000_0000);
+    root.configWrite(8, 4, 2, 6);
+    memory.writeWord(0x1000_0000, 4, BigInt(RAM_BASE + 0x100));
+    memory.writeWord(0x1000_0008, 4, 0x77n);
+    memory.writeWord(0x1000_000c, 4, 0n);
+    put(0x4a, 0x8000);
+    put(SLTSTA, 0x011f);
+    put(SLTCTL, at(SLTCTL) | INTERRUPTS);
+    put(SLTSTA, 0x011f);
+    takeInterrupt();
+  };
+  const takeInterrupt = (): boolean => {
+    const seen = memory.readWord(RAM_BASE + 0x100, 4) === 0x77n;
+    memory.writeWord(RAM_BASE + 0x100, 4, 0n);
+    return seen;
+  };
+  return { ...machine, port, at, put, gone, driverStarts, takeInterrupt };
+}
+
+function words(action: () => unknown): string {
+  try {
+    return String(action());
+  } catch (error) {
+    if (error instanceof Refusal) {
+      return error.words;
+    }
+    throw error;
+  }
+}
+
+describe("a slot from start", () => {
+  it("shows presence and power as the slot is filled, as QEMU does", () => {
+    const empty = machineWithPort();
+    expect([empty.at(SLTCTL), empty.at(SLTSTA), empty.at(LNKSTA)]).toEqual([0x07c0, 0x0000, 0x0204]);
+    const without = machineWithPort({ powerController: false });
+    expect(without.at(SLTCTL)).toBe(0x03c0);
+    expect(without.root.configRead(8, 0x54 + 0x14, 4)).toBe(0x0002_0079);
+    const cold = machineWithPort({ hotplug: false });
+    expect(cold.root.configRead(8, 0x54 + 0x14, 4)).toBe(0x0002_001b);
+    const filled = machineWithPort();
+    plugFunction(new Nvme(), filled.port.secondary, 0);
+    expect(filled.at(SLTSTA) & 0x40).toBe(0x40);
+    expect(filled.at(SLTCTL)).toBe(0x03c0);
+    filled.root.reset();
+    expect([filled.at(SLTCTL), filled.at(SLTSTA), filled.at(LNKSTA)]).toEqual([0x03c0, 0x0040, 0x2011]);
+  });
+});
+
+describe("hot plug", () => {
+  it("tells the guest, which powers the slot on and finds the function", () => {
+    const { root, port, at, put, driverStarts, takeInterrupt } = machineWithPort();
+    driverStarts();
+    plugFunction(new Nvme({ id: "n" }), port.secondary, 0, { hotplugged: true });
+    expect(takeInterrupt()).toBe(true);
+    // Presence, presence changed, attention button, link state changed.
+    expect(at(SLTSTA)).toBe(0x0149);
+    // Without power there is nothing to be seen in the slot.
+    expect(root.configRead(0x100, 0, 4)).toBe(0xffff_ffff);
+    put(SLTSTA, 0x0109);
+    expect(at(SLTSTA)).toBe(0x0040);
+    put(SLTCTL, INTERRUPTS | INDICATOR_BLINK | ATTENTION_OFF);
+    expect(at(SLTSTA)).toBe(0x0050);
+    expect(takeInterrupt()).toBe(true);
+    expect(root.configRead(0x100, 0, 4)).toBe(0x0010_1b36);
+  });
+
+  it("tells when the last function, function 0, has come", () => {
+    const { root, port, at, put, driverStarts, takeInterrupt } = machineWithPort();
+    driverStarts();
+    put(SLTCTL, INTERRUPTS | INDICATOR_ON | ATTENTION_OFF);
+    put(SLTSTA, 0x011f);
+    takeInterrupt();
+    plugFunction(new Nvme({ id: "f1" }), port.secondary, 1, { hotplugged: true });
+    expect(takeInterrupt()).toBe(false);
+    expect(root.configRead(0x101, 0, 4)).toBe(0xffff_ffff);
+    const first = new Nvme({ id: "f0" });
+    first.multifunction = true;
+    plugFunction(first, port.secondary, 0, { hotplugged: true });
+    expect(takeInterrupt()).toBe(true);
+    expect(at(SLTSTA) & 0x49).toBe(0x49);
+    expect(root.configRead(0x101, 0, 4)).toBe(0x0010_1b36);
+    expect(words(() => plugFunction(new Nvme({ id: "f2" }), port.secondary, 2, { hotplugged: true }))).toBe(
+      "PCI: slot 0 function 0 already occupied by nvme, new func nvme cannot be exposed to guest.",
+    );
+  });
+
+  it("is refused where the port or the bus does not do it", () => {
+    const { root, port } = machineWithPort({ hotplug: false });
+    expect(words(() => plugFunction(new Nvme(), port.secondary, 0, { hotplugged: true }))).toBe("Hot-plug failed: unsupported by the port device 'r1'");
+    const nvme = new Nvme();
+    plugFunction(nvme, port.secondary, 0);
+    expect(words(() => requestUnplug(nvme))).toBe("Hot-unplug failed: unsupported by the port device 'r1'");
+    const net = new VirtioNetPci({ id: "net" });
+    plugFunction(net, root.bus, null);
+    expect(words(() => requestUnplug(net))).toBe("Bus 'pcie.0' does not support hotplugging");
+  });
+});
+
+describe("hot unplug", () => {
+  it("waits for the guest to power the slot off", () => {
+    const { root, port, at, put, gone, driverStarts, takeInterrupt } = machineWithPort();
+    const nvme = new Nvme({ id: "n" });
+    plugFunction(nvme, port.secondary, 0);
+    driverStarts();
+    put(SLTCTL, INTERRUPTS | INDICATOR_ON | ATTENTION_OFF);
+    put(SLTSTA, 0x0010);
+    takeInterrupt();
+
+    expect(requestUnplug(nvme)).toBe("asked");
+    expect(takeInterrupt()).toBe(true);
+    expect(at(SLTSTA) & 1).toBe(1);
+    expect(words(() => requestUnplug(nvme))).toBe("Device n is already in the process of unplug");
+    put(SLTSTA, 0x0001);
+    put(SLTCTL, INTERRUPTS | INDICATOR_BLINK | ATTENTION_OFF);
+    expect(words(() => requestUnplug(nvme))).toBe("Hot-unplug failed: guest is busy (power indicator blinking)");
+    // Power off alone, with the indicator still blinking, is not it yet; the function has lost its power.
+    put(SLTCTL, INTERRUPTS | INDICATOR_BLINK | ATTENTION_OFF | POWER_OFF);
+    expect(gone).toEqual([]);
+    expect(root.configRead(0x100, 0, 4)).toBe(0xffff_ffff);
+    put(SLTCTL, INTERRUPTS | INDICATOR_OFF | ATTENTION_OFF | POWER_OFF);
+    expect(gone).toEqual([nvme]);
+    expect(nvme.bus).toBeNull();
+    // Not present; presence and link state have changed; command completed.
+    expect(at(SLTSTA)).toBe(0x0118);
+    expect(at(LNKSTA) & 0x2000).toBe(0);
+    // And again into the same slot.
+    put(SLTSTA, 0x011f);
+    plugFunction(new Nvme({ id: "n" }), port.secondary, 0, { hotplugged: true });
+    expect(at(SLTSTA) & 0x49).toBe(0x49);
+  });
+
+  it("keeps the button pressed for a guest that listens later, and may be asked again", () => {
+    const { port, at, put, gone, takeInterrupt, driverStarts } = machineWithPort();
+    const nvme = new Nvme({ id: "n" });
+    plugFunction(nvme, port.secondary, 0);
+    expect(port.requestUnplug(nvme)).toBe("asked");
+    expect(port.requestUnplug(nvme)).toBe("asked");
+    expect(gone).toEqual([]);
+    expect(at(SLTSTA) & 1).toBe(1);
+    driverStarts();
+    expect(port.requestUnplug(nvme)).toBe("asked");
+    expect(takeInterrupt()).toBe(true);
+    put(SLTCTL, INTERRUPTS | INDICATOR_OFF | ATTENTION_OFF | POWER_OFF);
+    expect(gone).toEqual([nvme]);
+  });
+
+  it("is done at once where the slot is off", () => {
+    const { port, at, gone } = machineWithPort();
+    const nvme = new Nvme({ id: "n" });
+    plugFunction(nvme, port.secondary, 0, { hotplugged: true });
+    expect(port.requestUnplug(nvme)).toBe("removed");
+    expect(gone).toEqual([nvme]);
+    expect(at(SLTSTA) & 0x41).toBe(0);
+  });
+
+  it("is done at once for a function that the guest has not seen", () => {
+    const { port, put, gone } = machineWithPort();
+    put(SLTCTL, INDICATOR_ON | ATTENTION_OFF);
+    const second = new Nvme({ id: "f1" });
+    plugFunction(second, port.secondary, 1, { hotplugged: true });
+    expect(port.requestUnplug(second)).toBe("removed");
+    expect(gone).toEqual([second]);
+  });
+
+  it("does not take writes to a slot that is off already for a removal", () => {
+    const { port, put, gone } = machineWithPort();
+    plugFunction(new Nvme({ id: "n" }), port.secondary, 0, { hotplugged: true });
+    put(SLTCTL, INTERRUPTS | INDICATOR_OFF | ATTENTION_OFF | POWER_OFF);
+    expect(gone).toEqual([]);
+  });
+
+  it("is refused while the guest has engaged the interlock, which toggles and reads as zero", () => {
+    const { port, at, put } = machineWithPort();
+    const nvme = new Nvme({ id: "n" });
+    plugFunction(nvme, port.secondary, 0);
+    put(SLTCTL, at(SLTCTL) | 0x0800);
+    expect(at(SLTCTL) & 0x0800).toBe(0);
+    expect(at(SLTSTA) & 0x80).toBe(0x80);
+    expect(words(() => port.requestUnplug(nvme))).toMatch(/^slot is electromechanically locked/);
+    put(SLTCTL, at(SLTCTL) | 0x0800);
+    expect(port.requestUnplug(nvme)).toBe("asked");
+  });
+
+  it("works at a switch's downstream port with its MSI", () => {
+    const machine = makeMachine();
+    const { root, memory } = machine;
+    const rootPort = new PcieRootPort({ id: "r" });
+    plugFunction(rootPort, root.bus, 8);
+    const upstream = new X3130Upstream({ id: "u" });
+    plugFunction(upstream, rootPort.secondary, 0);
+    const down = new Xio3130Downstream({ id: "d", chassis: 2 });
+    plugFunction(down, upstream.secondary, 0);
+    root.configWrite(8, 0x18, 4, 0x0003_0100);
+    root.configWrite(0x100, 0x18, 4, 0x0003_0201);
+    root.configWrite(0x200, 0x18, 4, 0x0003_0302);
+    root.configWrite(0x200, 4, 2, 4);
+    root.configWrite(0x200, 0x74, 4, RAM_BASE + 0x200);
+    root.configWrite(0x200, 0x7c, 2, 0x55);
+    root.configWrite(0x200, 0x72, 2, 1);
+    root.configWrite(0x200, 0x90 + 0x18, 2, 0x07f9 & ~POWER_OFF & ~0x10);
+    plugFunction(new Nvme(), down.secondary, 0, { hotplugged: true });
+    expect(memory.readWord(RAM_BASE + 0x200, 4)).toBe(0x55n);
+  });
+
+  it("interrupts by INTA while MSI-X is off, until the events are cleared", () => {
+    const { root, port, put } = machineWithPort();
+    const levels: boolean[] = [];
+    root.onInterruptLine = (_line, level) => levels.push(level);
+    put(SLTCTL, 0x0020 | 0x0008 | INDICATOR_ON | ATTENTION_OFF);
+    plugFunction(new Nvme(), port.secondary, 0, { hotplugged: true });
+    expect(levels).toEqual([true]);
+    put(SLTSTA, 0x0008);
+    expect(levels).toEqual([true, false]);
+  });
+});
