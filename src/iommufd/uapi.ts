@@ -28,12 +28,16 @@ export const OptionId = { RLIMIT_MODE: 0, HUGE_PAGES: 1 } as const;
 
 /** Bytes of struct iommu_hw_info_arm_smmuv3: flags, reserved, idr[6], iidr, aidr, all u32. */
 export const HW_INFO_ARM_SMMUV3_BYTES = 40;
+/** Byte offsets in it. */
+export const HW_INFO_ARM_SMMUV3 = { FLAGS: 0, IDR: 8, IIDR: 32, AIDR: 36 } as const;
 /** Bytes of struct iommu_hwpt_arm_smmuv3: ste[2], little-endian u64. */
 export const HWPT_ARM_SMMUV3_BYTES = 16;
 /** Bytes of struct iommu_viommu_arm_smmuv3_invalidate: cmd[2], little-endian u64. */
 export const INVALIDATE_ARM_SMMUV3_BYTES = 16;
 /** Bytes of struct iommufd_vevent_header: flags, sequence, u32 each. */
 export const VEVENT_HEADER_BYTES = 8;
+/** Byte offsets in it. */
+export const VEVENT_HEADER = { FLAGS: 0, SEQUENCE: 4 } as const;
 /** Bytes of struct iommu_vevent_arm_smmuv3: evt[4], little-endian u64. */
 export const VEVENT_ARM_SMMUV3_BYTES = 32;
 

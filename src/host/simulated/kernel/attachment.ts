@@ -4,7 +4,6 @@
  * the old attachment as it was.
  */
 import { HostError } from "../../../iommufd/index.js";
-import { NestedDomain, PagingDomain } from "./domains.js";
 import {
   type DeviceObject,
   type Hwpt,
@@ -185,12 +184,4 @@ function putHwpt(context: AttachContext, hwpt: Hwpt): void {
   if (hwpt instanceof HwptPaging && hwpt.auto && hwpt.users === 1) {
     context.table.remove(hwpt);
   }
-}
-
-/** For the host's own account of what a function may reach. */
-export function describeDomain(domain: PagingDomain | NestedDomain | null): string {
-  if (domain === null) {
-    return "blocked";
-  }
-  return domain instanceof NestedDomain ? `nested (${domain.guest.config})` : `stage ${domain.stage}`;
 }

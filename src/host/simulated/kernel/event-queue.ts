@@ -1,4 +1,4 @@
-import { VEVENT_HEADER_BYTES, VEVENTQ_FLAG_LOST_EVENTS, type EventStream, HostError } from "../../../iommufd/index.js";
+import { type EventStream, HostError, VEVENT_HEADER, VEVENT_HEADER_BYTES, VEVENTQ_FLAG_LOST_EVENTS } from "../../../iommufd/index.js";
 import { KernelObject, type ObjectType } from "./objects.js";
 
 const SEQUENCE_MASK = 0x7fff_ffff;
@@ -100,8 +100,8 @@ export class VirtualEventQueue extends KernelObject {
     const view = new DataView(out.buffer);
     let at = 0;
     for (const part of parts) {
-      view.setUint32(at, part.flags, true);
-      view.setUint32(at + 4, part.sequence, true);
+      view.setUint32(at + VEVENT_HEADER.FLAGS, part.flags, true);
+      view.setUint32(at + VEVENT_HEADER.SEQUENCE, part.sequence, true);
       out.set(part.data, at + VEVENT_HEADER_BYTES);
       at += VEVENT_HEADER_BYTES + part.data.length;
     }

@@ -1,4 +1,4 @@
-import { HW_INFO_ARM_SMMUV3_BYTES, HwCapabilities, HwInfoFlags, HwInfoType, type HwInfo } from "../../../iommufd/index.js";
+import { HW_INFO_ARM_SMMUV3, HW_INFO_ARM_SMMUV3_BYTES, HwCapabilities, HwInfoFlags, HwInfoType, type HwInfo } from "../../../iommufd/index.js";
 import type { Refuse } from "./objects.js";
 import type { Master } from "./smmu-driver.js";
 
@@ -24,10 +24,10 @@ export function hwInfoOf(
   const { smmu, features } = master.driver;
   const info = new DataView(new ArrayBuffer(HW_INFO_ARM_SMMUV3_BYTES));
   for (let i = 0; i < 6; i++) {
-    info.setInt32(8 + 4 * i, smmu.idr[i], true);
+    info.setInt32(HW_INFO_ARM_SMMUV3.IDR + 4 * i, smmu.idr[i], true);
   }
-  info.setInt32(32, smmu.iidr, true);
-  info.setInt32(36, smmu.aidr, true);
+  info.setInt32(HW_INFO_ARM_SMMUV3.IIDR, smmu.iidr, true);
+  info.setInt32(HW_INFO_ARM_SMMUV3.AIDR, smmu.aidr, true);
   const data = new Uint8Array(request.dataLength ?? HW_INFO_ARM_SMMUV3_BYTES);
   data.set(new Uint8Array(info.buffer).subarray(0, data.length));
   return {
