@@ -124,7 +124,7 @@ export class PageWalker extends LoopWalker {
     const plain1 = stage1 !== undefined && this.prepareStage1(this.useStage1(stage1));
     this.fast1 = plain1 && this.isFlat(this.first1High, this.first1Low, this.first1Mask, this.output1Beyond);
     this.fast2 = stage2 !== undefined && this.prepareStage2(this.useStage2(stage2));
-    // The nested loop knows stage-2 walks from levels 0 and 1: there are no IPAs of 30 bits.
+    // The nested loop knows stage-2 walks from levels 0 and 1; from level 2 come IPAs of at most 34 bits.
     this.fastNested = plain1 && this.fast2 && this.start2 <= 1;
     this.ipaBeyond = (this.output1Beyond | this.input2Beyond) & 0xffff;
   }
@@ -219,10 +219,10 @@ export class PageWalker extends LoopWalker {
     let low: number;
     let high2: number;
     let page: number;
+    let at =
+      (first2 + ((start2 === 0 ? ipaHigh >>> 4 : (ipaHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
     for (;;) {
-      let at: number;
       if (start2 === 0) {
-        at = (first2 + ((ipaHigh >>> 4) & first2Mask)) >>> 2;
         low = flat[at];
         high2 = flat[at | 1];
         paBits |= high2 ^ flatHigh;
@@ -230,8 +230,6 @@ export class PageWalker extends LoopWalker {
         if ((low & 3) !== 3 || at >= flatWords) {
           return false;
         }
-      } else {
-        at = (first2 + (((ipaHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
       }
       low = flat[at];
       high2 = flat[at | 1];
@@ -297,6 +295,7 @@ export class PageWalker extends LoopWalker {
         const offset = (1 << bits1) - 1;
         ipaLow = (entryLow & ~offset) | (iovaLow & offset);
       }
+      at = (first2 + ((start2 === 0 ? entryHigh >>> 4 : (entryHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
     }
     const permissions =
       STAGE1_PERMISSIONS[
