@@ -25,6 +25,11 @@ export class GuestMemory {
     return [...this.sizes.values()].reduce((sum, size) => sum + size, 0);
   }
 
+  /** The ranges that are allocated now. */
+  inUse(): AddressRange[] {
+    return [...this.sizes].map(([base, size]) => ({ base, size }));
+  }
+
   /**
    * Takes RAM: at least `bytes`, rounded up to a power of two of 4 KiB pages and aligned to that, as Linux's
    * coherent allocations are. `below`: no byte at or above that address. Contents are what RAM holds.

@@ -89,30 +89,30 @@ export class ResourceMap {
     await this.placeBus(bridge.children, (await this.windowOf(bridge)) ?? { memory: null, prefetch: null }, false);
   }
 
-  /** Largest first, windows and BARs alike: sizes are powers of two, so nothing is lost to alignment. */
+  /** Largest alignment first, windows and BARs alike. */
   private async placeBus(functions: readonly PciFunction[], arenas: Arenas, onRoot: boolean): Promise<void> {
-    const wishes: Array<{ size: number; place: () => Promise<void> }> = [];
+    const wishes: Array<Need & { place: () => Promise<void> }> = [];
     const windows = new Map<PciFunction, { memory: Window | null; prefetch: Window | null }>();
     for (const fn of functions) {
       for (const bar of fn.bars) {
-        wishes.push({ size: bar.size, place: () => this.placeBar(fn, bar, arenas, onRoot) });
+        wishes.push({ size: bar.size, align: bar.size, place: () => this.placeBar(fn, bar, arenas, onRoot) });
       }
       if (fn.isBridge) {
         const open: { memory: Window | null; prefetch: Window | null } = { memory: null, prefetch: null };
         windows.set(fn, open);
         for (const space of ["memory", "prefetch"] as const) {
-          const size = await demand(fn, space);
+          const need = await demand(fn, space);
           wishes.push({
-            size,
+            ...need,
             place: () => {
-              open[space] = openWindow(arenas[space], size);
+              open[space] = openWindow(arenas[space], need);
               return Promise.resolve();
             },
           });
         }
       }
     }
-    for (const wish of wishes.sort((a, b) => b.size - a.size)) {
+    for (const wish of wishes.sort(byAlignment)) {
       await wish.place();
     }
     for (const fn of functions) {
@@ -158,31 +158,35 @@ export class ResourceMap {
   }
 }
 
-/** Bytes that everything below a bridge needs of a window, with alignment losses bounded by rounding up to powers of two. */
-async function demand(bridge: PciFunction, space: Space): Promise<number> {
-  let total = 0;
-  let largest = 0;
+/** Bytes and alignment of a BAR or of a window. */
+interface Need {
+  readonly size: number;
+  readonly align: number;
+}
+
+const byAlignment = (a: Need, b: Need): number => b.align - a.align || b.size - a.size;
+
+/** What everything below a bridge needs of a window, laid out as placeBus does it. */
+async function demand(bridge: PciFunction, space: Space): Promise<Need> {
+  const needs: Need[] = [];
   for (const child of bridge.children) {
     for (const bar of child.bars) {
       if ((bar.is64 && bar.prefetchable ? "prefetch" : "memory") === space) {
-        total += bar.size;
-        largest = Math.max(largest, bar.size);
+        needs.push({ size: bar.size, align: bar.size });
       }
     }
     if (child.isBridge) {
-      const inner = await demand(child, space);
-      total += inner;
-      largest = Math.max(largest, inner);
+      needs.push(await demand(child, space));
     }
   }
+  let end = 0;
+  for (const need of needs.sort(byAlignment)) {
+    end = Math.ceil(end / need.align) * need.align + need.size;
+  }
   if (await isHotplugPort(bridge)) {
-    total = Math.max(total, HOTPLUG_BYTES);
+    end = Math.max(end, HOTPLUG_BYTES);
   }
-  let size = 0;
-  while (size < total) {
-    size = size === 0 ? MIB : size * 2;
-  }
-  return Math.max(size, largest > 0 ? MIB : 0);
+  return { size: Math.ceil(end / MIB) * MIB, align: Math.max(MIB, ...needs.map((need) => need.align)) };
 }
 
 /** A port whose slot takes devices at run time. */
@@ -195,11 +199,11 @@ export async function isHotplugPort(fn: PciFunction): Promise<boolean> {
   return (flags & SLOT_IMPLEMENTED) !== 0 && ((await fn.read32(express + 0x14)) & SLOT_HOTPLUG_CAPABLE) !== 0;
 }
 
-function openWindow(from: Arena | null, size: number): Window | null {
+function openWindow(from: Arena | null, { size, align }: Need): Window | null {
   if (from === null || size === 0) {
     return null;
   }
-  const at = from.take(size, size);
+  const at = from.take(size, align);
   return at === null ? null : { arena: new Arena(at, at + size, from.toCpu), range: [at, at + size] };
 }
 

@@ -1,0 +1,51 @@
+/** What a guest program is given and what it gives back. */
+import type { MachineOperator, MachinePort } from "../port/index.js";
+import type { DecodedEvent } from "./smmu/event-queue.js";
+import type { SyncMode } from "./smmu/command-queue.js";
+
+/** A device that the program may ask the operator to unplug and to plug again. */
+export interface HotplugCandidate {
+  readonly id: string;
+  /** QEMU's spelling without `-device`. */
+  readonly argument: string;
+}
+
+export interface GuestOptions {
+  /** Seed of all patterns and sizes. */
+  readonly seed: number;
+  /** Page size in bytes of the guest's page tables. */
+  readonly granule: 4096 | 16384 | 65536;
+  /** Which tables are taken where there are both; a machine with one kind only is described by that. */
+  readonly firmware: "dt" | "acpi";
+  /** How CMD_SYNC is awaited; default as Linux does. */
+  readonly sync?: SyncMode;
+  readonly hotplug?: readonly HotplugCandidate[];
+}
+
+export interface GuestStep {
+  readonly name: string;
+  readonly ok: boolean;
+  /** Why there was nothing to do. */
+  readonly skipped?: string;
+  /** What happened; for a failure what was expected and what was found. */
+  readonly detail: string;
+}
+
+export interface GuestReport {
+  readonly steps: readonly GuestStep[];
+  /** Bytes that devices moved and that were compared in memory. */
+  readonly dmaChecked: number;
+  /** Events read from the event queues, oldest first in each SMMU. */
+  readonly events: readonly DecodedEvent[];
+  readonly ok: boolean;
+}
+
+export interface GuestContext {
+  readonly port: MachinePort;
+  readonly operator: MachineOperator;
+  /** A line for the run's account. */
+  say(text: string): void;
+  readonly options: GuestOptions;
+}
+
+export type GuestProgram = (context: GuestContext) => Promise<GuestReport>;

@@ -1,0 +1,132 @@
+/** DMA through a device with the data compared in memory, and DMA that has to fail with the right event. */
+import { EVENT } from "../smmuv3/spec/index.js";
+import type { DmaDevice, DmaRequest } from "./devices/dma-device.js";
+import { check } from "./failure.js";
+import type { Device, Kernel } from "./kernel.js";
+import type { Random } from "./random.js";
+import type { DecodedEvent } from "./smmu/event-queue.js";
+import { formatEvent } from "./smmu/event-queue.js";
+
+/** CLASS of an event that the input address itself caused (Arm IHI 0070, 7.3). */
+const CLASS_INPUT = 2;
+
+export interface Buffers {
+  /** Guest-physical addresses. */
+  readonly source: number;
+  readonly destination: number;
+  /** Bytes of each. */
+  readonly bytes: number;
+}
+
+/** Two buffers of the guest's RAM for a device: the source filled with a pattern, the destination with its opposite. */
+export async function makeBuffers(kernel: Kernel, random: Random, bytes: number, below?: number): Promise<Buffers> {
+  const source = kernel.memory.allocate(bytes, { below });
+  const destination = kernel.memory.allocate(bytes, { below });
+  await fillBuffers(kernel, { source, destination, bytes }, random);
+  return { source, destination, bytes };
+}
+
+export async function fillBuffers(kernel: Kernel, buffers: Buffers, random: Random): Promise<void> {
+  const pattern = random.bytes(buffers.bytes);
+  await kernel.memory.write(buffers.source, pattern);
+  await kernel.memory.write(buffers.destination, pattern.map((byte) => ~byte & 0xff));
+}
+
+export function freeBuffers(kernel: Kernel, buffers: Buffers): void {
+  kernel.memory.release(buffers.source);
+  kernel.memory.release(buffers.destination);
+}
+
+/** How many bytes a device moves in one check: what it can do, up to the buffer, and not a whole number of pages. */
+export function transferLength(dma: DmaDevice, random: Random, bytes: number): number {
+  const most = Math.min(dma.features.maxLength, bytes);
+  return most <= 64 ? most : most - random.below(Math.min(most >> 2, 2048)) - 1;
+}
+
+/**
+ * Moves `length` bytes and compares. `source` and `destination` are the addresses as the device emits them.
+ * Returns the bytes compared. Throws GuestFailure with what was expected and found.
+ */
+export async function checkTransfer(kernel: Kernel, dma: DmaDevice, buffers: Buffers, request: DmaRequest): Promise<number> {
+  const outcome = await dma.transfer(request, buffers.destination);
+  check(outcome.ok, () => `${describe(dma, request)}: expected success, found ${outcome.detail}`);
+  const expected = dma.expected(await kernel.memory.read(buffers.source, request.length));
+  const found = await kernel.memory.read(buffers.destination, expected.length);
+  const wrong = expected.findIndex((byte, i) => byte !== found[i]);
+  check(
+    wrong < 0,
+    () => `${describe(dma, request)}: expected ${byteText(expected[wrong])} at byte ${wrong} of the destination, found ${byteText(found[wrong])}`,
+  );
+  return expected.length;
+}
+
+const byteText = (byte: number): string => `0x${byte.toString(16).padStart(2, "0")}`;
+
+function describe(dma: DmaDevice, request: DmaRequest): string {
+  const pasid = request.pasid === undefined || request.pasid === null ? "" : ` PASID ${request.pasid}`;
+  return `${dma.kind} ${dma.fn.name}${pasid} 0x${request.source.toString(16)} to 0x${request.destination.toString(16)}, ${request.length} bytes`;
+}
+
+export interface ExpectedFault {
+  /** Event number; null: the architecture records none. */
+  readonly event: number | null;
+  readonly stage2?: boolean;
+  readonly substreamId?: number | null;
+  /** The IOVA page that faults; left out for configuration errors. */
+  readonly page?: bigint;
+  readonly read?: boolean;
+}
+
+/**
+ * A transfer that must not happen: the device sees an error, the destination stays as it is, and the event
+ * queue has the record. Returns the event, null where none is expected.
+ */
+export async function checkFault(
+  kernel: Kernel,
+  device: Device,
+  buffers: Buffers,
+  request: DmaRequest,
+  expected: ExpectedFault,
+): Promise<DecodedEvent | null> {
+  const { dma, smmu, streamId } = device;
+  check(dma !== null && smmu !== null && streamId !== null, `${device.fn.name} is no DMA device behind an SMMU`);
+  const before = await kernel.memory.read(buffers.destination, request.length);
+  // Records that are under way belong to what was before.
+  await kernel.interrupts.poll();
+  const from = smmu.events.length;
+  const outcome = await dma.transfer(request, buffers.destination);
+  check(outcome.faulted !== false, () => `${describe(dma, request)}: expected a fault, found ${outcome.detail}`);
+  const after = await kernel.memory.read(buffers.destination, request.length);
+  check(
+    after.every((byte, i) => byte === before[i]),
+    () => `${describe(dma, request)}: expected the destination untouched, found it changed`,
+  );
+  if (expected.event === null) {
+    return null;
+  }
+  const event = await kernel.awaitEvent(smmu, from, (candidate) => candidate.streamId === streamId);
+  check(event !== null, () => `${describe(dma, request)}: expected event 0x${expected.event?.toString(16)} of StreamID 0x${streamId.toString(16)}, found none`);
+  checkEvent(event, expected);
+  return event;
+}
+
+function checkEvent(event: DecodedEvent, expected: ExpectedFault): void {
+  const wrong: string[] = [];
+  const compare = (what: string, found: unknown, wanted: unknown): void => {
+    if (found !== wanted) {
+      wrong.push(`${what} ${String(wanted)} expected, ${String(found)} found`);
+    }
+  };
+  compare("event", event.number, expected.event);
+  compare("SubstreamID", event.substreamId, expected.substreamId ?? null);
+  const translationRelated = event.number >= EVENT.F_TRANSLATION && event.number <= EVENT.F_PERMISSION;
+  if (translationRelated) {
+    compare("S2", event.stage2, expected.stage2 ?? false);
+    compare("RnW", event.read, expected.read ?? false);
+    compare("CLASS", event.faultClass, CLASS_INPUT);
+    if (expected.page !== undefined) {
+      compare("address page", `0x${(event.inputAddress & ~0xfffn).toString(16)}`, `0x${(expected.page & ~0xfffn).toString(16)}`);
+    }
+  }
+  check(wrong.length === 0, () => `${formatEvent(event)}: ${wrong.join("; ")}`);
+}

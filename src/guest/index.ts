@@ -1,0 +1,46 @@
+/** The guest: what plays the operating system. It sees the machine's port, nothing else. */
+export type { GuestContext, GuestOptions, GuestProgram, GuestReport, GuestStep, HotplugCandidate } from "./context.js";
+export { GuestFailure, check } from "./failure.js";
+export { guestPrograms, loadGuest } from "./load.js";
+export { linux } from "./linux.js";
+export { Kernel, type Device, type HostBridge, type KernelOptions } from "./kernel.js";
+export { Reporter, skip } from "./report.js";
+export { Random } from "./random.js";
+export { InterruptController, type InterruptHandler } from "./interrupts.js";
+export { GuestMemory } from "./memory.js";
+export {
+  msiDeviceOf,
+  streamOf,
+  type AddressRange,
+  type FirmwareDescription,
+  type HostBridgeDescription,
+  type IdMap,
+  type PciWindow,
+  type ReservedWindow,
+  type SmmuDescription,
+  type SmmuInterrupts,
+} from "./firmware/description.js";
+export { readFirmware } from "./firmware/read.js";
+export { DeviceTreeNode, parseDeviceTree } from "./firmware/device-tree.js";
+export { describeFromDeviceTree } from "./firmware/from-device-tree.js";
+export { describeFromAcpi, readAcpiTables, type AcpiTable } from "./firmware/acpi.js";
+export { parseIort, type Iort } from "./firmware/iort.js";
+export { enumerateBuses, rescanBelow, type EnumerationOptions, type RootBus } from "./pci/enumerate.js";
+export { PciFunction, formatBdf, PCI } from "./pci/function.js";
+export { ResourceMap } from "./pci/resources.js";
+export { disableMessages, enableMsi, enableMsix, messageCount, type MsiMessage } from "./pci/msi.js";
+export { atsControl, disablePasid, enablePasid } from "./pci/ats-pasid.js";
+export { HotplugSlot, serviceUntil, watchSlots } from "./pci/hotplug.js";
+export { DomainIds, SmmuDriver, type SmmuDriverOptions } from "./smmu/driver.js";
+export { CommandQueue, type SyncMode } from "./smmu/command-queue.js";
+export { decodeEvent, formatEvent, type DecodedEvent } from "./smmu/event-queue.js";
+export { Domain, atcCommand, rangeCommands } from "./smmu/domain.js";
+export { SmmuMaster, type AtsControl, type StreamDomain } from "./smmu/master.js";
+export { PageTable, type Protection } from "./smmu/page-table.js";
+export { cdKind, planUpdate, steKind, toQwords } from "./smmu/entry-writer.js";
+export { probeFeatures, type SmmuFeatures } from "./smmu/features.js";
+export { ContextTable, StreamTable } from "./smmu/tables.js";
+export type { DmaDevice, DmaOutcome, DmaRequest } from "./devices/dma-device.js";
+export { DmaEngine, ENGINE_COPY, ENGINE_FILL, ENGINE_READ, ENGINE_WRITE, type EngineRequest } from "./devices/engine.js";
+export { findDmaDevice } from "./devices/find.js";
+export { checkFault, checkTransfer, fillBuffers, freeBuffers, makeBuffers, transferLength, type Buffers, type ExpectedFault } from "./dma-check.js";

@@ -1,0 +1,106 @@
+/**
+ * The `linux` program: what an operating system does with the machine's SMMUs and functions, from the first
+ * look at the firmware's tables to a kexec, each step checked.
+ */
+import type { GuestContext, GuestReport } from "./context.js";
+import { Kernel, type KernelOptions } from "./kernel.js";
+import { enableSmmus, enumerate, identity, messages, ownTables, readTables } from "./linux/boot.js";
+import { replug } from "./linux/change.js";
+import type { Session } from "./linux/session.js";
+import { ats, provokedFault, substreams, tearDown, unmapped } from "./linux/translation.js";
+import { Random } from "./random.js";
+import { Reporter, skip } from "./report.js";
+import type { AddressRange } from "./firmware/description.js";
+
+/** Runs the whole scenario. A failed step ends it; the report says which and why. */
+export async function linux(context: GuestContext): Promise<GuestReport> {
+  const reporter = new Reporter((text) => context.say(text));
+  const random = new Random(context.options.seed);
+  const first = start(context, reporter, random, {});
+  let ok = await boot(first, "");
+  if (ok) {
+    ok = await run(reporter, [
+      ["substreams", () => substreams(first)],
+      ["ATS", () => ats(first)],
+      ["unmapped DMA", () => unmapped(first)],
+      ["provoked fault", () => provokedFault(first)],
+      ["unplug and plug", () => replug(first, context)],
+      ["tear down", () => tearDown(first)],
+    ]);
+  }
+  finish(first);
+  const second = start(context, reporter, random, { skipBuses: 1 });
+  if (ok) {
+    ok = await reporter.step("system reset", async () => {
+      await context.operator.reset();
+      return "bus numbers are given anew, other ones where there is room";
+    });
+    ok = ok && (await boot(second, "second boot: "));
+  }
+  if (ok) {
+    await kexec(context, second, reporter, random);
+  }
+  finish(second);
+  return reporter.report();
+}
+
+function start(context: GuestContext, reporter: Reporter, random: Random, options: Partial<KernelOptions>): Session {
+  const { granule, firmware, sync } = context.options;
+  const kernel = new Kernel(context.port, { granule: Math.log2(granule), firmware, sync, ...options });
+  return { kernel, random, reporter, mapped: [], slots: [] };
+}
+
+function finish(session: Session): void {
+  session.reporter.events.push(...session.kernel.events);
+}
+
+type Step = readonly [name: string, body: () => Promise<string>];
+
+async function run(reporter: Reporter, steps: readonly Step[]): Promise<boolean> {
+  for (const [name, body] of steps) {
+    if (!(await reporter.step(name, body))) {
+      return false;
+    }
+  }
+  return true;
+}
+
+/** From the tables to functions with their own domains and messages. With ACPI the buses have numbers before the SMMUs are probed. */
+function boot(session: Session, prefix: string): Promise<boolean> {
+  return run(session.reporter, [
+    [`${prefix}firmware tables`, () => readTables(session)],
+    [`${prefix}enable SMMUs`, () => enableSmmus(session)],
+    [`${prefix}enumerate PCI`, () => enumerate(session)],
+    [`${prefix}identity DMA`, () => identity(session)],
+    [`${prefix}own tables`, () => ownTables(session)],
+    [`${prefix}messages`, () => messages(session)],
+  ]);
+}
+
+/** Another kernel starts without a reset, in RAM that the first has not used, and finds the SMMUs enabled. */
+async function kexec(context: GuestContext, old: Session, reporter: Reporter, random: Random): Promise<void> {
+  const occupied: AddressRange[] = old.kernel.memory.inUse();
+  const session = start(context, reporter, random, { skipBuses: 1, occupied });
+  const ok = await run(reporter, [
+    [
+      "kexec",
+      async () => {
+        if (old.kernel.smmus.length === 0) {
+          skip("the machine has no SMMU to take over");
+        }
+        await old.kernel.quiesce();
+        return "functions quiet, SMMUs left enabled";
+      },
+    ],
+  ]);
+  if (ok && old.kernel.smmus.length > 0) {
+    if (await boot(session, "kexec: ")) {
+      await reporter.step("kexec: took over", async () => {
+        const names = session.kernel.smmus.filter((smmu) => smmu.tookOver).map((smmu) => smmu.name);
+        return names.length === 0 ? skip("the first kernel's SMMUs were off") : `${names.join(" ")} found enabled, aborted and set up anew`;
+      });
+      await reporter.step("kexec: tear down", () => tearDown(session));
+    }
+    finish(session);
+  }
+}

@@ -1,0 +1,54 @@
+/** What the steps of the `linux` program share within one boot. */
+import { makeBuffers, type Buffers } from "../dma-check.js";
+import type { DmaDevice } from "../devices/dma-device.js";
+import type { Device, Kernel } from "../kernel.js";
+import type { HotplugSlot } from "../pci/hotplug.js";
+import type { Random } from "../random.js";
+import type { Reporter } from "../report.js";
+import type { Domain } from "../smmu/domain.js";
+
+/** Buffers of each device. */
+export const BUFFER_BYTES = 64 * 1024;
+
+/** A device whose DMA goes through its own tables, with its buffers mapped. */
+export interface Mapped {
+  readonly device: Device;
+  readonly dma: DmaDevice;
+  readonly domain: Domain;
+  readonly buffers: Buffers;
+  readonly source: bigint;
+  readonly destination: bigint;
+}
+
+export interface Session {
+  readonly kernel: Kernel;
+  readonly random: Random;
+  readonly reporter: Reporter;
+  readonly mapped: Mapped[];
+  slots: HotplugSlot[];
+}
+
+/** Devices that do DMA. */
+export function dmaDevices(kernel: Kernel): Array<Device & { dma: DmaDevice }> {
+  return kernel.devices.filter((device): device is Device & { dma: DmaDevice } => device.dma !== null);
+}
+
+/** Gives a device its own tables (attaching it) and maps two fresh buffers, the source readable only. */
+export async function mapOwnBuffers(session: Session, device: Device & { dma: DmaDevice }): Promise<Mapped> {
+  const { kernel, random, mapped } = session;
+  const domain = await kernel.useOwnDomain(device);
+  const buffers = await makeBuffers(kernel, random, BUFFER_BYTES);
+  const limit = Math.min(device.dma.features.addressLimit, 2 ** 32);
+  const source = await domain.mapBuffer(buffers.source, BUFFER_BYTES, { read: true }, limit);
+  const destination = await domain.mapBuffer(buffers.destination, BUFFER_BYTES, { read: true, write: true }, limit);
+  const entry = { device, dma: device.dma, domain, buffers, source, destination };
+  mapped.push(entry);
+  return entry;
+}
+
+/** A plural of its own for accounts: `1 function`, `2 functions`. */
+export function count(number: number, what: string): string {
+  return `${number} ${what}${number === 1 ? "" : "s"}`;
+}
+
+export const hexText = (value: number | bigint): string => `0x${value.toString(16)}`;

@@ -1,0 +1,151 @@
+/** Steps about translation: substreams, ATS, what an unmapped and a read-only page do. */
+import { EVENT } from "../../smmuv3/spec/index.js";
+import { checkFault, checkTransfer, fillBuffers, transferLength } from "../dma-check.js";
+import { skip } from "../report.js";
+import { formatEvent } from "../smmu/event-queue.js";
+import { BUFFER_BYTES, count, type Mapped, type Session } from "./session.js";
+
+/** Substreams with domains of their own: the same IOVA leads elsewhere with and without PASID. */
+export async function substreams(session: Session): Promise<string> {
+  const { kernel, random, reporter, mapped } = session;
+  const able = mapped.filter(({ device, dma }) => dma.features.pasid && (device.master?.ssidBits ?? 0) > 0);
+  if (able.length === 0) {
+    skip("no function and SMMU offer PASID together");
+  }
+  const account: string[] = [];
+  for (const entry of able) {
+    const { device, dma, buffers } = entry;
+    const master = device.master;
+    if (master === null) {
+      continue;
+    }
+    const last = 2 ** master.ssidBits - 1;
+    const pasids = last > 1 ? [1, last] : [1];
+    let bytes = 0;
+    for (const pasid of pasids) {
+      const domain = await kernel.createDomain(device);
+      await master.attachSubstream(pasid, domain);
+      await fillBuffers(kernel, buffers, random);
+      // The addresses are those of the stream's own domain, exchanged: only the substream's tables make this right.
+      await domain.map(entry.destination, buffers.source, BUFFER_BYTES, { read: true });
+      await domain.map(entry.source, buffers.destination, BUFFER_BYTES, { read: true, write: true });
+      bytes += await checkTransfer(kernel, dma, buffers, {
+        source: entry.destination,
+        destination: entry.source,
+        length: transferLength(dma, random, BUFFER_BYTES),
+        pasid,
+      });
+      await master.detachSubstream(pasid);
+      await domain.destroy();
+      const event = await checkFault(
+        kernel,
+        device,
+        buffers,
+        { source: entry.destination, destination: entry.source, length: 64, pasid },
+        { event: EVENT.C_BAD_CD, substreamId: pasid },
+      );
+      reporter.dmaChecked += bytes;
+      account.push(`${device.fn.name} PASID ${pasid} ${bytes} bytes, then ${event?.name ?? "no event"}`);
+    }
+  }
+  return account.join("; ");
+}
+
+/** Translations that the device caches; they have to be gone after an unmap. */
+export async function ats(session: Session): Promise<string> {
+  const { kernel, random, reporter, mapped } = session;
+  const able = mapped.filter(({ device, dma }) => dma.features.ats && device.master?.atsEnabled === true);
+  if (able.length === 0) {
+    skip("no function and SMMU offer ATS together");
+  }
+  let bytes = 0;
+  for (const { device, dma, domain, buffers, source } of able) {
+    await fillBuffers(kernel, buffers, random);
+    const iova = await domain.mapBuffer(buffers.destination, BUFFER_BYTES, { read: true, write: true });
+    const length = transferLength(dma, random, BUFFER_BYTES);
+    bytes += await checkTransfer(kernel, dma, buffers, { source, destination: iova, length, ats: true });
+    await domain.unmapBuffer(iova);
+    await fillBuffers(kernel, buffers, random);
+    // A Translation Request for an unmapped page is answered without access; no event is recorded (3.9.1).
+    await checkFault(kernel, device, buffers, { source, destination: iova, length, ats: true }, { event: null });
+  }
+  reporter.dmaChecked += bytes;
+  return `${count(able.length, "function")}, ${bytes} bytes through cached translations, none left after the unmap`;
+}
+
+/** The destination is unmapped with the invalidations that belong to it: the same DMA faults, and the event says where. */
+export async function unmapped(session: Session): Promise<string> {
+  const { kernel, random, mapped } = session;
+  if (mapped.length === 0) {
+    skip("no DMA function is behind an SMMU");
+  }
+  const events: string[] = [];
+  for (const entry of mapped) {
+    const { device, dma, domain, buffers, source, destination } = entry;
+    await domain.unmapBuffer(destination);
+    await fillBuffers(kernel, buffers, random);
+    const length = transferLength(dma, random, BUFFER_BYTES);
+    const event = await checkFault(
+      kernel,
+      device,
+      buffers,
+      { source, destination, length },
+      { event: EVENT.F_TRANSLATION, stage2: domain.stage === 2, page: destination },
+    );
+    events.push(event?.name ?? "");
+    await remap(session, entry);
+  }
+  return `${count(events.length, "function")}, each ${events[0]} at the unmapped page`;
+}
+
+/** Maps the destination again, wherever that is, and moves data once more. */
+async function remap(session: Session, entry: Mapped): Promise<void> {
+  const { kernel, random, reporter, mapped } = session;
+  const { dma, domain, buffers, source } = entry;
+  const limit = Math.min(dma.features.addressLimit, 2 ** 32);
+  const destination = await domain.mapBuffer(buffers.destination, BUFFER_BYTES, { read: true, write: true }, limit);
+  reporter.dmaChecked += await checkTransfer(kernel, dma, buffers, { source, destination, length: transferLength(dma, random, BUFFER_BYTES) });
+  mapped[mapped.indexOf(entry)] = { ...entry, destination };
+}
+
+/** A write to the source buffer, which is mapped for reading only. */
+export async function provokedFault(session: Session): Promise<string> {
+  const { kernel, mapped } = session;
+  const [entry] = mapped;
+  if (entry === undefined) {
+    skip("no DMA function is behind an SMMU");
+  }
+  const { device, domain, buffers, source } = entry;
+  const event = await checkFault(
+    kernel,
+    device,
+    // What must stay as it is here is the source.
+    { ...buffers, destination: buffers.source },
+    { source, destination: source, length: 64 > entry.dma.features.maxLength ? entry.dma.features.maxLength : 64 },
+    { event: EVENT.F_PERMISSION, stage2: domain.stage === 2, page: source },
+  );
+  return event === null ? "" : formatEvent(event);
+}
+
+/** Everything that the boot mapped goes; ASIDs are flushed. */
+export async function tearDown(session: Session): Promise<string> {
+  const { kernel, mapped } = session;
+  if (mapped.length === 0) {
+    skip("no DMA function is behind an SMMU");
+  }
+  const commands = new Map<string, number>();
+  const domains = new Set(mapped.map((entry) => entry.domain));
+  for (const { device } of mapped) {
+    await device.master?.attachBlocked();
+    device.domain = null;
+  }
+  for (const domain of domains) {
+    await domain.destroy();
+    commands.set("domains", (commands.get("domains") ?? 0) + 1);
+  }
+  for (const { buffers } of mapped.splice(0)) {
+    kernel.memory.release(buffers.source);
+    kernel.memory.release(buffers.destination);
+  }
+  return `${count(domains.size, "domain")} freed, their streams abort`;
+}

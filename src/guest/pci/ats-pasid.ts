@@ -1,0 +1,41 @@
+/** ATS and PASID extended capabilities (PCIe 6.0, 7.8.8 and 7.8.9). */
+import type { AtsControl } from "../smmu/master.js";
+import { EXT_CAP_ATS, EXT_CAP_PASID, type PciFunction } from "./function.js";
+
+const ATS_CONTROL = 6;
+const ATS_ENABLE = 0x8000;
+/** The smallest translation unit is given in units of 4 KiB. */
+const ATS_STU_BASE = 12;
+const PASID_CAPABILITY = 4;
+const PASID_CONTROL = 6;
+const PASID_ENABLE = 1;
+const PASID_EXECUTE_AND_PRIVILEGED = 6;
+
+/** How the function's ATS is switched; null where it has none. */
+export function atsControl(fn: PciFunction): AtsControl | null {
+  const cap = fn.extendedCapabilities.get(EXT_CAP_ATS);
+  return cap === undefined
+    ? null
+    : {
+        enable: (log2Stu) => fn.write16(cap + ATS_CONTROL, ATS_ENABLE | (log2Stu - ATS_STU_BASE)),
+        disable: async () => fn.write16(cap + ATS_CONTROL, (await fn.read16(cap + ATS_CONTROL)) & ~ATS_ENABLE),
+      };
+}
+
+/** Turns PASID on with all that the function offers; returns the width in bits, 0 where it has none. Has to come before ATS. */
+export async function enablePasid(fn: PciFunction): Promise<number> {
+  const cap = fn.extendedCapabilities.get(EXT_CAP_PASID);
+  if (cap === undefined) {
+    return 0;
+  }
+  const offers = await fn.read16(cap + PASID_CAPABILITY);
+  await fn.write16(cap + PASID_CONTROL, PASID_ENABLE | (offers & PASID_EXECUTE_AND_PRIVILEGED));
+  return (offers >> 8) & 0x1f;
+}
+
+export async function disablePasid(fn: PciFunction): Promise<void> {
+  const cap = fn.extendedCapabilities.get(EXT_CAP_PASID);
+  if (cap !== undefined) {
+    await fn.write16(cap + PASID_CONTROL, 0);
+  }
+}
