@@ -74,10 +74,10 @@ describe("host files", () => {
 describe("an SMMU", () => {
   it("does not show what the simulation does not do", () => {
     const input = hostInput();
-    const all = { ...input.smmus[0], idr0: 0x4fff_ffdf, idr1: 0xffff_f210, idr2: 0x3ff, idr3: 0xffff_ffff, idr5: 0xffff_0c76 };
+    const all = { ...input.smmus[0], idr0: 0x4fff_ff7f, idr1: 0xffff_f210, idr2: 0x3ff, idr3: 0xffff_ffff, idr5: 0xffff_0c76 };
     const hardware = SimulatedHardware.fromDescription(loadHostDescription(JSON.stringify({ ...input, smmus: [all] }), "my.json"));
     const [smmu] = hardware.smmus.values();
-    // HTTU, BTM, DORMHINT, HYP, ATOS, PRI, VMW, VATOS, ATSRECERR, stalls, AArch32, RME; ECMDQ, REL, presets; 52 bits.
+    // HTTU of the access flag alone, BTM, DORMHINT, HYP, ATOS, PRI, VMW, VATOS, ATSRECERR, stalls, AArch32, RME; ECMDQ, REL, presets; 52 bits.
     expect([...smmu.idr].map((word) => (word >>> 0).toString(16))).toEqual(["d6c7c1b", "ffff210", "0", "3f14", "0", "75"]);
   });
 

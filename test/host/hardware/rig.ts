@@ -243,6 +243,11 @@ export class Stage2 {
     this.rig.write64(this.slot(ipa), bits === 0n ? 0n : BigInt(hpa) | bits);
   }
 
+  /** The descriptor of a page. */
+  entry(ipa: number): bigint {
+    return this.rig.read64(this.slot(ipa));
+  }
+
   private slot(ipa: number): number {
     let table = this.root;
     for (const shift of [30, 21]) {

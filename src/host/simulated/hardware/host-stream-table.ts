@@ -66,6 +66,11 @@ export class HostStreamTable {
     return 2 ** this.log2Size;
   }
 
+  /** Whether there is an entry for a StreamID. */
+  has(streamId: number): boolean {
+    return streamId < this.streams && (this.format === STRTAB_FMT_LINEAR || this.levelTwo.has(streamId >>> SPLIT));
+  }
+
   /** Stores an STE, its first word last, as a driver does (IHI 0070, 3.21.3.1). Throws RangeError where no table holds the StreamID. */
   write(streamId: number, words: Int32Array): void {
     const at = this.addressOf(streamId);

@@ -14,11 +14,15 @@ import type { SmmuDescription } from "./host-description.js";
 /** Larger encodings of IDR5.OAS mean 52 bits and more; tables hold 48-bit addresses here. */
 const OAS_48 = 5;
 
+/** IDR0.HTTU: access flag and dirty state. */
+const HTTU_DIRTY = 2;
+
 /** Bits of IDR0, IDR1, IDR3 that name things which the simulated SMMU does. */
 const KEPT0 = mask(
   IDR0.S2P,
   IDR0.S1P,
   IDR0.COHACC,
+  IDR0.HTTU,
   IDR0.ATS,
   IDR0.NS1ATS,
   IDR0.ASID16,
@@ -47,6 +51,9 @@ export function shownIdRegisters(smmu: SmmuDescription): Int32Array {
   let idr0 = smmu.idr0 & KEPT0;
   idr0 = deposit(idr0, IDR0.TTF, IDR0_TTF_AARCH64);
   idr0 = deposit(idr0, IDR0.STALL_MODEL, IDR0_STALL_MODEL_TERMINATE);
+  if (extract(idr0, IDR0.HTTU) !== HTTU_DIRTY) {
+    idr0 = deposit(idr0, IDR0.HTTU, 0);
+  }
   let idr5 = smmu.idr5 & KEPT5;
   idr5 = deposit(idr5, IDR5.OAS, Math.min(extract(idr5, IDR5.OAS), OAS_48));
   return Int32Array.of(idr0, smmu.idr1 & KEPT1, 0, smmu.idr3 & KEPT3, 0, idr5);

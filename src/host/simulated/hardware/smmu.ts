@@ -1,4 +1,6 @@
+import { ACCESS_EXECUTE, ACCESS_WRITE } from "../../../translation/index.js";
 import {
+  ABORTED,
   featuresOf,
   KIND_ATS_REQUEST,
   KIND_ATS_TRANSLATED,
@@ -23,6 +25,7 @@ import {
   SYNC_CS_IRQ,
 } from "../../../smmuv3/spec/index.js";
 import { NO_PASID } from "./device-cache.js";
+import { DirtyState } from "./dirty-state.js";
 import type { SmmuDescription, SmmuErratum } from "./host-description.js";
 import { HostStreamTable } from "./host-stream-table.js";
 import type { PhysicalMemory } from "./physical-memory.js";
@@ -67,6 +70,8 @@ export class HardwareSmmu {
 
   private readonly translator: StreamTranslator;
   private readonly table: HostStreamTable;
+  private readonly dirtyState: DirtyState;
+  private readonly keepsDirtyState: boolean;
   private readonly targets = new Map<number, InvalidationTarget>();
   private readonly listeners: Array<(record: Int32Array) => void> = [];
   private readonly words = new Int32Array(4);
@@ -82,6 +87,8 @@ export class HardwareSmmu {
     this.features = featuresOf(this.idr);
     this.table = new HostStreamTable(memory, extract(this.idr[0], IDR0.ST_LEVEL) !== 0, extract(this.idr[1], IDR1.SIDSIZE), streamIds);
     this.translator = new StreamTranslator(memory.words, this.features);
+    this.dirtyState = new DirtyState(memory.words, this.features);
+    this.keepsDirtyState = this.features.httu === 2;
     this.translator.enabled = true;
     this.translator.atsCheck = true;
     this.translator.recordInvalidSid = true;
@@ -222,7 +229,11 @@ export class HardwareSmmu {
     const { translator, counters } = this;
     counters.transactions++;
     const walks = translator.walks;
-    const answer = translator.translate(streamId, ssid, high, low, access, kind);
+    if (kind === KIND_ATS_REQUEST && this.keepsDirtyState && (access & ACCESS_WRITE) !== 0) {
+      // 3.13: a request for write permission makes the page dirty, since the writes to come are not seen.
+      this.walkDirty(streamId, ssid, high, low, access & ~ACCESS_EXECUTE, KIND_TRANSACTION);
+    }
+    const answer = this.walkDirty(streamId, ssid, high, low, access, kind);
     if (translator.walks !== walks) {
       counters.walks++;
     } else if (answer === TRANSLATED) {
@@ -241,6 +252,21 @@ export class HardwareSmmu {
       }
     }
     return answer;
+  }
+
+  /** Translates; a write to a clean page that hardware may make dirty does so and is tried again, once a stage. */
+  private walkDirty(streamId: number, ssid: number, high: number, low: number, access: number, kind: number): number {
+    const { translator } = this;
+    for (let round = 0; ; round++) {
+      translator.event[0] = 0;
+      const answer = translator.translate(streamId, ssid, high, low, access, kind);
+      if (answer !== ABORTED || !this.keepsDirtyState || round === 2 || !this.table.has(streamId)) {
+        return answer;
+      }
+      if (!this.dirtyState.update(translator.event, this.table.read(streamId))) {
+        return answer;
+      }
+    }
   }
 
   /** Chapter 4: opcodes that this SMMU has; SSEC asks for Secure state, which it has not (4.1.2). */

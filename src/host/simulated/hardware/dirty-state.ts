@@ -1,0 +1,104 @@
+import { MEMORY_OK, type WordMemory } from "../../../memory/index.js";
+import { highWord, lowWord, toNumber } from "../../../support/index.js";
+import { CD_OK, CdView, decodeCd, decodeSte, type LookupFeatures, STE_ILLEGAL, SteView } from "../../../smmuv3/lookup/index.js";
+import { CD, CLASS_IN, EVENT, EVT, get, L1CD, getAddress, STE } from "../../../smmuv3/spec/index.js";
+import { levelShift, type StageTables } from "../../../translation/index.js";
+
+/** Dirty bit modifier: bit 51 of a leaf descriptor, in its high word (DDI 0487 D8.3.2, HTTU). */
+const DIRTY_BIT_MODIFIER = 1 << 19;
+/** AP[2] of stage 1 (set: read-only), S2AP[1] of stage 2 (set: writable). */
+const WRITE_BIT = 1 << 7;
+
+/**
+ * The hardware update of the dirty state (Arm IHI 0070 3.13, IDR0.HTTU = 2): a write to a page that is
+ * writable but clean makes its descriptor dirty instead of faulting. It is done for the tables that a host's
+ * kernel makes: stage 2 (STE.S2HD), and stage 1 without a stage 2 (CD.HD, the lower range).
+ */
+export class DirtyState {
+  private readonly ste = new SteView();
+  private readonly cd = new CdView();
+
+  constructor(
+    private readonly memory: WordMemory,
+    private readonly features: LookupFeatures,
+  ) {}
+
+  /**
+   * Makes the page dirty whose write ended with the permission fault in `event`.
+   *
+   * @param entry the stream's STE
+   * @returns whether a descriptor has been changed, so that the transaction is worth another try
+   */
+  update(event: Int32Array, entry: Int32Array): boolean {
+    if (get(event, EVT.NUMBER) !== EVENT.F_PERMISSION || get(event, EVT.RNW) !== 0 || get(event, EVT.CLASS) !== CLASS_IN) {
+      return false;
+    }
+    if (decodeSte(entry, this.features, this.ste) === STE_ILLEGAL) {
+      return false;
+    }
+    if (get(event, EVT.S2) !== 0) {
+      const tables = this.ste.stage2;
+      return tables !== undefined && get(entry, STE.S2HD) !== 0 && this.makeDirty(tables, getAddress(event, EVT.IPA), WRITE_BIT);
+    }
+    if (this.ste.stage2 !== undefined) {
+      return false;
+    }
+    const words = this.contextOf(get(event, EVT.SSV) !== 0 ? get(event, EVT.SSID) : 0);
+    if (words === null || get(words, CD.HD) === 0 || decodeCd(words, this.features, this.ste, this.cd) !== CD_OK) {
+      return false;
+    }
+    const tables = this.cd.lower;
+    const high = event[EVT.INPUT_ADDR.word + 1];
+    return tables !== undefined && high >>> 16 === 0 && this.makeDirty(tables, toNumber(high, event[EVT.INPUT_ADDR.word]), 0);
+  }
+
+  /** A CD in physical memory, sixteen words; null where there is none. */
+  private contextOf(ssid: number): Int32Array | null {
+    const { contextPointer, cdBits, cdSplit } = this.ste;
+    if (cdSplit === 0) {
+      return this.load(contextPointer - (contextPointer % 2 ** (cdBits + 6)) + ssid * 64, 16);
+    }
+    const descriptor = this.load(contextPointer + Math.floor(ssid / 2 ** cdSplit) * 8, 2);
+    return descriptor === null || get(descriptor, L1CD.V) === 0
+      ? null
+      : this.load(getAddress(descriptor, L1CD.L2PTR) + (ssid % 2 ** cdSplit) * 64, 16);
+  }
+
+  private load(address: number, count: number): Int32Array | null {
+    const out = new Int32Array(count);
+    for (let i = 0; i < count; i += 2) {
+      if (this.memory.load64(highWord(address), lowWord(address) + i * 4) !== MEMORY_OK) {
+        return null;
+      }
+      out[i] = this.memory.loadedLow;
+      out[i + 1] = this.memory.loadedHigh;
+    }
+    return out;
+  }
+
+  /** Walks to the leaf of an address and sets its write bit to `dirty`, if it may be modified and is clean. */
+  private makeDirty(tables: StageTables, address: number, dirty: number): boolean {
+    const { memory } = this;
+    const stride = tables.granuleBits - 3;
+    let table = toNumber(tables.baseHigh, tables.baseLow);
+    for (let level = tables.startLevel; level <= 3; level++) {
+      const shift = levelShift(tables.granuleBits, level);
+      const indexBits = level === tables.startLevel ? tables.inputBits - shift : stride;
+      const slot = table + (Math.floor(address / 2 ** shift) % 2 ** indexBits) * 8;
+      if (memory.load64(highWord(slot), lowWord(slot)) !== MEMORY_OK || (memory.loadedLow & 1) === 0) {
+        return false;
+      }
+      const low = memory.loadedLow;
+      const high = memory.loadedHigh;
+      if (level < 3 && (low & 2) !== 0) {
+        table = toNumber(high & 0xffff, low & -(2 ** tables.granuleBits));
+        continue;
+      }
+      if ((high & DIRTY_BIT_MODIFIER) === 0 || (low & WRITE_BIT) === dirty) {
+        return false;
+      }
+      return memory.store64(highWord(slot), lowWord(slot), high, (low & ~WRITE_BIT) | dirty) === MEMORY_OK;
+    }
+    return false;
+  }
+}
