@@ -1,7 +1,7 @@
 import { MEMORY_OK, type WordMemory } from "../memory/index.js";
 import { type Log, toBigInt, type TraceEvent } from "../support/index.js";
 import type { SmmuBackend } from "./backend.js";
-import { CommandRules } from "./command-rules.js";
+import { CommandRules, DEFINED_BITS } from "./command-rules.js";
 import {
   traceCfgiCd,
   traceCfgiSte,
@@ -120,6 +120,7 @@ export class CommandQueue {
     try {
       this.run();
     } finally {
+      this.batched = 0;
       this.draining = false;
     }
   }
@@ -168,7 +169,16 @@ export class CommandQueue {
         if (traceCmdqOpcode.on) {
           traceCmdqOpcode.emit(traceCommandName(opcode));
         }
-        error = this.rules.illegal(command) ? CERROR_ILL : this.execute(opcode, at, (at + 1) & mask);
+        if (this.rules.illegal(command)) {
+          error = CERROR_ILL;
+        } else {
+          const defined = opcode * CMD_WORDS;
+          command[0] &= DEFINED_BITS[defined];
+          command[1] &= DEFINED_BITS[defined + 1];
+          command[2] &= DEFINED_BITS[defined + 2];
+          command[3] &= DEFINED_BITS[defined + 3];
+          error = this.execute(opcode, at, (at + 1) & mask);
+        }
         if (error === CERROR_NONE) {
           this.consumed[opcode]++;
           at = (at + 1) & mask;
@@ -255,8 +265,10 @@ export class CommandQueue {
         this.translator.tlbi(command);
         return this.forward(at, next);
       case OP.ATC_INV:
-        // 4.5.1: ignored while SMMUEN is 0.
-        return this.parts.registers.translationEnabled ? this.forward(at, next) : CERROR_NONE;
+        // 4.5.1: ignored while SMMUEN is 0; of no effect with a SubstreamID where there are none.
+        return this.parts.registers.translationEnabled && (this.rules.substreams || (command[0] & CMD.SSV.inPlace) === 0)
+          ? this.forward(at, next)
+          : CERROR_NONE;
       case OP.PREFETCH_CONFIG:
       case OP.PREFETCH_ADDR:
         // 4.2: a hint; nothing is fetched ahead, and nothing has to be in order with it.

@@ -1,13 +1,57 @@
-import { CMD, extract, get, IDR0, IDR0_STALL_MODEL_TERMINATE, IDR3, OP, SYNC_CS_SEV, TLBI_TG_16K, type Field } from "./spec/index.js";
+import {
+  AddressField,
+  ATC_SIZE_ALL,
+  CMD,
+  CMD_WORDS,
+  commandFields,
+  extract,
+  type Field,
+  get,
+  IDR0,
+  IDR0_STALL_MODEL_TERMINATE,
+  IDR1,
+  IDR3,
+  OP,
+  SYNC_CS_SEV,
+  TLBI_TG_16K,
+} from "./spec/index.js";
 
-const RANGE_FIRST_WORD = CMD.NUM.inPlace | CMD.SCALE.inPlace;
+/** SCALE[5] is RES0 without IDR5.DS, which is not offered (Arm IHI 0070, 4.4.1.1). */
+const SCALE_TOP = 1 << 25;
+const RANGE_FIRST_WORD = (CMD.NUM.inPlace | CMD.SCALE.inPlace) & ~SCALE_TOP;
 const RANGE_THIRD_WORD = CMD.TTL.inPlace | CMD.TG.inPlace;
+
+/**
+ * The bits that each opcode defines, four words an opcode. Reserved ones are ignored (Arm IHI 0070, 4.1.5),
+ * and kept from the host, whose SMMU may check them.
+ */
+export const DEFINED_BITS: Int32Array = definedBits();
+
+function definedBits(): Int32Array {
+  const out = new Int32Array(256 * CMD_WORDS);
+  for (const [opcode, names] of commandFields) {
+    const base = opcode * CMD_WORDS;
+    out[base] = CMD.OPCODE.inPlace;
+    for (const name of names) {
+      const f = CMD[name];
+      if (f instanceof AddressField) {
+        out[base + f.word] |= f.lowMask;
+        out[base + f.word + 1] |= f.highMask;
+      } else {
+        out[base + f.word] |= f.inPlace;
+      }
+    }
+    out[base] &= ~(names.includes("SCALE") ? SCALE_TOP : 0);
+  }
+  return out;
+}
 
 /** Which commands an SMMU with given ID registers takes from its Non-secure command queue (Arm IHI 0070, 4.1.3). */
 export class CommandRules {
   readonly stage1: boolean;
   readonly stage2: boolean;
   readonly ranges: boolean;
+  readonly substreams: boolean;
   private readonly hyp: boolean;
   private readonly ats: boolean;
   private readonly pri: boolean;
@@ -23,6 +67,7 @@ export class CommandRules {
     this.pri = has(0, IDR0.PRI);
     this.stalls = extract(idr[0], IDR0.STALL_MODEL) !== IDR0_STALL_MODEL_TERMINATE;
     this.ranges = has(3, IDR3.RIL);
+    this.substreams = has(1, IDR1.SSIDSIZE);
     this.mpam = has(3, IDR3.MPAM);
   }
 
@@ -60,7 +105,8 @@ export class CommandRules {
       case OP.TLBI_NSNH_ALL:
         return false;
       case OP.ATC_INV:
-        return !this.ats || (words[0] & CMD.SSEC.inPlace) !== 0;
+        // 4.5.1: a Size beyond 52 may be refused.
+        return !this.ats || (words[0] & CMD.SSEC.inPlace) !== 0 || get(words, CMD.ATC_SIZE) > ATC_SIZE_ALL;
       case OP.PRI_RESP:
         // 4.5.2: Resp 0b11.
         return !this.pri || (words[0] & CMD.SSEC.inPlace) !== 0 || get(words, CMD.PRI_RESP) === 3;

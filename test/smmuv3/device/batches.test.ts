@@ -50,6 +50,54 @@ describe("batches", () => {
     expect(rig.cons).toBe(1);
   });
 
+  it("carry no reserved bits to the host", () => {
+    const { rig } = rigWith(8);
+    const seen: string[] = [];
+    const backend = new RecordingBackend();
+    rig.smmu.backend = backend;
+    const forward = backend.forward.bind(backend);
+    backend.forward = (...words) => {
+      seen.push(words.map((word) => (word >>> 0).toString(16)).join(" "));
+      return forward(...words);
+    };
+    const ones = 0xffff_ffff_ffff_ffffn;
+    for (const opcode of [0x10n, 0x11n, 0x12n, 0x13n, 0x30n]) {
+      rig.submit([(ones & ~0xffn) | opcode, ones]);
+    }
+    rig.submit([(ones & ~0x4ffn) | 0x05n, ones], [(ones & ~0x4ffn) | 0x06n, ones], [(ones & ~0xcffn) | 0x40n, (ones & ~0x3fn) | 52n]);
+    expect(rig.commandError).toBe(false);
+    // NUM, SCALE; VMID, ASID; LEAF, TTL, TG, address. SubstreamID; StreamID. Global.
+    expect(seen).toEqual([
+      "10 ffff 0 0",
+      "11 ffffffff 0 0",
+      "1f1f012 ffffffff ffffff01 ffffffff",
+      "1f1f013 ffff ffffff01 ffffffff",
+      "30 0 0 0",
+      "fffff005 ffffffff 1 0",
+      "6 ffffffff 0 0",
+      "fffff240 ffffffff fffff034 ffffffff",
+    ]);
+  });
+
+  it("leave out an ATC_INV with a SubstreamID where there are none", () => {
+    const { rig, backend } = rigWith(8);
+    rig.submit([0x40n | (1n << 11n) | (5n << 32n), 52n], C.sync());
+    expect([rig.cons, backend.calls]).toEqual([2, []]);
+  });
+
+  it("survive a backend that breaks", () => {
+    const { rig, backend } = rigWith(8);
+    const flush = backend.flush.bind(backend);
+    backend.flush = () => {
+      flush();
+      throw new Error("broken");
+    };
+    expect(() => rig.submit(C.nhAsid(1), C.sync())).toThrow("broken");
+    backend.flush = flush;
+    rig.submit(C.nhAsid(2), C.sync());
+    expect([rig.cons, rig.commandError]).toEqual([4, false]);
+  });
+
   it("ignore ATC_INV while SMMUEN is 0", () => {
     const { rig, backend } = rigWith(8);
     rig.set(R.CR0, 0xc);
