@@ -58,8 +58,8 @@ export interface Device {
   readonly dma: DmaDevice | null;
   /** Domain that this kernel made for it. */
   domain: Domain | null;
-  /** Event ids at the ITS. */
-  eventIds: number[];
+  /** Data of its messages: event ids at the ITS, or INTIDs of SPIs. */
+  messages: number[];
 }
 
 export class Kernel {
@@ -69,6 +69,8 @@ export class Kernel {
   readonly devices: Device[] = [];
   private readonly ids = new DomainIds();
   private readonly doorbells = new Map<Domain, bigint>();
+  /** SPIs of the GICv2m frame that no function has; null before the first is asked for. */
+  private freeSpis: number[] | null = null;
   firmware!: FirmwareDescription;
   memory!: GuestMemory;
 
@@ -150,7 +152,7 @@ export class Kernel {
       streamId: stream?.streamId ?? null,
       dma: fn.isBridgeClass ? null : await findDmaDevice(fn, this.interrupts),
       domain: null,
-      eventIds: [],
+      messages: [],
     };
     this.devices.push(device);
     return device;
@@ -171,7 +173,7 @@ export class Kernel {
   async removeDevice(device: Device): Promise<void> {
     const { fn } = device;
     await disableMessages(fn);
-    this.interrupts.offMsi(this.msiDeviceId(device), device.eventIds);
+    this.releaseMessages(device);
     await fn.setCommand(0, COMMAND_MASTER | COMMAND_MEMORY);
     const sharers = this.devices.filter((other) => other.master === device.master && other !== device);
     if (device.master !== null && sharers.length === 0) {
@@ -233,10 +235,10 @@ export class Kernel {
 
   /** The address to which a device has to send its messages: the doorbell, or an IOVA of it in the device's domain. */
   async doorbellFor(device: Device): Promise<bigint> {
-    const doorbell = this.firmware.msiDoorbell;
-    if (doorbell === null) {
+    if (this.firmware.msi === null) {
       throw new GuestFailure("the firmware names no MSI controller");
     }
+    const { doorbell } = this.firmware.msi;
     const domain = device.master?.domain;
     if (domain === null || domain === undefined || typeof domain === "string") {
       return BigInt(doorbell);
@@ -257,7 +259,7 @@ export class Kernel {
 
   /**
    * Sets up one message for each handler, in MSI-X where the function has it, else MSI (one message at most).
-   * Returns how many of the handlers have one; 0: the function has no messages.
+   * Returns how many of the handlers have one; 0: the function has no messages, or the MSI controller none left.
    */
   async setUpMessages(device: Device, handlers: readonly InterruptHandler[]): Promise<number> {
     const { fn } = device;
@@ -265,17 +267,46 @@ export class Kernel {
     if (kind === "none") {
       return 0;
     }
-    const usable = handlers.slice(0, kind === "msi" ? 1 : count);
-    this.interrupts.offMsi(this.msiDeviceId(device), device.eventIds);
-    device.eventIds = this.interrupts.onMsi(this.msiDeviceId(device), usable);
+    this.releaseMessages(device);
     const address = await this.doorbellFor(device);
-    const messages = device.eventIds.map((data) => ({ address, data }));
+    device.messages = await this.takeMessages(device, handlers.slice(0, kind === "msi" ? 1 : count));
+    const messages = device.messages.map((data) => ({ address, data }));
+    if (messages.length === 0) {
+      return 0;
+    }
     if (kind === "msix") {
       await enableMsix(fn, messages);
     } else {
       await enableMsi(fn, messages[0]);
     }
-    return usable.length;
+    return messages.length;
+  }
+
+  /** The data for as many of the handlers as the MSI controller has interrupts for. */
+  private async takeMessages(device: Device, handlers: readonly InterruptHandler[]): Promise<number[]> {
+    const controller = this.firmware.msi;
+    if (controller?.kind !== "gicv2m") {
+      return this.interrupts.onMsi(this.msiDeviceId(device), handlers);
+    }
+    if (this.freeSpis === null) {
+      // MSI_TYPER: first INTID in [25:16], number in [9:0].
+      const typer = Number(await this.port.read(controller.doorbell - 0x40 + 8, 4));
+      const first = controller.firstSpi || (typer >> 16) & 0x3ff;
+      this.freeSpis = Array.from({ length: controller.spiCount || typer & 0x3ff }, (_, i) => first + i);
+    }
+    const taken = this.freeSpis.splice(0, handlers.length);
+    taken.forEach((intid, i) => this.interrupts.onSpi(intid, handlers[i]));
+    return taken;
+  }
+
+  private releaseMessages(device: Device): void {
+    if (this.firmware.msi?.kind === "gicv2m") {
+      device.messages.forEach((intid) => this.interrupts.offSpi(intid));
+      this.freeSpis?.push(...device.messages);
+    } else {
+      this.interrupts.offMsi(this.msiDeviceId(device), device.messages);
+    }
+    device.messages = [];
   }
 
   /** Events of all SMMUs that were read in this boot. */

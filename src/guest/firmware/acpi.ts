@@ -3,7 +3,7 @@
  * Firmware Specification 3.3, 4.1.2), MADT for the ITS and the GICv2m frame, SRAT for RAM; IORT is in iort.ts.
  */
 import { GuestFailure } from "../failure.js";
-import type { AddressRange, FirmwareDescription, HostBridgeDescription } from "./description.js";
+import type { AddressRange, FirmwareDescription, HostBridgeDescription, MsiController } from "./description.js";
 import { parseIort } from "./iort.js";
 
 export interface AcpiTable {
@@ -90,18 +90,25 @@ function parseMcfg(view: DataView): EcamRange[] {
 }
 
 /** MADT: GIC ITS structures (type 0xf) and GIC MSI frames (type 0xd); ACPI 6.5, 5.2.12.16 and 5.2.12.18. */
-function parseMadtDoorbell(view: DataView): number | null {
-  let frame: number | null = null;
+function parseMadtMsi(view: DataView): MsiController | null {
+  let frame: MsiController | null = null;
   for (let at = HEADER_BYTES + 8; at + 2 <= view.byteLength; ) {
     const length = view.getUint8(at + 1);
     if (length < 2) {
       break;
     }
     if (view.getUint8(at) === 0xf) {
-      return Number(view.getBigUint64(at + 8, true)) + 0x1_0040;
+      return { kind: "its", doorbell: Number(view.getBigUint64(at + 8, true)) + 0x1_0040, firstSpi: 0, spiCount: 0 };
     }
     if (view.getUint8(at) === 0xd) {
-      frame = Number(view.getBigUint64(at + 8, true)) + 0x40;
+      // Flag 0: the counts below override MSI_TYPER.
+      const override = (view.getUint32(at + 16, true) & 1) !== 0;
+      frame = {
+        kind: "gicv2m",
+        doorbell: Number(view.getBigUint64(at + 8, true)) + 0x40,
+        firstSpi: override ? view.getUint16(at + 22, true) : 0,
+        spiCount: override ? view.getUint16(at + 20, true) : 0,
+      };
     }
     at += length;
   }
@@ -166,7 +173,7 @@ export async function describeFromAcpi(
     ],
     smmus: iort.smmus,
     hostBridges,
-    msiDoorbell: (madt === undefined ? null : parseMadtDoorbell(madt)) ?? fallback?.msiDoorbell ?? null,
+    msi: (madt === undefined ? null : parseMadtMsi(madt)) ?? fallback?.msi ?? null,
     reservedWindows: iort.reservedWindows,
   };
 }

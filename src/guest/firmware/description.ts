@@ -72,6 +72,17 @@ export interface ReservedWindow extends AddressRange {
   readonly streams: readonly [number, number];
 }
 
+/** Where a device's message write goes. */
+export interface MsiController {
+  /** ITS: the data is an event id of the device. GICv2m: the data is the INTID of an SPI. */
+  readonly kind: "its" | "gicv2m";
+  /** GITS_TRANSLATER, or MSI_SETSPI_NS. */
+  readonly doorbell: number;
+  /** GICv2m where the firmware overrides MSI_TYPER: first INTID and number of SPIs; else 0. */
+  readonly firstSpi: number;
+  readonly spiCount: number;
+}
+
 export interface FirmwareDescription {
   readonly source: "dt" | "acpi";
   readonly ram: readonly AddressRange[];
@@ -79,8 +90,7 @@ export interface FirmwareDescription {
   readonly occupied: readonly AddressRange[];
   readonly smmus: readonly SmmuDescription[];
   readonly hostBridges: readonly HostBridgeDescription[];
-  /** Where a device's MSI write goes: GITS_TRANSLATER, or MSI_SETSPI_NS of a GICv2m frame. */
-  readonly msiDoorbell: number | null;
+  readonly msi: MsiController | null;
   readonly reservedWindows: readonly ReservedWindow[];
 }
 

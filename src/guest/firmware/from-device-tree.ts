@@ -9,6 +9,7 @@ import type {
   FirmwareDescription,
   HostBridgeDescription,
   IdMap,
+  MsiController,
   PciWindow,
   ReservedWindow,
   SmmuDescription,
@@ -31,7 +32,7 @@ export function describeFromDeviceTree(root: DeviceTreeNode, occupied: readonly 
     occupied: [...occupied, ...memoryReservations(root)],
     smmus: smmuNodes.map((node) => describeSmmu(node)),
     hostBridges,
-    msiDoorbell: findDoorbell(nodes),
+    msi: findMsiController(nodes),
     reservedWindows: reservedWindows(nodes, byPhandle, smmuNodes, bridgeNodes, hostBridges),
   };
 }
@@ -139,13 +140,16 @@ function idMaps(
 }
 
 /** GITS_TRANSLATER is at 0x40 of the ITS's second 64 KiB frame (GICv3, IHI 0069 12.10); MSI_SETSPI_NS at 0x40 of a v2m frame. */
-function findDoorbell(nodes: readonly DeviceTreeNode[]): number | null {
+function findMsiController(nodes: readonly DeviceTreeNode[]): MsiController | null {
   const its = nodes.find((node) => node.isCompatible("arm,gic-v3-its"))?.reg()[0];
   if (its !== undefined) {
-    return its.base + 0x1_0040;
+    return { kind: "its", doorbell: its.base + 0x1_0040, firstSpi: 0, spiCount: 0 };
   }
-  const frame = nodes.find((node) => node.isCompatible("arm,gic-v2m-frame"))?.reg()[0];
-  return frame === undefined ? null : frame.base + 0x40;
+  const node = nodes.find((candidate) => candidate.isCompatible("arm,gic-v2m-frame"));
+  const frame = node?.reg()[0];
+  return node === undefined || frame === undefined
+    ? null
+    : { kind: "gicv2m", doorbell: frame.base + 0x40, firstSpi: node.cell("arm,msi-base-spi", 0), spiCount: node.cell("arm,msi-num-spis", 0) };
 }
 
 /** Static reserved-memory that has no `iommu-addresses`: RAM to keep away from. */

@@ -61,18 +61,17 @@ export class HotplugSlot {
   private async enable(): Promise<void> {
     const { fn } = this.device;
     const { kind } = await messageCount(fn);
-    const reachable = this.kernel.firmware.msiDoorbell !== null;
     // Linux takes the vector that the Interrupt Message Number names; with one message that is 0.
     const vector = ((await fn.read16(this.express + 2)) >> 9) & 0x1f;
-    if (kind === "none" || !reachable || vector !== 0) {
-      this.polled = true;
-    } else {
-      await this.kernel.setUpMessages(this.device, [
-        () => {
-          this.signalled = true;
-        },
-      ]);
-    }
+    const set =
+      kind === "none" || this.kernel.firmware.msi === null || vector !== 0
+        ? 0
+        : await this.kernel.setUpMessages(this.device, [
+            () => {
+              this.signalled = true;
+            },
+          ]);
+    this.polled = set === 0;
     await fn.write16(this.express + SLOT_STATUS, EVENTS);
     const control = await fn.read16(this.express + SLOT_CONTROL);
     await fn.write16(this.express + SLOT_CONTROL, control | ENABLE_EVENTS);

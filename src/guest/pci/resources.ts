@@ -74,8 +74,13 @@ export class ResourceMap {
       for (const fn of root.functions.flatMap((f) => [...f.walk()])) {
         await fn.sizeBars();
       }
-      await this.placeBus(root.functions, this.root, true);
     }
+    // All root buses share the host bridge's windows: the largest wish of all comes first.
+    await this.placeBus(
+      roots.flatMap((root) => root.functions),
+      this.root,
+      true,
+    );
   }
 
   /** The same for what was plugged below a port. */
