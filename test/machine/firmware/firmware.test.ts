@@ -190,6 +190,8 @@ describe.runIf(available("dtc"))("device tree", () => {
     expect(text).toMatch(/iommu-map = <0x1000 0x8010 0x1000 0x1000 0x2000 0x8011 0x2000 0xe000>/);
     expect(text).toMatch(/iommu-addresses = <0x8002 0x00 0x8000000 0x00 0x100000>/);
     expect(text).toMatch(/memory-region = <0x8003>/);
+    expect(text).not.toContain("ats-supported");
+    expect(decompile(machine([bus(0, 0)], [user(0, { accelerated: true, ats: true })])).text).toContain("ats-supported;");
     expect(text).toMatch(/msi-map = <0x00 0x8001 0x00 0x10000>/);
   });
 
