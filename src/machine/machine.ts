@@ -58,7 +58,11 @@ export class Machine {
         await turn();
         return interrupts.take();
       },
-      firmware: async (): Promise<FirmwareTables> => this.board.firmware,
+      // Made anew when they are asked for, as QEMU does when firmware reads them: IORT's ranges follow the bus numbers.
+      firmware: async (): Promise<FirmwareTables> => {
+        this.board.writeFirmware();
+        return this.board.firmware;
+      },
     };
   }
 

@@ -214,6 +214,10 @@ function pcieNode(description: FirmwareDescription, phandles: Phandles, smmuPhan
   if (accelerated) {
     properties.push(["memory-region", [phandles.window]]);
   }
+  if (description.smmus.some((smmu) => smmu.ats)) {
+    // Linux allows ATS below a root complex only where this says so (of_pci_iommu_init).
+    properties.push(["ats-supported", true]);
+  }
   return { properties };
 }
 
