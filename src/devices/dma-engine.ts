@@ -18,9 +18,10 @@
  * | 0x8000 | buffer, 32 KiB |
  *
  * An operation runs to its end when CONTROL is written with the start bit, a 4 KiB page at a time, and stops
- * at the first access that fails.
+ * at the first access that fails. Only a CPU starts operations and interrupts: writes to CONTROL and INTERRUPT
+ * that are a device's DMA do nothing, so that one access cannot set off an endless chain.
  */
-import type { MmioHandler } from "../memory/index.js";
+import type { DmaAttributes, MmioHandler } from "../memory/index.js";
 import { highWord, lowWord, toBigInt } from "../support/index.js";
 import type { EmulatedEndpoint } from "./endpoint.js";
 
@@ -80,7 +81,7 @@ export class DmaEngine implements MmioHandler {
   }
 
   /** Registers take whole 32-bit words, the lower of two first; the buffer takes any bytes. */
-  write(offset: number, size: number, value: bigint): void {
+  write(offset: number, size: number, value: bigint, attributes?: DmaAttributes): void {
     if (offset >= BUFFER) {
       for (let i = 0; i < size && offset + i < BUFFER + BUFFER_BYTES; i++) {
         this.buffer[offset - BUFFER + i] = Number((value >> BigInt(8 * i)) & 0xffn);
@@ -88,7 +89,9 @@ export class DmaEngine implements MmioHandler {
       return;
     }
     for (let i = 0; i + 4 <= size && offset % 4 === 0; i += 4) {
-      this.writeRegister(offset + i, lowWord(value >> BigInt(8 * i)));
+      if (attributes === undefined || (offset + i !== 0x1c && offset + i !== 0x38)) {
+        this.writeRegister(offset + i, lowWord(value >> BigInt(8 * i)));
+      }
     }
   }
 

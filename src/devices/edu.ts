@@ -56,14 +56,17 @@ export class Edu extends EmulatedEndpoint {
     Object.assign(this.dmaRegisters, { source: 0n, destination: 0n, count: 0n, command: 0n });
   }
 
-  /** Only 4-byte accesses below 0x80, 4 or 8 bytes from there on; others read all ones and write nothing. */
+  /**
+   * Only 4-byte accesses below 0x80, 4 or 8 bytes from there on; others read all ones and write nothing. Nor
+   * does a device's DMA write: one access is not to set off an endless chain of transfers or interrupts.
+   */
   readonly mmio: MmioHandler = {
     read: (offset, size) => {
       const all = (1n << BigInt(8 * size)) - 1n;
       return allowed(offset, size) ? this.readRegister(offset) & all : all;
     },
-    write: (offset, size, value) => {
-      if (allowed(offset, size)) {
+    write: (offset, size, value, attributes) => {
+      if (attributes === undefined && allowed(offset, size)) {
         this.writeRegister(offset, value);
       }
     },

@@ -69,7 +69,9 @@ export class IommuTestdev extends EmulatedEndpoint {
   }
 
   readonly mmio: MmioHandler = {
-    read: (offset, size) => (size === 4 ? BigInt(this.readRegister(offset) >>> 0) : 0n),
+    // Reading the trigger by DMA does not run anything: a request is not to run requests.
+    read: (offset, size, attributes) =>
+      size === 4 && (attributes === undefined || offset !== TRIGGER) ? BigInt(this.readRegister(offset) >>> 0) : 0n,
     write: (offset, size, value) => {
       if (size === 4) {
         this.writeRegister(offset, Number(value & 0xffff_ffffn));

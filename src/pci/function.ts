@@ -201,12 +201,12 @@ export abstract class PciFunction {
   }
 
   /** DMA read of out.length bytes at an IOVA; a DMA_ code. Without bus mastering nothing leaves: DMA_DECODE_ERROR. */
-  dmaRead(iova: bigint, out: Uint8Array, attributes = this.dmaAttributes()): number {
-    return this.dma === null || !this.busMaster ? DMA_DECODE_ERROR : this.dma.read(iova, out, attributes);
+  dmaRead(iova: bigint, out: Uint8Array, attributes?: DmaAttributes): number {
+    return this.dma === null || !this.busMaster ? DMA_DECODE_ERROR : this.dma.read(iova, out, attributes ?? this.dmaAttributes());
   }
 
-  dmaWrite(iova: bigint, data: Uint8Array, attributes = this.dmaAttributes()): number {
-    return this.dma === null || !this.busMaster ? DMA_DECODE_ERROR : this.dma.write(iova, data, attributes);
+  dmaWrite(iova: bigint, data: Uint8Array, attributes?: DmaAttributes): number {
+    return this.dma === null || !this.busMaster ? DMA_DECODE_ERROR : this.dma.write(iova, data, attributes ?? this.dmaAttributes());
   }
 
   /** An MSI is a 32-bit memory write (PCIe 6.1.4) through the same translation as any other. A DMA_ code. */

@@ -94,15 +94,24 @@ export class PciRoot implements PciTopology {
     return fn === null || !fn.powered ? null : fn;
   }
 
-  /** ECAM (PCIe 7.2.2): bus 27:20, devfn 19:12, register 11:0. Absent functions read all ones. */
+  /**
+   * ECAM (PCIe 7.2.2): bus 27:20, devfn 19:12, register 11:0. Absent functions read all ones. It is the host's
+   * way to configuration space: a device's DMA does not get there.
+   */
   readonly ecam: MmioHandler = {
-    read: (offset, size) => {
+    read: (offset, size, attributes) => {
+      if (attributes !== undefined) {
+        return (1n << BigInt(8 * size)) - 1n;
+      }
       if (size === 8) {
         return this.ecamRead(offset, 4) | (this.ecamRead(offset + 4, 4) << 32n);
       }
       return this.ecamRead(offset, size);
     },
-    write: (offset, size, value) => {
+    write: (offset, size, value, attributes) => {
+      if (attributes !== undefined) {
+        return;
+      }
       if (size === 8) {
         this.configWrite(Math.floor(offset / 4096), offset % 4096, 4, Number(value & 0xffff_ffffn));
         this.configWrite(Math.floor(offset / 4096), (offset % 4096) + 4, 4, Number((value >> 32n) & 0xffff_ffffn));
