@@ -24,8 +24,10 @@ export interface DeviceArgument {
   readonly properties: ReadonlyMap<string, PropertyValue>;
   /** Of `properties`, the names that the user said. */
   readonly said: ReadonlySet<string>;
-  /** As the user wrote it: `-device edu,addr=1`. */
+  /** For messages: `-device edu,addr=1`, shortened where it is long. */
   readonly where: string;
+  /** The argument as the user wrote it. */
+  readonly text: string;
 }
 
 export interface DeviceContext {
@@ -76,7 +78,7 @@ export function parseDevice(option: string, argument: string, context: DeviceCon
     }
     noteProperties(model, said, id, context.notes);
     const devfn = properties.get("addr");
-    return { model, id, bus, devfn: typeof devfn === "number" ? devfn : -1, properties, said, where };
+    return { model, id, bus, devfn: typeof devfn === "number" ? devfn : -1, properties, said, where, text: argument };
   });
 }
 

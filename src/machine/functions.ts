@@ -6,6 +6,7 @@ import type { MsiRouter } from "../msi/index.js";
 import { PciePciBridge, PcieRootPort, type PciFunction, PxbPcie, X3130Upstream, Xio3130Downstream } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
 import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.js";
+import type { MsiAccount } from "./accounts.js";
 import { booleanProperty, type DeviceArgument, deviceLabel, numberProperty, textProperty } from "./device-argument.js";
 
 /** What functions are made with. */
@@ -13,6 +14,7 @@ export interface FunctionParts {
   readonly host: Host;
   readonly iommufds: ReadonlyMap<string, IommufdContext>;
   readonly router: MsiRouter;
+  readonly msiAccount: MsiAccount;
   readonly log: Log;
   readonly systemMemory: DmaSpace;
   /** NUMA nodes of the machine. */
@@ -81,7 +83,7 @@ function makeVfio(device: DeviceArgument, parts: FunctionParts): PciFunction {
     ats: ats === "auto" ? "auto" : ats === "on",
     pasidCapabilityOffset: numberProperty(device, "x-vpasid-cap-offset"),
     host: parts.host,
-    routing: routing(parts.router),
+    routing: routing(parts.router, parts.msiAccount),
     log: parts.log,
   });
 }
@@ -98,10 +100,10 @@ function findIommufd(id: string, parts: FunctionParts): IommufdContext {
 }
 
 /** A vector of a passed-through function is a route; its eventfd delivers what the route says. */
-function routing(router: MsiRouter): VectorRouting {
+function routing(router: MsiRouter, account: MsiAccount): VectorRouting {
   return {
     route: (fn, vector, iova, data) => {
-      router.update(fn, vector, iova, data);
+      account.note(fn, router.update(fn, vector, iova, data));
       return () => {
         router.deliver(fn, vector);
       };

@@ -1,3 +1,4 @@
+export type { FunctionDma, InvalidationAccount, MsiRouteEntry } from "./accounts.js";
 export { dropProgram, splitWords } from "./argument-file.js";
 export { type MachineArguments, parseArguments } from "./arguments.js";
 export type {
@@ -9,6 +10,7 @@ export type {
 } from "./description.js";
 export { type DeviceCategory, type DeviceModel, deviceModels, type PropertyDescription } from "./device-table.js";
 export { Machine } from "./machine.js";
+export { buildTables, describeFirmware, type PlacedTables } from "./firmware-tables.js";
 export { modelName } from "./qemu-devices.js";
 export { typeName } from "./property.js";
 export type { MachineSmmu } from "./smmu-set.js";

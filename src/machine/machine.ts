@@ -4,8 +4,8 @@
  */
 import type { Host } from "../iommufd/index.js";
 import type { AccessSize, FirmwareTables, Interrupt, MachineOperator, MachinePort } from "../port/index.js";
-import type { PciFunction } from "../pci/index.js";
 import type { Log } from "../support/index.js";
+import { emulatedDma, type FunctionDma, type InvalidationAccount, invalidationAccount, type MsiRouteEntry } from "./accounts.js";
 import type { MachineArguments } from "./arguments.js";
 import { describeMachine, type MachineDescription } from "./description.js";
 import { Hotplug } from "./hotplug.js";
@@ -115,8 +115,22 @@ export class Machine {
     return describeMachine(this.board);
   }
 
-  functions(): PciFunction[] {
-    return this.board.functions.map(({ fn }) => fn);
+  /** Messages' routes, DMA of emulated functions, and invalidations of each SMMU, since the machine was built. */
+  accounts(): { msi: MsiRouteEntry[]; messages: number; dma: FunctionDma[]; invalidation: InvalidationAccount[] } {
+    const { board } = this;
+    return {
+      msi: board.msiAccount.list(),
+      messages: board.interrupts.messagesDelivered,
+      dma: emulatedDma(board.everPlugged),
+      invalidation: board.smmus.all.map(invalidationAccount),
+    };
+  }
+
+  /** Functions that a guest may ask to have unplugged and plugged again: passed through, named, alone in a slot with hotplug. */
+  hotplugCandidates(): Array<{ id: string; argument: string }> {
+    return this.board.functions
+      .filter(({ fn }) => fn.id !== "" && fn.passthrough !== null && fn.bus?.options.hotplug === true && fn.bus.functions.size === 1)
+      .map(({ fn, argument }) => ({ id: fn.id, argument: argument.text }));
   }
 }
 

@@ -9,6 +9,7 @@ import { plugFunction, PciRoot, type PciBus, type PciFunction, unplugFunction } 
 import { type Log, Refusal } from "../support/index.js";
 import { IommufdContext } from "../vfio/index.js";
 import type { FirmwareTables } from "../port/index.js";
+import { MsiAccount } from "./accounts.js";
 import type { MachineArguments } from "./arguments.js";
 import { type DeviceArgument, deviceLabel, textProperty } from "./device-argument.js";
 import { buildTables } from "./firmware-tables.js";
@@ -41,6 +42,9 @@ export class VirtBoard {
   readonly router: MsiRouter;
   readonly smmus: SmmuSet;
   readonly iommufds: ReadonlyMap<string, IommufdContext>;
+  readonly msiAccount = new MsiAccount();
+  /** Everything that was ever plugged, for the account. */
+  readonly everPlugged: PciFunction[] = [];
   /** In the order in which they were plugged. */
   readonly functions: PluggedFunction[] = [];
   /** Where the firmware has put its tables; nowhere before the machine starts. */
@@ -81,7 +85,7 @@ export class VirtBoard {
     this.iommufds = new Map(
       args.objects.filter((object) => object.type === "iommufd").map((object) => [object.id, new IommufdContext(object.id, host, log)]),
     );
-    this.parts = { host, iommufds: this.iommufds, router: this.router, log, numaNodes: args.numa.nodes.length, systemMemory: this.memory };
+    this.parts = { host, iommufds: this.iommufds, router: this.router, msiAccount: this.msiAccount, log, numaNodes: args.numa.nodes.length, systemMemory: this.memory };
     try {
       this.mapRegisters();
       this.makeDevices();
@@ -188,6 +192,7 @@ export class VirtBoard {
     const fn = makeFunction(device, this.parts);
     plugFunction(fn, bus, device.devfn < 0 ? null : device.devfn, { hotplugged });
     this.functions.push({ fn, argument: device });
+    this.everPlugged.push(fn);
     return fn;
   }
 

@@ -1,0 +1,63 @@
+import type { Command } from "commander";
+import { type DeviceModel, deviceModels, modelName, typeName } from "../machine/index.js";
+import type { Streams } from "./streams.js";
+
+/** `viommu devices` and `viommu device NAME`: what -device takes. */
+export function devicesCommand(program: Command, streams: Streams, finish: (code: number) => void): Command {
+  program
+    .command("devices")
+    .description("list the devices that -device knows")
+    .action(() => {
+      for (const category of ["iommu", "bridge", "passthrough", "endpoint"] as const) {
+        for (const model of [...deviceModels.values()].filter((one) => one.category === category)) {
+          streams.out(`${model.name.padEnd(20)}${model.description}\n`);
+        }
+      }
+      finish(0);
+    });
+  return program
+    .command("device")
+    .description("list a device's properties")
+    .argument("<name>", "such as arm-smmuv3")
+    .action((name: string) => {
+      streams.out(describe(deviceModels.get(modelName(name))!));
+      finish(0);
+    });
+}
+
+function describe(model: DeviceModel): string {
+  const all = [...model.properties.values()];
+  const used = all.filter((property) => property.withoutEffect !== true && property.refused === undefined);
+  const lines = [`${model.name}: ${model.description}`, model.hotpluggable ? "can be plugged while the machine runs" : "cannot be plugged while the machine runs", "", "Properties:"];
+  const own = [{ name: "id", type: "a name", text: "its name" }, ...(model.isPci ? [{ name: "bus", type: "id of a bus", text: "where it sits; default pcie.0" }] : [])];
+  for (const { name, type, text } of own) {
+    lines.push(`  ${`${name}=<${type}>`.padEnd(34)}${text}`);
+  }
+  for (const property of used) {
+    const fallback = property.default === "" ? "" : ` (default ${property.default})`;
+    lines.push(`  ${`${property.name}=<${typeName(property.type)}>`.padEnd(34)}${property.description}${fallback}`);
+  }
+  const idle = all.filter((property) => property.withoutEffect === true).map((property) => property.name);
+  const refused = all.filter((property) => property.refused !== undefined);
+  if (refused.length > 0) {
+    lines.push("", "Not here:", ...refused.map((property) => `  ${property.name.padEnd(34)}${property.refused}`));
+  }
+  if (idle.length > 0) {
+    lines.push("", "Accepted, without effect:", ...columns(idle));
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+function columns(names: readonly string[]): string[] {
+  const lines: string[] = [];
+  let line = " ";
+  for (const name of names) {
+    if (line.length + 1 + name.length > 78) {
+      lines.push(line);
+      line = " ";
+    }
+    line += ` ${name}`;
+  }
+  lines.push(line);
+  return lines;
+}

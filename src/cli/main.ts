@@ -1,0 +1,84 @@
+#!/usr/bin/env node
+/** The command line: one file for each command. Wrong input ends with 2, a run that failed with 1. */
+import { Command, CommanderError } from "commander";
+import { Refusal } from "../support/index.js";
+import { devicesCommand } from "./devices.js";
+import { hostsCommand } from "./hosts.js";
+import { runCommand } from "./run.js";
+import { outputIsBroken, StandardStreams, type Streams } from "./streams.js";
+import { tablesCommand } from "./tables.js";
+import { packageVersion } from "./version.js";
+
+export const EXIT_OK = 0;
+export const EXIT_FAILED = 1;
+export const EXIT_WRONG_INPUT = 2;
+
+/**
+ * Runs one command line.
+ * @param words without the program's name
+ * @returns the exit code; never throws for wrong input
+ */
+export async function main(words: readonly string[], streams: Streams): Promise<number> {
+  const program = new Command("viommu")
+    .description("Virtual IOMMUs whose translation is done by the host's IOMMU hardware")
+    .version(packageVersion(), "--version", "print the version")
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => streams.out(text),
+      writeErr: (text) => streams.err(text.replace(/^error: /, "viommu: ")),
+    })
+    .showHelpAfterError("(viommu --help lists the commands)")
+    .enablePositionalOptions();
+  let code = EXIT_OK;
+  const finish = (result: number): void => {
+    code = result;
+  };
+  for (const add of [runCommand, tablesCommand, devicesCommand, hostsCommand]) {
+    const command = add(program, streams, finish);
+    // Subcommands do not inherit these where they are made on their own.
+    command.copyInheritedSettings(program);
+  }
+  if (words.length === 0) {
+    streams.err(program.helpInformation());
+    return EXIT_WRONG_INPUT;
+  }
+  try {
+    await program.parseAsync(words, { from: "user" });
+    return code;
+  } catch (error) {
+    return explain(error, streams);
+  }
+}
+
+function explain(error: unknown, streams: Streams): number {
+  if (error instanceof CommanderError) {
+    return error.exitCode === 0 ? EXIT_OK : EXIT_WRONG_INPUT;
+  }
+  if (error instanceof Refusal) {
+    streams.err(`viommu: ${error.message}\n`);
+    return EXIT_WRONG_INPUT;
+  }
+  if (outputIsBroken(error)) {
+    return EXIT_FAILED;
+  }
+  // A fault of viommu itself: say what, and where with VIOMMU_DEBUG.
+  const text = error instanceof Error ? (process.env.VIOMMU_DEBUG === undefined ? `${error.name}: ${error.message}` : (error.stack ?? error.message)) : String(error);
+  streams.err(`viommu: this is a fault of viommu: ${text}\n`);
+  return EXIT_FAILED;
+}
+
+/** True where this module is the program and not imported. */
+async function isProgram(): Promise<boolean> {
+  const { realpathSync } = await import("node:fs");
+  const { fileURLToPath } = await import("node:url");
+  const [, script] = process.argv;
+  try {
+    return script !== undefined && realpathSync(script) === fileURLToPath(import.meta.url);
+  } catch {
+    return false;
+  }
+}
+
+if (await isProgram()) {
+  process.exitCode = await main(process.argv.slice(2), new StandardStreams());
+}

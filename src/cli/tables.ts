@@ -1,0 +1,32 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { Command } from "commander";
+import { DEFAULT_HOST, firmwareTables, loadHost, shippedHosts, systemWords } from "../run/index.js";
+import { Refusal } from "../support/index.js";
+import { machineWords } from "./machine-words.js";
+import type { Streams } from "./streams.js";
+
+/** `viommu tables`: the firmware's tables as they stand before the guest numbers buses. */
+export function tablesCommand(program: Command, streams: Streams, finish: (code: number) => void): Command {
+  return program
+    .command("tables")
+    .description("write a machine's device tree and ACPI tables to files")
+    .argument("[arguments...]", "FILE.args, or -- and QEMU's arguments")
+    .requiredOption("--out <folder>", "where the files go; made where it is not there")
+    .option("--host <file>", `the host: a file, or ${shippedHosts().join(", ")}`, DEFAULT_HOST)
+    .passThroughOptions()
+    .action((words: string[], options: { out: string; host: string }) => {
+      const files = firmwareTables(machineWords(words), loadHost(options.host));
+      try {
+        mkdirSync(options.out, { recursive: true });
+        for (const [name, bytes] of files) {
+          const path = join(options.out, name);
+          writeFileSync(path, bytes);
+          streams.out(`${path}: ${bytes.length} bytes\n`);
+        }
+      } catch (error) {
+        throw new Refusal(`Could not write to '${options.out}': ${systemWords(error)}`, { wouldWork: "--out with a folder that can be written" });
+      }
+      finish(0);
+    });
+}

@@ -1,0 +1,92 @@
+/** What a machine has to tell of what happened: messages, DMA of emulated functions, invalidations. */
+import { EmulatedEndpoint } from "../devices/index.js";
+import type { MsiRoute } from "../msi/index.js";
+import type { PciFunction } from "../pci/index.js";
+import type { MachineSmmu } from "./smmu-set.js";
+
+export interface MsiRouteEntry {
+  /** The function's id; its host address where it has none. */
+  readonly function: string;
+  readonly vector: number;
+  /** As the guest wrote it. */
+  readonly iova: bigint;
+  /** Guest-physical address that the message goes to; null: it does not translate. */
+  readonly doorbell: number | null;
+  readonly data: number;
+  /** The IOMMU told the doorbell, and the IOVA was not looked at. */
+  readonly direct: boolean;
+  readonly delivered: number;
+}
+
+/** Every route that there was, with the last address of each; routes themselves go when vectors are masked. */
+export class MsiAccount {
+  private readonly entries = new Map<string, { name: string; route: MsiRoute; before: number }>();
+
+  /** A vector has got a route. */
+  note(fn: PciFunction, route: MsiRoute): void {
+    const name = fn.id !== "" ? fn.id : (fn.passthrough?.hostAddress ?? fn.model);
+    const key = `${name} ${route.vector}`;
+    const last = this.entries.get(key);
+    // A route that follows another directly goes on counting; after a gap it begins at zero.
+    const before = last === undefined ? 0 : route.delivered === 0 ? last.before + last.route.delivered : last.before;
+    this.entries.set(key, { name, route, before });
+  }
+
+  list(): MsiRouteEntry[] {
+    return [...this.entries.values()].map(({ name, route, before }) => ({
+      function: name,
+      vector: route.vector,
+      iova: route.iova,
+      doorbell: route.doorbell,
+      data: route.data,
+      direct: route.direct,
+      delivered: before + route.delivered,
+    }));
+  }
+}
+
+export interface FunctionDma {
+  /** The function's id or model. */
+  readonly function: string;
+  readonly transactions: number;
+  readonly bytes: number;
+  readonly faults: number;
+}
+
+/** DMA of emulated functions; that of passed-through ones is the host's to tell. */
+export function emulatedDma(functions: Iterable<PciFunction>): FunctionDma[] {
+  const list: FunctionDma[] = [];
+  for (const fn of functions) {
+    if (fn instanceof EmulatedEndpoint) {
+      list.push({ function: fn.id === "" ? fn.model : fn.id, ...fn.counters });
+    }
+  }
+  return list;
+}
+
+export interface InvalidationAccount {
+  /** The SMMU's id. */
+  readonly iommu: string;
+  /** Commands of the guest, by the architecture's names. */
+  readonly commands: Readonly<Record<string, number>>;
+  /** Of them: those that invalidate translations or context descriptors (CMD_TLBI_*, CMD_ATC_INV, CMD_CFGI_CD*). */
+  readonly guestCommands: number;
+  /** Of those: done by the host. */
+  readonly forwarded: number;
+  /** HWPT_INVALIDATE calls. */
+  readonly hostCalls: number;
+}
+
+export function invalidationAccount(smmu: MachineSmmu): InvalidationAccount {
+  const counters = smmu.device.counters();
+  const guestCommands = Object.entries(counters.commandsByName)
+    .filter(([name]) => /TLBI|ATC_INV|CFGI_CD/.test(name))
+    .reduce((sum, [, count]) => sum + count, 0);
+  return {
+    iommu: smmu.device.id,
+    commands: counters.commandsByName,
+    guestCommands,
+    forwarded: smmu.acceleration?.forwarded ?? 0,
+    hostCalls: smmu.acceleration?.invalidateCalls ?? 0,
+  };
+}

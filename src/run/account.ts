@@ -1,0 +1,111 @@
+/** The account of a run for people: 80 columns, colours where the terminal has them. */
+import pc from "picocolors";
+import type { RunReport } from "./report.js";
+import { machineTree, wrap } from "./tree.js";
+
+export interface AccountOptions {
+  readonly color: boolean;
+  readonly width?: number;
+}
+
+/** Warnings and notes beyond these are counted only. */
+const SHOWN = 12;
+
+export function formatAccount(report: RunReport, options: AccountOptions): string {
+  const width = options.width ?? 80;
+  const color = pc.createColors(options.color);
+  const lines: string[] = [];
+  const title = (text: string): void => {
+    lines.push("", color.bold(text));
+  };
+  const row = (name: string, text: string): void => {
+    const [first, ...rest] = wrap(text, width - 16);
+    lines.push(`  ${name.padEnd(13)} ${first}`);
+    rest.forEach((line) => lines.push(`${" ".repeat(18)}${line}`));
+  };
+  const { machine } = report;
+
+  lines.push(color.bold(`Machine ${machine.type}`) + ` on ${report.host}`);
+  row("memory", `${size(machine.memory)}, ${plural(machine.cpus, "CPU")}, GICv${machine.gicVersion}, MSIs by ${msiName(machine.msiController)}`);
+  for (const iommu of machine.iommus) {
+    const { stage, ril, ats, oas, ssidsize } = iommu.features;
+    row(iommu.id, `${iommu.accel ? `accelerated by ${iommu.hostIommu ?? "nobody yet"}` : "translates in software"}, covers ${iommu.bus}; ` +
+      `stage ${stage}, ril ${onOff(ril)}, ats ${onOff(ats)}, oas ${oas}, ssidsize ${ssidsize}`);
+  }
+  lines.push(...machineTree(machine, width - 2).map((line) => `  ${line}`));
+
+  if (report.guest !== null) {
+    title(`Guest ${report.guest.name}`);
+    for (const step of report.guest.steps) {
+      const mark = step.skipped !== null ? color.dim("skip") : step.ok ? color.green("ok  ") : color.red("FAIL");
+      const [first, ...rest] = wrap(`${step.name}: ${step.skipped ?? step.detail}`.replaceAll("\n", " "), width - 7);
+      lines.push(`  ${mark} ${first}`, ...rest.map((line) => `         ${line}`));
+    }
+  }
+
+  title("What happened");
+  row("DMA", `${plural(report.dma.transactions, "transaction")}, ${size(report.dma.bytes)}, ${plural(report.dma.faults, "fault")}` +
+    (report.guest === null ? "" : `; ${size(report.guest.dmaChecked)} compared`));
+  row("events", report.events.length === 0 ? "none" : counted(report.events.map((event) => `${event.name} (${event.smmu})`)));
+  const viaRoutes = report.msi.routes.reduce((sum, route) => sum + route.delivered, 0);
+  row("MSIs", `${plural(report.msi.delivered, "message")} delivered, ${viaRoutes} over ${plural(report.msi.routes.length, "route")}` + doorbells(report));
+  const { guestCommands, forwarded, hostCalls } = report.invalidation;
+  row("invalidation", `${plural(guestCommands, "guest command")} in, ${forwarded} done by hosts in ${plural(hostCalls, "call")}`);
+  row("host calls", Object.entries(report.hostCalls).map(([name, count]) => `${name} ${count}`).join(", ") || "none");
+  const { created, freed, alive } = report.hostObjects;
+  row("host objects", `${created} made, ${freed} freed, ${alive} left`);
+
+  list(lines, color.yellow("Warnings"), report.warnings, width);
+  list(lines, color.bold("Without effect here"), report.notes, width);
+  lines.push("", report.ok ? color.green("ok") : color.red(`failed: ${report.failure ?? ""}`));
+  return `${lines.join("\n")}\n`;
+}
+
+function list(lines: string[], title: string, texts: readonly string[], width: number): void {
+  if (texts.length === 0) {
+    return;
+  }
+  lines.push("", title);
+  for (const text of texts.slice(0, SHOWN)) {
+    const [first, ...rest] = wrap(text.replaceAll("\n", " "), width - 4);
+    lines.push(`  - ${first}`, ...rest.map((line) => `      ${line}`));
+  }
+  if (texts.length > SHOWN) {
+    lines.push(`  and ${texts.length - SHOWN} more (--json has all)`);
+  }
+}
+
+function doorbells(report: RunReport): string {
+  const distinct = [...new Set(report.msi.routes.map((route) => `${route.iova} to ${route.doorbell ?? "nowhere"}${route.direct ? " (told by the SMMU)" : ""}`))];
+  return distinct.length === 0 ? "" : `: ${distinct.slice(0, 4).join(", ")}${distinct.length > 4 ? ` and ${distinct.length - 4} more` : ""}`;
+}
+
+function counted(names: readonly string[]): string {
+  const counts = new Map<string, number>();
+  names.forEach((name) => counts.set(name, (counts.get(name) ?? 0) + 1));
+  return [...counts].map(([name, count]) => (count === 1 ? name : `${count} x ${name}`)).join(", ");
+}
+
+function onOff(value: boolean): string {
+  return value ? "on" : "off";
+}
+
+function plural(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
+}
+
+function msiName(controller: RunReport["machine"]["msiController"]): string {
+  return controller === "its" ? "the ITS" : controller === "gicv2m" ? "the GICv2m frame" : "nobody";
+}
+
+/** Bytes with the largest unit that leaves at least one. */
+export function size(bytes: number): string {
+  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  let unit = 0;
+  let value = bytes;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${Number.isInteger(value) ? value : value.toFixed(1)} ${units[unit]}`;
+}

@@ -1,0 +1,97 @@
+/** Fills the account of a run from the machine, the host and the guest. */
+import type { HostObserver } from "../iommufd/index.js";
+import type { BusDescription, Machine, MachineDescription } from "../machine/index.js";
+import { hex, type Log } from "../support/index.js";
+import type { GuestSummary } from "./guest.js";
+import type { BusReport, RunReport } from "./report.js";
+
+/** DMA of one function of the host. */
+export interface HostFunctionDma {
+  /** Host PCI address. */
+  readonly address: string;
+  readonly transactions: number;
+  readonly bytes: number;
+  readonly faults: number;
+}
+
+export function machineReport(machine: MachineDescription): RunReport["machine"] {
+  const { iommus, buses, functions, ...rest } = machine;
+  return {
+    ...rest,
+    iommus: iommus.map((iommu) => ({ ...iommu, base: hex(iommu.base), interrupts: [...iommu.interrupts] })),
+    functions: functions.map((fn) => ({ ...fn })),
+    buses: buses.flatMap((bus) => flatten(bus, null)),
+  };
+}
+
+function flatten(bus: BusDescription, bridge: string | null): BusReport[] {
+  const { id, number, iommu, bypassIommu, numaNode } = bus;
+  return [
+    { id, number, iommu, bypassIommu, numaNode, bridge },
+    ...bus.functions.flatMap((fn) => fn.buses.flatMap((behind) => flatten(behind, fn.bdf))),
+  ];
+}
+
+export function dmaReport(machine: Machine, host: readonly HostFunctionDma[], names: ReadonlyMap<string, string>): RunReport["dma"] {
+  const functions = [
+    ...machine.accounts().dma.map((one) => ({ function: one.function, transactions: one.transactions, bytes: one.bytes, faults: one.faults })),
+    ...host
+      .filter((one) => names.has(one.address))
+      .map((one) => ({ function: names.get(one.address)!, transactions: one.transactions, bytes: one.bytes, faults: one.faults })),
+  ];
+  const sum = (key: "transactions" | "bytes" | "faults"): number => functions.reduce((total, one) => total + one[key], 0);
+  return { transactions: sum("transactions"), bytes: sum("bytes"), faults: sum("faults"), functions };
+}
+
+export function msiReport(machine: Machine): RunReport["msi"] {
+  const { msi, messages } = machine.accounts();
+  return {
+    delivered: messages,
+    routes: msi.map((route) => ({ ...route, iova: hex(route.iova), doorbell: route.doorbell === null ? null : hex(route.doorbell) })),
+  };
+}
+
+export function invalidationReport(machine: Machine): RunReport["invalidation"] {
+  const iommus = machine.accounts().invalidation.map((one) => ({ ...one, commands: { ...one.commands } }));
+  const sum = (key: "guestCommands" | "forwarded" | "hostCalls"): number => iommus.reduce((total, one) => total + one[key], 0);
+  return { guestCommands: sum("guestCommands"), forwarded: sum("forwarded"), hostCalls: sum("hostCalls"), iommus };
+}
+
+export function guestReport(name: string, guest: GuestSummary | null): RunReport["guest"] {
+  return guest === null
+    ? null
+    : {
+        name,
+        ok: guest.ok,
+        dmaChecked: guest.dmaChecked,
+        steps: guest.steps.map((step) => ({ name: step.name, ok: step.ok, skipped: step.skipped ?? null, detail: step.detail })),
+      };
+}
+
+/** Events of the guest's queues, with the SMMU's name as the user has it where the guest knows it by its address. */
+export function eventReport(guest: GuestSummary | null, machine: MachineDescription): RunReport["events"] {
+  const nameOf = (smmu: string): string => machine.iommus.find((iommu) => smmu.toLowerCase().includes(iommu.base.toString(16)))?.id ?? smmu;
+  return (guest?.events ?? []).map((event) => ({
+    smmu: nameOf(event.smmu),
+    name: event.name,
+    number: event.number,
+    streamId: event.streamId,
+    substreamId: event.substreamId,
+    inputAddress: hex(event.inputAddress),
+    ipa: hex(event.ipa),
+    read: event.read,
+    stage2: event.stage2,
+  }));
+}
+
+export function hostCallReport(observer: HostObserver): RunReport["hostCalls"] {
+  return Object.fromEntries([...observer.calls].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** Warnings, guest errors among them, and how many more there were. */
+export function warningReport(log: Log): string[] {
+  return [
+    ...log.lines.filter((line) => line.level !== "info").map((line) => line.text),
+    ...log.suppressed().map(({ kind, count }) => `${kind}: ${count} more of this kind`),
+  ];
+}

@@ -1,0 +1,29 @@
+import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
+import { buildTables, Machine, parseArguments } from "../machine/index.js";
+import { Log } from "../support/index.js";
+
+/**
+ * The firmware's tables of a machine by file name, as they stand before the guest numbers buses. The machine
+ * is built on the host, since ATS and the like follow the functions' host, and shut down again.
+ * @throws Refusal
+ */
+export function firmwareTables(words: readonly string[], description: HostDescription): Map<string, Uint8Array> {
+  const args = parseArguments(words);
+  const host = createSimulatedHost(description);
+  try {
+    const machine = new Machine(args, host, new Log());
+    try {
+      machine.start();
+      const { deviceTree, acpi } = buildTables(machine.board);
+      const files = new Map([["virt.dtb", deviceTree.bytes]]);
+      for (const [signature, bytes] of acpi?.tables ?? []) {
+        files.set(`${signature}.aml`, bytes);
+      }
+      return files;
+    } finally {
+      machine.shutdown();
+    }
+  } finally {
+    host.close();
+  }
+}

@@ -1,0 +1,120 @@
+/** The account of a run as data; docs/json.md says what each field means. */
+import { z } from "zod";
+
+const count = z.int().min(0);
+const hexAddress = z.string().regex(/^0x[0-9a-f]+$/);
+
+export const iommuSchema = z.strictObject({
+  id: z.string(),
+  bus: z.string(),
+  accel: z.boolean(),
+  hostIommu: z.string().nullable(),
+  legacy: z.boolean(),
+  base: hexAddress,
+  interrupts: z.array(count),
+  features: z.strictObject({ stage: z.string(), ril: z.boolean(), ats: z.boolean(), oas: count, ssidsize: count }),
+});
+
+export const functionSchema = z.strictObject({
+  id: z.string(),
+  model: z.string(),
+  bus: z.string(),
+  bdf: z.string().regex(/^[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/),
+  streamId: count.nullable(),
+  host: z.string().nullable(),
+  iommu: z.string().nullable(),
+  addressSpace: z.string(),
+});
+
+export const busSchema = z.strictObject({
+  id: z.string(),
+  number: count,
+  iommu: z.string().nullable(),
+  bypassIommu: z.boolean(),
+  numaNode: count.nullable(),
+  /** bdf of the bridge or expander that makes it; null: pcie.0. */
+  bridge: z.string().nullable(),
+});
+
+export const reportSchema = z.strictObject({
+  ok: z.boolean(),
+  failure: z.string().nullable(),
+  host: z.string(),
+  machine: z.strictObject({
+    type: z.string(),
+    name: z.string().nullable(),
+    cpu: z.string().nullable(),
+    cpus: count,
+    memory: count,
+    gicVersion: count,
+    msiController: z.enum(["its", "gicv2m", "none"]),
+    iommus: z.array(iommuSchema),
+    functions: z.array(functionSchema),
+    buses: z.array(busSchema),
+  }),
+  guest: z
+    .strictObject({
+      name: z.string(),
+      ok: z.boolean(),
+      dmaChecked: count,
+      steps: z.array(z.strictObject({ name: z.string(), ok: z.boolean(), skipped: z.string().nullable(), detail: z.string() })),
+    })
+    .nullable(),
+  dma: z.strictObject({
+    transactions: count,
+    bytes: count,
+    faults: count,
+    functions: z.array(z.strictObject({ function: z.string(), transactions: count, bytes: count, faults: count })),
+  }),
+  events: z.array(
+    z.strictObject({
+      smmu: z.string(),
+      name: z.string(),
+      number: count,
+      streamId: count,
+      substreamId: count.nullable(),
+      inputAddress: hexAddress,
+      ipa: hexAddress,
+      read: z.boolean(),
+      stage2: z.boolean(),
+    }),
+  ),
+  msi: z.strictObject({
+    delivered: count,
+    routes: z.array(
+      z.strictObject({
+        function: z.string(),
+        vector: count,
+        iova: hexAddress,
+        doorbell: hexAddress.nullable(),
+        data: count,
+        direct: z.boolean(),
+        delivered: count,
+      }),
+    ),
+  }),
+  invalidation: z.strictObject({
+    guestCommands: count,
+    forwarded: count,
+    hostCalls: count,
+    iommus: z.array(
+      z.strictObject({
+        iommu: z.string(),
+        guestCommands: count,
+        forwarded: count,
+        hostCalls: count,
+        commands: z.record(z.string(), count),
+      }),
+    ),
+  }),
+  hostCalls: z.record(z.string(), count),
+  hostObjects: z.strictObject({ created: count, freed: count, alive: count }),
+  warnings: z.array(z.string()),
+  notes: z.array(z.string()),
+});
+
+/** The account of one run. Addresses are strings of hexadecimal digits with 0x, counts are numbers. */
+export type RunReport = z.infer<typeof reportSchema>;
+export type IommuReport = z.infer<typeof iommuSchema>;
+export type FunctionReport = z.infer<typeof functionSchema>;
+export type BusReport = z.infer<typeof busSchema>;

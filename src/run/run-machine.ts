@@ -1,0 +1,156 @@
+/** One run: a host, a machine on it, a guest in the machine, and the account of what happened. */
+import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
+import { HostError, HostObserver, observeHost } from "../iommufd/index.js";
+import { Machine, parseArguments } from "../machine/index.js";
+import { Log, type LogLine, Refusal, setTrace, setTraceSink } from "../support/index.js";
+import {
+  dmaReport,
+  eventReport,
+  guestReport,
+  hostCallReport,
+  type HostFunctionDma,
+  invalidationReport,
+  machineReport,
+  msiReport,
+  warningReport,
+} from "./collect.js";
+import type { GuestSummary, GuestToRun } from "./guest.js";
+import type { RunReport } from "./report.js";
+
+export interface RunRequest {
+  /** The machine's arguments, as words. */
+  readonly arguments: readonly string[];
+  readonly host: HostDescription;
+  /** Null: the machine is started and shut down. */
+  readonly guest: GuestToRun | null;
+  /** Patterns of trace events to show, besides those of -trace. */
+  readonly trace?: readonly string[];
+  /** Takes trace lines. */
+  readonly onTrace?: (line: string) => void;
+  /** Takes what the guest says while it runs. */
+  readonly onProgress?: (text: string) => void;
+  readonly onLog?: (line: LogLine) => void;
+  readonly seed?: number;
+  /** Called with the observer of host calls before the machine is built; a test makes calls fail with it. */
+  readonly onObserver?: (observer: HostObserver) => void;
+}
+
+/**
+ * Runs a machine. What the guest or the host did wrong is in the account (`ok`, `failure`, `warnings`).
+ * @throws Refusal where the input is wrong: nothing is left on the host then
+ */
+export async function runMachine(request: RunRequest): Promise<RunReport> {
+  const args = parseArguments(request.arguments);
+  const log = new Log(request.onLog);
+  const stopTracing = startTracing([...args.trace, ...(request.trace ?? [])], request.onTrace, log);
+  const simulated = createSimulatedHost(request.host);
+  const observer = new HostObserver();
+  request.onObserver?.(observer);
+  const host = observeHost(simulated, observer);
+  try {
+    let machine: Machine;
+    try {
+      machine = new Machine(args, host, log);
+    } catch (error) {
+      throw asRefusal(error);
+    }
+    let guest: GuestSummary | null = null;
+    let failure: string | null = null;
+    const names = new Map<string, string>();
+    let before = machine.describe();
+    try {
+      machine.start();
+      before = machine.describe();
+      if (request.guest !== null) {
+        ({ guest, failure } = await runGuest(request, request.guest, machine));
+      }
+      for (const fn of [...before.functions, ...machine.describe().functions]) {
+        if (fn.host !== null) {
+          names.set(fn.host, fn.id === "" ? fn.host : fn.id);
+        }
+      }
+      const description = machine.describe();
+      const dma = dmaReport(machine, hostDma(simulated), names);
+      machine.shutdown();
+      const alive = simulated.liveObjects();
+      if (alive.length > 0) {
+        failure ??= `${alive.length} host object(s) are left: ${alive.map((one) => `${one.type} ${one.id}`).join(", ")}`;
+      }
+      return {
+        ok: failure === null && guest?.ok !== false,
+        failure: failure ?? (guest?.ok === false ? failedSteps(guest) : null),
+        host: host.description,
+        machine: machineReport(description),
+        guest: guestReport(request.guest?.name ?? "", guest),
+        dma,
+        events: eventReport(guest, description),
+        msi: msiReport(machine),
+        invalidation: invalidationReport(machine),
+        hostCalls: hostCallReport(observer),
+        hostObjects: { created: observer.created, freed: observer.freed, alive: alive.length },
+        warnings: warningReport(log),
+        notes: [...args.notes],
+      };
+    } finally {
+      machine.shutdown();
+    }
+  } finally {
+    stopTracing();
+    simulated.close();
+  }
+}
+
+async function runGuest(request: RunRequest, guest: GuestToRun, machine: Machine): Promise<{ guest: GuestSummary | null; failure: string | null }> {
+  try {
+    const summary = await guest.run({
+      port: machine.port(),
+      operator: machine.operator(),
+      say: request.onProgress ?? (() => {}),
+      options: { seed: request.seed ?? 1, granule: 4096, firmware: "dt", hotplug: machine.hotplugCandidates() },
+    });
+    return { guest: summary, failure: null };
+  } catch (error) {
+    if (error instanceof Error) {
+      return { guest: null, failure: `the guest ${guest.name} ended with ${error.name}: ${error.message}` };
+    }
+    return { guest: null, failure: `the guest ${guest.name} ended with ${String(error)}` };
+  }
+}
+
+function failedSteps(guest: GuestSummary): string {
+  const failed = guest.steps.filter((step) => !step.ok);
+  return `${failed.length} of ${guest.steps.length} steps of the guest failed: ${failed.map((step) => step.name).join(", ")}`;
+}
+
+/** A host call that is refused while a machine is built is about its arguments. */
+function asRefusal(error: unknown): unknown {
+  return error instanceof HostError ? new Refusal(error.message, { found: "a host call that building the machine needs" }) : error;
+}
+
+function hostDma(host: ReturnType<typeof createSimulatedHost>): HostFunctionDma[] {
+  return [...host.hardware.functions.values()].map((fn) => ({
+    address: fn.description.address,
+    transactions: fn.counters.transactions,
+    bytes: fn.counters.bytes,
+    faults: fn.counters.faults,
+  }));
+}
+
+/** Turns events on; the returned function turns them off again. A pattern without events is a warning, as in QEMU. */
+function startTracing(patterns: readonly string[], onTrace: ((line: string) => void) | undefined, log: Log): () => void {
+  if (onTrace !== undefined) {
+    setTraceSink(onTrace);
+  }
+  for (const pattern of patterns) {
+    const off = pattern.startsWith("-");
+    if (setTrace(off ? pattern.slice(1) : pattern, !off) === 0) {
+      log.warn(`trace event '${pattern}' does not exist`);
+    }
+  }
+  return () => {
+    for (const pattern of patterns) {
+      setTrace(pattern.replace(/^-/, ""), false);
+    }
+    setTraceSink(() => {});
+  };
+}

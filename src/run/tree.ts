@@ -1,0 +1,76 @@
+/** The machine as a tree of text. */
+import type { BusReport, FunctionReport, RunReport } from "./report.js";
+
+/** Lines of at most `width` columns; what does not fit goes to lines of its own below. */
+export function machineTree(machine: RunReport["machine"], width = 80): string[] {
+  const lines: string[] = [];
+  const [root] = machine.buses;
+  if (root !== undefined) {
+    lines.push(...fit("", busTitle(machine, root), width));
+    addBus(machine, root, "", lines, width);
+  }
+  return lines;
+}
+
+function addBus(machine: RunReport["machine"], bus: BusReport, indent: string, lines: string[], width: number): void {
+  const functions = machine.functions.filter((fn) => fn.bus === bus.id);
+  functions.forEach((fn, index) => {
+    const last = index === functions.length - 1;
+    const below = `${indent}${last ? "   " : "|  "}`;
+    const [first, ...rest] = wrap(functionTitle(fn), width - indent.length - 3);
+    lines.push(`${indent}${last ? "`- " : "|- "}${first}`);
+    lines.push(...rest.map((line) => `${below}  ${line}`));
+    for (const behind of machine.buses.filter((one) => one.bridge === fn.bdf && one.id !== bus.id && owns(fn, one))) {
+      lines.push(...fit(below, busTitle(machine, behind), width));
+      addBus(machine, behind, below, lines, width);
+    }
+  });
+}
+
+/** The bus is named by the function that makes it. */
+function owns(fn: FunctionReport, bus: BusReport): boolean {
+  return bus.id === (fn.id === "" ? fn.model : fn.id);
+}
+
+function busTitle(machine: RunReport["machine"], bus: BusReport): string {
+  const number = `bus ${bus.number.toString(16).padStart(2, "0")}`;
+  const numa = bus.numaNode === null ? "" : `, NUMA node ${bus.numaNode}`;
+  if (bus.bypassIommu) {
+    return `${bus.id} (${number}${numa}) bypasses the SMMU`;
+  }
+  if (bus.iommu === null) {
+    return `${bus.id} (${number}${numa})`;
+  }
+  const iommu = machine.iommus.find((one) => one.id === bus.iommu);
+  const served = iommu?.accel === true ? ` accel, ${iommu.hostIommu === null ? "no function yet" : `on host ${iommu.hostIommu}`}` : "";
+  return `${bus.id} (${number}${numa}) behind ${bus.iommu}${served}`;
+}
+
+function functionTitle(fn: FunctionReport): string {
+  const name = fn.id === "" ? fn.model : `${fn.model} ${fn.id}`;
+  const host = fn.host === null ? "" : ` = host ${fn.host}`;
+  const stream = fn.streamId === null ? "" : ` StreamID 0x${fn.streamId.toString(16).padStart(4, "0")}`;
+  const space = fn.model.startsWith("p") || fn.model.startsWith("x") ? "" : ` -> ${fn.addressSpace}`;
+  return `${fn.bdf} ${name}${host}${stream}${space}`;
+}
+
+function fit(indent: string, text: string, width: number): string[] {
+  return wrap(text, width - indent.length).map((line, index) => `${indent}${index === 0 ? "" : "  "}${line}`);
+}
+
+/** Breaks at spaces; a continued line is two columns shorter, for its indent. */
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    const room = lines.length === 0 ? width : width - 2;
+    if (line !== "" && line.length + 1 + word.length > room) {
+      lines.push(line);
+      line = word;
+    } else {
+      line = line === "" && lines.length === 0 && word === "" ? "" : line === "" ? word : `${line} ${word}`;
+    }
+  }
+  lines.push(line);
+  return lines;
+}
