@@ -28,6 +28,8 @@ const EVENTS = SLOT_ATTENTION_BUTTON | SLOT_PRESENCE_CHANGED | SLOT_COMMAND_COMP
 
 /** Link Status: Data Link Layer Link Active. */
 const LINK_ACTIVE = 0x2000;
+/** Speed and width of a link with a partner: 2.5 GT/s, one lane. */
+const LINK_TRAINED = 0x0011;
 
 export interface SlotOptions {
   /** Offset of the PCI Express capability. */
@@ -178,10 +180,15 @@ export class Slot implements ConfigRegisters {
     config.set16(this.offset, SLOT_ATTENTION_INDICATOR_OFF | SLOT_POWER_INDICATOR_OFF | power);
     this.previousControl = this.control;
     this.setStatus(populated ? SLOT_PRESENCE : 0);
-    config.set16(this.linkStatus, populated ? LINK_ACTIVE | 0x0011 : this.options.speed | (this.options.width << 4));
+    config.set16(this.linkStatus, populated ? LINK_ACTIVE | LINK_TRAINED : this.unconnected);
     this.interrupting = false;
     this.port.hotplugInterrupt(false);
     this.port.powerChanged(true);
+  }
+
+  /** Link Status without a partner: the port's own speed and width. */
+  private get unconnected(): number {
+    return this.options.speed | (this.options.width << 4);
   }
 
   private get powered(): boolean {
@@ -211,7 +218,7 @@ export class Slot implements ConfigRegisters {
   private setLink(active: boolean): void {
     const { config } = this.port;
     const before = config.get16(this.linkStatus);
-    const after = active ? (before & 0xfc00) | LINK_ACTIVE | 0x0011 : before & ~LINK_ACTIVE;
+    const after = active ? LINK_ACTIVE | LINK_TRAINED : this.unconnected;
     if (((before ^ after) & LINK_ACTIVE) !== 0) {
       config.set16(this.linkStatus, after);
       this.setStatus(this.status | SLOT_LINK_STATE_CHANGED);
