@@ -139,10 +139,15 @@ export class PciRoot implements PciTopology {
     this.listeners.push(listener);
   }
 
-  /** Reset of every function: pcie.0 downwards. */
+  /** Reset of every function: pcie.0 downwards. Nothing decodes afterwards, so that the memory is taken off once, not BAR by BAR. */
   reset(): void {
-    for (const fn of [...this.allFunctions()]) {
-      fn.reset();
+    this.memory.enabled = false;
+    try {
+      for (const fn of [...this.allFunctions()]) {
+        fn.reset();
+      }
+    } finally {
+      this.memory.enabled = true;
     }
   }
 
