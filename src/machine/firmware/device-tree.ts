@@ -207,10 +207,6 @@ function pcieNode(description: FirmwareDescription, phandles: Phandles, smmuPhan
   if (map.length > 0) {
     properties.push(["iommu-map", map]);
   }
-  if (description.smmus.some((smmu) => smmu.ats)) {
-    // Linux host-generic-pci.yaml: functions below may use ATS.
-    properties.push(["ats-supported", true]);
-  }
   if (accelerated) {
     properties.push(["memory-region", [phandles.window]]);
   }
