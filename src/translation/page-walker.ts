@@ -6,6 +6,11 @@ import { WALK_OK, type StageTables } from "./types.js";
 
 const FOUR_GIB = 0x1_0000_0000;
 
+/** The tables again, as constants of this module: an import costs two more loads and a check at each use. */
+const required = REQUIRED_PERMISSIONS;
+const permissions1 = STAGE1_PERMISSIONS;
+const permissions2 = STAGE2_PERMISSIONS;
+
 /**
  * The walker to use. What is common goes fast: 4-KiB granules, tables in the flat part of memory, levels
  * unrolled, addresses in two 32-bit words. The fast path decides nothing: at whatever is not a plain
@@ -25,16 +30,15 @@ export class PageWalker extends LoopWalker {
   private prepared1: StageTables | undefined;
   private prepared2: StageTables | undefined;
 
-  /** The flat part, cut to what shares its address's high word: words, the first one's address, how many. */
+  /** The flat part, cut to what shares its address's high word: words, the first one's address. */
   private flat: Int32Array = new Int32Array(0);
   private flatHigh = 0;
   private flatLow = 0;
-  private flatWords = 0;
 
-  /** Which fast paths the tables allow. */
-  private fast1 = false;
-  private fast2 = false;
-  private fastNested = false;
+  /** Which fast paths the tables allow: 1 or 0 (cheaper to test than a boolean field). */
+  private fast1 = 0;
+  private fast2 = 0;
+  private fastNested = 0;
 
   /** Stage 1: level and base of the first table, its index mask times 8, bits of the input. */
   private start1 = 0;
@@ -53,9 +57,8 @@ export class PageWalker extends LoopWalker {
   private first2Mask = 0;
   private input2Beyond = 0;
   private output2Beyond = 0;
-  /** What a leaf's low word needs: valid, readable, the access flag; and of which bits one: MemAttr with S2PTW. */
+  /** What a leaf's low word needs: valid, readable, the access flag, not being Device memory with S2PTW. */
   private leafNeeds2 = 0;
-  private leafAttributes2 = 0;
   private controls2 = 0;
   /** High bits that no IPA of a nested walk has: beyond stage 1's output or stage 2's input. */
   private ipaBeyond = 0;
@@ -74,7 +77,7 @@ export class PageWalker extends LoopWalker {
     if (tables !== this.prepared1 || this.memoryChanged()) {
       this.prepare(tables, this.prepared2);
     }
-    if (this.fast1 && this.stage1of4k(iovaHigh, iovaLow, access)) {
+    if (this.fast1 === 1 && this.stage1of4k(iovaHigh, iovaLow, access)) {
       return WALK_OK;
     }
     return super.walkStage1(tables, iovaHigh, iovaLow, access);
@@ -84,12 +87,17 @@ export class PageWalker extends LoopWalker {
     if (tables !== this.prepared2 || this.memoryChanged()) {
       this.prepare(this.prepared1, tables);
     }
-    if (this.fast2 && this.stage2of4k(ipaHigh, ipaLow, access)) {
+    if (this.fast2 === 1 && this.stage2of4k(ipaHigh, ipaLow, access)) {
       return WALK_OK;
     }
     return super.walkStage2(tables, ipaHigh, ipaLow, access);
   }
 
+  /**
+   * One round of the loop takes an IPA through stage 2; the rounds but the last read a stage-1 descriptor
+   * there. Checks that need not stop a walk at once are collected (`tables1`, `paBits`) and made at its end:
+   * until then it only reads, and only in the flat part.
+   */
   override walkNested(
     stage1: StageTables,
     stage2: StageTables,
@@ -100,7 +108,127 @@ export class PageWalker extends LoopWalker {
     if (stage1 !== this.prepared1 || stage2 !== this.prepared2 || this.memoryChanged()) {
       this.prepare(stage1, stage2);
     }
-    if (this.fastNested && this.nested4k(iovaHigh, iovaLow, access)) {
+    fast: if (this.fastNested === 1) {
+      const flat = this.flat;
+      const flatHigh = this.flatHigh | 0;
+      const flatLow = this.flatLow | 0;
+      const start2 = this.start2 | 0;
+      const first2 = this.first2 | 0;
+      const first2Mask = this.first2Mask | 0;
+      const leafNeeds2 = this.leafNeeds2 | 0;
+      const high = iovaHigh & this.input1High;
+      let level = this.start1;
+      let ipaHigh = this.first1High;
+      let ipaLow = this.first1Low;
+      // The input bits below the first index, from bit 31 down.
+      let rest: number;
+      if (level === 0) {
+        ipaLow |= (high >>> 4) & this.first1Mask;
+        rest = (high << 25) | (iovaLow >>> 7);
+      } else if (level === 1) {
+        ipaLow |= ((high << 5) | (iovaLow >>> 27)) & this.first1Mask;
+        rest = iovaLow << 2;
+      } else {
+        ipaLow |= ((high << 14) | (iovaLow >>> 18)) & this.first1Mask;
+        rest = iovaLow << 11;
+      }
+      let paBits = 0;
+      let tables1 = 0;
+      let entryLow = 0;
+      let entryHigh = 0;
+      let bits1 = 0;
+      let bits2: number;
+      let low: number;
+      let high2: number;
+      let page: number;
+      let at =
+        (first2 + ((start2 === 0 ? ipaHigh >>> 4 : (ipaHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
+      for (;;) {
+        if (start2 === 0) {
+          low = flat[at] | 0;
+          high2 = flat[at + 1] | 0;
+          paBits |= high2 ^ flatHigh;
+          at = ((low & ~0xfff) + ((((ipaHigh << 5) & 0xfe0) | ((ipaLow >>> 27) & 0x18)) - flatLow)) >>> 2;
+          if ((low & 3) !== 3) {
+            break fast;
+          }
+        }
+        low = flat[at] | 0;
+        high2 = flat[at + 1] | 0;
+        if ((low & 3) === 3) {
+          paBits |= high2 ^ flatHigh;
+          at = ((low & ~0xfff) + (((ipaLow >>> 18) & 0xff8) - flatLow)) >>> 2;
+          low = flat[at] | 0;
+          high2 = flat[at + 1] | 0;
+          if ((low & 3) === 3) {
+            paBits |= high2 ^ flatHigh;
+            at = ((low & ~0xfff) + (((ipaLow >>> 9) & 0xff8) - flatLow)) >>> 2;
+            low = flat[at] | 0;
+            high2 = flat[at + 1] | 0;
+            page = low;
+            bits2 = 12;
+            if ((low & 2) === 0) {
+              break fast;
+            }
+          } else {
+            bits2 = 21;
+            page = (low & ~0x1f_ffff) | (ipaLow & 0x1f_f000);
+          }
+        } else {
+          bits2 = 30;
+          page = (low & ~0x3fff_ffff) | (ipaLow & 0x3fff_f000);
+        }
+        if ((low & leafNeeds2) !== leafNeeds2) {
+          break fast;
+        }
+        if (bits1 !== 0) {
+          break;
+        }
+        paBits |= high2 ^ flatHigh;
+        at = ((page & ~0xfff) + ((ipaLow & 0xff8) - flatLow)) >>> 2;
+        entryLow = flat[at] | 0;
+        entryHigh = flat[at + 1] | 0;
+        ipaHigh = entryHigh & 0xffff;
+        if ((entryLow & 3) === 3 && level !== 3) {
+          tables1 |= entryHigh;
+          ipaLow = (entryLow & ~0xfff) | ((rest >>> 20) & 0xff8);
+          rest <<= 9;
+          level = (level + 1) | 0;
+        } else {
+          bits1 = level === 3 ? 12 : level === 2 ? 21 : 30;
+          if (
+            (entryLow & this.leafNeeds1) !== this.leafNeeds1 ||
+            level === 0 ||
+            (level === 3 && (entryLow & 2) === 0)
+          ) {
+            break fast;
+          }
+          const offset = (1 << bits1) - 1;
+          ipaLow = (entryLow & ~offset) | (iovaLow & offset);
+        }
+        at = (first2 + ((start2 === 0 ? entryHigh >>> 4 : (entryHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
+      }
+      const permissions =
+        permissions1[
+          this.controls1 |
+            (((tables1 & this.hierarchical1) >>> 23) & 0xf0) |
+            ((entryHigh >>> 19) & 0xc) |
+            ((entryLow >>> 6) & 3)
+        ] & permissions2[this.controls2 | ((high2 >>> 19) & 0xc) | ((low >>> 6) & 3)];
+      if (
+        ((tables1 | entryHigh) & this.ipaBeyond) !== 0 ||
+        (paBits & 0xffff) !== 0 ||
+        (high2 & this.output2Beyond) !== 0 ||
+        (required[access & 15] & ~permissions) !== 0
+      ) {
+        break fast;
+      }
+      this.outHigh = high2 & 0xffff;
+      this.outLow = (page & ~0xfff) | (ipaLow & 0xfff);
+      this.outPageBits = bits1 < bits2 ? bits1 : bits2;
+      this.outPermissions = permissions;
+      this.outLevel = level;
+      this.outGlobal = (~entryLow >>> 11) & 1;
       return WALK_OK;
     }
     return super.walkNested(stage1, stage2, iovaHigh, iovaLow, access);
@@ -122,11 +250,12 @@ export class PageWalker extends LoopWalker {
     this.prepared1 = stage1;
     this.prepared2 = stage2;
     const plain1 = stage1 !== undefined && this.prepareStage1(this.useStage1(stage1));
-    this.fast1 = plain1 && this.isFlat(this.first1High, this.first1Low, this.first1Mask, this.output1Beyond);
-    this.fast2 = stage2 !== undefined && this.prepareStage2(this.useStage2(stage2));
+    this.fast1 = plain1 && this.isFlat(this.first1High, this.first1Low, this.first1Mask, this.output1Beyond) ? 1 : 0;
+    this.fast2 = stage2 !== undefined && this.prepareStage2(this.useStage2(stage2)) ? 1 : 0;
     // The nested loop knows stage-2 walks from levels 0 and 1; from level 2 come IPAs of at most 34 bits.
-    this.fastNested = plain1 && this.fast2 && this.start2 <= 1;
     this.ipaBeyond = (this.output1Beyond | this.input2Beyond) & 0xffff;
+    this.fastNested =
+      plain1 && this.fast2 === 1 && this.start2 <= 1 && (this.first1High & this.ipaBeyond) === 0 ? 1 : 0;
   }
 
   private prepareFlat(): void {
@@ -137,8 +266,7 @@ export class PageWalker extends LoopWalker {
     // Of two parts with different high words the larger one is the fast one.
     const first = Math.min(flatBytes, FOUR_GIB - (flatBase % FOUR_GIB));
     const skip = first >= flatBytes - first ? 0 : first;
-    this.flat = skip === 0 ? flat : flat.subarray(skip / 4);
-    this.flatWords = Math.floor((skip === 0 ? first : flatBytes - skip) / 4) | 0;
+    this.flat = flat.subarray(skip / 4, (skip === 0 ? first : flatBytes) / 4);
     this.flatHigh = Math.floor((flatBase + skip) / FOUR_GIB) | 0;
     this.flatLow = (flatBase + skip) | 0;
   }
@@ -162,8 +290,8 @@ export class PageWalker extends LoopWalker {
     this.first2Mask = config.firstIndexMask << 3;
     this.input2Beyond = config.inputBeyondHigh;
     this.output2Beyond = config.outputBeyondHigh & 0xffff;
-    this.leafNeeds2 = 0x41 | config.accessFlag;
-    this.leafAttributes2 = config.protectedTableWalk ? 0x30 : 1;
+    // With S2PTW only Normal memory, of which MemAttr[2] tells the non-cacheable and write-back kinds.
+    this.leafNeeds2 = 0x41 | config.accessFlag | (config.protectedTableWalk ? 0x10 : 0);
     this.controls2 = config.stage2Controls;
     return isPlain(config) && this.isFlat(config.baseHigh, config.baseLow, this.first2Mask, this.output2Beyond);
   }
@@ -171,154 +299,7 @@ export class PageWalker extends LoopWalker {
   /** Whether a first table lies in the flat part, and all of that is a possible output address. */
   private isFlat(baseHigh: number, baseLow: number, mask: number, outputBeyond: number): boolean {
     const offset = ((baseLow - this.flatLow) | 0) >>> 0;
-    return baseHigh === this.flatHigh && offset + mask + 8 <= this.flatWords * 4 && (baseHigh & outputBeyond) === 0;
-  }
-
-  /**
-   * A nested walk of 4-KiB granules that succeeds, or nothing: returns whether out* are filled.
-   *
-   * One round of the loop takes an IPA through stage 2; the rounds but the last read a stage-1 descriptor
-   * there. Checks that need not stop a walk at once are collected in `ipaBits` and `paBits` and made at its
-   * end: until then it only reads, and only in the flat part.
-   */
-  private nested4k(iovaHigh: number, iovaLow: number, access: number): boolean {
-    const flat = this.flat;
-    const flatHigh = this.flatHigh | 0;
-    const flatLow = this.flatLow | 0;
-    const flatWords = this.flatWords | 0;
-    const start2 = this.start2 | 0;
-    const first2 = this.first2 | 0;
-    const first2Mask = this.first2Mask | 0;
-    const leafNeeds2 = this.leafNeeds2 | 0;
-    const leafAttributes2 = this.leafAttributes2 | 0;
-    const high = iovaHigh & this.input1High;
-    let level = this.start1;
-    let ipaHigh = this.first1High;
-    let ipaLow = this.first1Low;
-    // The input bits below the first index, from bit 31 of `rest` down, then from bit 31 of `more`.
-    let rest: number;
-    let more = 0;
-    if (level === 0) {
-      ipaLow |= (high >>> 4) & this.first1Mask;
-      rest = (high << 25) | (iovaLow >>> 7);
-      more = iovaLow << 25;
-    } else if (level === 1) {
-      ipaLow |= ((high << 5) | (iovaLow >>> 27)) & this.first1Mask;
-      rest = iovaLow << 2;
-    } else {
-      ipaLow |= ((high << 14) | (iovaLow >>> 18)) & this.first1Mask;
-      rest = iovaLow << 11;
-    }
-    let ipaBits = ipaHigh;
-    let paBits = 0;
-    let hierarchical = 0;
-    let entryLow = 0;
-    let entryHigh = 0;
-    let bits1 = 0;
-    let bits2: number;
-    let low: number;
-    let high2: number;
-    let page: number;
-    let at =
-      (first2 + ((start2 === 0 ? ipaHigh >>> 4 : (ipaHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
-    for (;;) {
-      if (start2 === 0) {
-        low = flat[at];
-        high2 = flat[at | 1];
-        paBits |= high2 ^ flatHigh;
-        at = ((low & ~0xfff) + ((((ipaHigh << 5) & 0xfe0) | ((ipaLow >>> 27) & 0x18)) - flatLow)) >>> 2;
-        if ((low & 3) !== 3 || at >= flatWords) {
-          return false;
-        }
-      }
-      low = flat[at];
-      high2 = flat[at | 1];
-      if ((low & 3) === 3) {
-        paBits |= high2 ^ flatHigh;
-        at = ((low & ~0xfff) + (((ipaLow >>> 18) & 0xff8) - flatLow)) >>> 2;
-        if (at >= flatWords) {
-          return false;
-        }
-        low = flat[at];
-        high2 = flat[at | 1];
-        if ((low & 3) === 3) {
-          paBits |= high2 ^ flatHigh;
-          at = ((low & ~0xfff) + (((ipaLow >>> 9) & 0xff8) - flatLow)) >>> 2;
-          if (at >= flatWords) {
-            return false;
-          }
-          low = flat[at];
-          high2 = flat[at | 1];
-          page = low;
-          bits2 = 12;
-          if ((low & 2) === 0) {
-            return false;
-          }
-        } else {
-          bits2 = 21;
-          page = (low & ~0x1f_ffff) | (ipaLow & 0x1f_f000);
-        }
-      } else {
-        bits2 = 30;
-        page = (low & ~0x3fff_ffff) | (ipaLow & 0x3fff_f000);
-      }
-      if ((low & leafNeeds2) !== leafNeeds2 || (low & leafAttributes2) === 0) {
-        return false;
-      }
-      if (bits1 !== 0) {
-        break;
-      }
-      paBits |= high2 ^ flatHigh;
-      at = ((page & ~0xfff) + ((ipaLow & 0xff8) - flatLow)) >>> 2;
-      if (at >= flatWords) {
-        return false;
-      }
-      entryLow = flat[at];
-      entryHigh = flat[at | 1];
-      ipaBits |= entryHigh;
-      ipaHigh = entryHigh & 0xffff;
-      if ((entryLow & 3) === 3 && level !== 3) {
-        hierarchical |= entryHigh;
-        ipaLow = (entryLow & ~0xfff) | ((rest >>> 20) & 0xff8);
-        rest = (rest << 9) | (more >>> 23);
-        more <<= 9;
-        level = (level + 1) | 0;
-      } else {
-        bits1 = level === 3 ? 12 : level === 2 ? 21 : 30;
-        if (
-          (entryLow & this.leafNeeds1) !== this.leafNeeds1 ||
-          level === 0 ||
-          (level === 3 && (entryLow & 2) === 0)
-        ) {
-          return false;
-        }
-        const offset = (1 << bits1) - 1;
-        ipaLow = (entryLow & ~offset) | (iovaLow & offset);
-      }
-      at = (first2 + ((start2 === 0 ? entryHigh >>> 4 : (entryHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
-    }
-    const permissions =
-      STAGE1_PERMISSIONS[
-        this.controls1 |
-          (((hierarchical & this.hierarchical1) >>> 23) & 0xf0) |
-          ((entryHigh >>> 19) & 0xc) |
-          ((entryLow >>> 6) & 3)
-      ] & STAGE2_PERMISSIONS[this.controls2 | ((high2 >>> 19) & 0xc) | ((low >>> 6) & 3)];
-    if (
-      (ipaBits & this.ipaBeyond) !== 0 ||
-      (paBits & 0xffff) !== 0 ||
-      (high2 & this.output2Beyond) !== 0 ||
-      (REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0
-    ) {
-      return false;
-    }
-    this.outHigh = high2 & 0xffff;
-    this.outLow = (page & ~0xfff) | (ipaLow & 0xfff);
-    this.outPageBits = bits1 < bits2 ? bits1 : bits2;
-    this.outPermissions = permissions;
-    this.outLevel = level;
-    this.outGlobal = (~entryLow >>> 11) & 1;
-    return true;
+    return baseHigh === this.flatHigh && offset + mask + 8 <= this.flat.length * 4 && (baseHigh & outputBeyond) === 0;
   }
 
   /** A stage-1 walk of 4-KiB granules that succeeds, or nothing. */
@@ -330,7 +311,7 @@ export class PageWalker extends LoopWalker {
     const low = this.foundLow;
     const high = this.foundHigh;
     const permissions =
-      STAGE1_PERMISSIONS[
+      permissions1[
         this.controls1 |
           (((this.foundHierarchical & this.hierarchical1) >>> 23) & 0xf0) |
           ((high >>> 19) & 0xc) |
@@ -339,7 +320,7 @@ export class PageWalker extends LoopWalker {
     if (
       (low & this.leafNeeds1) !== this.leafNeeds1 ||
       (high & this.output1Beyond) !== 0 ||
-      (REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0
+      (required[access & 15] & ~permissions) !== 0
     ) {
       return false;
     }
@@ -354,11 +335,11 @@ export class PageWalker extends LoopWalker {
     }
     const low = this.foundLow;
     const high = this.foundHigh;
-    const permissions = STAGE2_PERMISSIONS[this.controls2 | ((high >>> 19) & 0xc) | ((low >>> 6) & 3)];
+    const permissions = permissions2[this.controls2 | ((high >>> 19) & 0xc) | ((low >>> 6) & 3)];
     if (
       (low & this.leafNeeds2) !== this.leafNeeds2 ||
       (high & this.output2Beyond) !== 0 ||
-      (REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0
+      (required[access & 15] & ~permissions) !== 0
     ) {
       return false;
     }
@@ -385,7 +366,6 @@ export class PageWalker extends LoopWalker {
     const flat = this.flat;
     const flatLow = this.flatLow | 0;
     const flatHigh = this.flatHigh | 0;
-    const flatWords = this.flatWords | 0;
     let at: number;
     let entryLow: number;
     let entryHigh: number;
@@ -394,12 +374,12 @@ export class PageWalker extends LoopWalker {
     let bits = 12;
     if (start === 0) {
       at = (first + ((high >>> 4) & firstMask)) >>> 2;
-      entryLow = flat[at];
-      entryHigh = flat[at | 1];
+      entryLow = flat[at] | 0;
+      entryHigh = flat[at + 1] | 0;
       paBits = entryHigh ^ flatHigh;
       hierarchical = entryHigh;
       at = ((entryLow & ~0xfff) + ((((high << 5) & 0xfe0) | ((low >>> 27) & 0x18)) - flatLow)) >>> 2;
-      if ((entryLow & 3) !== 3 || at >= flatWords) {
+      if ((entryLow & 3) !== 3) {
         return false;
       }
     } else if (start === 1) {
@@ -407,18 +387,15 @@ export class PageWalker extends LoopWalker {
     } else {
       at = (first + (((high << 14) | (low >>> 18)) & firstMask)) >>> 2;
     }
-    entryLow = flat[at];
-    entryHigh = flat[at | 1];
+    entryLow = flat[at] | 0;
+    entryHigh = flat[at + 1] | 0;
     if (start <= 1) {
       if ((entryLow & 3) === 3) {
         paBits |= entryHigh ^ flatHigh;
         hierarchical |= entryHigh;
         at = ((entryLow & ~0xfff) + (((low >>> 18) & 0xff8) - flatLow)) >>> 2;
-        if (at >= flatWords) {
-          return false;
-        }
-        entryLow = flat[at];
-        entryHigh = flat[at | 1];
+        entryLow = flat[at] | 0;
+        entryHigh = flat[at + 1] | 0;
       } else {
         bits = 30;
       }
@@ -428,11 +405,8 @@ export class PageWalker extends LoopWalker {
         paBits |= entryHigh ^ flatHigh;
         hierarchical |= entryHigh;
         at = ((entryLow & ~0xfff) + (((low >>> 9) & 0xff8) - flatLow)) >>> 2;
-        if (at >= flatWords) {
-          return false;
-        }
-        entryLow = flat[at];
-        entryHigh = flat[at | 1];
+        entryLow = flat[at] | 0;
+        entryHigh = flat[at + 1] | 0;
         if ((entryLow & 2) === 0) {
           return false;
         }

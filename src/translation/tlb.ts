@@ -17,6 +17,8 @@ const ENTRY_WORDS = 4;
 const SET_WORDS = WAYS * ENTRY_WORDS;
 const PAGE_BITS_SHIFT = 10;
 const TAG_4K = 12 << PAGE_BITS_SHIFT;
+/** As a constant of this module: an import costs two more loads and a check at each use. */
+const required = REQUIRED_PERMISSIONS;
 
 /**
  * A set-associative TLB in one Int32Array, four ways of 16 bytes an entry:
@@ -50,8 +52,8 @@ export class Tlb {
   private readonly contexts: ContextInterner;
   /** Bit n: an entry of 1 << n bytes, n > 12, may exist. */
   private largeSizes = 0;
-  /** Whether a global entry may exist. */
-  private globals = false;
+  /** 1 where a global entry may exist. */
+  private globals = 0;
   /** The way that the next insertion into a full set takes. */
   private victim = 0;
   private lastVmid = 0;
@@ -125,7 +127,7 @@ export class Tlb {
         if (words[at] !== page || words[at | 1] !== tag4k) {
           at |= 4;
           if (words[at] !== page || words[at | 1] !== tag4k) {
-            return this.largeSizes !== 0 || this.globals ? this.lookupRest(page, tag, addressLow, access) : TLB_MISS;
+            return (this.largeSizes | this.globals) !== 0 ? this.lookupRest(page, tag, addressLow, access) : TLB_MISS;
           }
         }
       }
@@ -136,7 +138,7 @@ export class Tlb {
     this.outLow = (data << 12) | (addressLow & 0xfff);
     this.outAttributes = attributes;
     this.outPageBits = 12;
-    return (REQUIRED_PERMISSIONS[access & 15] & ~attributes) === 0 ? WALK_OK : WALK_PERMISSION_FAULT;
+    return (required[access & 15] & ~attributes) === 0 ? WALK_OK : WALK_PERMISSION_FAULT;
   }
 
   /**
@@ -200,7 +202,7 @@ export class Tlb {
     this.contexts.reset();
     this.lastContext = 0;
     this.largeSizes = 0;
-    this.globals = false;
+    this.globals = 0;
   }
 
   /** Drops a VMID's entries of both stages (CMD_TLBI_S12_VMALL). */
@@ -278,7 +280,7 @@ export class Tlb {
     for (let round = 0; round < 2; round++) {
       let sizes = this.largeSizes;
       if (round === 1) {
-        if (!this.globals) {
+        if (this.globals === 0) {
           return TLB_MISS;
         }
         owner = this.knownGlobalContext(owner);
@@ -300,7 +302,7 @@ export class Tlb {
           this.outLow = ((data | within) << 12) | (addressLow & 0xfff);
           this.outAttributes = attributes;
           this.outPageBits = pageBits;
-          return (REQUIRED_PERMISSIONS[access & 15] & ~attributes) === 0 ? WALK_OK : WALK_PERMISSION_FAULT;
+          return (required[access & 15] & ~attributes) === 0 ? WALK_OK : WALK_PERMISSION_FAULT;
         }
       }
     }
@@ -336,7 +338,7 @@ export class Tlb {
       // No number left: the entry serves its own ASID only, which is less than it could, not wrong.
       return context;
     }
-    this.globals = true;
+    this.globals = 1;
     return owner;
   }
 
