@@ -7,7 +7,7 @@ import { Kernel, type KernelOptions } from "./kernel.js";
 import { enableSmmus, enumerate, identity, messages, ownTables, readTables } from "./linux/boot.js";
 import { replug } from "./linux/change.js";
 import type { Session } from "./linux/session.js";
-import { ats, provokedFault, substreams, tearDown, unmapped } from "./linux/translation.js";
+import { ats, provokedFault, quiet, substreams, tearDown, unmapped } from "./linux/translation.js";
 import { Random } from "./random.js";
 import { Reporter, skip } from "./report.js";
 import type { AddressRange } from "./firmware/description.js";
@@ -26,6 +26,7 @@ export async function linux(context: GuestContext): Promise<GuestReport> {
       ["provoked fault", () => provokedFault(first)],
       ["unplug and plug", () => replug(first, context)],
       ["tear down", () => tearDown(first)],
+      ["nothing else", () => quiet(first)],
     ]);
   }
   finish(first);
@@ -35,7 +36,7 @@ export async function linux(context: GuestContext): Promise<GuestReport> {
       await context.operator.reset();
       return "bus numbers are given anew, other ones where there is room";
     });
-    ok = ok && (await boot(second, "second boot: "));
+    ok = ok && (await boot(second, "second boot: ")) && (await reporter.step("second boot: nothing else", () => quiet(second)));
   }
   if (ok) {
     await kexec(context, second, reporter, random);
@@ -47,7 +48,7 @@ export async function linux(context: GuestContext): Promise<GuestReport> {
 function start(context: GuestContext, reporter: Reporter, random: Random, options: Partial<KernelOptions>): Session {
   const { granule, firmware, sync } = context.options;
   const kernel = new Kernel(context.port, { granule: Math.log2(granule), firmware, sync, ...options });
-  return { kernel, random, reporter, mapped: [], slots: [] };
+  return { kernel, random, reporter, mapped: [], slots: [], provoked: new Set() };
 }
 
 function finish(session: Session): void {
@@ -95,11 +96,12 @@ async function kexec(context: GuestContext, old: Session, reporter: Reporter, ra
   ]);
   if (ok && old.kernel.smmus.length > 0) {
     if (await boot(session, "kexec: ")) {
-      await reporter.step("kexec: took over", async () => {
+      await reporter.step("kexec: take-over", async () => {
         const names = session.kernel.smmus.filter((smmu) => smmu.tookOver).map((smmu) => smmu.name);
         return names.length === 0 ? skip("the first kernel's SMMUs were off") : `${names.join(" ")} found enabled, aborted and set up anew`;
       });
       await reporter.step("kexec: tear down", () => tearDown(session));
+      await reporter.step("kexec: nothing else", () => quiet(session));
     }
     finish(session);
   }

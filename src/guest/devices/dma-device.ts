@@ -29,6 +29,7 @@ export interface DmaDevice {
   readonly kind: "dma-engine" | "edu" | "iommu-testdev";
   readonly fn: PciFunction;
   readonly features: {
+    /** PASID and ATS are usable now: the function has them and they are turned on. */
     readonly pasid: boolean;
     readonly ats: boolean;
     /** Largest transfer in bytes. */
@@ -42,6 +43,8 @@ export interface DmaDevice {
     /** A write can be started that is not allowed to happen, without more than a lost transfer. */
     readonly faults: boolean;
   };
+  /** Reads again what `features` says, after PASID or ATS were turned on or off. */
+  refresh(): Promise<void>;
   /** Moves bytes from source to destination. `physical`: the guest-physical address that the destination stands for. */
   transfer(request: DmaRequest, physical: number): Promise<DmaOutcome>;
   /** What has to be at the destination after a transfer of `source`. */

@@ -36,6 +36,10 @@ export class EduDevice implements DmaDevice {
     private readonly interrupts: InterruptController,
   ) {}
 
+  refresh(): Promise<void> {
+    return Promise.resolve();
+  }
+
   async transfer(request: DmaRequest): Promise<DmaOutcome> {
     await this.run(request.source, BUFFER, request.length, START);
     await this.run(BUFFER, request.destination, request.length, START | TO_RAM);

@@ -53,7 +53,7 @@ export interface EngineRequest extends DmaRequest {
 
 export class DmaEngine implements DmaDevice {
   readonly kind = "dma-engine";
-  readonly features: DmaDevice["features"];
+  features: DmaDevice["features"];
 
   private constructor(
     readonly fn: PciFunction,
@@ -61,15 +61,11 @@ export class DmaEngine implements DmaDevice {
     private readonly interrupts: InterruptController,
     features: number,
   ) {
-    this.features = {
-      pasid: (features & FEATURE_PASID) !== 0,
-      ats: (features & FEATURE_ATS) !== 0,
-      maxLength: MAX_TRANSFER,
-      addressLimit: Number.MAX_SAFE_INTEGER,
-      readsSource: true,
-      raises: true,
-      faults: true,
-    };
+    this.features = describeFeatures(features);
+  }
+
+  async refresh(): Promise<void> {
+    this.features = describeFeatures(await this.read(ENGINE.FEATURES));
   }
 
   /** The engine at a guest-physical address; null where its ID register holds something else. */
@@ -142,4 +138,16 @@ export class DmaEngine implements DmaDevice {
   acknowledge(): Promise<void> {
     return Promise.resolve();
   }
+}
+
+function describeFeatures(register: number): DmaDevice["features"] {
+  return {
+    pasid: (register & FEATURE_PASID) !== 0,
+    ats: (register & FEATURE_ATS) !== 0,
+    maxLength: MAX_TRANSFER,
+    addressLimit: Number.MAX_SAFE_INTEGER,
+    readsSource: true,
+    raises: true,
+    faults: true,
+  };
 }

@@ -40,6 +40,10 @@ export class IommuTestdev implements DmaDevice {
     private readonly base: number,
   ) {}
 
+  refresh(): Promise<void> {
+    return Promise.resolve();
+  }
+
   async transfer(request: DmaRequest, physical: number): Promise<DmaOutcome> {
     await this.write(IOVA_LOW, Number(request.destination & 0xffff_ffffn));
     await this.write(IOVA_HIGH, Number(request.destination >> 32n));

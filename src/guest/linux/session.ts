@@ -6,6 +6,7 @@ import type { HotplugSlot } from "../pci/hotplug.js";
 import type { Random } from "../random.js";
 import type { Reporter } from "../report.js";
 import type { Domain } from "../smmu/domain.js";
+import type { DecodedEvent } from "../smmu/event-queue.js";
 
 /** Buffers of each device. */
 export const BUFFER_BYTES = 64 * 1024;
@@ -26,6 +27,8 @@ export interface Session {
   readonly reporter: Reporter;
   readonly mapped: Mapped[];
   slots: HotplugSlot[];
+  /** Events that a step meant to happen. */
+  readonly provoked: Set<DecodedEvent>;
 }
 
 /** Devices that do DMA. */

@@ -1,13 +1,17 @@
 /** Steps about translation: substreams, ATS, what an unmapped and a read-only page do. */
 import { EVENT } from "../../smmuv3/spec/index.js";
 import { checkFault, checkTransfer, fillBuffers, transferLength } from "../dma-check.js";
+import { check } from "../failure.js";
 import { skip } from "../report.js";
-import { formatEvent } from "../smmu/event-queue.js";
-import { BUFFER_BYTES, count, type Mapped, type Session } from "./session.js";
+import { formatEvent, type DecodedEvent } from "../smmu/event-queue.js";
+import { BUFFER_BYTES, count, hexText, type Mapped, type Session } from "./session.js";
 
 /** Substreams with domains of their own: the same IOVA leads elsewhere with and without PASID. */
 export async function substreams(session: Session): Promise<string> {
   const { kernel, random, reporter, mapped } = session;
+  for (const { dma } of mapped) {
+    await dma.refresh();
+  }
   const able = mapped.filter(({ device, dma }) => dma.features.pasid && (device.master?.ssidBits ?? 0) > 0);
   if (able.length === 0) {
     skip("no function and SMMU offer PASID together");
@@ -45,6 +49,7 @@ export async function substreams(session: Session): Promise<string> {
         { event: EVENT.C_BAD_CD, substreamId: pasid },
       );
       reporter.dmaChecked += bytes;
+      remember(session, event);
       account.push(`${device.fn.name} PASID ${pasid} ${bytes} bytes, then ${event?.name ?? "no event"}`);
     }
   }
@@ -54,6 +59,9 @@ export async function substreams(session: Session): Promise<string> {
 /** Translations that the device caches; they have to be gone after an unmap. */
 export async function ats(session: Session): Promise<string> {
   const { kernel, random, reporter, mapped } = session;
+  for (const { dma } of mapped) {
+    await dma.refresh();
+  }
   const able = mapped.filter(({ device, dma }) => dma.features.ats && device.master?.atsEnabled === true);
   if (able.length === 0) {
     skip("no function and SMMU offer ATS together");
@@ -92,6 +100,7 @@ export async function unmapped(session: Session): Promise<string> {
       { source, destination, length },
       { event: EVENT.F_TRANSLATION, stage2: domain.stage === 2, page: destination },
     );
+    remember(session, event);
     events.push(event?.name ?? "");
     await remap(session, entry);
   }
@@ -124,7 +133,32 @@ export async function provokedFault(session: Session): Promise<string> {
     { source, destination: source, length: 64 > entry.dma.features.maxLength ? entry.dma.features.maxLength : 64 },
     { event: EVENT.F_PERMISSION, stage2: domain.stage === 2, page: source },
   );
+  remember(session, event);
   return event === null ? "" : formatEvent(event);
+}
+
+function remember(session: Session, event: DecodedEvent | null): void {
+  if (event !== null) {
+    session.provoked.add(event);
+  }
+}
+
+/** Nothing came that was not provoked: no further event, no global error, no interrupt that nobody had asked for. */
+export async function quiet(session: Session): Promise<string> {
+  const { kernel, provoked } = session;
+  await kernel.interrupts.poll();
+  const wrong = [
+    ...kernel.events.filter((event) => !provoked.has(event)).map((event) => `event ${formatEvent(event)}`),
+    ...kernel.smmus.flatMap((smmu) => smmu.globalErrors.map((bits) => `${smmu.name} global error ${hexText(bits)}`)),
+    ...kernel.smmus.flatMap((smmu) => smmu.commands.errors.map((error) => `${smmu.name} command error ${error.error} at ${error.command}`)),
+    ...kernel.smmus.filter((smmu) => smmu.eventOverflows > 0).map((smmu) => `${smmu.name} event queue overflow`),
+    ...kernel.interrupts.unexpected.map((interrupt) =>
+      interrupt.kind === "spi" ? `interrupt ${interrupt.intid}` : `message ${interrupt.eventId} of device ${hexText(interrupt.deviceId)}`,
+    ),
+  ];
+  check(wrong.length === 0, () => `expected nothing else, found ${wrong.join("; ")}`);
+  const commands = kernel.smmus.reduce((sum, smmu) => sum + [...smmu.commands.issued.values()].reduce((a, b) => a + b, 0), 0);
+  return `${count(provoked.size, "event")}, all provoked; ${count(kernel.interrupts.received, "interrupt")}; ${count(commands, "SMMU command")}`;
 }
 
 /** Everything that the boot mapped goes; ASIDs are flushed. */
@@ -133,7 +167,6 @@ export async function tearDown(session: Session): Promise<string> {
   if (mapped.length === 0) {
     skip("no DMA function is behind an SMMU");
   }
-  const commands = new Map<string, number>();
   const domains = new Set(mapped.map((entry) => entry.domain));
   for (const { device } of mapped) {
     await device.master?.attachBlocked();
@@ -141,7 +174,6 @@ export async function tearDown(session: Session): Promise<string> {
   }
   for (const domain of domains) {
     await domain.destroy();
-    commands.set("domains", (commands.get("domains") ?? 0) + 1);
   }
   for (const { buffers } of mapped.splice(0)) {
     kernel.memory.release(buffers.source);

@@ -115,6 +115,10 @@ export class SmmuDriver implements RegisterAccess {
     const mode = this.options.sync ?? (features.msi && this.description.coherent ? "msi" : "poll");
     const cmdq = this.memory.allocate(CMDQ_ENTRY_BYTES << features.cmdqShift);
     this.commands = new CommandQueue(this.name, this, this.memory, this.interrupts, cmdq, features.cmdqShift, mode);
+    if (this.description.interrupts.cmdqSync !== undefined) {
+      // No enable bit: a CMD_SYNC asks for its interrupt itself.
+      this.interrupts.onSpi(this.description.interrupts.cmdqSync, () => this.commands.syncSignalled());
+    }
     const evtq = this.memory.allocate(EVENTQ_ENTRY_BYTES << features.evtqShift);
     this.eventQueue = new EventQueue(this.name, this, this.memory, evtq, features.evtqShift);
     if (features.pri) {
@@ -203,9 +207,6 @@ export class SmmuDriver implements RegisterAccess {
       }
       if (lines.gerror !== undefined) {
         this.interrupts.onSpi(lines.gerror, () => this.handleGlobalError());
-      }
-      if (lines.cmdqSync !== undefined) {
-        this.interrupts.onSpi(lines.cmdqSync, () => this.commands.syncSignalled());
       }
     }
     const enable = IRQ_CTRL.EVENTQ_IRQEN.inPlace | IRQ_CTRL.GERROR_IRQEN.inPlace | (this.features.pri ? IRQ_CTRL.PRIQ_IRQEN.inPlace : 0);
