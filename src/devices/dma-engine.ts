@@ -8,7 +8,7 @@
  * | 0x08, 0x0c | SRC, low and high |
  * | 0x10, 0x14 | DST, low and high |
  * | 0x18 | LENGTH in bytes: up to 1 MiB, up to 32 KiB with the buffer |
- * | 0x1c | CONTROL: 0 start; 2:1 operation (0 copy SRC to DST, 1 SRC to the buffer, 2 the buffer to DST, 3 fill DST with PATTERN); 3 with PASID; 4 through ATS; 5 privileged; 6 execute; 7 interrupt when done; 31:16 its vector |
+ * | 0x1c | CONTROL: 0 start; 2:1 operation (0 copy SRC to DST, 1 SRC to the buffer, 2 the buffer to DST, 3 fill DST with PATTERN); 3 with PASID; 4 through ATS; 5 privileged and 6 execute, which need PASID; 7 interrupt when done, however it ended; 31:16 its vector |
  * | 0x20 | PASID |
  * | 0x24 | STATUS, cleared by writing one: 0 busy, 1 done, 2 fault, 3 bad request |
  * | 0x28, 0x2c | FAULT address, low and high |
@@ -45,10 +45,8 @@ const BYTES = 0x30 / 4;
 const PATTERN = 0x34 / 4;
 
 const CONTROL_START = 0x01;
-const CONTROL_PASID = 0x08;
-const CONTROL_ATS = 0x10;
-const CONTROL_PRIVILEGED = 0x20;
-const CONTROL_EXECUTE = 0x40;
+/** PASID, ATS, privileged, execute: what an emulated endpoint does not have (PCIe 2.2.10.2: the last two are parts of the PASID prefix). */
+const CONTROL_NOT_HERE = 0x78;
 const CONTROL_INTERRUPT = 0x80;
 
 const COPY = 0;
@@ -138,21 +136,19 @@ export class DmaEngine implements MmioHandler {
     const target = toBigInt(registers[DST + 1], registers[DST]);
     const most = operation === READ || operation === WRITE ? BUFFER_BYTES : MOST_BYTES;
     const wraps = (address: bigint): boolean => address + BigInt(Math.min(length, MOST_BYTES)) > 1n << 64n;
-    if (!fn.busMaster || length > most || (control & (CONTROL_PASID | CONTROL_ATS)) !== 0 || (reads && wraps(source)) || (writes && wraps(target))) {
+    if (!fn.busMaster || length > most || (control & CONTROL_NOT_HERE) !== 0 || (reads && wraps(source)) || (writes && wraps(target))) {
       registers[STATUS] = DONE | BAD_REQUEST;
-      return;
+    } else {
+      registers[STATUS] = this.transfer(operation, length, source, target) ? DONE : DONE | FAULTED;
     }
-    registers[STATUS] = this.transfer(control, operation, length, source, target) ? DONE : DONE | FAULTED;
     if ((control & CONTROL_INTERRUPT) !== 0) {
       fn.raiseInterrupt(control >>> 16);
     }
   }
 
-  private transfer(control: number, operation: number, length: number, source: bigint, target: bigint): boolean {
+  private transfer(operation: number, length: number, source: bigint, target: bigint): boolean {
     const { fn, registers } = this;
-    const privileged = (control & CONTROL_PRIVILEGED) !== 0;
-    const reading = fn.dmaAttributes(-1, (control & CONTROL_EXECUTE) !== 0, privileged);
-    const writing = fn.dmaAttributes(-1, false, privileged);
+    const attributes = fn.dmaAttributes();
     const pattern = registers[PATTERN];
     for (let done = 0; done < length; ) {
       const from = source + BigInt(done);
@@ -170,10 +166,10 @@ export class DmaEngine implements MmioHandler {
           data[i] = pattern >>> (8 * ((done + i) & 3));
         }
       }
-      if ((operation === COPY || operation === READ) && fn.dmaRead(from, data, reading) !== 0) {
+      if ((operation === COPY || operation === READ) && fn.dmaRead(from, data, attributes) !== 0) {
         return this.fail(from);
       }
-      if (operation !== READ && fn.dmaWrite(to, data, writing) !== 0) {
+      if (operation !== READ && fn.dmaWrite(to, data, attributes) !== 0) {
         return this.fail(to);
       }
       done += step;

@@ -12,6 +12,7 @@ import {
   addPowerManagement,
   addSerialNumber,
   ExpressType,
+  FunctionLevelReset,
   type ExpressOptions,
   MsiCapability,
   MsixCapability,
@@ -56,6 +57,9 @@ export abstract class EngineEndpoint extends EmulatedEndpoint {
         this.addEngineCapability(facts.engineCapability, facts.engineBar, 0);
       } else if (part === "express") {
         this.expressOffset = addExpressCapability(this.config, { ...facts.express, type: ExpressType.Endpoint });
+        if (facts.express.functionLevelReset === true) {
+          new FunctionLevelReset(this, this.expressOffset);
+        }
       } else if (part === "msix") {
         this.msix = new MsixCapability(this, facts.msix);
       } else {

@@ -44,6 +44,7 @@ export {
   type FunctionKind,
   type PciIdentity,
 } from "./function.js";
+export { FunctionLevelReset } from "./function-reset.js";
 export { iommuPath, type HostIommuDevice, type IommuOps, type IommuPath, type ViommuFlags } from "./iommu.js";
 export { MsiCapability, type MsiOptions } from "./msi-capability.js";
 export { MsixCapability, type MsixOptions } from "./msix-capability.js";

@@ -51,11 +51,10 @@ export function plugFunction(fn: PciFunction, bus: PciBus, devfn: number | null,
     const path = fn.iommuPath;
     path.ops?.supportsAddressSpace?.(path.bus, path.devfn, fn);
     fn.dma = path.ops?.getAddressSpace(path.bus, path.devfn) ?? bus.topology?.systemMemory ?? null;
-    if (fn.multifunction) {
-      fn.config.bytes[0x0e] |= 0x80;
-    }
     fn.realize();
     realized = true;
+    // Header type bit 7 is the slot's in this machine, whatever a host's function has.
+    fn.config.bytes[0x0e] = (fn.config.bytes[0x0e] & 0x7f) | (fn.multifunction ? 0x80 : 0);
     fn.config.freezeDefaults();
     fn.powered = true;
     port?.plugged(fn);

@@ -162,14 +162,12 @@ describe("the DMA engine", () => {
     expect(run({ control: TO_BUFFER, source: 0x2000_0000, length: 4 })).toBe(2 | 4);
   });
 
-  it("carries its requester id and the privileged and execute attributes", () => {
+  it("carries the requester id that it has at the time, and no PASID", () => {
     const { space, run, root } = make();
-    run({ control: TO_BUFFER | 0x20 | 0x40, source: RAM, length: 4 });
-    run({ control: FROM_BUFFER | 0x40, target: RAM, length: 4 });
+    run({ control: TO_BUFFER, source: RAM, length: 4 });
     root.configWrite(8, 0x18, 4, 0x0007_0700);
     run({ control: FROM_BUFFER, target: RAM, length: 4 });
     expect(space.seen).toEqual([
-      { requesterId: 0x100, pasid: -1, execute: true, privileged: true },
       { requesterId: 0x100, pasid: -1, execute: false, privileged: false },
       { requesterId: 0x700, pasid: -1, execute: false, privileged: false },
     ]);
@@ -181,6 +179,8 @@ describe("the DMA engine", () => {
     expect(run({ control: TO_BUFFER, source: RAM, length: 0x8001 })).toBe(2 | 8);
     expect(run({ control: FILL | 0x08, target: RAM, length: 4 })).toBe(2 | 8);
     expect(run({ control: FILL | 0x10, target: RAM, length: 4 })).toBe(2 | 8);
+    expect(run({ control: FILL | 0x20, target: RAM, length: 4 })).toBe(2 | 8);
+    expect(run({ control: TO_BUFFER | 0x40, source: RAM, length: 4 })).toBe(2 | 8);
     write(0x14, 0xffff_ffff);
     write(0x10, 0xffff_fff0);
     write(0x18, 0x20);
@@ -197,13 +197,22 @@ describe("the DMA engine", () => {
     root.configWrite(0x100, 0x42, 2, 0x8000);
     table.write(0x2000 + 5 * 16, 8, BigInt(RAM + 0x500));
     table.write(0x2000 + 5 * 16 + 8, 8, 0x99n);
+    const taken = (): boolean => {
+      const seen = memory.readWord(RAM + 0x500, 4) === 0x99n;
+      memory.writeWord(RAM + 0x500, 4, 0n);
+      return seen;
+    };
     run({ control: FILL | 0x80 | (5 << 16), target: RAM, length: 4 });
-    expect(memory.readWord(RAM + 0x500, 4)).toBe(0x99n);
-    memory.writeWord(RAM + 0x500, 4, 0n);
+    expect(taken()).toBe(true);
+    // However it ended.
+    run({ control: FILL | 0x80 | (5 << 16), target: RAM, length: 0x10_0001 });
+    expect(taken()).toBe(true);
+    run({ control: FILL, target: RAM, length: 4 });
+    expect(taken()).toBe(false);
     write(0x38, 5);
-    expect(memory.readWord(RAM + 0x500, 4)).toBe(0x99n);
+    expect(taken()).toBe(true);
     // Messages are not counted as the device's DMA.
-    expect(fn.counters.transactions).toBe(1);
+    expect(fn.counters.transactions).toBe(2);
   });
 
   it("is not started, nor its interrupts, by a device's DMA: no access sets off an endless chain", () => {
@@ -219,6 +228,16 @@ describe("the DMA engine", () => {
     expect(run({ control: FILL, target: base + 0x1c, length: 4 })).toBe(2);
     expect(read(0x30)).toBe(4);
     expect(memory.readWord(base, 4)).toBe(0x4d4d_4f49n);
+  });
+
+  it("is reset by a function level reset, which reads back as zero", () => {
+    const { root, fn, run } = make();
+    run({ control: FILL, target: RAM, length: 4 });
+    root.configWrite(0x100, 0x88, 2, 0x8000);
+    expect(root.configRead(0x100, 0x88, 2)).toBe(0);
+    expect(fn.engine.read(0x18, 4)).toBe(0n);
+    expect(fn.command).toBe(0);
+    expect(root.mapper.placesOf(fn.bars[1])).toEqual([]);
   });
 
   it("forgets everything on reset", () => {

@@ -112,6 +112,13 @@ describe("what may sit where", () => {
     plugFunction(new Edu({ id: "f1" }), root.bus, 0x19);
     expect(root.configRead(0x18, 0x0e, 1)).toBe(0x80);
     expect(root.configRead(0x19, 0x0e, 1)).toBe(0);
+    // A function that brings its header from elsewhere says what the slot says.
+    const copied = new Edu({ id: "host" });
+    copied.realize = () => {
+      copied.config.bytes[0x0e] = 0x80;
+    };
+    plugFunction(copied, root.bus, 0x20);
+    expect(root.configRead(0x20, 0x0e, 1)).toBe(0);
     expect(root.bus.freeDevfn()).toBe(8);
   });
 });

@@ -51,6 +51,7 @@ const differences: Record<string, { reason: string; at: string[] }[]> = {
   ],
   nvme: [
     { reason: "the DMA engine's BAR, and its capability at the end of the list", at: ["18", "50", "54", "58", "60"] },
+    { reason: "a function level reset clears device control too (PCIe 6.6.2)", at: ["88"] },
   ],
   e1000e: [
     { reason: "the DMA engine's BAR, and its capability at the end of the list", at: ["20", "a0", "b0", "b4", "b8"] },
