@@ -21,7 +21,17 @@ const DEVICE_CONTROL_FLR = 1 << 15;
 /** Device Control but FLR: read request size, no snoop, payload, error reporting (PCIe 7.5.3.4). */
 const DEVICE_CONTROL_VIRTUAL = 0x7fff;
 
+/** Vectors of the MSI-X capability, and where in which BAR its table is. */
+export interface MsixTable {
+  /** 0: no capability. */
+  readonly vectors: number;
+  readonly bar: number;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
 export class VfioConfigSpace {
+  readonly table: MsixTable;
   /** Bits that are kept here instead of the hardware, and what they are. */
   private readonly virtual = new Uint8Array(CONFIG_BYTES);
   private readonly shadow = new Uint8Array(CONFIG_BYTES);
@@ -35,6 +45,7 @@ export class VfioConfigSpace {
     private readonly onReset: () => void,
   ) {
     this.findCapabilities();
+    this.table = this.findTable();
     this.reset();
   }
 
@@ -46,17 +57,6 @@ export class VfioConfigSpace {
   /** Offset of a capability; 0: none. */
   capability(id: number): number {
     return this.capabilities.get(id) ?? 0;
-  }
-
-  /** Vectors of the MSI-X capability, and where in which BAR its table is. */
-  msix(): { vectors: number; bar: number; offset: number; bytes: number } {
-    const at = this.capability(CAP_MSIX);
-    if (at === 0) {
-      return { vectors: 0, bar: -1, offset: 0, bytes: 0 };
-    }
-    const vectors = (this.device.configRead(at + 2, 2) & 0x7ff) + 1;
-    const table = this.device.configRead(at + 4, 4);
-    return { vectors, bar: table & 7, offset: table & ~7, bytes: 16 * vectors };
   }
 
   /** Vectors of the MSI capability. */
@@ -121,6 +121,16 @@ export class VfioConfigSpace {
   /** Gives the hardware back what the process has set, after a reset. */
   restore(): void {
     this.passCommand();
+  }
+
+  private findTable(): MsixTable {
+    const at = this.capability(CAP_MSIX);
+    if (at === 0) {
+      return { vectors: 0, bar: -1, offset: 0, bytes: 0 };
+    }
+    const vectors = (this.device.configRead(at + 2, 2) & 0x7ff) + 1;
+    const table = this.device.configRead(at + 4, 4);
+    return { vectors, bar: table & 7, offset: table & ~7, bytes: 16 * vectors };
   }
 
   private readByte(at: number): number {

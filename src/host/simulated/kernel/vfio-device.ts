@@ -19,6 +19,8 @@ export interface VfioHost {
 interface EnabledIrqs {
   readonly index: number;
   readonly triggers: Array<IrqTrigger | null>;
+  /** Where each vector writes, as it was when the vector was set up. */
+  readonly addresses: bigint[];
 }
 
 /** An open VFIO character device of the simulated kernel (Linux drivers/vfio). */
@@ -120,7 +122,7 @@ export class SimulatedVfioDevice implements VfioDevice {
       case VfioIrq.MSI:
         return config.msiVectors();
       case VfioIrq.MSIX:
-        return config.msix().vectors;
+        return config.table.vectors;
       case VfioIrq.ERR:
       case VfioIrq.REQ:
         return 1;
@@ -154,15 +156,15 @@ export class SimulatedVfioDevice implements VfioDevice {
     if (this.irqs !== null && this.irqs.index !== index) {
       throw refuse("EINVAL", "interrupts of another kind are enabled");
     }
-    const enabled = this.irqs ?? { index, triggers: [] };
-    // Every vector up to the last one that is named is set up, as the MSI core does when it is enabled.
-    const address = index === VfioIrq.INTX ? 0 : this.iommufd!.prepareMsi(this.object!, this.host.msiDoorbell, refuse);
+    const enabled = this.irqs ?? { index, triggers: [], addresses: [] };
+    const address = index === VfioIrq.INTX ? 0n : BigInt(this.iommufd!.prepareMsi(this.object!, this.host.msiDoorbell, refuse));
     this.irqs = enabled;
     triggers.forEach((trigger, i) => {
       const vector = start + i;
       enabled.triggers[vector] = trigger;
+      enabled.addresses[vector] ??= address;
       if (index === VfioIrq.MSIX) {
-        this.device.setMsi(vector, trigger === null ? null : { address: BigInt(address), data: vector });
+        this.device.setMsi(vector, trigger === null ? null : { address: enabled.addresses[vector], data: vector });
       }
     });
   }
@@ -200,7 +202,6 @@ export class SimulatedVfioDevice implements VfioDevice {
   /** Function level reset; the kernel saves and restores what is its own and the process's settings. */
   private resetFunction(): void {
     const { device, master, irqs } = this;
-    const address = irqs === null || irqs.index !== VfioIrq.MSIX ? 0n : this.msiAddress();
     device.reset();
     this.config!.restore();
     device.enablePasid(master!.substreamBits > 0);
@@ -210,14 +211,10 @@ export class SimulatedVfioDevice implements VfioDevice {
     if (irqs !== null && irqs.index === VfioIrq.MSIX) {
       irqs.triggers.forEach((trigger, vector) => {
         if (trigger !== null) {
-          device.setMsi(vector, { address, data: vector });
+          device.setMsi(vector, { address: irqs.addresses[vector], data: vector });
         }
       });
     }
-  }
-
-  private msiAddress(): bigint {
-    return BigInt(this.iommufd!.prepareMsi(this.object!, this.host.msiDoorbell, refusing("VFIO_RESET")));
   }
 
   private disableIrqs(): void {
@@ -239,7 +236,7 @@ export class SimulatedVfioDevice implements VfioDevice {
   }
 
   private eachMsixByte(index: number, offset: number, length: number, use: (at: number) => void): void {
-    const table = this.config!.msix();
+    const { table } = this.config!;
     if (table.bar === index) {
       const from = Math.max(offset, table.offset);
       const to = Math.min(offset + length, table.offset + table.bytes);
