@@ -66,10 +66,10 @@ interface AcceleratedFunction {
 /** Commands that one host call takes at the most: 64 KiB of commands, a size that any kernel allocates. */
 const BATCH_CAPACITY = 4096;
 
-const traceInstall = traceEvent("smmuv3_accel_install_ste", "vSID 0x%x ste=0x%08x:0x%08x table %s");
+const traceInstall = traceEvent("smmuv3_accel_install_ste", "vSID=0x%x ste type=%s hwpt_id=0x%x");
 const traceVdevice = traceEvent("smmuv3_accel_alloc_vdevice", "%s devid=0x%x vSID 0x%x vdevice %u");
-const traceSet = traceEvent("smmuv3_accel_set_iommu_device", "devfn=0x%x (devid=0x%x)");
-const traceUnset = traceEvent("smmuv3_accel_unset_iommu_device", "devfn=0x%x (devid=0x%x)");
+const traceSet = traceEvent("smmuv3_accel_set_iommu_device", "devfn=0x%x (idev devid=0x%x)");
+const traceUnset = traceEvent("smmuv3_accel_unset_iommu_device", "devfn=0x%x (idev devid=0x%x)");
 const traceBatch = traceEvent("smmuv3_accel_issue_batch", "%s commands %u handled %u errno %s");
 
 export class SmmuAcceleration implements SmmuBackend {
@@ -404,7 +404,7 @@ export class SmmuAcceleration implements SmmuBackend {
         this.attachShared(fn, "abort");
     }
     if (traceInstall.on) {
-      traceInstall.emit(streamId, this.entry[0] >>> 0, this.entry[1] >>> 0, fn.table);
+      traceInstall.emit(streamId, fn.table, fn.host.attachedTo ?? 0);
     }
   }
 
