@@ -308,7 +308,7 @@ static void insert(struct tlb *t, unsigned context, uint64_t address, uint64_t o
             at = way;
             break;
         }
-        if (!e[way].tag)
+        if (!e[way].tag && at < 0)
             at = way;
     }
     if (at < 0) {

@@ -10,6 +10,7 @@ const FOUR_GIB = 0x1_0000_0000;
 const required = REQUIRED_PERMISSIONS;
 const permissions1 = STAGE1_PERMISSIONS;
 const permissions2 = STAGE2_PERMISSIONS;
+const ok = WALK_OK;
 
 /**
  * The walker to use. What is common goes fast: 4-KiB granules, tables in the flat part of memory, levels
@@ -78,7 +79,7 @@ export class PageWalker extends LoopWalker {
       this.prepare(tables, this.prepared2);
     }
     if (this.fast1 === 1 && this.stage1of4k(iovaHigh, iovaLow, access)) {
-      return WALK_OK;
+      return ok;
     }
     return super.walkStage1(tables, iovaHigh, iovaLow, access);
   }
@@ -88,7 +89,7 @@ export class PageWalker extends LoopWalker {
       this.prepare(this.prepared1, tables);
     }
     if (this.fast2 === 1 && this.stage2of4k(ipaHigh, ipaLow, access)) {
-      return WALK_OK;
+      return ok;
     }
     return super.walkStage2(tables, ipaHigh, ipaLow, access);
   }
@@ -229,7 +230,7 @@ export class PageWalker extends LoopWalker {
       this.outPermissions = permissions;
       this.outLevel = level;
       this.outGlobal = (~entryLow >>> 11) & 1;
-      return WALK_OK;
+      return ok;
     }
     return super.walkNested(stage1, stage2, iovaHigh, iovaLow, access);
   }

@@ -14,11 +14,15 @@ const GLOBAL_ASID = -3;
 
 const WAYS = 4;
 const ENTRY_WORDS = 4;
-const SET_WORDS = WAYS * ENTRY_WORDS;
+/** log2 of the words of a set. */
+const SET_SHIFT = 4;
 const PAGE_BITS_SHIFT = 10;
 const TAG_4K = 12 << PAGE_BITS_SHIFT;
-/** As a constant of this module: an import costs two more loads and a check at each use. */
+/** As constants of this module: an import costs two more loads and a check at each use. */
 const required = REQUIRED_PERMISSIONS;
+const ok = WALK_OK;
+const denied = WALK_PERMISSION_FAULT;
+const miss: number = TLB_MISS;
 
 /**
  * A set-associative TLB in one Int32Array, four ways of 16 bytes an entry:
@@ -119,7 +123,7 @@ export class Tlb {
     const page = (addressHigh << 20) | (addressLow >>> 12);
     const tag = (context << 16) | ((addressHigh >>> 12) & 0xf) | ((addressHigh >>> 19) & 0x10);
     const tag4k = tag | TAG_4K;
-    let at = ((page ^ (page >>> 10) ^ Math.imul(context, 0x61)) & this.setMask) << 4;
+    let at = ((page ^ (page >>> 10) ^ Math.imul(context, 0x61)) & this.setMask) << SET_SHIFT;
     if (words[at] !== page || words[at | 1] !== tag4k) {
       at |= 4;
       if (words[at] !== page || words[at | 1] !== tag4k) {
@@ -127,7 +131,7 @@ export class Tlb {
         if (words[at] !== page || words[at | 1] !== tag4k) {
           at |= 4;
           if (words[at] !== page || words[at | 1] !== tag4k) {
-            return (this.largeSizes | this.globals) !== 0 ? this.lookupRest(page, tag, addressLow, access) : TLB_MISS;
+            return (this.largeSizes | this.globals) !== 0 ? this.lookupRest(page, tag, addressLow, access) : miss;
           }
         }
       }
@@ -138,7 +142,7 @@ export class Tlb {
     this.outLow = (data << 12) | (addressLow & 0xfff);
     this.outAttributes = attributes;
     this.outPageBits = 12;
-    return (required[access & 15] & ~attributes) === 0 ? WALK_OK : WALK_PERMISSION_FAULT;
+    return (required[access & 15] & ~attributes) === 0 ? ok : denied;
   }
 
   /**
@@ -171,25 +175,26 @@ export class Tlb {
       this.largeSizes |= 1 << pageBits;
     }
     const set = this.setOf(page, pageBits, owner);
-    let at = -1;
-    for (let way = set; way < set + SET_WORDS; way += ENTRY_WORDS) {
-      if (words[way] === page && words[way + 1] === tag) {
-        at = way;
-        break;
-      }
-      if (words[way + 1] === 0) {
-        at = way;
-      }
-    }
+    let at = this.find(page, tag, pageBits, owner);
     if (at < 0) {
-      at = set + this.victim * ENTRY_WORDS;
-      this.victim = (this.victim + 1) & (WAYS - 1);
+      if (words[set | 1] === 0) {
+        at = set;
+      } else if (words[set | 5] === 0) {
+        at = set | 4;
+      } else if (words[set | 9] === 0) {
+        at = set | 8;
+      } else if (words[set | 13] === 0) {
+        at = set | 12;
+      } else {
+        at = set | (this.victim << 2);
+        this.victim = (this.victim + 1) & (WAYS - 1);
+      }
     }
     words[at] = page;
-    words[at + 1] = tag;
-    words[at + 2] = ((outHigh << 20) | (outLow >>> 12)) & pageMask;
+    words[at | 1] = tag;
+    words[at | 2] = ((outHigh << 20) | (outLow >>> 12)) & pageMask;
     const attributes = ((outHigh >>> 4) & 0xf00) | permissions;
-    words[at + 3] = attributes;
+    words[at | 3] = attributes;
     this.outHigh = outHigh;
     this.outLow = outLow;
     this.outAttributes = attributes;
@@ -276,55 +281,64 @@ export class Tlb {
 
   /** Pages other than 4 KiB, and global entries. */
   private lookupRest(page: number, tag: number, addressLow: number, access: number): number {
-    let owner = tag >>> 16;
-    for (let round = 0; round < 2; round++) {
-      let sizes = this.largeSizes;
-      if (round === 1) {
-        if (this.globals === 0) {
-          return TLB_MISS;
-        }
-        owner = this.knownGlobalContext(owner);
-        if (owner === 0) {
-          return TLB_MISS;
-        }
-        sizes |= 1 << 12;
-      }
-      const base = (tag & 0xffff) | (owner << 16);
-      while (sizes !== 0) {
-        const pageBits = 31 - Math.clz32(sizes);
-        sizes ^= 1 << pageBits;
-        const at = this.find(page & (-1 << (pageBits - 12)), base | (pageBits << PAGE_BITS_SHIFT), pageBits, owner);
-        if (at >= 0) {
-          const data = this.words[at + 2];
-          const attributes = this.words[at + 3];
-          const within = page & ~(-1 << (pageBits - 12));
-          this.outHigh = ((attributes & 0xf00) << 4) | (data >>> 20);
-          this.outLow = ((data | within) << 12) | (addressLow & 0xfff);
-          this.outAttributes = attributes;
-          this.outPageBits = pageBits;
-          return (required[access & 15] & ~attributes) === 0 ? WALK_OK : WALK_PERMISSION_FAULT;
-        }
+    let at = this.largeSizes === 0 ? -1 : this.findSizes(page, tag, this.largeSizes);
+    if (at < 0 && this.globals !== 0) {
+      const owner = this.knownGlobalContext(tag >>> 16);
+      if (owner !== 0) {
+        at = this.findSizes(page, (tag & 0xffff) | (owner << 16), this.largeSizes | 0x1000);
       }
     }
-    return TLB_MISS;
+    if (at < 0) {
+      return miss;
+    }
+    const words = this.words;
+    const pageBits = (words[at | 1] >>> PAGE_BITS_SHIFT) & 0x3f;
+    const data = words[at | 2] | (page & ~(-1 << (pageBits - 12)));
+    const attributes = words[at | 3];
+    this.outHigh = ((attributes & 0xf00) << 4) | (data >>> 20);
+    this.outLow = (data << 12) | (addressLow & 0xfff);
+    this.outAttributes = attributes;
+    this.outPageBits = pageBits;
+    return (required[access & 15] & ~attributes) === 0 ? ok : denied;
+  }
+
+  /** The entry that holds a 4-KiB page number in one of the page sizes (a bit each), or -1. */
+  private findSizes(page: number, tag: number, sizes: number): number {
+    const context = tag >>> 16;
+    while (sizes !== 0) {
+      const pageBits = 31 - Math.clz32(sizes);
+      const at = this.find(page & (-1 << (pageBits - 12)), tag | (pageBits << PAGE_BITS_SHIFT), pageBits, context);
+      if (at >= 0) {
+        return at;
+      }
+      sizes ^= 1 << pageBits;
+    }
+    return -1;
   }
 
   /** Index of the entry with these tag words, or -1. */
   private find(page: number, tag: number, pageBits: number, context: number): number {
     const words = this.words;
-    const set = this.setOf(page, pageBits, context);
-    for (let at = set; at < set + SET_WORDS; at += ENTRY_WORDS) {
-      if (words[at] === page && words[at + 1] === tag) {
-        return at;
-      }
+    let at = this.setOf(page, pageBits, context);
+    if (words[at] === page && words[at | 1] === tag) {
+      return at;
     }
-    return -1;
+    at |= 4;
+    if (words[at] === page && words[at | 1] === tag) {
+      return at;
+    }
+    at ^= 12;
+    if (words[at] === page && words[at | 1] === tag) {
+      return at;
+    }
+    at |= 4;
+    return words[at] === page && words[at | 1] === tag ? at : -1;
   }
 
   /** First word of the set of a page. Neighbouring pages lie in neighbouring sets. */
   private setOf(page: number, pageBits: number, context: number): number {
     const number = page >>> (pageBits - 12);
-    return ((number ^ (number >>> 10) ^ Math.imul(context, 0x61)) & this.setMask) * SET_WORDS;
+    return ((number ^ (number >>> 10) ^ Math.imul(context, 0x61)) & this.setMask) << SET_SHIFT;
   }
 
   /** The context of the global entries of a context's VMID; entries of stage 2 alone have no such thing. */

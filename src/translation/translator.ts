@@ -2,6 +2,10 @@ import type { PageWalker } from "./page-walker.js";
 import { NO_ASID, type Tlb } from "./tlb.js";
 import { WALK_OK, type StageTables } from "./types.js";
 
+/** As constants of this module: an import costs two more loads and a check at each use. */
+const ok = WALK_OK;
+const noAsid: number = NO_ASID;
+
 /**
  * A TLB in front of a walker: what a translation unit does with one transaction. Faults come from a walk,
  * never from the TLB, so that the walker's fault* fields describe them.
@@ -51,9 +55,9 @@ export class Translator {
     access: number,
   ): number {
     const tlb = this.tlb;
-    const context = tlb.contextOf(vmid, stage1 === undefined ? NO_ASID : asid);
-    if (tlb.lookup(context, addressHigh, addressLow, access) === WALK_OK) {
-      return WALK_OK;
+    const context = tlb.contextOf(vmid, stage1 === undefined ? noAsid : asid);
+    if (tlb.lookup(context, addressHigh, addressLow, access) === ok) {
+      return ok;
     }
     return this.walk(context, stage1, stage2, addressHigh, addressLow, access);
   }
@@ -76,7 +80,7 @@ export class Translator {
     } else {
       code = walker.walkNested(stage1, stage2, addressHigh, addressLow, access);
     }
-    if (code !== WALK_OK) {
+    if (code !== ok) {
       return code;
     }
     this.tlb.insert(
@@ -89,6 +93,6 @@ export class Translator {
       walker.outPermissions,
       walker.outGlobal === 1,
     );
-    return WALK_OK;
+    return ok;
   }
 }
