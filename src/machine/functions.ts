@@ -17,6 +17,8 @@ export interface FunctionParts {
   readonly msiAccount: MsiAccount;
   readonly log: Log;
   readonly systemMemory: DmaSpace;
+  /** Functions that the machine has now. */
+  plugged(): Iterable<PciFunction>;
   /** NUMA nodes of the machine. */
   readonly numaNodes: number;
 }
@@ -73,6 +75,14 @@ function makeVfio(device: DeviceArgument, parts: FunctionParts): PciFunction {
       found: `${deviceLabel(device)} without host=`,
       wouldWork: `host=${parts.host.functions()[0]?.address ?? "0009:01:00.0"}`,
     });
+  }
+  for (const other of parts.plugged()) {
+    if (other.passthrough?.hostAddress === hostAddress) {
+      throw new Refusal(`vfio ${hostAddress}: device is already attached`, {
+        found: `${other.label} and ${deviceLabel(device)} with host=${hostAddress}`,
+        wouldWork: "each function of the host once",
+      });
+    }
   }
   const iommufd = device.properties.has("iommufd") ? findIommufd(textProperty(device, "iommufd"), parts) : null;
   const ats = textProperty(device, "ats");

@@ -85,7 +85,7 @@ export class VirtBoard {
     this.iommufds = new Map(
       args.objects.filter((object) => object.type === "iommufd").map((object) => [object.id, new IommufdContext(object.id, host, log)]),
     );
-    this.parts = { host, iommufds: this.iommufds, router: this.router, msiAccount: this.msiAccount, log, numaNodes: args.numa.nodes.length, systemMemory: this.memory };
+    this.parts = { host, iommufds: this.iommufds, router: this.router, msiAccount: this.msiAccount, log, numaNodes: args.numa.nodes.length, systemMemory: this.memory, plugged: () => this.functions.map(({ fn }) => fn) };
     try {
       this.mapRegisters();
       this.makeDevices();
