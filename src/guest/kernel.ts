@@ -141,7 +141,11 @@ export class Kernel {
       if (master === null) {
         const streams = fn.requesterIds.map((rid) => streamOf(bridge.description, rid)?.streamId).filter((sid) => sid !== undefined);
         const pasidBits = await enablePasid(fn);
-        master = await smmu.addMaster(fn.name, streams, pasidBits, bridge.description.ats ? atsControl(fn) : null);
+        master = await smmu.addMaster(fn.name, streams, {
+          pasidBits,
+          ats: bridge.description.ats ? atsControl(fn) : null,
+          requireDirect: this.windowsFor(smmu, streams).some((window) => window.identity),
+        });
       }
     }
     const device: Device = {
@@ -194,11 +198,14 @@ export class Kernel {
 
   /** Windows that the streams of a device have to take account of. */
   windowsOf(device: Device): ReservedWindow[] {
-    const index = device.smmu === null ? -1 : this.smmus.indexOf(device.smmu);
+    return device.smmu === null || device.master === null ? [] : this.windowsFor(device.smmu, device.master.streams);
+  }
+
+  private windowsFor(smmu: SmmuDriver, streams: readonly number[]): ReservedWindow[] {
+    const index = this.smmus.indexOf(smmu);
     return this.firmware.reservedWindows.filter(
       (window) =>
-        (window.smmu === null || window.smmu === index) &&
-        (device.master?.streams ?? []).some((sid) => sid >= window.streams[0] && sid <= window.streams[1]),
+        (window.smmu === null || window.smmu === index) && streams.some((sid) => sid >= window.streams[0] && sid <= window.streams[1]),
     );
   }
 

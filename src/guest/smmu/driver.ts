@@ -273,8 +273,13 @@ export class SmmuDriver implements RegisterAccess {
   }
 
   /** Takes the streams of a function into the stream table (they abort until it is attached). */
-  async addMaster(name: string, streams: readonly number[], pasidBits = 0, ats: AtsControl | null = null): Promise<SmmuMaster> {
-    const master = new SmmuMaster(this, name, [...new Set(streams)], pasidBits, ats);
+  async addMaster(
+    name: string,
+    streams: readonly number[],
+    options: { pasidBits?: number; ats?: AtsControl | null; requireDirect?: boolean } = {},
+  ): Promise<SmmuMaster> {
+    const { pasidBits = 0, ats = null, requireDirect = false } = options;
+    const master = new SmmuMaster(this, name, [...new Set(streams)], pasidBits, ats, requireDirect);
     for (const sid of master.streams) {
       await this.streamTable.prepare(sid);
       check(!this.masters.has(sid), () => `${this.name}: StreamID 0x${sid.toString(16)} of ${name} is ${this.masters.get(sid)?.name ?? ""}'s already`);

@@ -61,6 +61,8 @@ export class SmmuMaster {
     pasidBits: number,
     /** Where the function and its root complex do ATS. */
     private readonly ats: AtsControl | null,
+    /** Firmware demands identity windows for it: without a domain it bypasses instead of aborting. */
+    private readonly requireDirect: boolean,
   ) {
     const { features } = driver;
     const bits = Math.min(pasidBits, features.ssidBits);
@@ -149,12 +151,19 @@ export class SmmuMaster {
     }
   }
 
-  /** The function goes: entries abort again, as the table was made, and the context table is freed. */
+  /** What a stream without an owner does: bypass where the firmware demands identity windows, else abort. Returns which. */
+  async detach(): Promise<"identity" | "blocked"> {
+    const kind = this.requireDirect ? "identity" : "blocked";
+    await this.attachWithoutTables(kind);
+    return kind;
+  }
+
+  /** The function goes: its streams are as without an owner, and the context table is freed. */
   async release(): Promise<void> {
     for (const substreamId of [...this.substreams.keys()]) {
       await this.detachSubstream(substreamId);
     }
-    await this.attachBlocked();
+    await this.detach();
     this.contexts?.release();
     this.contexts = null;
     this.driver.forgetMaster(this);
