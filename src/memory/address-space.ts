@@ -19,11 +19,11 @@ export interface MmioHandler {
 export type RegionKind = "ram" | "rom" | "mmio" | "container" | "alias";
 
 export class MemoryRegion {
-  private children: Array<{ offset: number; region: MemoryRegion; priority: number; order: number }> = [];
+  /** Later ones lie over earlier ones: by priority, then by order of addition. */
+  private children: Array<{ offset: number; region: MemoryRegion; priority: number }> = [];
   private readonly owners = new Set<MemoryRegion>();
   private readonly spaces = new Set<AddressSpace>();
   private enabledFlag = true;
-  private nextOrder = 0;
 
   private constructor(
     readonly name: string,
@@ -61,7 +61,8 @@ export class MemoryRegion {
   }
 
   add(offset: number, region: MemoryRegion, priority = 0): void {
-    this.children.push({ offset, region, priority, order: this.nextOrder++ });
+    const at = this.children.findIndex((child) => child.priority > priority);
+    this.children.splice(at < 0 ? this.children.length : at, 0, { offset, region, priority });
     region.owners.add(this);
     this.changed();
   }
@@ -84,9 +85,9 @@ export class MemoryRegion {
     }
   }
 
-  /** Later ones lie over earlier ones: by priority, then by order of addition. */
-  *byPriority(): IterableIterator<{ offset: number; region: MemoryRegion }> {
-    yield* [...this.children].sort((a, b) => a.priority - b.priority || a.order - b.order);
+  /** What lies in it, the lowest first. */
+  get layers(): ReadonlyArray<{ readonly offset: number; readonly region: MemoryRegion }> {
+    return this.children;
   }
 
   /** Called by AddressSpace. */
@@ -283,12 +284,7 @@ export class AddressSpace implements DmaSpace {
     const after = render(this.root);
     this.flat = after;
     this.last = null;
-    const key = (s: MemorySection): string => `${s.address}:${s.size}:${s.offset}`;
-    const same = (a: MemorySection, list: Map<string, MemorySection>): boolean => list.get(key(a))?.region === a.region;
-    const old = new Map(before.map((section) => [key(section), section]));
-    const now = new Map(after.map((section) => [key(section), section]));
-    const gone = before.filter((section) => !same(section, now));
-    const come = after.filter((section) => !same(section, old));
+    const { gone, come } = difference(before, after);
     for (const listener of this.listeners) {
       for (const section of [...gone].reverse()) {
         listener.remove(section);
@@ -346,29 +342,66 @@ function mmioWrite(handler: MmioHandler, offset: number, data: Uint8Array, attri
   }
 }
 
+/** What of two lists in address order is in one only. */
+function difference(before: readonly MemorySection[], after: readonly MemorySection[]): { gone: MemorySection[]; come: MemorySection[] } {
+  const gone: MemorySection[] = [];
+  const come: MemorySection[] = [];
+  let old = 0;
+  let now = 0;
+  while (old < before.length || now < after.length) {
+    const a = before[old] as MemorySection | undefined;
+    const b = after[now] as MemorySection | undefined;
+    if (a !== undefined && b !== undefined && a.address === b.address && a.size === b.size && a.offset === b.offset && a.region === b.region) {
+      old++;
+      now++;
+    } else if (b === undefined || (a !== undefined && a.address <= b.address)) {
+      gone.push(a!);
+      old++;
+    } else {
+      come.push(b);
+      now++;
+    }
+  }
+  return { gone, come };
+}
+
 /** The tree as disjoint sections in address order. */
 function render(root: MemoryRegion): MemorySection[] {
-  let sections: MemorySection[] = [];
+  const sections: MemorySection[] = [];
 
+  /** Index of the first section that ends beyond `address`. */
+  function firstBeyond(address: number): number {
+    let low = 0;
+    let high = sections.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (sections[middle].address + sections[middle].size > address) {
+        high = middle;
+      } else {
+        low = middle + 1;
+      }
+    }
+    return low;
+  }
+
+  /** Puts a section over what is there; what it covers in part is cut. */
   function overlay(section: MemorySection): void {
     const end = section.address + section.size;
-    const rest: MemorySection[] = [];
-    for (const other of sections) {
+    const first = firstBeyond(section.address);
+    const replacement: MemorySection[] = [section];
+    let beyond = first;
+    for (; beyond < sections.length && sections[beyond].address < end; beyond++) {
+      const other = sections[beyond];
       const otherEnd = other.address + other.size;
-      if (otherEnd <= section.address || other.address >= end) {
-        rest.push(other);
-        continue;
-      }
       if (other.address < section.address) {
-        rest.push({ ...other, size: section.address - other.address });
+        replacement.unshift({ ...other, size: section.address - other.address });
       }
       if (otherEnd > end) {
         const cut = end - other.address;
-        rest.push({ region: other.region, offset: other.offset + cut, address: end, size: otherEnd - end });
+        replacement.push({ region: other.region, offset: other.offset + cut, address: end, size: otherEnd - end });
       }
     }
-    rest.push(section);
-    sections = rest;
+    sections.splice(first, beyond - first, ...replacement);
   }
 
   /** Draws `region`, whose byte 0 is at `base`, clipped to [start, end). */
@@ -385,11 +418,11 @@ function render(root: MemoryRegion): MemorySection[] {
     if (region.kind !== "container") {
       overlay({ region, offset: from - base, address: from, size: to - from });
     }
-    for (const child of region.byPriority()) {
+    for (const child of region.layers) {
       draw(child.region, base + child.offset, from, to, depth + 1);
     }
   }
 
   draw(root, 0, 0, root.size, 0);
-  return sections.sort((a, b) => a.address - b.address);
+  return sections;
 }
