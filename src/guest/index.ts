@@ -1,7 +1,8 @@
 /** The guest: what plays the operating system. It sees the machine's port, nothing else. */
 export type { GuestContext, GuestOptions, GuestProgram, GuestReport, GuestStep, HotplugCandidate } from "./context.js";
 export { GuestFailure, check } from "./failure.js";
-export { guestPrograms, loadGuest } from "./load.js";
+export { guestPrograms, loadGuest, type ScriptContext } from "./load.js";
+export { helpers, type GuestHelpers } from "./helpers.js";
 export { linux } from "./linux.js";
 export { Kernel, type Device, type HostBridge, type KernelOptions } from "./kernel.js";
 export { Reporter, skip } from "./report.js";

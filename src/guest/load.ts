@@ -5,7 +5,15 @@ import { pathToFileURL } from "node:url";
 import { Refusal } from "../support/index.js";
 import type { GuestContext, GuestProgram, GuestReport, GuestStep } from "./context.js";
 import { GuestFailure } from "./failure.js";
+import { helpers, type GuestHelpers } from "./helpers.js";
 import { linux } from "./linux.js";
+
+/** What a script's function is given. */
+export interface ScriptContext extends GuestContext {
+  readonly helpers: GuestHelpers;
+}
+
+type Script = (context: ScriptContext) => unknown;
 
 /** A machine without a guest: nothing is touched. */
 async function none(): Promise<GuestReport> {
@@ -22,7 +30,7 @@ const names = (): string => [...guestPrograms.keys()].join(", ");
 
 /**
  * The program of that name, or the one in a file: an ES module (.js, .mjs, or .ts where Node.js runs it) whose
- * default export is an async function of a GuestContext. What the script returns is completed to a report:
+ * default export is an async function of a ScriptContext. What the script returns is completed to a report:
  * nothing stands for one step that went well. @throws Refusal where there is no such program or file, where the
  * file is no module, or where its default export is no function.
  */
@@ -45,7 +53,7 @@ export async function loadGuest(nameOrFile: string): Promise<GuestProgram> {
   return async (context) => complete(nameOrFile, await callScript(nameOrFile, script, context));
 }
 
-async function importScript(name: string, path: string): Promise<(context: GuestContext) => unknown> {
+async function importScript(name: string, path: string): Promise<Script> {
   let module: { default?: unknown };
   try {
     module = (await import(pathToFileURL(path).href)) as { default?: unknown };
@@ -61,13 +69,13 @@ async function importScript(name: string, path: string): Promise<(context: Guest
       wouldWork: "export default async function (context) { ... }",
     });
   }
-  return module.default as (context: GuestContext) => unknown;
+  return module.default as Script;
 }
 
 /** What the script throws becomes a failed step: the run goes on to its end and reports it. */
-async function callScript(name: string, script: (context: GuestContext) => unknown, context: GuestContext): Promise<unknown> {
+async function callScript(name: string, script: Script, context: GuestContext): Promise<unknown> {
   try {
-    return await script(context);
+    return await script({ ...context, say: (text) => context.say(text), helpers });
   } catch (error) {
     const kind = error instanceof GuestFailure || error instanceof Refusal ? "" : "threw ";
     return { ok: false, steps: [{ name, ok: false, detail: `${kind}${messageOf(error)}` }] };
