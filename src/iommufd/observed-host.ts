@@ -69,16 +69,17 @@ export class HostObserver {
   note(operation: string): HostCallFailure | null {
     this.calls.set(operation, (this.calls.get(operation) ?? 0) + 1);
     this.onCall?.(operation);
+    let met: HostCallFailure | null = null;
     for (const failure of this.failures) {
       if (failure.plan.operation === operation || failure.plan.operation === "*") {
         failure.left--;
-        if (failure.left === 0) {
-          this.failures = this.failures.filter((other) => other !== failure);
-          return failure.plan;
+        if (failure.left === 0 && met === null) {
+          met = failure.plan;
         }
       }
     }
-    return null;
+    this.failures = this.failures.filter((failure) => failure.plan !== met);
+    return met;
   }
 
   succeeded(operation: string): void {

@@ -132,18 +132,20 @@ export class PagingDomain {
   readDirty(iova: number, length: number, clear: boolean, found: (iova: number, bytes: number) => void): void {
     const flag = this.stage === 2 ? S2AP_WRITE : AP_READ_ONLY;
     const whenDirty = this.stage === 2 ? S2AP_WRITE : 0;
-    let cleared = false;
+    let first = -1;
+    let end = -1;
     this.table.eachLeaf(iova, length, (descriptor, base, bytes, low, high) => {
       if ((high & DIRTY_BIT_MODIFIER) !== 0 && (low & flag) === whenDirty) {
         found(base, bytes);
         if (clear) {
           this.table.rewrite(descriptor, low ^ flag, high);
-          cleared = true;
+          first = first < 0 ? base : first;
+          end = base + bytes;
         }
       }
     });
-    if (cleared) {
-      this.invalidate(iova, length);
+    if (first >= 0) {
+      this.invalidate(first, end - first);
     }
   }
 
@@ -218,7 +220,8 @@ export class PagingDomain {
         while (scale < 31 && pages % 2 ** (scale + 1) === 0) {
           scale++;
         }
-        const number = (pages / 2 ** scale) % 32;
+        const left = Math.floor(pages / 2 ** scale);
+        const number = scale < 31 ? left % 32 : Math.min(31, left);
         driver.run(encodeCommand(opcode, { ...tags, TG: TLBI_TG_4K, NUM: number - 1, SCALE: scale, ADDRESS: BigInt(at) }));
         at += number * 2 ** scale * 4096;
         pages -= number * 2 ** scale;

@@ -1,0 +1,150 @@
+import { afterEach, describe, expect, test } from "vitest";
+import type { SimulatedHost } from "../../../src/host/simulated/index.js";
+import { HwptAllocFlags, type Iommufd, type InvalidateResult } from "../../../src/iommufd/index.js";
+import { CMD, get, getAddress, OP } from "../../../src/smmuv3/spec/index.js";
+import { A, B, bind, bytesOf, encodeCommand, invalidate, makeHost, map, SMMU0 } from "./rig.js";
+
+let host: SimulatedHost;
+afterEach(() => host.close());
+
+/** The commands that an SMMU gets from now on. */
+function watch(): Int32Array[] {
+  const smmu = host.hardware.smmus.get(SMMU0)!;
+  const seen: Int32Array[] = [];
+  const command = smmu.command.bind(smmu);
+  smmu.command = (w0, w1, w2, w3) => {
+    seen.push(Int32Array.of(w0, w1, w2, w3));
+    return command(w0, w1, w2, w3);
+  };
+  return seen;
+}
+
+function setUp(smmu = {}, fn = {}): { iommufd: Iommufd; ioas: number; aId: number; parent: number; viommu: number } {
+  host = makeHost(smmu, fn);
+  const iommufd = host.openIommufd();
+  const ioas = iommufd.ioasAlloc();
+  const { devId: aId } = bind(host, iommufd, A);
+  const parent = iommufd.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId: aId, ptId: ioas, dataType: 0, data: new Uint8Array(0) });
+  return { iommufd, ioas, aId, parent, viommu: iommufd.viommuAlloc({ type: 1, devId: aId, hwptId: parent }) };
+}
+
+describe("a guest's commands", () => {
+  test("reach the hardware with the vSMMU's VMID and the functions' StreamIDs, in order, with one sync", () => {
+    const { iommufd, aId, viommu } = setUp({ idr0: 0x0d44_141b }, { ats: true });
+    const { devId: bId } = bind(host, iommufd, B);
+    iommufd.vdeviceAlloc({ viommuId: viommu, devId: aId, virtId: 0x31n });
+    iommufd.vdeviceAlloc({ viommuId: viommu, devId: bId, virtId: 0x32n });
+    const seen = watch();
+    const result = invalidate(
+      iommufd,
+      viommu,
+      encodeCommand(OP.TLBI_NH_VA, { VMID: 0x77, ASID: 0x12, NUM: 3, SCALE: 2, TG: 1, TTL: 3, LEAF: 1, ADDRESS: 0xffff_1234_5678_9000n }),
+      encodeCommand(OP.TLBI_NH_VAA, { VMID: 0x77, ADDRESS: 0x1000 }),
+      encodeCommand(OP.TLBI_NH_ASID, { VMID: 0x77, ASID: 0x13 }),
+      encodeCommand(OP.TLBI_NH_ALL, { VMID: 0x77 }),
+      encodeCommand(OP.TLBI_NSNH_ALL, {}),
+      encodeCommand(OP.CFGI_CD, { SID: 0x31, SSID: 5, LEAF: 1 }),
+      encodeCommand(OP.CFGI_CD_ALL, { SID: 0x32 }),
+      encodeCommand(OP.ATC_INV, { SID: 0x32, SSV: 1, SSID: 9, GLOBAL: 1, ATC_SIZE: 3, ADDRESS: 0x8000 }),
+    );
+    expect(result).toEqual({ errno: null, handled: 8 });
+    // Function A is StreamID 0x100, B 0x200; the parent has VMID 1, the vSMMU 2.
+    expect(seen.map((words) => [...words])).toEqual(
+      [
+        encodeCommand(OP.TLBI_NH_VA, { VMID: 2, ASID: 0x12, NUM: 3, SCALE: 2, TG: 1, TTL: 3, LEAF: 1, ADDRESS: 0xffff_1234_5678_9000n }),
+        encodeCommand(OP.TLBI_NH_VAA, { VMID: 2, ADDRESS: 0x1000 }),
+        encodeCommand(OP.TLBI_NH_ASID, { VMID: 2, ASID: 0x13 }),
+        encodeCommand(OP.TLBI_NH_ALL, { VMID: 2 }),
+        encodeCommand(OP.TLBI_NH_ALL, { VMID: 2 }),
+        encodeCommand(OP.CFGI_CD, { SID: 0x100, SSID: 5, LEAF: 1 }),
+        encodeCommand(OP.CFGI_CD_ALL, { SID: 0x200 }),
+        encodeCommand(OP.ATC_INV, { SID: 0x200, SSV: 1, SSID: 9, GLOBAL: 1, ATC_SIZE: 3, ADDRESS: 0x8000 }),
+        encodeCommand(OP.SYNC, {}),
+      ].map((words) => [...words]),
+    );
+  });
+
+  test("before a refused one are run, it and those after are not", () => {
+    const { iommufd, viommu } = setUp();
+    const seen = watch();
+    const nh = (asid: number): Int32Array => encodeCommand(OP.TLBI_NH_ASID, { ASID: asid });
+    expect(invalidate(iommufd, viommu, nh(1), nh(2), encodeCommand(OP.CFGI_CD, { SID: 1 }), nh(3))).toEqual({ errno: "EIO", handled: 2 });
+    expect(seen.map((words) => [get(words, CMD.OPCODE), get(words, CMD.ASID)])).toEqual([[OP.TLBI_NH_ASID, 1], [OP.TLBI_NH_ASID, 2], [OP.SYNC, 0]]);
+    seen.length = 0;
+    expect(invalidate(iommufd, viommu, encodeCommand(OP.PREFETCH_CONFIG, {}))).toEqual({ errno: "EIO", handled: 0 });
+    expect(seen).toEqual([]);
+  });
+
+  test("are of the right type and length, on an object that has them", () => {
+    const { iommufd, viommu, parent, ioas } = setUp();
+    const one = bytesOf(encodeCommand(OP.TLBI_NH_ALL, {}));
+    const ask = (change: object): InvalidateResult =>
+      iommufd.hwptInvalidate({ hwptId: viommu, dataType: 1, entryLength: 16, entryCount: 1, data: one, ...change });
+    const padded = new Uint8Array(24);
+    padded.set(one);
+    expect(ask({ dataType: 0 })).toEqual({ errno: "EINVAL", handled: 0 });
+    expect(ask({ entryLength: 0 })).toEqual({ errno: "EINVAL", handled: 0 });
+    expect(ask({ entryLength: 24, data: padded })).toEqual({ errno: null, handled: 1 });
+    padded[20] = 1;
+    expect(ask({ entryLength: 24, data: padded })).toEqual({ errno: "E2BIG", handled: 0 });
+    expect(ask({ entryCount: 2 })).toEqual({ errno: "EFAULT", handled: 0 });
+    expect(ask({ hwptId: parent })).toEqual({ errno: "EINVAL", handled: 0 });
+    expect(ask({ hwptId: ioas })).toEqual({ errno: "EINVAL", handled: 0 });
+  });
+});
+
+describe("unmapping", () => {
+  const MIB = 0x10_0000;
+
+  /** Bytes that TLBI_S2_IPA commands of one VMID cover, as runs in order. */
+  function covered(seen: Int32Array[], vmid: number): Array<[number, number]> {
+    const runs = seen
+      .filter((words) => get(words, CMD.OPCODE) === OP.TLBI_S2_IPA && get(words, CMD.VMID) === vmid)
+      .map((words): [number, number] => {
+        const at = getAddress(words, CMD.ADDRESS);
+        const pages = get(words, CMD.TG) === 0 ? 1 : (get(words, CMD.NUM) + 1) * 2 ** get(words, CMD.SCALE);
+        return [at, at + pages * 4096];
+      });
+    const joined: Array<[number, number]> = [];
+    for (const run of runs) {
+      const last = joined.at(-1);
+      if (last !== undefined && last[1] === run[0]) {
+        last[1] = run[1];
+      } else {
+        joined.push(run);
+      }
+    }
+    return joined;
+  }
+
+  test.each([
+    ["by ranges", 0x1414, 48 * MIB + 0x7000],
+    ["by one range", 0x1414, 64 * MIB],
+    ["page by page", 0x1014, 0x1_3000],
+  ])("invalidates exactly what it unmaps, %s, for the parent and each vSMMU on it, and their guests' ASIDs", (_how, idr3, length) => {
+    const { iommufd, ioas } = setUp({ idr3 });
+    const ram = host.allocateMemory("ram", 64 * MIB);
+    map(iommufd, ioas, ram, 0x4000_1000, length);
+    const seen = watch();
+    iommufd.ioasUnmap(ioas, 0x4000_1000n, BigInt(length));
+    for (const vmid of [1, 2]) {
+      expect(covered(seen, vmid)).toEqual([[0x4000_1000, 0x4000_1000 + length]]);
+      expect(seen.some((words) => get(words, CMD.OPCODE) === OP.TLBI_NH_ALL && get(words, CMD.VMID) === vmid)).toBe(true);
+    }
+    expect(get(seen.at(-1)!, CMD.OPCODE)).toBe(OP.SYNC);
+    if (idr3 === 0x1414) {
+      expect(seen.length).toBeLessThan(12);
+    }
+  });
+
+  test("of very much without ranges invalidates everything of the VMIDs", () => {
+    const { iommufd, ioas } = setUp({ idr3: 0x1014 });
+    const ram = host.allocateMemory("ram", 64 * MIB);
+    map(iommufd, ioas, ram, 0x4000_0000);
+    const seen = watch();
+    iommufd.ioasUnmap(ioas, 0x4000_0000n, BigInt(64 * MIB));
+    const all = seen.filter((words) => get(words, CMD.OPCODE) === OP.TLBI_S12_VMALL).map((words) => get(words, CMD.VMID));
+    expect(all).toEqual([1, 2]);
+    expect(seen.length).toBeLessThan(8);
+  });
+});
