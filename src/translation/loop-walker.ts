@@ -59,6 +59,10 @@ export class LoopWalker {
   private leafLevel = 0;
   private tableAttributes = 0;
 
+  /** Result of `load`. */
+  private loadedHigh = 0;
+  private loadedLow = 0;
+
   constructor(protected readonly memory: WordMemory) {}
 
   /**
@@ -213,13 +217,13 @@ export class LoopWalker {
         entryHigh = this.outHigh;
         entryLow = this.outLow;
       }
-      if (this.memory.load64(entryHigh, entryLow) !== MEMORY_OK) {
+      if (!this.load(entryHigh, entryLow)) {
         this.fetchHigh = entryHigh;
         this.fetchLow = entryLow;
         return this.fault(stage, WALK_EXTERNAL_ABORT, level);
       }
-      const descriptorLow = this.memory.loadedLow;
-      const descriptorHigh = this.memory.loadedHigh;
+      const descriptorLow = this.loadedLow;
+      const descriptorHigh = this.loadedHigh;
       const kind = descriptorLow & 3;
       // DDI 0487 D8.3.1: bit 0 clear is invalid; 0b01 is a block where the level has blocks, else reserved.
       if ((kind & 1) === 0 || (kind === 1 && !hasBlocks(granuleBits, level))) {
@@ -249,6 +253,24 @@ export class LoopWalker {
       shift -= stride;
       mask = (1 << stride) - 1;
     }
+  }
+
+  /** Loads a descriptor: from the flat part at once, from elsewhere by asking the memory. */
+  private load(high: number, low: number): boolean {
+    const memory = this.memory;
+    const offset = high * 0x1_0000_0000 + (low >>> 0) - memory.flatBase;
+    if (offset >= 0 && offset < memory.flatBytes) {
+      const at = offset / 4;
+      this.loadedLow = memory.flat[at];
+      this.loadedHigh = memory.flat[at + 1];
+      return true;
+    }
+    if (memory.load64(high, low) !== MEMORY_OK) {
+      return false;
+    }
+    this.loadedLow = memory.loadedLow;
+    this.loadedHigh = memory.loadedHigh;
+    return true;
   }
 
   private fault(stage: 1 | 2, code: number, level: number): number {

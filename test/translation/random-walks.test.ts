@@ -110,7 +110,7 @@ function expected(oracle: OracleResult & { device?: boolean }): OracleResult {
 /** Runs walks over one random memory and returns how many ended with each code. */
 function compare(seed: number, walks: number, granules: ReadonlyArray<12 | 14 | 16>, counts: Map<string, number>): void {
   const random = new Random(seed);
-  const flatBase = random.pick([0x4000_0000, 0, 0xfffc_0000, 0x40_0000_0000, 0x7fff_0000]);
+  const flatBase = random.pick([0x4000_0000, 0, 0xfffc_0000, 0xfffe_0000, 0x40_0000_0000, 0x7fff_0000]);
   const { memory, load } = makeMemory(random, random.pick([10, 40, 400, 4000]), flatBase);
   const walker = new PageWalker(memory);
   const oracle = new Oracle(load);
