@@ -177,7 +177,7 @@ export interface Host {
   freeMemory(block: RamBlock): void;
   /** Opens /dev/iommu. */
   openIommufd(): Iommufd;
-  /** Opens a function's VFIO character device; ENODEV when there is none, EBUSY when it is open. */
+  /** Opens a function's VFIO character device; ENODEV when there is none. It may be opened again: the second bind is refused (EINVAL). */
   openDevice(address: string): VfioDevice;
   functions(): HostFunction[];
   /** Objects that live in this host's kernel on behalf of this process; empty after everything is closed. */

@@ -209,6 +209,23 @@ describe("HWPT_ALLOC", () => {
     expect(errno(() => alloc(bind(host, iommufd, A).devId, HwptAllocFlags.NEST_PARENT))).toBe("ok");
   });
 
+  test("an SMMU without the kernel's page size has no tables", () => {
+    host.close();
+    start({ idr5: 0x44 });
+    const a = bind(host, iommufd, A);
+    expect(errno(() => alloc(a.devId, HwptAllocFlags.NEST_PARENT))).toBe("EINVAL");
+    expect(errno(() => a.device.attach(ioas))).toBe("EINVAL");
+  });
+
+  test("tables cost next to nothing for memory that is aligned", () => {
+    const a = bind(host, iommufd, A);
+    const big = host.allocateMemory("big", 8 * 0x4000_0000);
+    map(iommufd, ioas, big, 0x1_0000_0000);
+    const hwptId = alloc(a.devId, HwptAllocFlags.NEST_PARENT);
+    // 44 bits from level 0 (256 bytes), level 1 with eight blocks, level 2 for the 4 MiB at 1 GiB.
+    expect(host.kernel.tableAccounts()).toEqual([{ hwptId, stage: 2, tableBytes: 256 + 2 * 4096, mappedBytes: 8 * 0x4000_0000 + 0x40_0000 }]);
+  });
+
   test("VMIDs run out", () => {
     host.close();
     // Without VMID16: 8 bits.

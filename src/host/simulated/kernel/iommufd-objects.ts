@@ -1,6 +1,6 @@
-import { VeventqType } from "../../../iommufd/index.js";
+import { HostError, VeventqType } from "../../../iommufd/index.js";
 import { encodeCommand, OP } from "../../../smmuv3/spec/index.js";
-import { type NestedDomain, type PagingDomain, type Vsmmu } from "./domains.js";
+import type { NestedDomain, PagingDomain, Vsmmu } from "./domains.js";
 import type { VirtualEventQueue, FaultQueue } from "./event-queue.js";
 import type { PhysicalFunction } from "./hardware-port.js";
 import { IoPagetable } from "./io-pagetable.js";
@@ -58,7 +58,7 @@ export class HwptPaging extends KernelObject {
       try {
         this.domain.mapDoorbell(MSI_WINDOW_START + page * 4096, doorbellPage);
       } catch (error) {
-        throw error instanceof RangeError ? error : refuse("ENOMEM", "no memory for the MSI window's table");
+        throw error instanceof HostError ? refuse(error.errno, error.message) : error;
       }
       this.msiPages.add(page);
     }

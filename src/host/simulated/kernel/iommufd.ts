@@ -34,6 +34,16 @@ const MOST_QUEUED_EVENTS = 0x7fff_ffff;
 const KNOWN_HWPT_FLAGS =
   HwptAllocFlags.NEST_PARENT | HwptAllocFlags.DIRTY_TRACKING | HwptAllocFlags.FAULT_ID_VALID | HwptAllocFlags.PASID;
 
+/** A table that the kernel keeps in step with an IOAS. */
+export interface TableAccount {
+  readonly hwptId: number;
+  readonly stage: 1 | 2;
+  /** Bytes of table memory. */
+  readonly tableBytes: number;
+  /** Bytes of the IOAS's mappings. */
+  readonly mappedBytes: number;
+}
+
 /**
  * An open /dev/iommu of the simulated kernel: the object model of Linux's iommufd for SMMUv3. A bound
  * device and an open queue keep it alive after `close`, as their files do there.
@@ -57,6 +67,22 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
 
   objects(): KernelObject[] {
     return this.table.live();
+  }
+
+  /** The kernel-managed tables, and what they cost. */
+  tables(): TableAccount[] {
+    return this.table.live().flatMap((object) =>
+      object instanceof HwptPaging
+        ? [
+            {
+              hwptId: object.id,
+              stage: object.domain.stage,
+              tableBytes: object.domain.table.tableBytes,
+              mappedBytes: Number(object.ioas.pagetable.mappedBytes),
+            },
+          ]
+        : [],
+    );
   }
 
   close(): void {
@@ -402,7 +428,10 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     if ((flags & ~KNOWN_HWPT_FLAGS) !== 0) {
       throw refuse("EOPNOTSUPP", `flags 0x${(flags >>> 0).toString(16)}`);
     }
-    const kind = this.guard(() => domainKind(device.master, flags, refuse), refuse);
+    const kind = domainKind(device.master, flags, refuse);
+    if (!driver.features.kernelPages) {
+      throw refuse("EINVAL", `${driver.smmu.name} has no 4 KiB granule`);
+    }
     const domain = this.guard(() => new PagingDomain(driver, kind), refuse);
     try {
       ioas.pagetable.addDomain(domain, refuse);

@@ -1,7 +1,7 @@
 import type { RamBlock } from "../../../memory/index.js";
 import { HostError, type Host, type HostFunction, type Iommufd, type VfioDevice } from "../../../iommufd/index.js";
 import type { PhysicalFunction, PhysicalHost } from "./hardware-port.js";
-import { SimulatedIommufd } from "./iommufd.js";
+import { SimulatedIommufd, type TableAccount } from "./iommufd.js";
 import { ProcessMemory } from "./process-memory.js";
 import { SmmuDriver, type Master } from "./smmu-driver.js";
 import { SimulatedVfioDevice, type VfioHost } from "./vfio-device.js";
@@ -121,6 +121,11 @@ export class SimulatedKernel implements Host, VfioHost {
       unhandledEvents: driver.unhandledEvents,
       commandErrors: driver.commandErrors,
     }));
+  }
+
+  /** Every translation table that the kernel keeps for the process. */
+  tableAccounts(): TableAccount[] {
+    return [...this.iommufds].flatMap((iommufd) => iommufd.tables());
   }
 
   /** Ends the process: devices and iommufds are closed, memory is freed. */

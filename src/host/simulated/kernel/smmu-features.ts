@@ -22,6 +22,8 @@ export interface SmmuFeatures {
   /** Bits of output addresses with 4 KiB granules: at most 48. */
   readonly outputBits: number;
   readonly cacheCoherent: boolean;
+  /** Translates in pages of 4 KiB, the kernel's own size. */
+  readonly kernelPages: boolean;
 }
 
 const ARM = 0x43b;
@@ -50,6 +52,7 @@ export function smmuFeatures(smmu: PhysicalSmmu): SmmuFeatures {
     asidBits: extract(idr0, IDR0.ASID16) !== 0 ? 16 : 8,
     outputBits: Math.min(48, OAS_BITS[extract(idr5, IDR5.OAS)]),
     cacheCoherent,
+    kernelPages: extract(idr5, IDR5.GRAN4K) !== 0,
   };
 }
 
