@@ -40,7 +40,7 @@ export class AcceleratedIommuOps implements IommuOps {
     if (candidate.passthrough === null) {
       throw new Refusal("Emulated endpoint devices are not allowed when using arm-smmuv3,accel=on", {
         found: where,
-        wouldWork: "a bus without SMMU (pcie.0), an arm-smmuv3 without accel=on, or a vfio-pci function with iommufd=",
+        wouldWork: "a bus that no accelerated SMMU covers, an arm-smmuv3 without accel=on, or a vfio-pci function with iommufd=",
       });
     }
     if (candidate.passthrough.iommufd === null) {
