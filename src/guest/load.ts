@@ -89,11 +89,22 @@ function messageOf(error: unknown): string {
 /** Fills in what a script left out of its report. */
 function complete(name: string, result: unknown): GuestReport {
   const given: Partial<GuestReport> = typeof result === "object" && result !== null ? result : {};
-  const steps: readonly GuestStep[] = Array.isArray(given.steps) ? given.steps : [{ name, ok: given.ok ?? true, detail: "done" }];
+  const ok = given.ok ?? true;
+  const steps = Array.isArray(given.steps) ? given.steps.map((step: unknown) => completeStep(step)) : [{ name, ok, detail: "done" }];
   return {
     steps,
-    dmaChecked: given.dmaChecked ?? 0,
-    events: given.events ?? [],
-    ok: (given.ok ?? true) && steps.every((step) => step.ok),
+    dmaChecked: Number.isSafeInteger(given.dmaChecked) ? Number(given.dmaChecked) : 0,
+    events: Array.isArray(given.events) ? given.events : [],
+    ok: ok && steps.every((step) => step.ok),
+  };
+}
+
+function completeStep(step: unknown): GuestStep {
+  const given: Partial<GuestStep> = typeof step === "object" && step !== null ? step : {};
+  return {
+    name: String(given.name ?? "step"),
+    ok: given.ok ?? true,
+    detail: String(given.detail ?? ""),
+    ...(given.skipped === undefined ? {} : { skipped: String(given.skipped) }),
   };
 }
