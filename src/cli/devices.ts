@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { type DeviceModel, deviceModels, modelName, typeName } from "../machine/index.js";
+import { wrap } from "../run/index.js";
 import type { Streams } from "./streams.js";
 
 /** `viommu devices` and `viommu device NAME`: what -device takes. */
@@ -30,17 +31,24 @@ function describe(model: DeviceModel): string {
   const used = all.filter((property) => property.withoutEffect !== true && property.refused === undefined);
   const lines = [`${model.name}: ${model.description}`, model.hotpluggable ? "can be plugged while the machine runs" : "cannot be plugged while the machine runs", "", "Properties:"];
   const own = [{ name: "id", type: "a name", text: "its name" }, ...(model.isPci ? [{ name: "bus", type: "id of a bus", text: "where it sits; default pcie.0" }] : [])];
+  const row = (name: string, text: string): void => {
+    if (name.length > 33) {
+      lines.push(`  ${name}`);
+    }
+    const [first, ...rest] = wrap(text, 44);
+    lines.push(`  ${(name.length > 33 ? "" : name).padEnd(34)}${first}`, ...rest.map((line) => `${" ".repeat(38)}${line}`));
+  };
   for (const { name, type, text } of own) {
-    lines.push(`  ${`${name}=<${type}>`.padEnd(34)}${text}`);
+    row(`${name}=<${type}>`, text);
   }
   for (const property of used) {
-    const fallback = property.default === "" ? "" : ` (default ${property.default})`;
-    lines.push(`  ${`${property.name}=<${typeName(property.type)}>`.padEnd(34)}${property.description}${fallback}`);
+    row(`${property.name}=<${typeName(property.type)}>`, property.description + (property.default === "" ? "" : ` (default ${property.default})`));
   }
   const idle = all.filter((property) => property.withoutEffect === true).map((property) => property.name);
   const refused = all.filter((property) => property.refused !== undefined);
   if (refused.length > 0) {
-    lines.push("", "Not here:", ...refused.map((property) => `  ${property.name.padEnd(34)}${property.refused}`));
+    lines.push("", "Not here:");
+    refused.forEach((property) => row(property.name, property.refused!));
   }
   if (idle.length > 0) {
     lines.push("", "Accepted, without effect:", ...columns(idle));

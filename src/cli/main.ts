@@ -27,8 +27,7 @@ export async function main(words: readonly string[], streams: Streams): Promise<
       writeOut: (text) => streams.out(text),
       writeErr: (text) => streams.err(text.replace(/^error: /, "viommu: ")),
     })
-    .showHelpAfterError("(viommu --help lists the commands)")
-    .enablePositionalOptions();
+    .showHelpAfterError("(viommu --help lists the commands; QEMU's arguments stand after --)");
   let code = EXIT_OK;
   const finish = (result: number): void => {
     code = result;
@@ -43,11 +42,17 @@ export async function main(words: readonly string[], streams: Streams): Promise<
     return EXIT_WRONG_INPUT;
   }
   try {
-    await program.parseAsync(words, { from: "user" });
+    await program.parseAsync(separate(words), { from: "user" });
     return code;
   } catch (error) {
     return explain(error, streams);
   }
+}
+
+/** Puts the `--` before a pasted command line where it was left out: `viommu run qemu-system-aarch64 -M virt`. */
+function separate(words: readonly string[]): string[] {
+  const at = words.findIndex((word) => word === "--" || word === "-M" || word === "-machine" || /(?:^|\/)qemu-(?:system-[^/]*|kvm)$/.test(word));
+  return at < 0 || words[at] === "--" ? [...words] : [...words.slice(0, at), "--", ...words.slice(at)];
 }
 
 function explain(error: unknown, streams: Streams): number {

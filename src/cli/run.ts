@@ -23,7 +23,6 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
     .option("--json", "print the account as JSON (docs/json.md)")
     .option("--trace <pattern>", "show trace events whose name matches, on standard error; * and ? as in a shell", collect)
     .option("--seed <number>", "seed of the guest's patterns", parseSeed, 1)
-    .passThroughOptions()
     .action(async (words: string[], options: RunOptions) => {
       const finishProgress = progress(streams, options.json === true);
       const report = await runMachine({

@@ -14,7 +14,6 @@ export function tablesCommand(program: Command, streams: Streams, finish: (code:
     .argument("[arguments...]", "FILE.args, or -- and QEMU's arguments")
     .requiredOption("--out <folder>", "where the files go; made where it is not there")
     .option("--host <file>", `the host: a file, or ${shippedHosts().join(", ")}`, DEFAULT_HOST)
-    .passThroughOptions()
     .action((words: string[], options: { out: string; host: string }) => {
       const files = firmwareTables(machineWords(words), loadHost(options.host));
       try {

@@ -126,11 +126,15 @@ export class Machine {
     };
   }
 
-  /** Functions that a guest may ask to have unplugged and plugged again: passed through, named, alone in a slot with hotplug. */
+  /** Functions that a guest may ask to have unplugged and plugged again: named, alone in a slot with hotplug; passed-through ones first. */
   hotplugCandidates(): Array<{ id: string; argument: string }> {
-    return this.board.functions
-      .filter(({ fn }) => fn.id !== "" && fn.passthrough !== null && fn.bus?.options.hotplug === true && fn.bus.functions.size === 1)
-      .map(({ fn, argument }) => ({ id: fn.id, argument: argument.text }));
+    const able = this.board.functions.filter(
+      ({ fn }) => fn.id !== "" && !fn.isBridge && fn.bus?.options.hotplug === true && fn.bus.functions.size === 1,
+    );
+    return [...able.filter(({ fn }) => fn.passthrough !== null), ...able.filter(({ fn }) => fn.passthrough === null)].map(({ fn, argument }) => ({
+      id: fn.id,
+      argument: argument.text,
+    }));
   }
 }
 

@@ -57,7 +57,7 @@ export function typeName(type: PropertyType): string {
     case "pci-address":
       return "slot[.function]";
     case "host-address":
-      return "[domain:]bus:slot.function";
+      return "host address";
     case "link":
       return "id";
     default:

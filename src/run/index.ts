@@ -7,4 +7,4 @@ export { packageFolder } from "./package-files.js";
 export { reportSchema, type RunReport } from "./report.js";
 export { runMachine, type RunRequest } from "./run-machine.js";
 export { readTextFile, systemWords } from "./text-file.js";
-export { machineTree } from "./tree.js";
+export { machineTree, wrap } from "./tree.js";

@@ -58,17 +58,17 @@ function fit(indent: string, text: string, width: number): string[] {
   return wrap(text, width - indent.length).map((line, index) => `${indent}${index === 0 ? "" : "  "}${line}`);
 }
 
-/** Breaks at spaces; a continued line is two columns shorter, for its indent. */
+/** Breaks at spaces; a continued line is two columns shorter, for its indent. A word that is too long stays whole. */
 export function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   let line = "";
-  for (const word of text.split(" ")) {
+  for (const word of text.split(/ +/).filter((one) => one !== "")) {
     const room = lines.length === 0 ? width : width - 2;
     if (line !== "" && line.length + 1 + word.length > room) {
       lines.push(line);
       line = word;
     } else {
-      line = line === "" && lines.length === 0 && word === "" ? "" : line === "" ? word : `${line} ${word}`;
+      line = line === "" ? word : `${line} ${word}`;
     }
   }
   lines.push(line);

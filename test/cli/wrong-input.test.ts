@@ -1,0 +1,65 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { viommu } from "./streams.js";
+
+const folder = mkdtempSync(join(tmpdir(), "viommu-cli-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function file(name: string, text: string): string {
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+const good = file("good.args", "-machine virt -nodefaults\n");
+const rows: Array<[words: string[], message: RegExp]> = [
+  [["run"], /no machine arguments[\s\S]*FILE\.args/],
+  [["run", "--"], /no machine arguments/],
+  [["run", join(folder, "nope.args")], /Could not open '.*nope\.args': No such file or directory/],
+  [["run", folder], /Could not open '.*': Is a directory/],
+  [["run", file("empty.args", "# nothing\n")], /No machine specified, and there is no default/],
+  [["run", file("quote.args", "-machine virt\n-name 'x\n")], /quote\.args:2: the quote ' is not closed/],
+  [["run", file("x86.args", "qemu-system-x86_64 -machine q35")], /qemu-system-x86_64 is not a machine that viommu has/],
+  [["run", "--", "-machine", "virt", "-device", "arm-smmuv3"], /^viommu: SMMU is not attached to any PCI bus!\n {2}found: .*\n {2}would work: /],
+  [["run", "--", "-machine", "virt", "-device", "nope"], /'nope' is not a valid device model name/],
+  [["run", "--", "-machine", "virt", "-m"], /-m: requires an argument/],
+  [["run", "--host", "nope", good], /Could not open 'nope'[\s\S]*arm-small, board, grace/],
+  [["run", "--host", join(folder, "nope.json"), good], /Could not open '.*nope\.json': No such file or directory/],
+  [["run", "--host", folder + "/", good], /Is a directory/],
+  [["run", "--host", file("bad.json", "{ not json"), good], /bad\.json/],
+  [["run", "--host", file("empty.json", "{}"), good], /empty\.json: [a-z]/],
+  [["run", "--host", file("list.json", "[]"), good], /list\.json/],
+  [["run", "--guest", "nope", good], /no guest 'nope'[\s\S]*linux/],
+  [["run", "--guest", folder, good], /not a file/],
+  [["run", "--guest", file("guest.txt", "x"), good], /not an ES module/],
+  [["run", "--guest", file("guest.mjs", "this is no script"), good], /cannot be loaded/],
+  [["run", "--seed", "x", good], /--seed expects a number/],
+  [["run", "--nope", good], /unknown option '--nope'/],
+  [["run", "--host"], /option '--host <file>' argument missing/],
+  [["nope"], /unknown command 'nope'/],
+  [[], /Usage: viommu/],
+  [["device"], /missing required argument 'name'/],
+  [["device", "arm-smmu"], /'arm-smmu' is not a valid device model name[\s\S]*did you mean arm-smmuv3\?/],
+  [["hosts", "nope"], /Could not open 'nope'/],
+  [["tables", "--", "-M", "virt"], /required option '--out <folder>' not specified/],
+  [["tables", "--out", join(good, "x"), "--", "-M", "virt"], /Could not write to '.*': Not a directory/],
+  [["tables", "--out", good, "--", "-M", "virt"], /Could not write to '.*': File exists/],
+  [["tables", "--out", join(folder, "t"), "--", "-M", "virt,iommu=x"], /Invalid iommu value/],
+];
+
+describe("wrong input", () => {
+  it.each(rows.map(([words, message]) => ({ name: words.map((word) => word.replace(folder, "")).join(" "), words, message })))(
+    "viommu $name",
+    async ({ words, message }) => {
+      const { code, out, err } = await viommu(...words);
+      expect(err).toMatch(message);
+      expect(code).toBe(2);
+      expect(out).toBe("");
+      // One message, and not where in the program it came from.
+      expect(err).not.toMatch(/^\s+at /m);
+      expect(err).not.toContain("fault of viommu");
+    },
+  );
+});

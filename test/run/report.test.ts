@@ -1,0 +1,137 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { z } from "zod";
+import { createSimulatedHost, loadHostDescription } from "../../src/host/simulated/index.js";
+import { type GuestSummary, type GuestToRun, reportSchema, runMachine, type RunReport, type RunRequest } from "../../src/run/index.js";
+import { Refusal } from "../../src/support/index.js";
+import { ACCEL, GPU } from "../machine/build.js";
+import { words } from "../machine/refused.js";
+
+const grace = loadHostDescription(readFileSync(new URL("../../hosts/grace.json", import.meta.url), "utf8"), "grace.json");
+
+async function run(line: string, guest: GuestToRun["run"] | null = null, more: Partial<RunRequest> = {}): Promise<RunReport> {
+  return runMachine({ arguments: words(line), host: grace, guest: guest === null ? null : { name: "test", run: guest }, ...more });
+}
+
+const nothing: GuestSummary = { steps: [], dmaChecked: 0, events: [], ok: true };
+
+/** Names of all fields of an object schema, in depth. */
+function fields(schema: unknown): string[] {
+  const json = schema as { properties?: Record<string, unknown>; items?: unknown; anyOf?: unknown[] };
+  return [
+    ...Object.entries(json.properties ?? {}).flatMap(([name, inner]) => [name, ...fields(inner)]),
+    ...(json.items === undefined ? [] : fields(json.items)),
+    ...(json.anyOf ?? []).flatMap(fields),
+  ];
+}
+
+describe("the account", () => {
+  it("has exactly the fields of its schema, and docs/json.md has them all", async () => {
+    const report = reportSchema.parse(JSON.parse(JSON.stringify(await run(`${ACCEL} ${GPU}`))));
+    expect(report.ok).toBe(true);
+    const page = readFileSync(new URL("../../docs/json.md", import.meta.url), "utf8");
+    for (const name of new Set(fields(z.toJSONSchema(reportSchema)))) {
+      expect(page, name).toMatch(new RegExp(`\`[^\`]*\\b${name}\\b`));
+    }
+  });
+
+  it("describes SMMUs, functions and buses", async () => {
+    const { machine } = await run(`${ACCEL} ${GPU} -device virtio-net-pci,id=net0`);
+    expect(machine.iommus).toEqual([
+      {
+        id: "smmu1",
+        bus: "pcie.1",
+        accel: true,
+        hostIommu: "smmu3.0x0000000016600000",
+        legacy: false,
+        base: "0xc000000",
+        interrupts: [144, 145, 146, 147],
+        features: { stage: "1", ril: true, ats: true, oas: 48, ssidsize: 20 },
+      },
+    ]);
+    expect(machine.functions.find((fn) => fn.id === "gpu0")).toEqual({
+      id: "gpu0",
+      model: "vfio-pci",
+      bus: "rp1",
+      bdf: "00:00.0",
+      streamId: null,
+      host: "0009:01:00.0",
+      iommu: "smmu1",
+      addressSpace: "smmuv3-accel-as-sysmem",
+    });
+    expect(machine.buses.map((bus) => [bus.id, bus.number, bus.bridge, bus.iommu])).toEqual([
+      ["pcie.0", 0, null, null],
+      ["pcie.1", 16, "00:01.0", "smmu1"],
+      ["rp1", 0, "10:00.0", null],
+      ["rp2", 0, "10:01.0", null],
+    ]);
+  });
+
+  it("counts host calls and objects", async () => {
+    const { hostCalls, hostObjects, ok } = await run(`${ACCEL} ${GPU}`);
+    expect(hostCalls).toMatchObject({ VFIO_BIND_IOMMUFD: 1, IOAS_ALLOC: 1, VIOMMU_ALLOC: 1, HWPT_ALLOC: 3 });
+    expect(hostObjects.created).toBe(hostObjects.freed);
+    expect(hostObjects.alive).toBe(0);
+    expect(ok).toBe(true);
+  });
+
+  it("tells a guest's failed steps and its exceptions, and still takes the machine apart", async () => {
+    const failed = await run(`${ACCEL} ${GPU}`, async () => ({ ...nothing, ok: false, steps: [{ name: "a", ok: true, detail: "" }, { name: "b", ok: false, detail: "no" }] }));
+    expect(failed).toMatchObject({ ok: false, failure: "1 of 2 steps of the guest failed: b", hostObjects: { alive: 0 } });
+    const thrown = await run(`${ACCEL} ${GPU}`, async () => {
+      throw new TypeError("undefined is not a machine");
+    });
+    expect(thrown).toMatchObject({ ok: false, failure: "the guest test ended with TypeError: undefined is not a machine", guest: null, hostObjects: { alive: 0 } });
+  });
+
+  it("gives the guest its port and operator, and what may be unplugged, spelt as on the command line", async () => {
+    let seen: Parameters<GuestToRun["run"]>[0] | null = null;
+    const report = await run(`${ACCEL} ${GPU}`, async (start) => {
+      seen = start;
+      start.say("hello");
+      await expect(start.port.read(0xc00_0000, 4)).resolves.not.toBe(0n);
+      return nothing;
+    });
+    expect(report.ok).toBe(true);
+    expect(seen!.options.hotplug).toEqual([{ id: "gpu0", argument: GPU.replace("-device ", "") }]);
+  });
+
+  it("has guest errors among its warnings, limited, and the rest as a number", async () => {
+    const { warnings } = await run("-M virt -nodefaults -device arm-smmuv3,primary-bus=pcie.0", async ({ port }) => {
+      for (let i = 0; i < 50; i++) {
+        await port.write(0xc00_0000, 4, 1n);
+      }
+      return nothing;
+    });
+    expect(warnings.length).toBeLessThan(20);
+    expect(warnings.at(-1)).toMatch(/: 42 more of this kind$/);
+  });
+
+  it("names events' SMMUs as the user does", async () => {
+    const event = { smmu: "smmuv3@c000000", name: "F_TRANSLATION", number: 16, streamId: 8, substreamId: null, inputAddress: 0xffff_ffff_f000n, ipa: 0n, read: true, stage2: false };
+    const { events } = await run("-M virt -nodefaults -device arm-smmuv3,primary-bus=pcie.0,id=mine", async () => ({ ...nothing, events: [event] }));
+    expect(events).toEqual([{ ...event, smmu: "mine", inputAddress: "0xfffffffff000", ipa: "0x0" }]);
+  });
+});
+
+describe("a run that cannot begin", () => {
+  it("is refused, with nothing on the host", async () => {
+    const wrong: string[] = ["", "-M virt -device nope", `${ACCEL} -device virtio-net-pci,bus=rp1`, ACCEL, "-M virt -m 16T"];
+    for (const line of wrong) {
+      await expect(run(line)).rejects.toBeInstanceOf(Refusal);
+    }
+  });
+
+  it("is refused where the host refuses a call that building needs", async () => {
+    await expect(run(`${ACCEL} ${GPU}`, null, { onObserver: (observer) => observer.failOn({ operation: "VIOMMU_ALLOC", nth: 1, errno: "EOPNOTSUPP" }) })).rejects.toThrow(/VIOMMU_ALLOC: EOPNOTSUPP/);
+  });
+});
+
+describe("hosts", () => {
+  it("can be made and closed many times in a process", async () => {
+    for (let i = 0; i < 20; i++) {
+      createSimulatedHost(grace).close();
+    }
+    expect((await run("-M virt -nodefaults")).ok).toBe(true);
+  });
+});
