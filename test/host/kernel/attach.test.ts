@@ -285,6 +285,7 @@ describe("PASIDs", () => {
     expect(errno(() => a.device.attach(ioas, 3))).toBe("EINVAL");
     expect(errno(() => a.device.attach(99, 3))).toBe("ENOENT");
     expect(errno(() => a.device.attach(shared, 256))).toBe("EINVAL");
+    expect(errno(() => a.device.attach(shared, 0))).toBe("EINVAL");
     a.device.attach(plain);
     expect(errno(() => a.device.attach(shared, 3))).toBe("EINVAL");
     a.device.attach(shared);

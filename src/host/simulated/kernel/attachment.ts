@@ -78,6 +78,9 @@ export function attachPasid(context: AttachContext, device: DeviceObject, pasid:
   if (target === undefined) {
     throw refuse("ENOENT", `no object ${ptId}`);
   }
+  if (pasid <= 0) {
+    throw refuse("EINVAL", `PASID ${pasid}`);
+  }
   const compatible = (hwpt: Hwpt | null): boolean => hwpt === null || (hwpt instanceof HwptPaging && hwpt.forPasids);
   if (!(target instanceof HwptPaging) || !compatible(target) || !compatible(device.hwpt)) {
     throw refuse("EINVAL", "PASIDs need tables that were made for them (HWPT_ALLOC_PASID)");
