@@ -3,7 +3,7 @@
  * those that struct iommu_hwpt_arm_smmuv3 names, and the guest was not offered the use of all of these.
  */
 import type { AcceleratedFeatures } from "./backend.js";
-import { type AddressField, type Field, STE } from "./spec/index.js";
+import { type AddressField, type Field, get, put, STE, STE_EATS_ABORT, STE_EATS_FULL } from "./spec/index.js";
 
 interface AllowedField {
   readonly field: Field | AddressField;
@@ -33,7 +33,8 @@ const CONTEXT_POINTER_HIGH_MASK = 0xffff;
 
 /**
  * Reduces a stage-1 entry (Config 0b101) to the words that the host takes, into `out` (four words). S1STALLD
- * is never passed on: the model shows IDR0.STALL_MODEL 0b01, where it is RES0.
+ * is never passed on: the model shows IDR0.STALL_MODEL 0b01, where it is RES0. EATS 0b11 is as 0b00 without
+ * IDR3.DPT, and a value that the kernel refuses.
  */
 export function reduceEntry(entry: Int32Array, features: AcceleratedFeatures, out: Int32Array): void {
   out.fill(0, 0, 4);
@@ -48,6 +49,9 @@ export function reduceEntry(entry: Int32Array, features: AcceleratedFeatures, ou
       out[field.word] |= entry[field.word] & field.lowMask;
       out[field.word + 1] |= entry[field.word + 1] & field.highMask & CONTEXT_POINTER_HIGH_MASK;
     }
+  }
+  if (get(out, STE.EATS) !== STE_EATS_FULL) {
+    put(out, STE.EATS, STE_EATS_ABORT);
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import {
   type EventStream,
+  HostError,
   type Iommufd,
   VEVENT_ARM_SMMUV3_BYTES,
   VEVENT_HEADER_BYTES,
@@ -53,12 +54,28 @@ export class VeventReader {
   /** Reads all that is there; bounded by the depth of the queue. */
   drain(): void {
     for (let records = 0; records <= 2 ** this.smmu.eventQueueLog2Size; records += RECORDS_A_READ) {
-      const bytes = this.stream.read(RECORDS_A_READ * RECORD_BYTES);
+      const bytes = this.readRecords();
       if (bytes === null) {
         return;
       }
       this.take(bytes);
     }
+  }
+
+  private readRecords(): Uint8Array | null {
+    try {
+      return this.stream.read(RECORDS_A_READ * RECORD_BYTES);
+    } catch (error) {
+      if (!(error instanceof HostError)) {
+        throw error;
+      }
+      this.log.warnLimited("smmuv3.vevent", `${this.name}: read failed (${error.errno}); faults of the hardware may not reach the guest`);
+      return null;
+    }
+  }
+
+  private get name(): string {
+    return `vEVENTQ(type ${VeventqType.ARM_SMMUV3} id ${this.id})`;
   }
 
   close(graveyard: Graveyard): void {
@@ -86,7 +103,7 @@ export class VeventReader {
       }
       this.nextSequence = (sequence + 1) & SEQUENCE_MASK;
       if (at + VEVENT_ARM_SMMUV3_BYTES > bytes.length) {
-        this.log.warn(`vEVENTQ(type ${VeventqType.ARM_SMMUV3} id ${this.id}): short read(${bytes.length}/${at + VEVENT_ARM_SMMUV3_BYTES} bytes)`);
+        this.log.warnLimited("smmuv3.vevent", `${this.name}: short read(${bytes.length}/${at + VEVENT_ARM_SMMUV3_BYTES} bytes)`);
         return;
       }
       for (let word = 0; word < this.record.length; word++) {
@@ -105,7 +122,7 @@ export class VeventReader {
     this.lost += count;
     if (!this.lostReported) {
       this.lostReported = true;
-      this.log.warn(`vEVENTQ(type ${VeventqType.ARM_SMMUV3} id ${this.id}): lost ${count} event(s); the guest sees an overflow of its event queue`);
+      this.log.warnLimited("smmuv3.vevent-lost", `${this.name}: lost ${count} event(s); the guest sees an overflow of its event queue`);
     }
     this.smmu.recordLostEvents();
   }

@@ -27,7 +27,7 @@ export class Graveyard {
       if (!(error instanceof HostError)) {
         throw error;
       }
-      this.log.warn(`${what} (object ${id}) cannot be freed now: ${error.message}`);
+      this.log.warnLimited("smmuv3.destroy", `${what} (object ${id}) cannot be freed now: ${error.message}`);
       this.waiting.push({ iommufd, id, what });
     }
   }
@@ -42,7 +42,8 @@ export class Graveyard {
         if (!(error instanceof HostError)) {
           throw error;
         }
-        if (error.errno !== "ENOENT") {
+        // Gone with what it belonged to, or with the whole iommufd.
+        if (error.errno !== "ENOENT" && error.errno !== "EBADF") {
           this.waiting.push(object);
         }
       }

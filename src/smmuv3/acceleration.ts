@@ -31,8 +31,10 @@ import {
   commandName,
   encodeCommand,
   extract,
+  get,
   IDR3,
   OP,
+  STE,
   STE_CONFIG_ABORT,
   STE_CONFIG_BYPASS,
   STE_CONFIG_S1,
@@ -225,7 +227,7 @@ export class SmmuAcceleration implements SmmuBackend {
       if (!hadObjects) {
         this.freeViommu();
       }
-      if (!this.frozen) {
+      if (this.features !== before.features) {
         this.resolved = before.resolved;
         this.offer(before.features);
       }
@@ -334,7 +336,8 @@ export class SmmuAcceleration implements SmmuBackend {
       "smmuv3.invalidate",
       `${this.name}: the host refused ${commandName(opcode)}, command ${this.flushHandled + 1} of ${count} in a batch: HWPT_INVALIDATE ${result.errno}`,
     );
-    return result.errno === "ETIMEDOUT" ? CERROR_ATC_INV_SYNC : CERROR_ILL;
+    // Only an ATC_INV counts as consumed when it times out (IHI 0070, 4.5.1); anything else is not done.
+    return result.errno === "ETIMEDOUT" && opcode === OP.ATC_INV ? CERROR_ATC_INV_SYNC : CERROR_ILL;
   }
 
   translationChanged(): void {
@@ -351,7 +354,7 @@ export class SmmuAcceleration implements SmmuBackend {
       if (!(error instanceof HostError)) {
         throw error;
       }
-      this.log.warn(`${this.name}: no vEVENTQ, faults of the hardware will not reach the guest: ${error.message}`);
+      this.log.warnLimited("smmuv3.veventq", `${this.name}: no vEVENTQ, faults of the hardware will not reach the guest: ${error.message}`);
     }
   }
 
@@ -383,7 +386,10 @@ export class SmmuAcceleration implements SmmuBackend {
       this.attachShared(fn, "abort");
       return;
     }
-    this.bind(fn, streamId);
+    if (!this.bind(fn, streamId)) {
+      this.attachShared(fn, "abort");
+      return;
+    }
     switch (decodeSte(this.entry, this.lookup, this.view)) {
       case STE_CONFIG_S1:
         reduceEntry(this.entry, this.features, this.reduced);
@@ -397,10 +403,13 @@ export class SmmuAcceleration implements SmmuBackend {
         break;
       default:
         // C_BAD_STE at each transaction (IHI 0070, 5.2); stage 2 is not offered with accel=on, so its entries are illegal too.
-        this.log.guestError(
-          "smmuv3.bad-ste",
-          () => `Invalid STE config for sid ${hex(streamId)}: ${this.view.reason}; ${fn.host.name} is blocked`,
-        );
+        // One that is not valid is what a stream nobody uses has: no mistake yet.
+        if (get(this.entry, STE.V) !== 0) {
+          this.log.guestError(
+            "smmuv3.bad-ste",
+            () => `Invalid STE config for sid ${hex(streamId)}: ${this.view.reason}; ${fn.host.name} is blocked`,
+          );
+        }
         this.attachShared(fn, "abort");
     }
     if (traceInstall.on) {
@@ -426,7 +435,7 @@ export class SmmuAcceleration implements SmmuBackend {
         }
         outcome = `it keeps its ${fn.table} table (${second.message})`;
       }
-      this.log.warn(`Device 0x${fn.host.devId.toString(16)}: Failed to install STE: ${fn.host.name} behind ${this.name}: ${error.message}; ${outcome}`);
+      this.log.warnLimited("smmuv3.install", `Device 0x${fn.host.devId.toString(16)}: Failed to install STE: ${fn.host.name} behind ${this.name}: ${error.message}; ${outcome}`);
       return false;
     }
   }
@@ -491,18 +500,31 @@ export class SmmuAcceleration implements SmmuBackend {
 
   // ---- vDEVICEs ----
 
-  /** Binds the function's vDEVICE to its StreamID, anew where that has changed. Throws HostError. */
-  private bind(fn: AcceleratedFunction, streamId: number): void {
+  /**
+   * Binds the function's vDEVICE to its StreamID, anew where that has changed. False where another function
+   * has the StreamID: the guest has given two buses one number, as for a moment when it exchanges them.
+   * Throws HostError.
+   */
+  private bind(fn: AcceleratedFunction, streamId: number): boolean {
     if (fn.vdeviceId !== null && fn.vdeviceStreamId === streamId) {
-      return;
+      return true;
     }
     this.unbind(fn);
-    // Another function may still be bound to a StreamID that the guest has just given to this one.
     for (const other of this.functions) {
-      if (other !== fn && other.vdeviceId !== null && other.vdeviceStreamId === streamId && this.streamIdOf(other) !== streamId) {
-        this.unbind(other);
+      if (other === fn || other.vdeviceId === null || other.vdeviceStreamId !== streamId) {
+        continue;
       }
+      if (this.streamIdOf(other) === streamId) {
+        this.log.guestError(
+          "smmuv3.stream-id-twice",
+          () => `${this.name}: ${fn.host.name} and ${other.host.name} have StreamID ${hex(streamId)} both; the first is blocked`,
+        );
+        return false;
+      }
+      this.unbind(other);
     }
+    // A vDEVICE that could not be destroyed holds its function and its StreamID.
+    this.graveyard.retry();
     fn.vdeviceId = fn.host.iommufd.vdeviceAlloc({
       viommuId: this.objects!.viommuId,
       devId: fn.host.devId,
@@ -512,6 +534,7 @@ export class SmmuAcceleration implements SmmuBackend {
     if (traceVdevice.on) {
       traceVdevice.emit(this.smmu.id, fn.host.devId, streamId, fn.vdeviceId);
     }
+    return true;
   }
 
   private unbind(fn: AcceleratedFunction): void {
@@ -519,6 +542,8 @@ export class SmmuAcceleration implements SmmuBackend {
       const id = fn.vdeviceId;
       fn.vdeviceId = null;
       fn.vdeviceStreamId = -1;
+      // The kernel takes a function's StreamID for events when it attaches: the same entry is to be attached anew.
+      fn.installed.fill(0);
       this.graveyard.destroy(fn.host.iommufd, id, "vDEVICE");
     }
   }
@@ -623,6 +648,8 @@ export class SmmuAcceleration implements SmmuBackend {
 
   private openEvents(): void {
     if (this.objects !== null && this.events === null && this.smmu.eventQueueEnabled) {
+      // One of before that could not be destroyed is in the way: there is one vEVENTQ of a type for a vIOMMU.
+      this.graveyard.retry();
       this.events = VeventReader.open(this.smmu, this.objects.iommufd, this.objects.viommuId, this.log);
     }
   }

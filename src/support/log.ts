@@ -20,20 +20,32 @@ export class Log {
     this.add({ level: "warning", text });
   }
 
+  /** A warning about something that a guest can bring about again and again; limited by its kind, as guest errors are. */
+  warnLimited(kind: string, text: string): void {
+    if (this.count(kind)) {
+      this.add({ level: "warning", text });
+    }
+  }
+
   info(text: string): void {
     this.add({ level: "info", text });
   }
 
   /** A guest's mistake of the given kind (the key of the rate limit, such as "smmuv3.bad-command"). */
   guestError(kind: string, text: string | (() => string)): void {
-    const count = (this.counts.get(kind) ?? 0) + 1;
-    this.counts.set(kind, count);
-    if (count <= Log.linesPerKind) {
+    if (this.count(kind)) {
       this.add({ level: "guest-error", text: typeof text === "string" ? text : text() });
     }
   }
 
-  /** Kinds of guest errors of which more were seen than shown, with the number not shown. */
+  /** Whether a line of the kind is still kept. */
+  private count(kind: string): boolean {
+    const count = (this.counts.get(kind) ?? 0) + 1;
+    this.counts.set(kind, count);
+    return count <= Log.linesPerKind;
+  }
+
+  /** Kinds of guest errors and limited warnings of which more were seen than shown, with the number not shown. */
   suppressed(): Array<{ kind: string; count: number }> {
     return [...this.counts]
       .filter(([, count]) => count > Log.linesPerKind)
