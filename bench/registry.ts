@@ -1,5 +1,6 @@
 import type { CProgram } from "./c-program.js";
 import { bootBench, hostCallBench, stage2Bench } from "./machine.js";
+import { commandBench } from "./command.js";
 import { tlbMemoryBench } from "./tlb-memory.js";
 import { walkBench } from "./walk.js";
 
@@ -40,4 +41,4 @@ export interface Bench {
 }
 
 /** All benches, in the order of their run. A new one is a file beside this one and a line here. */
-export const benches: readonly Bench[] = [walkBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench];
+export const benches: readonly Bench[] = [walkBench, commandBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench];
