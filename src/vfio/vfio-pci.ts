@@ -470,11 +470,14 @@ function prefixed(error: unknown, prefix: string): unknown {
 
 /** What an errno of a step of `realize` means in practice. */
 function meaning(error: HostError): string {
+  // The kernel answers a second open of a character device at its bind (drivers/vfio/device_cdev.c).
+  const inUse = error.errno === "EBUSY" || (error.operation === "VFIO_BIND_IOMMUFD" && error.errno === "EINVAL");
+  if (inUse) {
+    return "the function is in use, by another machine or by another vfio-pci of this one";
+  }
   switch (error.errno) {
     case "ENODEV":
       return "the host has no such function, or it is not bound to vfio-pci";
-    case "EBUSY":
-      return "the function is in use, by another machine or by another vfio-pci of this one";
     case "EOPNOTSUPP":
       return "the host's IOMMU does not do what was asked: nested translation needs both stages and coherent walks (IORT CANWBS)";
     case "ENOMEM":

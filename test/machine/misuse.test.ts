@@ -86,7 +86,7 @@ const rows: Row[] = [
     situation: "emulated endpoint behind an accelerated SMMU",
     line: `${ACCEL} ${GPU} -device virtio-net-pci,id=net0,bus=rp2`,
     words: "Emulated endpoint devices are not allowed when using arm-smmuv3,accel=on",
-    more: /found: virtio-net-pci 'net0'.*behind arm-smmuv3 'smmu1'[\s\S]*would work: a bus without SMMU/,
+    more: /found: virtio-net-pci 'net0'.*behind arm-smmuv3 'smmu1'[\s\S]*would work: a bus that no accelerated SMMU covers/,
   },
   {
     situation: "emulated endpoint on pcie.0 itself",
