@@ -28,6 +28,7 @@ export { describeFromAcpi, readAcpiTables, type AcpiTable } from "./firmware/acp
 export { parseIort, type Iort } from "./firmware/iort.js";
 export { enumerateBuses, rescanBelow, type EnumerationOptions, type RootBus } from "./pci/enumerate.js";
 export { PciFunction, formatBdf, PCI } from "./pci/function.js";
+export { functionLevelReset, hasFunctionLevelReset } from "./pci/reset.js";
 export { ResourceMap } from "./pci/resources.js";
 export { disableMessages, enableMsi, enableMsix, messageCount, type MsiMessage } from "./pci/msi.js";
 export { atsControl, disablePasid, enablePasid } from "./pci/ats-pasid.js";

@@ -5,7 +5,7 @@
 import type { GuestContext, GuestReport } from "./context.js";
 import { Kernel, type KernelOptions } from "./kernel.js";
 import { enableSmmus, enumerate, identity, messages, ownTables, readTables } from "./linux/boot.js";
-import { replug } from "./linux/change.js";
+import { replug, resetFunctions } from "./linux/change.js";
 import type { Session } from "./linux/session.js";
 import { ats, provokedFault, quiet, substreams, tearDown, unmapped } from "./linux/translation.js";
 import { Random } from "./random.js";
@@ -24,6 +24,7 @@ export async function linux(context: GuestContext): Promise<GuestReport> {
       ["ATS", () => ats(first)],
       ["unmapped DMA", () => unmapped(first)],
       ["provoked fault", () => provokedFault(first)],
+      ["function level reset", () => resetFunctions(first)],
       ["unplug and plug", () => replug(first, context)],
       ["tear down", () => tearDown(first)],
       ["nothing else", () => quiet(first)],

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Domain, DomainIds, GuestMemory, InterruptController, SmmuDriver, type AtsControl, type SyncMode } from "../../src/guest/index.js";
+import { DomainIds, GuestMemory, InterruptController, SmmuDriver, type AtsControl, type Domain, type SyncMode } from "../../src/guest/index.js";
 import { FakeMachine, RAM_BASE, RAM_BYTES, SMMU_BASE, SMMU_INTERRUPTS } from "./fake-machine.js";
 
 /** ID registers of QEMU 11.1's SMMUv3, stage 1; the other ones add what a test needs. */

@@ -2,9 +2,11 @@
 import { messageCount } from "../pci/msi.js";
 import { watchSlots } from "../pci/hotplug.js";
 import { checkTransfer, freeBuffers, makeBuffers, transferLength } from "../dma-check.js";
+import type { DmaDevice } from "../devices/dma-device.js";
 import { check } from "../failure.js";
+import type { Device, Kernel } from "../kernel.js";
 import { skip } from "../report.js";
-import { BUFFER_BYTES, count, dmaDevices, hexText, mapOwnBuffers, type Session } from "./session.js";
+import { BUFFER_BYTES, count, dmaDevices, hexText, listed, mapOwnBuffers, type Session } from "./session.js";
 
 const MIB = 1024 * 1024;
 
@@ -26,19 +28,18 @@ export async function enableSmmus({ kernel }: Session): Promise<string> {
     skip("the firmware describes no SMMU");
   }
   await kernel.probeSmmus();
-  return kernel.smmus
-    .map((smmu) => {
-      const f = smmu.features;
-      const traits = [
-        `stage ${[f.stage1 ? "1" : "", f.stage2 ? "2" : ""].filter((part) => part !== "").join("+")}`,
-        `oas ${f.oas}`,
-        ...(f.rangeInvalidation ? ["ril"] : []),
-        ...(f.ats ? ["ats"] : []),
-        ...(f.ssidBits > 0 ? [`ssid ${f.ssidBits}`] : []),
-      ];
-      return `${smmu.name} (${traits.join(", ")}${smmu.tookOver ? ", was enabled" : ""})`;
-    })
-    .join("; ");
+  const found = kernel.smmus.map((smmu) => {
+    const f = smmu.features;
+    const traits = [
+      `stage ${[f.stage1 ? "1" : "", f.stage2 ? "2" : ""].filter((part) => part !== "").join("+")}`,
+      `oas ${f.oas}`,
+      ...(f.rangeInvalidation ? ["ril"] : []),
+      ...(f.ats ? ["ats"] : []),
+      ...(f.ssidBits > 0 ? [`ssid ${f.ssidBits}`] : []),
+    ];
+    return `${smmu.name} (${traits.join(", ")}${smmu.tookOver ? ", was enabled" : ""})`;
+  });
+  return listed(found, "; ", 8);
 }
 
 export async function enumerate(session: Session): Promise<string> {
@@ -60,7 +61,7 @@ export async function enumerate(session: Session): Promise<string> {
   return [
     count(kernel.devices.length, "function"),
     `root buses ${roots.map((bus) => bus.toString(16).padStart(2, "0")).join(" ")}`,
-    `DMA: ${dma.map((device) => `${device.fn.name}${device.streamId === null ? "" : ` (StreamID ${hexText(device.streamId)})`}`).join(" ") || "none"}`,
+    `DMA: ${listed(dma.map((device) => `${device.fn.name}${device.streamId === null ? "" : ` (StreamID ${hexText(device.streamId)})`}`)) || "none"}`,
     ...(session.slots.length > 0 ? [count(session.slots.length, "hot-plug slot")] : []),
     ...unplaced.map((bar) => `BAR ${bar.bar} of ${bar.fn.name} (${hexText(bar.size)} bytes) has no place`),
   ].join(", ");
@@ -115,7 +116,7 @@ export async function ownTables(session: Session): Promise<string> {
   }
   reporter.dmaChecked += bytes;
   const ids = mapped.map(({ device, domain }) => `${device.fn.name} ${domain.stage === 1 ? "ASID" : "VMID"} ${domain.id}`);
-  return `${count(devices.length, "function")}, ${bytes} bytes moved and compared; ${ids.join(", ")}`;
+  return `${count(devices.length, "function")}, ${bytes} bytes moved and compared; ${listed(ids, ", ")}`;
 }
 
 const MOST_VECTORS = 3;
@@ -134,25 +135,30 @@ export async function messages(session: Session): Promise<string> {
       without.push(device.fn.name);
       continue;
     }
-    const came = new Array<number>(Math.min(offered, MOST_VECTORS)).fill(0);
-    const vectors = await kernel.setUpMessages(device, came.map((_, i) => () => {
-      came[i]++;
-    }));
+    const vectors = await raiseMessages(kernel, device, Math.min(offered, MOST_VECTORS));
     if (vectors === 0) {
       without.push(`${device.fn.name} (the MSI controller has no interrupt left)`);
-      continue;
+    } else {
+      account.push(`${device.fn.name} ${kind} x${vectors}`);
     }
-    for (let vector = 0; vector < vectors; vector++) {
-      const before = came[vector];
-      await device.dma.raise(vector);
-      await kernel.interrupts.until(() => came[vector] > before, `message ${vector} of ${device.fn.name} (${kind}, data ${device.messages[vector]})`);
-      await device.dma.acknowledge();
-    }
-    check(came.slice(0, vectors).every((times) => times === 1), () => `${device.fn.name}: expected one interrupt a message, found ${came.join(" ")}`);
-    account.push(`${device.fn.name} ${kind} x${vectors}`);
   }
   if (account.length === 0) {
     skip("no function sends messages");
   }
-  return [account.join(", "), ...(without.length > 0 ? [`without: ${without.join(" ")}`] : [])].join("; ");
+  return [listed(account, ", "), ...(without.length > 0 ? [`without: ${listed(without)}`] : [])].join("; ");
+}
+
+/** Sets up to `wanted` messages up and raises each once. Returns how many there are. */
+export async function raiseMessages(kernel: Kernel, device: Device & { dma: DmaDevice }, wanted: number): Promise<number> {
+  const came = new Array<number>(wanted).fill(0);
+  const vectors = await kernel.setUpMessages(device, came.map((_, i) => () => {
+    came[i]++;
+  }));
+  for (let vector = 0; vector < vectors; vector++) {
+    await device.dma.raise(vector);
+    await kernel.interrupts.until(() => came[vector] > 0, `message ${vector} of ${device.fn.name} (data ${device.messages[vector]})`);
+    await device.dma.acknowledge();
+  }
+  check(came.slice(0, vectors).every((times) => times === 1), () => `${device.fn.name}: expected one interrupt a message, found ${came.join(" ")}`);
+  return vectors;
 }

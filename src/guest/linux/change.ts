@@ -1,11 +1,42 @@
 /** Steps that change the machine under the guest: hot-unplug and hot-plug, system reset, kexec. */
 import type { GuestContext } from "../context.js";
-import { checkTransfer, transferLength } from "../dma-check.js";
+import { checkTransfer, fillBuffers, transferLength } from "../dma-check.js";
 import { check } from "../failure.js";
 import type { Device } from "../kernel.js";
+import { enablePasid } from "../pci/ats-pasid.js";
 import { serviceUntil } from "../pci/hotplug.js";
+import { messageCount } from "../pci/msi.js";
+import { functionLevelReset, hasFunctionLevelReset } from "../pci/reset.js";
 import { skip } from "../report.js";
-import { BUFFER_BYTES, dmaDevices, mapOwnBuffers, type Session } from "./session.js";
+import { raiseMessages } from "./boot.js";
+import { BUFFER_BYTES, dmaDevices, listed, mapOwnBuffers, type Session } from "./session.js";
+
+/** Each function that has a function level reset: DMA and messages work after it as before. */
+export async function resetFunctions(session: Session): Promise<string> {
+  const { kernel, mapped, random, reporter } = session;
+  const names: string[] = [];
+  for (const { device, dma, buffers, source, destination } of mapped) {
+    const { master } = device;
+    // Detached while it is reset, so that the function has nothing to translate and no translation outlives the reset.
+    if (master === null || !(await hasFunctionLevelReset(device.fn))) {
+      continue;
+    }
+    const domain = await kernel.useOwnDomain(device);
+    await master.detach();
+    await functionLevelReset(device.fn);
+    await enablePasid(device.fn);
+    await master.attach(domain);
+    await fillBuffers(kernel, buffers, random);
+    await dma.refresh();
+    reporter.dmaChecked += await checkTransfer(kernel, dma, buffers, { source, destination, length: transferLength(dma, random, BUFFER_BYTES) });
+    const { count: messages } = await messageCount(device.fn);
+    if (messages > 0 && dma.features.raises && kernel.firmware.msi !== null) {
+      await raiseMessages(kernel, device, 1);
+    }
+    names.push(device.fn.name);
+  }
+  return names.length === 0 ? skip("no function behind an SMMU has a function level reset") : `${listed(names)}: DMA and messages as before`;
+}
 
 /** One device is unplugged by the operator and plugged again; afterwards it does DMA as before. */
 export async function replug(session: Session, context: GuestContext): Promise<string> {
@@ -26,7 +57,7 @@ export async function replug(session: Session, context: GuestContext): Promise<s
       added.push(...change.added);
     };
   }
-  const before = new Set(mapped.map((entry) => entry.device));
+  const before = new Set<Device>(mapped.map((entry) => entry.device));
   await serviceUntil(kernel, slots, operator.requestUnplug(candidate.id));
   check(!(await operator.isPlugged(candidate.id)), `expected ${candidate.id} to be gone, found it plugged`);
   await settle(session, () => removed.length > 0, `the slot of ${candidate.id} to be empty`);
@@ -66,5 +97,10 @@ async function useAgain(session: Session, device: Device): Promise<number> {
     return 0;
   }
   const { dma, buffers, source, destination } = await mapOwnBuffers(session, found);
-  return checkTransfer(kernel, dma, buffers, { source, destination, length: transferLength(dma, random, BUFFER_BYTES) });
+  const bytes = await checkTransfer(kernel, dma, buffers, { source, destination, length: transferLength(dma, random, BUFFER_BYTES) });
+  const { count: messages } = await messageCount(found.fn);
+  if (messages > 0 && dma.features.raises && kernel.firmware.msi !== null) {
+    await raiseMessages(kernel, found, 1);
+  }
+  return bytes;
 }

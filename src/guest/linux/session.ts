@@ -13,7 +13,7 @@ export const BUFFER_BYTES = 64 * 1024;
 
 /** A device whose DMA goes through its own tables, with its buffers mapped. */
 export interface Mapped {
-  readonly device: Device;
+  readonly device: Device & { dma: DmaDevice };
   readonly dma: DmaDevice;
   readonly domain: Domain;
   readonly buffers: Buffers;
@@ -52,6 +52,12 @@ export async function mapOwnBuffers(session: Session, device: Device & { dma: Dm
 /** A plural of its own for accounts: `1 function`, `2 functions`. */
 export function count(number: number, what: string): string {
   return `${number} ${what}${number === 1 ? "" : "s"}`;
+}
+
+/** The first of a long list, and how many more there are. */
+export function listed(items: readonly string[], separator = " ", most = 12): string {
+  const rest = items.length - most;
+  return items.slice(0, most).join(separator) + (rest > 0 ? `${separator}and ${rest} more` : "");
 }
 
 export const hexText = (value: number | bigint): string => `0x${value.toString(16)}`;

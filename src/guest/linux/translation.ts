@@ -4,7 +4,7 @@ import { checkFault, checkTransfer, fillBuffers, transferLength } from "../dma-c
 import { check } from "../failure.js";
 import { skip } from "../report.js";
 import { formatEvent, type DecodedEvent } from "../smmu/event-queue.js";
-import { BUFFER_BYTES, count, hexText, type Mapped, type Session } from "./session.js";
+import { BUFFER_BYTES, count, hexText, listed, type Mapped, type Session } from "./session.js";
 
 /** Substreams with domains of their own: the same IOVA leads elsewhere with and without PASID. */
 export async function substreams(session: Session): Promise<string> {
@@ -25,7 +25,6 @@ export async function substreams(session: Session): Promise<string> {
     }
     const last = 2 ** master.ssidBits - 1;
     const pasids = last > 1 ? [1, last] : [1];
-    let bytes = 0;
     for (const pasid of pasids) {
       const domain = await kernel.createDomain(device);
       await master.attachSubstream(pasid, domain);
@@ -33,7 +32,7 @@ export async function substreams(session: Session): Promise<string> {
       // The addresses are those of the stream's own domain, exchanged: only the substream's tables make this right.
       await domain.map(entry.destination, buffers.source, BUFFER_BYTES, { read: true });
       await domain.map(entry.source, buffers.destination, BUFFER_BYTES, { read: true, write: true });
-      bytes += await checkTransfer(kernel, dma, buffers, {
+      const bytes = await checkTransfer(kernel, dma, buffers, {
         source: entry.destination,
         destination: entry.source,
         length: transferLength(dma, random, BUFFER_BYTES),
@@ -53,7 +52,7 @@ export async function substreams(session: Session): Promise<string> {
       account.push(`${device.fn.name} PASID ${pasid} ${bytes} bytes, then ${event?.name ?? "no event"}`);
     }
   }
-  return account.join("; ");
+  return listed(account, "; ", 8);
 }
 
 /** Translations that the device caches; they have to be gone after an unmap. */
@@ -158,7 +157,7 @@ export async function quiet(session: Session): Promise<string> {
   ];
   check(wrong.length === 0, () => `expected nothing else, found ${wrong.join("; ")}`);
   const commands = kernel.smmus.reduce((sum, smmu) => sum + [...smmu.commands.issued.values()].reduce((a, b) => a + b, 0), 0);
-  return `${count(provoked.size, "event")}, all provoked; ${count(kernel.interrupts.received, "interrupt")}; ${count(commands, "SMMU command")}`;
+  return `${provoked.size === 0 ? "no event" : `${count(provoked.size, "event")}, all provoked`}; ${count(kernel.interrupts.received, "interrupt")}; ${count(commands, "SMMU command")}`;
 }
 
 /** Everything that the boot mapped goes; ASIDs are flushed. */
