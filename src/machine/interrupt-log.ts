@@ -13,7 +13,7 @@ const PENDING_LIMIT = 2 ** 20;
  * 4.1.1: a bit for each interrupt); a level-triggered one becomes pending when its line rises.
  */
 export class InterruptLog implements InterruptSink {
-  /** Messages and edges that arrived, those that merged with a pending one included. */
+  /** Messages that arrived, and edges, those that merged with a pending one included. */
   messagesDelivered = 0;
   edges = 0;
   private readonly pending = new Map<number, Interrupt>();
@@ -28,6 +28,12 @@ export class InterruptLog implements InterruptSink {
     }
     this.messagesDelivered++;
     this.add(2 ** 20 + deviceId * EVENT_ID_LIMIT + eventId, { kind: "msi", deviceId, eventId });
+  }
+
+  /** A message that became a shared peripheral interrupt: the GICv2m frame's. */
+  messageSpi(intid: number): void {
+    this.messagesDelivered++;
+    this.spi(intid);
   }
 
   spi(intid: number): void {

@@ -67,6 +67,9 @@ export function parseNuma(texts: readonly string[], maxCpus: number): NumaArgume
       if (type === "dist" || type === "cpu" || type === "hmat-lb" || type === "hmat-cache") {
         return;
       }
+      if (type === undefined) {
+        throw new Refusal("Parameter 'type' is missing", { wouldWork: "-numa node,nodeid=0,memdev=ID" });
+      }
       if (type !== "node") {
         throw new Refusal(`Parameter 'type' does not accept value '${String(type)}'`, { wouldWork: "node, dist, cpu" });
       }

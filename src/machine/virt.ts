@@ -106,7 +106,8 @@ export class VirtBoard {
       const { base, size } = VIRT.gicItsTranslation;
       root.add(base, MemoryRegion.mmio("its-translation", size, new ItsDoorbell(this.interrupts, this.log)));
     } else if (this.msiController === "gicv2m") {
-      const frame = new Gicv2mFrame(this.interrupts, FIRST_SPI + VIRT_SPI.gicV2m, VIRT_SPI.gicV2mCount);
+      const sink = { message: () => {}, spi: (intid: number) => this.interrupts.messageSpi(intid) };
+      const frame = new Gicv2mFrame(sink, FIRST_SPI + VIRT_SPI.gicV2m, VIRT_SPI.gicV2mCount);
       root.add(VIRT.gicV2mFrame.base, MemoryRegion.mmio("gicv2m", VIRT.gicV2mFrame.size, frame));
     }
     root.add(map.ecam.base, MemoryRegion.mmio("pcie-ecam", map.ecam.size, pci.ecam));
