@@ -197,6 +197,8 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   }
 
   override unrealize(): void {
+    // While it leaves its vIOMMU it is on the parent, which shows it all of the guest's memory.
+    this.stopDma();
     this.joined?.();
     this.joined = null;
     for (const vector of [...this.liveVectors]) {
@@ -225,6 +227,8 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   }
 
   override reset(): void {
+    // The kernel gives the command register back after the reset: it is to have no bus mastering in it.
+    this.stopDma();
     super.reset();
     try {
       this.device?.reset();
@@ -233,6 +237,37 @@ export class VfioPci extends PciFunction implements IommufdDevice {
         throw error;
       }
       this.options.log.warn(`${this.name}: ${error.message}; the device keeps its state`);
+    }
+  }
+
+  /** Bus mastering and decoding off in the device itself. */
+  private stopDma(): void {
+    if (this.device !== null && this.boundId !== null) {
+      this.writeRegion(this.device, VfioRegion.CONFIG, COMMAND, new Uint8Array(2));
+    }
+  }
+
+  /** Reads a region; all ones where the host refuses, as from a device that does not answer (PCIe 2.3.2). */
+  private readRegion(device: VfioDevice, index: number, offset: number, out: Uint8Array): void {
+    try {
+      device.regionRead(index, offset, out);
+    } catch (error) {
+      if (!(error instanceof HostError)) {
+        throw error;
+      }
+      out.fill(0xff);
+      this.options.log.warnLimited("vfio.region", `${this.name}: read of region ${index} at 0x${offset.toString(16)}: ${error.message}`);
+    }
+  }
+
+  private writeRegion(device: VfioDevice, index: number, offset: number, data: Uint8Array): void {
+    try {
+      device.regionWrite(index, offset, data);
+    } catch (error) {
+      if (!(error instanceof HostError)) {
+        throw error;
+      }
+      this.options.log.warnLimited("vfio.region", `${this.name}: write to region ${index} at 0x${offset.toString(16)} is lost: ${error.message}`);
     }
   }
 
@@ -301,15 +336,12 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     const registers: MmioHandler = {
       read: (offset, bytes) => {
         const out = new Uint8Array(bytes);
-        device.regionRead(index, offset, out);
+        this.readRegion(device, index, offset, out);
         return out.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
       },
       write: (offset, bytes, value) => {
-        device.regionWrite(
-          index,
-          offset,
-          Uint8Array.from({ length: bytes }, (_unused, i) => Number((value >> BigInt(8 * i)) & 0xffn)),
-        );
+        const data = Uint8Array.from({ length: bytes }, (_unused, i) => Number((value >> BigInt(8 * i)) & 0xffn));
+        this.writeRegion(device, index, offset, data);
       },
     };
     const region = MemoryRegion.container(`${this.hostAddress} BAR ${index}`, size);
@@ -435,7 +467,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   override configWrite(offset: number, size: number, value: number): void {
     super.configWrite(offset, size, value);
     if (this.device !== null && offset < COMMAND + 2 && offset + size > COMMAND) {
-      this.device.regionWrite(VfioRegion.CONFIG, COMMAND, this.config.bytes.slice(COMMAND, COMMAND + 2));
+      this.writeRegion(this.device, VfioRegion.CONFIG, COMMAND, this.config.bytes.slice(COMMAND, COMMAND + 2));
     }
   }
 }
