@@ -38,7 +38,7 @@ const context: BenchContext = {
 
 const cpu = cpus()[0]?.model.trim() ?? "unknown processor";
 console.log(`Node.js ${process.version}, ${cpu}, ${compiler === undefined ? "no C compiler: no counterparts" : `${compilerVersion(compiler)} -O2`}`);
-console.log(`medians of ${options.rounds} rounds, both sides in turn`);
+console.log(`medians of ${options.rounds} rounds of processor time, both sides in turn`);
 try {
   const results: BenchResult[] = [];
   for (const bench of chosen) {
