@@ -1,0 +1,198 @@
+import { describe, expect, test } from "vitest";
+import { A, B, Board, encodeCommand, EXPLICIT, IOVA, OP } from "./rig.js";
+
+const SYNC = encodeCommand(OP.SYNC);
+const hex = (...words: number[]): string => words.map((word) => (word >>> 0).toString(16)).join(" ");
+const text = (words: Int32Array): string => hex(...words);
+
+const vaa = (page: number): Int32Array => encodeCommand(OP.TLBI_NH_VAA, { ADDRESS: BigInt(page) << 12n, LEAF: 1 });
+const asid = (n: number): Int32Array => encodeCommand(OP.TLBI_NH_ASID, { ASID: n });
+const cd = (sid: number): Int32Array => encodeCommand(OP.CFGI_CD, { SID: sid, LEAF: 1 });
+const atc = (sid: number): Int32Array => encodeCommand(OP.ATC_INV, { SID: sid, ATC_SIZE: 52 });
+
+function booted(properties = EXPLICIT): Board {
+  const board = new Board({ properties: [properties] });
+  board.plug(A);
+  board.plug(B, 1);
+  board.number(0, 9);
+  board.number(1, 10);
+  board.smmu.ste(0x900, board.stage1(board.table(), { EATS: properties.ats === true ? 1 : 0 }));
+  board.smmu.ste(0xa00, board.stage1(board.table(), { EATS: properties.ats === true ? 1 : 0 }));
+  board.freeze();
+  board.smmu.enable();
+  board.invalidations.length = 0;
+  return board;
+}
+
+/** Commands that went to the host and came back as done, in order. */
+function doneIn(board: Board, act: () => void): string[] {
+  const from = board.invalidations.length;
+  act();
+  return board.invalidations.slice(from).flat();
+}
+
+describe("a batch", () => {
+  test("takes all commands up to a CMD_SYNC in one host call, as they are, in order", () => {
+    const board = booted();
+    const commands = [
+      asid(3),
+      encodeCommand(OP.TLBI_NH_VA, { ASID: 1, ADDRESS: 0x1234_5000n, TG: 1, NUM: 7, SCALE: 2, TTL: 3, LEAF: 1 }),
+      cd(0x900),
+      encodeCommand(OP.CFGI_CD_ALL, { SID: 0xa00 }),
+      encodeCommand(OP.TLBI_NH_ALL),
+      encodeCommand(OP.TLBI_NSNH_ALL),
+      atc(0xa00),
+      vaa(5),
+    ];
+    board.smmu.submit(...commands, SYNC);
+    expect(board.invalidations).toEqual([commands.map(text)]);
+    expect(board.smmu.cons).toBe(board.smmu.produced);
+    expect(board.smmu.acceleration.invalidateCalls).toBe(1);
+    expect(board.smmu.acceleration.forwarded).toBe(8);
+  });
+
+  test("ends at a CMD_SYNC, before a configuration command, and with the queue", () => {
+    const board = booted();
+    board.smmu.submit(asid(1), SYNC, asid(2), encodeCommand(OP.CFGI_STE, { SID: 0x1000, LEAF: 1 }), asid(3), vaa(1));
+    expect(board.invalidations).toEqual([[text(asid(1))], [text(asid(2))], [text(asid(3)), text(vaa(1))]]);
+    expect(board.smmu.cons).toBe(board.smmu.produced);
+  });
+
+  test("is on the host before a changed entry is installed", () => {
+    const board = booted();
+    const order: string[] = [];
+    board.observer.onCall = (operation) => order.push(operation);
+    board.smmu.ste(0x900, board.stage1(1));
+    board.smmu.submit(asid(1), encodeCommand(OP.CFGI_STE, { SID: 0x900, LEAF: 1 }), asid(2), SYNC);
+    board.observer.onCall = null;
+    expect(order).toEqual(["HWPT_INVALIDATE", "HWPT_ALLOC", "VFIO_ATTACH_IOMMUFD_PT", "DESTROY", "HWPT_INVALIDATE"]);
+  });
+
+  test("leaves out commands for streams of nobody, and they count as done in their place", () => {
+    const board = booted();
+    board.smmu.submit(cd(0x123), asid(1), cd(0x124), atc(0x125), asid(2), encodeCommand(OP.CFGI_CD_ALL, { SID: 0x126 }), SYNC);
+    expect(board.invalidations).toEqual([[text(asid(1)), text(asid(2))]]);
+    expect(board.smmu.cons).toBe(board.smmu.produced);
+    board.smmu.submit(cd(0x123), SYNC);
+    expect(board.invalidations.length, "nothing to send").toBe(1);
+    expect(board.smmu.commandError).toBe(false);
+  });
+
+  test("is taken apart into calls of at most 4096 commands", () => {
+    const board = booted();
+    const { acceleration } = board.smmu;
+    for (let i = 0; i < acceleration.capacity; i++) {
+      expect(acceleration.forward(OP.TLBI_NH_ASID, i << 16, 0, 0)).toBe(true);
+    }
+    expect(acceleration.pending).toBe(acceleration.capacity);
+    expect(acceleration.flush()).toBe(0);
+    expect([acceleration.flushHandled, acceleration.pending, board.invalidations[0].length]).toEqual([4096, 0, 4096]);
+  });
+
+  test("without IDR3.RIL has no range fields, whatever the host's SMMU would make of them", () => {
+    const board = booted({ ...EXPLICIT, ril: false });
+    const { acceleration } = board.smmu;
+    const [w0, w1, w2, w3] = encodeCommand(OP.TLBI_NH_VA, { ASID: 1, ADDRESS: 0x1234_5000n, TG: 1, NUM: 7, SCALE: 2, TTL: 3, LEAF: 1 });
+    acceleration.forward(w0, w1, w2, w3);
+    acceleration.flush();
+    expect(board.invalidations).toEqual([[text(encodeCommand(OP.TLBI_NH_VA, { ASID: 1, ADDRESS: 0x1234_5000n, LEAF: 1 }))]]);
+  });
+
+  test("without ATS an ATC_INV is illegal and goes nowhere", () => {
+    const board = booted({ ...EXPLICIT, ats: false });
+    board.smmu.submit(asid(1), atc(0x900), asid(2), SYNC);
+    expect(board.smmu.cerror).toBe(1);
+    expect(board.smmu.cons).toBe(board.smmu.produced - 3);
+    expect(board.invalidations).toEqual([[text(asid(1))]]);
+  });
+
+  test("reaches the hardware: a translation is stale before, gone after", () => {
+    const board = booted();
+    expect(board.probe(A)).toBe("table 0");
+    // The whole table goes; the TLB does not know yet.
+    board.store(board.descriptor(0) - 0x4000_0000, new Int32Array(16));
+    expect(board.probe(A)).toBe("table 0");
+    board.smmu.submit(cd(0x900), encodeCommand(OP.TLBI_NH_VA, { ASID: 1, ADDRESS: BigInt(IOVA), LEAF: 1 }), SYNC);
+    expect(board.probe(A)).toBe("abort");
+    expect(board.probe(B)).toBe("table 1");
+  });
+});
+
+describe("a batch that the host takes in part", () => {
+  const commands = [vaa(0), cd(0x77), vaa(1), vaa(2), atc(0x78), vaa(3), vaa(4)];
+  /** Positions in the queue of those that are forwarded. */
+  const forwarded = [0, 2, 3, 5, 6];
+  const sent = forwarded.map((at) => text(commands[at]));
+
+  test.each([0, 1, 2, 3, 4])("%i of five: CMDQ_CONS is at the one that failed, and nothing is repeated or lost", (handled) => {
+    const board = booted();
+    const start = board.smmu.cons;
+    board.observer.failOn({ operation: "HWPT_INVALIDATE", nth: 1, errno: "EIO", handled });
+    const first = doneIn(board, () => board.smmu.submit(...commands, SYNC));
+    expect(first).toEqual(sent.slice(0, handled));
+    expect(board.smmu.commandError).toBe(true);
+    expect(board.smmu.cerror).toBe(1);
+    expect(board.smmu.cons - start).toBe(forwarded[handled]);
+    expect(board.log.lines.map((line) => line.text).join("\n")).toContain("HWPT_INVALIDATE EIO");
+    // The guest acknowledges without a change: the rest is done, once.
+    const second = doneIn(board, () => board.smmu.set(0x64, board.smmu.get(0x60)));
+    expect(second).toEqual(sent.slice(handled));
+    expect(board.smmu.cons).toBe(board.smmu.produced);
+  });
+
+  test.each([0, 1, 2, 3, 4])("%i of five, and the guest replaces the command as Linux does", (handled) => {
+    const board = booted();
+    board.observer.failOn({ operation: "HWPT_INVALIDATE", nth: 1, errno: "EIO", handled });
+    const done = doneIn(board, () => {
+      board.smmu.submit(...commands, SYNC);
+      board.smmu.skipFailed();
+    });
+    expect(done).toEqual(sent.filter((_command, n) => n !== handled));
+    expect(board.smmu.cons).toBe(board.smmu.produced);
+  });
+
+  test("the failure is told before an illegal command that follows, and before a change of configuration", () => {
+    const board = booted();
+    const start = board.smmu.cons;
+    board.observer.failOn({ operation: "HWPT_INVALIDATE", nth: 1, errno: "EIO", handled: 1 });
+    board.smmu.ste(0x900, board.stage1(1));
+    board.smmu.submit(vaa(0), vaa(1), encodeCommand(OP.CFGI_STE, { SID: 0x900, LEAF: 1 }), SYNC);
+    expect(board.smmu.cons - start).toBe(1);
+    expect(board.probe(A), "not yet").toBe("table 0");
+    board.smmu.set(0x64, board.smmu.get(0x60));
+    expect(board.probe(A)).toBe("table 1");
+  });
+
+  test("an ATC_INV that times out is consumed, what follows is done, and the CMD_SYNC tells", () => {
+    const board = booted();
+    const start = board.smmu.cons;
+    board.observer.failOn({ operation: "HWPT_INVALIDATE", nth: 1, errno: "ETIMEDOUT", handled: 1 });
+    const done = doneIn(board, () => board.smmu.submit(vaa(0), atc(0x900), vaa(1), SYNC, vaa(2)));
+    expect(done).toEqual([vaa(0), vaa(1)].map(text));
+    expect(board.smmu.cerror).toBe(3);
+    expect(board.smmu.cons - start).toBe(3);
+    expect(doneIn(board, () => board.smmu.set(0x64, board.smmu.get(0x60)))).toEqual([text(vaa(2))]);
+    expect(board.smmu.cons).toBe(board.smmu.produced);
+  });
+
+  test("any other command that times out is not done: it is the one in error", () => {
+    const board = booted();
+    const start = board.smmu.cons;
+    board.observer.failOn({ operation: "HWPT_INVALIDATE", nth: 1, errno: "ETIMEDOUT", handled: 1 });
+    board.smmu.submit(vaa(0), vaa(1), SYNC);
+    expect(board.smmu.cerror).toBe(1);
+    expect(board.smmu.cons - start).toBe(1);
+    expect(doneIn(board, () => board.smmu.set(0x64, board.smmu.get(0x60)))).toEqual([text(vaa(1))]);
+  });
+
+  test("a failure for ever is a bounded log and bounded work", () => {
+    const board = booted();
+    for (let i = 0; i < 300; i++) {
+      board.observer.failOn({ operation: "HWPT_INVALIDATE", nth: 1, errno: "EIO" });
+      board.smmu.submit(vaa(i), SYNC);
+      board.smmu.skipFailed();
+    }
+    expect(board.smmu.cons).toBe(board.smmu.produced);
+    expect(board.log.lines.length).toBeLessThan(40);
+  });
+});
