@@ -4,7 +4,7 @@
  */
 import { Refusal } from "../support/index.js";
 import { dropProgram } from "./argument-file.js";
-import { type DeviceArgument, type GlobalProperty, parseDevice } from "./device-argument.js";
+import { type DeviceArgument, type GlobalProperty, parseDevice, setProperty } from "./device-argument.js";
 import { applyAccelOption, applyMachineOption, defaultMachineOptions, type MachineOptions } from "./machine-options.js";
 import { type MemoryArguments, parseMemory, parseNuma, type NumaArguments } from "./memory-arguments.js";
 import { nearest } from "./nearest.js";
@@ -12,7 +12,6 @@ import { type ObjectArgument, parseObject } from "./object-argument.js";
 import { describeArgument, located, parseOptionString } from "./option-string.js";
 import { optionRules } from "./qemu-options.js";
 import { deviceModels } from "./device-table.js";
-import { modelName } from "./qemu-devices.js";
 
 export interface SmpArguments {
   readonly cpus: number;
@@ -63,6 +62,9 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   for (const { option, value } of options) {
     const where = describeArgument(`-${option}`, value);
     located(where, () => {
+      if (value === "help" || value === "?") {
+        throw new Refusal(`-${option} ${value} asks QEMU for a list`, { wouldWork: "viommu devices, viommu device NAME, viommu hosts" });
+      }
       switch (option) {
         case "machine":
         case "M":
@@ -93,7 +95,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
           deviceTexts.push(value);
           break;
         case "global":
-          globals.push(parseGlobal(value));
+          globals.push(parseGlobal(value, notes));
           break;
         case "trace":
           trace.push(...parseTrace(value));
@@ -219,7 +221,7 @@ function parseSmp(value: string): SmpArguments {
   return { cpus, maxCpus };
 }
 
-function parseGlobal(value: string): GlobalProperty {
+function parseGlobal(value: string, notes: string[]): GlobalProperty {
   const short = /^([^.=,]+)\.([^=]+)=(.*)$/s.exec(value);
   const { values } = short === null ? parseOptionString("-global", value, null) : { values: new Map(Object.entries({ driver: short[1], property: short[2], value: short[3] })) };
   const driver = values.get("driver");
@@ -228,16 +230,13 @@ function parseGlobal(value: string): GlobalProperty {
   if (typeof driver !== "string" || typeof name !== "string" || typeof given !== "string") {
     throw new Refusal("Invalid 'global' option", { found: value, wouldWork: "-global driver.property=value" });
   }
-  return { driver: deviceModels.has(driver) ? driver : driver === "virt" ? driver : safeModelName(driver), name, value: given };
-}
-
-/** A -global may name a driver of QEMU that no device of this machine uses. */
-function safeModelName(driver: string): string {
-  try {
-    return modelName(driver);
-  } catch {
-    return driver;
+  const model = deviceModels.get(driver);
+  if (model === undefined) {
+    notes.push(`-global ${driver}.${name}: no device here has that driver`);
+  } else {
+    setProperty(model, name, given);
   }
+  return { driver, name, value: given };
 }
 
 function parseTrace(value: string): string[] {

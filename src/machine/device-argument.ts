@@ -109,7 +109,8 @@ function describeProperty(model: DeviceModel, name: string): PropertyDescription
   });
 }
 
-function setProperty(model: DeviceModel, name: string, value: JsonValue, strict = false): PropertyValue {
+/** Checks and parses one property of a model. @throws Refusal in QEMU's words */
+export function setProperty(model: DeviceModel, name: string, value: JsonValue, strict = false): PropertyValue {
   const property = describeProperty(model, name);
   if (property.refused !== undefined && String(value) !== property.default) {
     throw new Refusal(`Property '${model.name}.${name}' cannot be set here`, { found: property.refused, wouldWork: `leaving ${name} out` });

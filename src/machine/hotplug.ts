@@ -46,8 +46,9 @@ export class Hotplug {
       if (!device.model.hotpluggable) {
         throw new Refusal(`Device '${device.model.name}' does not support hotplugging`, { found: "the machine is running", wouldWork: "-device at start" });
       }
-      if (device.id !== "" && this.board.find(device.id) !== null) {
-        throw new Refusal(`Duplicate ID '${device.id}' for device`, { found: `${this.board.find(device.id)!.fn.label} is plugged`, wouldWork: "another id" });
+      const taken = this.board.find(device.id)?.fn.label ?? this.board.smmus.all.find((smmu) => device.id !== "" && smmu.argument?.id === device.id)?.device.id;
+      if (taken !== undefined) {
+        throw new Refusal(`Duplicate ID '${device.id}' for device`, { found: `${taken} is there`, wouldWork: "another id" });
       }
       this.watchPort(this.board.plug(device, true));
       this.plugged++;

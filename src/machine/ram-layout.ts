@@ -1,5 +1,5 @@
 /** The machine's RAM: which blocks, from which backends, at which addresses. */
-import type { Host } from "../iommufd/index.js";
+import { type Host, HostError } from "../iommufd/index.js";
 import type { RamBlock } from "../memory/index.js";
 import { Refusal } from "../support/index.js";
 import type { MachineArguments } from "./arguments.js";
@@ -96,7 +96,7 @@ export function allocateRam(host: Host, pieces: readonly RamPiece[], base: numbe
     }
   } catch (error) {
     placed.reverse().forEach(({ block }) => host.freeMemory(block));
-    if (error instanceof RangeError) {
+    if (error instanceof RangeError || error instanceof HostError) {
       throw new Refusal(`cannot set up guest memory '${pieces[0].name}': Cannot allocate memory`, {
         found: `${pieces.reduce((sum, piece) => sum + piece.size, 0)} bytes on ${host.description}: ${error.message}`,
         wouldWork: "a smaller -m",

@@ -70,7 +70,7 @@ export function guestReport(name: string, guest: GuestSummary | null): RunReport
 
 /** Events of the guest's queues, with the SMMU's name as the user has it where the guest knows it by its address. */
 export function eventReport(guest: GuestSummary | null, machine: MachineDescription): RunReport["events"] {
-  const nameOf = (smmu: string): string => machine.iommus.find((iommu) => smmu.toLowerCase().includes(iommu.base.toString(16)))?.id ?? smmu;
+  const nameOf = (smmu: string): string => machine.iommus.find((iommu) => smmu.endsWith(`@${iommu.base.toString(16)}`))?.id ?? smmu;
   return (guest?.events ?? []).map((event) => ({
     smmu: nameOf(event.smmu),
     name: event.name,

@@ -25,6 +25,15 @@ function withRegister(register: "idr0" | "idr1" | "idr3" | "idr5", change: (valu
   return input as unknown as HostDescriptionInput;
 }
 
+/** The grace host with one function that no SMMU serves. */
+function withoutSmmu(address: string): HostDescriptionInput {
+  const input = hostInput("grace") as unknown as { functions: Array<Record<string, unknown>> };
+  for (const fn of input.functions.filter((one) => one.address === address)) {
+    Object.assign(fn, { smmu: null, ats: false, pasidBits: 0 });
+  }
+  return input as unknown as HostDescriptionInput;
+}
+
 /** A function of the smaller server: no RIL, no ATS, no substreams, 44 bits of output address. */
 const small = (properties: string): string =>
   `${ACCEL.replace("accel=on", `accel=on,${properties}`)} -device vfio-pci,host=0000:01:00.0,id=nic0,bus=rp1,iommufd=iommufd0`;
@@ -147,6 +156,20 @@ const rows: Row[] = [
     host: withRegister("idr5", (value) => value & ~(1 << 5)),
     words: "vfio 0009:01:00.0: Failed to set vIOMMU: Host SMMUv3 doesn't support 16K translation granule",
   },
+  {
+    situation: "GRAN64K differs",
+    line: explicit("ril=on,ats=on,oas=48,ssidsize=16"),
+    host: withRegister("idr5", (value) => value & ~(1 << 6)),
+    words: "vfio 0009:01:00.0: Failed to set vIOMMU: Host SMMUv3 doesn't support 64K translation granule",
+  },
+  {
+    situation: "host IOMMU is not SMMUv3",
+    line: `${ACCEL.replace("accel=on", "accel=on,ril=off,ats=off,oas=44,ssidsize=0")} ${GPU}`,
+    host: withoutSmmu("0009:01:00.0"),
+    words: "vfio 0009:01:00.0:",
+  },
+  { situation: "machine iommu=smmuv3 + virtio-iommu-pci", line: "-M virt,iommu=smmuv3 -device virtio-iommu-pci", words: "'virtio-iommu-pci' is not a valid device model name", more: "arm-smmuv3" },
+  { situation: "migration", line: `${ACCEL} ${GPU} -incoming defer`, words: "-incoming: not possible here", more: "Migration not supported with SMMUv3 accelerator mode enabled" },
   {
     situation: "a function of another physical SMMU",
     line: `${ACCEL} ${GPU} -device vfio-pci,host=0008:01:00.0,id=gpu1,bus=rp2,iommufd=iommufd0`,

@@ -91,10 +91,10 @@ describe("random machines", () => {
           expect(host.liveObjects()).toEqual([]);
         }
       }),
-      { seed, numRuns: 50 * nightly },
+      { seed, numRuns: 25 * nightly },
     );
     host.close();
-    expect(built).toBeGreaterThan(40);
+    expect(built).toBeGreaterThan(20);
   });
 });
 
@@ -112,7 +112,7 @@ describe("random words", () => {
         answered(() => parseArguments(some));
         answered(() => parseArguments(["-M", "virt", ...some]));
       }),
-      { seed, numRuns: 3000 * nightly },
+      { seed, numRuns: 2000 * nightly },
     );
   });
 
