@@ -1,0 +1,84 @@
+/**
+ * The n-th host call of every kind fails, in every phase of a machine's life (VIOMMU_FUZZ=nightly: every
+ * call with every errno; else a sample that has each kind in each phase).
+ */
+import { describe, expect, it } from "vitest";
+import type { Errno } from "../../src/iommufd/index.js";
+import { type Call, cleanRun, faultyRun, type Plan, type Spec } from "./harness.js";
+
+const NIGHTLY = process.env.VIOMMU_FUZZ === "nightly";
+
+const SPECS: Spec[] = [
+  {
+    name: "one SMMU, one function",
+    host: "arm-small",
+    line:
+      "-M virt,accel=kvm,gic-version=3 -m 64M -nodefaults -object iommufd,id=iommufd0 -device arm-smmuv3,primary-bus=pcie.0,id=smmu0,accel=on " +
+      "-device pcie-root-port,id=rp1,chassis=1 -device vfio-pci,host=0000:01:00.0,bus=rp1,iommufd=iommufd0,id=nic0",
+  },
+  {
+    name: "two SMMUs and an emulated NIC",
+    host: "grace",
+    line:
+      "-M virt,accel=kvm,gic-version=3 -m 64M -nodefaults -object iommufd,id=iommufd0 " +
+      "-device pxb-pcie,id=pcie.1,bus_nr=16 -device arm-smmuv3,primary-bus=pcie.1,id=smmu1,accel=on -device pcie-root-port,id=rp1,bus=pcie.1,chassis=1 " +
+      "-device vfio-pci,host=0008:02:00.0,bus=rp1,id=nic0,iommufd=iommufd0 " +
+      "-device pxb-pcie,id=pcie.2,bus_nr=32 -device arm-smmuv3,primary-bus=pcie.2,id=smmu2,accel=on -device pcie-root-port,id=rp2,bus=pcie.2,chassis=2 " +
+      "-device vfio-pci,host=0009:02:00.0,bus=rp2,id=nic1,iommufd=iommufd0 -device virtio-net-pci,id=net0",
+  },
+];
+
+/** What the kernel may answer to a call. */
+const ERRNOS: Record<string, readonly Errno[]> = {
+  HWPT_INVALIDATE: ["EIO", "ETIMEDOUT", "EINVAL"],
+  DESTROY: ["EBUSY", "EINVAL"],
+  "open /dev/vfio": ["EBUSY", "ENODEV"],
+  read: ["EIO"],
+  write: ["EIO"],
+};
+const USUAL: readonly Errno[] = ["ENOMEM", "EINVAL", "EBUSY"];
+
+/** One call refused with every errno, and three in a row, so that the way out is refused too. */
+function plansFor({ operation, nth }: Call): Plan[] {
+  const errnos = ERRNOS[operation] ?? USUAL;
+  const plans: Plan[] = errnos.map((errno) => ({ operation, nth, errno }));
+  if (operation === "HWPT_INVALIDATE") {
+    plans.push({ operation, nth, errno: "EIO", handled: 1 });
+  }
+  return [...plans, { operation, nth, errno: errnos[0], times: 3 }];
+}
+
+/** In `npm test`: of each kind in each phase one call, in one of the ways. */
+function sample(calls: readonly Call[]): Plan[] {
+  const groups = new Map<string, Call[]>();
+  for (const call of calls) {
+    const key = `${call.operation}/${call.phase}`;
+    groups.set(key, [...(groups.get(key) ?? []), call]);
+  }
+  return [...groups.values()].map((group, i) => {
+    const plans = plansFor(group[(i * 7) % group.length]);
+    return plans[i % plans.length];
+  });
+}
+
+describe.each(SPECS)("$name", (spec) => {
+  it("holds what always holds, whichever host call fails", { timeout: NIGHTLY ? 7_200_000 : 300_000 }, async () => {
+    const calls = await cleanRun(spec);
+    const plans = NIGHTLY ? calls.flatMap(plansFor) : sample(calls);
+    const wrong: string[] = [];
+    for (const [index, plan] of plans.entries()) {
+      try {
+        expect(await faultyRun(spec, plan), "the call has to come").toBe(true);
+      } catch (error) {
+        const { phase, step } = calls.find((call) => call.operation === plan.operation && call.nth === plan.nth)!;
+        const how = `${plan.operation} number ${plan.nth}, ${plan.errno}${plan.times === undefined ? "" : `, ${plan.times} times`}${plan.handled === undefined ? "" : `, ${plan.handled} done`}`;
+        wrong.push(`${how}, in ${phase} (${step}): ${(error as Error).message.split("\n").slice(0, 12).join("\n")}`);
+      }
+      if (NIGHTLY && index % 200 === 199) {
+        process.stderr.write(`faults, ${spec.name}: ${index + 1} of ${plans.length} runs\n`);
+      }
+    }
+    console.log(`${spec.name}: ${calls.length} host calls in a clean run, ${plans.length} runs with refused calls, ${plans.length - wrong.length} as they have to be`);
+    expect(wrong).toEqual([]);
+  });
+});
