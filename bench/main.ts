@@ -10,7 +10,7 @@ const command = new Command("bench")
   .description("measures this project beside C programs that do the same work, compiled in the same run")
   .option("--json <file>", "write the figures there, keyed by name")
   .option("--only <names>", `run some benches only, separated by commas: ${benches.map((b) => b.name).join(", ")}`)
-  .option("--rounds <n>", "measurements of each figure", toRounds, 15)
+  .option("--rounds <n>", "measurements of each figure", toRounds, 11)
   .parse();
 const options = command.opts<{ json?: string; only?: string; rounds: number }>();
 

@@ -101,7 +101,8 @@ export function makeWalkImage(): WalkImage {
     random() % 16 === 0
       ? BLOCKS_IOVA + (random() % BLOCKS) * BLOCK + (random() % (BLOCK / 8)) * 8
       : PAGES_IOVA + (random() % PAGES) * PAGE + (random() % 512) * 8;
-  const hot = Array.from({ length: 1024 }, () => PAGES_IOVA + (random() % PAGES) * PAGE);
+  // Nine of ten addresses lie in a tenth of the pages.
+  const hot = Array.from({ length: PAGES / 10 }, () => PAGES_IOVA + (random() % PAGES) * PAGE);
   const sequences: Record<SequenceName, Int32Array> = {
     uniform: sequence(anywhere),
     hot90: sequence(() => (random() % 10 === 0 ? anywhere() : hot[random() % hot.length] + (random() % 512) * 8)),

@@ -12,7 +12,7 @@
 #include <time.h>
 
 /* Times that a round goes through its sequence. */
-#define PASSES 4
+#define PASSES 8
 
 enum { OK = 0, MISS = 1, TRANSLATION = -1, ACCESS = -2, PERMISSION = -3, ADDRESS_SIZE = -4, ABORT = -5 };
 enum { READ = 1, WRITE = 2, EXECUTE = 4, PRIVILEGED = 8 };

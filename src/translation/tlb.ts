@@ -96,18 +96,9 @@ export class Tlb {
    * @param asid the same, or NO_ASID for translations of stage 2 alone
    */
   contextOf(vmid: number, asid: number): number {
-    if (vmid === this.lastVmid && asid === this.lastAsid && this.lastContext !== 0) {
-      return this.lastContext;
-    }
-    let context = this.contexts.intern(vmid, asid);
-    if (context === 0) {
-      this.invalidateAll();
-      context = this.contexts.intern(vmid, asid);
-    }
-    this.lastVmid = vmid;
-    this.lastAsid = asid;
-    this.lastContext = context;
-    return context;
+    return vmid === this.lastVmid && asid === this.lastAsid && this.lastContext !== 0
+      ? this.lastContext
+      : this.intern(vmid, asid);
   }
 
   /**
@@ -123,7 +114,7 @@ export class Tlb {
     const page = (addressHigh << 20) | (addressLow >>> 12);
     const tag = (context << 16) | ((addressHigh >>> 12) & 0xf) | ((addressHigh >>> 19) & 0x10);
     const tag4k = tag | TAG_4K;
-    let at = ((page ^ (page >>> 10) ^ Math.imul(context, 0x61)) & this.setMask) << SET_SHIFT;
+    let at = this.setOf(page, 12, context);
     if (words[at] !== page || words[at | 1] !== tag4k) {
       at |= 4;
       if (words[at] !== page || words[at | 1] !== tag4k) {
@@ -279,6 +270,18 @@ export class Tlb {
     return live;
   }
 
+  private intern(vmid: number, asid: number): number {
+    let context = this.contexts.intern(vmid, asid);
+    if (context === 0) {
+      this.invalidateAll();
+      context = this.contexts.intern(vmid, asid);
+    }
+    this.lastVmid = vmid;
+    this.lastAsid = asid;
+    this.lastContext = context;
+    return context;
+  }
+
   /** Pages other than 4 KiB, and global entries. */
   private lookupRest(page: number, tag: number, addressLow: number, access: number): number {
     let at = this.largeSizes === 0 ? -1 : this.findSizes(page, tag, this.largeSizes);
@@ -338,7 +341,8 @@ export class Tlb {
   /** First word of the set of a page. Neighbouring pages lie in neighbouring sets. */
   private setOf(page: number, pageBits: number, context: number): number {
     const number = page >>> (pageBits - 12);
-    return ((number ^ (number >>> 10) ^ Math.imul(context, 0x61)) & this.setMask) << SET_SHIFT;
+    // The last shifts make the index unsigned for the compiler, which then needs not extend its sign.
+    return (((number ^ (number >>> 10) ^ Math.imul(context, 0x61)) & this.setMask) << (SET_SHIFT + 2)) >>> 2;
   }
 
   /** The context of the global entries of a context's VMID; entries of stage 2 alone have no such thing. */
