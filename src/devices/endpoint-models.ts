@@ -1,7 +1,7 @@
 /**
  * virtio-net-pci, virtio-blk-pci, nvme and e1000e as plain functions that do DMA: ids, classes, BARs, MSI-X and
  * capabilities are QEMU 11.1's; the registers of the model itself read as zero, and no capability names them,
- * so that a driver of that model sees at once that it is not its device. A DMA engine (dma-engine.ts) in a
+ * so that a driver of that model sees at once that it is not its device. A DMA engine in a
  * BAR that the model leaves free does the work.
  */
 import { MemoryRegion, type MmioHandler } from "../memory/index.js";
@@ -21,7 +21,8 @@ import {
   removeCapability,
   CAP_EXPRESS,
 } from "../pci/index.js";
-import { DmaEngine, ENGINE_BYTES } from "./dma-engine.js";
+import { ENGINE_BYTES } from "../dma-engine/index.js";
+import { EndpointDmaEngine } from "./dma-engine.js";
 import { EmulatedEndpoint, type EndpointOptions } from "./endpoint.js";
 
 interface ModelBar {
@@ -45,7 +46,7 @@ interface ModelFacts {
 
 /** An endpoint with the DMA engine; made by the models below. */
 export abstract class EngineEndpoint extends EmulatedEndpoint {
-  readonly engine = new DmaEngine(this);
+  readonly engine = new EndpointDmaEngine(this);
   declare protected msix: MsixCapability;
   private expressOffset = 0;
 

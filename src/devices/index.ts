@@ -1,4 +1,4 @@
-export { DmaEngine, ENGINE_BYTES, ENGINE_ID } from "./dma-engine.js";
+export { EndpointDmaEngine } from "./dma-engine.js";
 export { Edu, type EduOptions } from "./edu.js";
 export { EmulatedEndpoint, ENGINE_CAPABILITY_MARK, type EndpointCounters, type EndpointOptions } from "./endpoint.js";
 export { E1000e, EngineEndpoint, Nvme, VirtioBlkPci, VirtioNetPci, type E1000eOptions, type VirtioOptions } from "./endpoint-models.js";

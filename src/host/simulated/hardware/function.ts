@@ -2,7 +2,7 @@ import { VfioRegion } from "../../../iommufd/index.js";
 import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_READ, ACCESS_WRITE } from "../../../translation/index.js";
 import { highWord, lowWord } from "../../../support/index.js";
 import { ATC_HIT, DeviceTranslationCache, NO_PASID } from "./device-cache.js";
-import { DmaEngine, type EngineHost, ENGINE_FEATURE_ATS, ENGINE_FEATURE_PASID } from "./dma-engine.js";
+import { DmaEngine, type EngineHost, ENGINE_FEATURE_ATS, ENGINE_FEATURE_PASID } from "../../../dma-engine/index.js";
 import {
   ATS_CONTROL_ENABLE,
   COMMAND,

@@ -17,4 +17,4 @@ export { PhysicalMemory, type MemoryRange } from "./physical-memory.js";
 export { HardwareSmmu, type SmmuCounters } from "./smmu.js";
 export { HardwareFunction, type DmaCounters, type MsiTarget } from "./function.js";
 export { SimulatedHardware } from "./hardware.js";
-export * from "./dma-engine.js";
+export * from "../../../dma-engine/index.js";

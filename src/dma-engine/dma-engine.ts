@@ -1,6 +1,6 @@
-import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_READ, ACCESS_WRITE } from "../../../translation/index.js";
+import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_READ, ACCESS_WRITE } from "../translation/index.js";
 
-/** Registers of the DMA engine, byte offsets in BAR 0; 32 bits each, little-endian. */
+/** Registers of the DMA engine, byte offsets in its block; 32 bits each, little-endian. */
 export const ENGINE = {
   ID: 0x00,
   FEATURES: 0x04,
@@ -26,6 +26,8 @@ export const ENGINE = {
 export const ENGINE_ID = 0x4d4d_4f49;
 export const ENGINE_FEATURE_PASID = 1 << 0;
 export const ENGINE_FEATURE_ATS = 1 << 1;
+/** Bytes of the block. */
+export const ENGINE_BYTES = 0x1_0000;
 /** Bytes of the device buffer. */
 export const ENGINE_BUFFER_BYTES = 0x8000;
 /** Most bytes of one operation. */
@@ -64,8 +66,9 @@ export interface EngineHost {
 }
 
 /**
- * The DMA engine in BAR 0 of every function (docs/host-file.md describes its registers). An operation runs
- * to its end when CONTROL is written: at most 1 MiB, 4 KiB page by page, and stops at the first fault.
+ * The DMA engine of the simulated host's functions and of emulated endpoints (docs/host-file.md describes
+ * its registers). An operation runs to its end when CONTROL is written: at most 1 MiB, 4 KiB page by page,
+ * and stops at the first fault.
  */
 export class DmaEngine {
   private readonly registers = new Int32Array(ENGINE.END / 4);
@@ -79,7 +82,7 @@ export class DmaEngine {
     this.buffer.fill(0);
   }
 
-  /** Reads bytes of BAR 0 from `offset` on into `out`; what is no register and no buffer is zero. */
+  /** Reads bytes of the block from `offset` on into `out`; what is no register and no buffer is zero. */
   read(offset: number, out: Uint8Array): void {
     for (let i = 0; i < out.length; i++) {
       const at = offset + i;
@@ -91,7 +94,7 @@ export class DmaEngine {
     }
   }
 
-  /** Writes bytes of BAR 0; registers take whole 32-bit words only, in the order of their offsets. */
+  /** Writes bytes of the block; registers take whole 32-bit words only, in the order of their offsets. */
   write(offset: number, data: Uint8Array): void {
     for (let i = 0; i < data.length; ) {
       const at = offset + i;

@@ -1,0 +1,1 @@
+export * from "./dma-engine.js";
