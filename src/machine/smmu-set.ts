@@ -63,9 +63,14 @@ export class SmmuSet {
     return this.find(argument) !== null;
   }
 
-  /** -machine iommu=smmuv3: one SMMU for pcie.0 and all expander buses that do not bypass it. */
-  addLegacy(bus: PciBus, globals: readonly GlobalProperty[]): void {
-    const stage = globals.filter((global) => global.driver === "arm-smmuv3" && global.name === "stage").at(-1)?.value ?? DEFAULT_PROPERTIES.stage;
+  /**
+   * -machine iommu=smmuv3: one SMMU for pcie.0 and all expander buses that do not bypass it. QEMU gives it
+   * both stages from virt-9.2 on, and then ignores -global, which is heeded here.
+   */
+  addLegacy(bus: PciBus, version: readonly [number, number], globals: readonly GlobalProperty[]): void {
+    const [major, minor] = version;
+    const usual = major > 9 || (major === 9 && minor >= 2) ? "nested" : DEFAULT_PROPERTIES.stage;
+    const stage = globals.filter((global) => global.driver === "arm-smmuv3" && global.name === "stage").at(-1)?.value ?? usual;
     if (stage !== "1" && stage !== "2" && stage !== "nested") {
       throw new Refusal(`Parameter 'stage' does not accept value '${stage}'`, { found: `-global arm-smmuv3.stage=${stage}`, wouldWork: "1, 2, nested" });
     }

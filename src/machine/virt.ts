@@ -125,7 +125,7 @@ export class VirtBoard {
   private makeDevices(): void {
     const { args, smmus } = this;
     if (args.machine.iommu === "smmuv3") {
-      smmus.addLegacy(this.pci.bus, args.globals);
+      smmus.addLegacy(this.pci.bus, args.machine.version, args.globals);
     }
     const requests = args.devices.filter((device) => device.model.name === "arm-smmuv3");
     this.coverBus(this.pci.bus, requests);

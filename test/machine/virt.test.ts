@@ -93,6 +93,18 @@ describe("the virt board", () => {
     machine.shutdown();
   });
 
+  it.each([
+    ["virt", 0x0d44_101bn, 0x1414n],
+    ["virt-9.2", 0x0d44_101bn, 0x1414n],
+    ["virt-9.1", 0x0d44_101an, 0x1404n],
+    ["virt-8.0", 0x0d44_101an, 0x1404n],
+  ])("gives the legacy SMMU of %s the stages that QEMU 11.1 gives it", async (type, idr0, idr3) => {
+    const { machine } = build(`-M ${type},iommu=smmuv3 -nodefaults`);
+    const port = machine.port();
+    expect([await port.read(0x0905_0000, 4), await port.read(0x0905_000c, 4)]).toEqual([idr0, idr3]);
+    machine.shutdown();
+  });
+
   it("has functions in one address space for all accelerated SMMUs, bridges in the SMMU's, others in system memory", () => {
     const { machine } = build(
       `${ACCEL} ${GPU} -device pxb-pcie,id=pcie.2,bus_nr=32 -device arm-smmuv3,primary-bus=pcie.2,id=smmu2,accel=on -device pcie-root-port,id=rp3,bus=pcie.2,chassis=3 ` +

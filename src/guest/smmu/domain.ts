@@ -10,6 +10,7 @@ import {
   TG0_64K,
   encodeCommand,
 } from "../../smmuv3/spec/index.js";
+import { check } from "../failure.js";
 import type { SmmuDriver } from "./driver.js";
 import { IovaAllocator } from "./iova.js";
 import type { SmmuMaster } from "./master.js";
@@ -135,9 +136,20 @@ export class Domain {
     );
   }
 
-  /** Frees the tables: everything is invalidated first, then the ASID may be given to another. */
+  /** A stream or substream leaves; with the last one of them the ASID or VMID is flushed, as Linux 7.2 does. */
+  async removeUser(master: SmmuMaster, substreamId: number | null): Promise<void> {
+    const index = this.users.findIndex((user) => user.master === master && user.substreamId === substreamId);
+    if (index >= 0) {
+      this.users.splice(index, 1);
+      if (this.users.length === 0) {
+        await this.invalidateAll();
+      }
+    }
+  }
+
+  /** Frees the tables and the ASID or VMID. Throws GuestFailure while a stream uses the domain. */
   async destroy(): Promise<void> {
-    await this.invalidateAll();
+    check(this.users.length === 0, () => `a domain that ${this.users[0].master.name} is attached to cannot be destroyed`);
     this.table.release();
     this.driver.releaseDomainId(this);
   }

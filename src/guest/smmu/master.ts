@@ -144,7 +144,7 @@ export class SmmuMaster {
     if (this.atsEnabled) {
       await this.invalidateAtc(substreamId);
     }
-    forget(domain, this, substreamId);
+    await domain.removeUser(this, substreamId);
     this.substreams.delete(substreamId);
     if (this.substreams.size === 0 && (this.domain === "identity" || this.domain === "blocked")) {
       await this.attachWithoutTables(this.domain);
@@ -231,7 +231,7 @@ export class SmmuMaster {
       await this.invalidateAtc(null);
     }
     if (old !== null && typeof old === "object") {
-      forget(old, this, substreamId);
+      await old.removeUser(this, substreamId);
     }
     this.atsEnabled = ats;
   }
@@ -310,13 +310,6 @@ export class SmmuMaster {
 /** The bypass entry; SHCFG is only looked at where attributes can be overridden. */
 export function bypassSte(attributesOverride: boolean): Int32Array {
   return buildSte({ V: 1, CONFIG: STE_CONFIG_BYPASS, SHCFG: attributesOverride ? STE_SHCFG_INCOMING : 0 });
-}
-
-function forget(domain: Domain, master: SmmuMaster, substreamId: number | null): void {
-  const index = domain.users.findIndex((user) => user.master === master && user.substreamId === substreamId);
-  if (index >= 0) {
-    domain.users.splice(index, 1);
-  }
 }
 
 /** CD.IPS, STE.S2PS. */
