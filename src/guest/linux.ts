@@ -49,7 +49,7 @@ export async function linux(context: GuestContext): Promise<GuestReport> {
 function start(context: GuestContext, reporter: Reporter, random: Random, options: Partial<KernelOptions>): Session {
   const { granule, firmware, sync } = context.options;
   const kernel = new Kernel(context.port, { granule: Math.log2(granule), firmware, sync, ...options });
-  return { kernel, random, reporter, mapped: [], slots: [], provoked: new Set() };
+  return { kernel, random, reporter, mapped: [], slots: [], provoked: [] };
 }
 
 function finish(session: Session): void {

@@ -27,8 +27,8 @@ export interface Session {
   readonly reporter: Reporter;
   readonly mapped: Mapped[];
   slots: HotplugSlot[];
-  /** Events that a step meant to happen. */
-  readonly provoked: Set<DecodedEvent>;
+  /** Events that steps meant to happen, each with the bytes of the transfer that it belongs to. */
+  readonly provoked: Array<{ readonly event: DecodedEvent; readonly length: number }>;
 }
 
 /** Devices that do DMA. */
