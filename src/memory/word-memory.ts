@@ -5,6 +5,14 @@ export const MEMORY_OK = 0;
 /** Nothing answers at that address (the bus's external abort). */
 export const MEMORY_ABORT = -1;
 
+/** Words at consecutive addresses that all have one high word. */
+export interface WordWindow {
+  readonly words: Int32Array;
+  /** Address of the first word: high word, and low word as a signed 32-bit integer. */
+  readonly high: number;
+  readonly low: number;
+}
+
 /**
  * Physical memory as page-table walks and queue drains see it: naturally aligned 64-bit little-endian
  * words at addresses below 2^52, given as two signed 32-bit words. The part that is one flat array is
@@ -22,6 +30,11 @@ export interface WordMemory {
   /** Loaded by `load64`: the high word. */
   loadedHigh: number;
 
+  /**
+   * Other words than the flat part's that a reader may keep and read without asking: they hold the address,
+   * and stay where they are for as long as the memory exists. Undefined where there are none such.
+   */
+  window?(addressHigh: number, addressLow: number): WordWindow | undefined;
   /** Loads the 64-bit word at an 8-byte aligned address into `loadedLow` and `loadedHigh`. Returns MEMORY_OK or MEMORY_ABORT. */
   load64(addressHigh: number, addressLow: number): number;
   /** Stores a 64-bit word at an 8-byte aligned address. Returns MEMORY_OK or MEMORY_ABORT. */

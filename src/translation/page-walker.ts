@@ -5,6 +5,7 @@ import type { StageConfig } from "./stage-config.js";
 import { WALK_OK, type StageTables } from "./types.js";
 
 const FOUR_GIB = 0x1_0000_0000;
+const NO_WORDS = new Int32Array(0);
 
 /** The tables again, as constants of this module: an import costs two more loads and a check at each use. */
 const required = REQUIRED_PERMISSIONS;
@@ -31,10 +32,15 @@ export class PageWalker extends LoopWalker {
   private prepared1: StageTables | undefined;
   private prepared2: StageTables | undefined;
 
-  /** The flat part, cut to what shares its address's high word: words, the first one's address. */
-  private flat: Int32Array = new Int32Array(0);
+  /** Where stage 1's descriptors are: the flat part, cut to what shares its address's high word; the first word's address. */
+  private flat: Int32Array = NO_WORDS;
   private flatHigh = 0;
   private flatLow = 0;
+
+  /** Where stage 2's descriptors are: the same, or a window of the memory that holds them. */
+  private flat2: Int32Array = NO_WORDS;
+  private flat2High = 0;
+  private flat2Low = 0;
 
   /** Which fast paths the tables allow: 1 or 0 (cheaper to test than a boolean field). */
   private fast1 = 0;
@@ -52,7 +58,7 @@ export class PageWalker extends LoopWalker {
   private hierarchical1 = 0;
   private controls1 = 0;
 
-  /** Stage 2: the same; the base is in bytes from the start of the flat part. */
+  /** Stage 2: the same; the base is in bytes from the start of `flat2`. */
   private start2 = 0;
   private first2 = 0;
   private first2Mask = 0;
@@ -113,6 +119,9 @@ export class PageWalker extends LoopWalker {
       const flat = this.flat;
       const flatHigh = this.flatHigh | 0;
       const flatLow = this.flatLow | 0;
+      const flat2 = this.flat2;
+      const flat2High = this.flat2High | 0;
+      const flat2Low = this.flat2Low | 0;
       const start2 = this.start2 | 0;
       const first2 = this.first2 | 0;
       const first2Mask = this.first2Mask | 0;
@@ -146,26 +155,26 @@ export class PageWalker extends LoopWalker {
         (first2 + ((start2 === 0 ? ipaHigh >>> 4 : (ipaHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
       for (;;) {
         if (start2 === 0) {
-          low = flat[at] | 0;
-          high2 = flat[at + 1] | 0;
-          paBits |= high2 ^ flatHigh;
-          at = ((low & ~0xfff) + ((((ipaHigh << 5) & 0xfe0) | ((ipaLow >>> 27) & 0x18)) - flatLow)) >>> 2;
+          low = flat2[at] | 0;
+          high2 = flat2[at + 1] | 0;
+          paBits |= high2 ^ flat2High;
+          at = ((low & ~0xfff) + ((((ipaHigh << 5) & 0xfe0) | ((ipaLow >>> 27) & 0x18)) - flat2Low)) >>> 2;
           if ((low & 3) !== 3) {
             break fast;
           }
         }
-        low = flat[at] | 0;
-        high2 = flat[at + 1] | 0;
+        low = flat2[at] | 0;
+        high2 = flat2[at + 1] | 0;
         if ((low & 3) === 3) {
-          paBits |= high2 ^ flatHigh;
-          at = ((low & ~0xfff) + (((ipaLow >>> 18) & 0xff8) - flatLow)) >>> 2;
-          low = flat[at] | 0;
-          high2 = flat[at + 1] | 0;
+          paBits |= high2 ^ flat2High;
+          at = ((low & ~0xfff) + (((ipaLow >>> 18) & 0xff8) - flat2Low)) >>> 2;
+          low = flat2[at] | 0;
+          high2 = flat2[at + 1] | 0;
           if ((low & 3) === 3) {
-            paBits |= high2 ^ flatHigh;
-            at = ((low & ~0xfff) + (((ipaLow >>> 9) & 0xff8) - flatLow)) >>> 2;
-            low = flat[at] | 0;
-            high2 = flat[at + 1] | 0;
+            paBits |= high2 ^ flat2High;
+            at = ((low & ~0xfff) + (((ipaLow >>> 9) & 0xff8) - flat2Low)) >>> 2;
+            low = flat2[at] | 0;
+            high2 = flat2[at + 1] | 0;
             page = low;
             bits2 = 12;
             if ((low & 2) === 0) {
@@ -251,7 +260,13 @@ export class PageWalker extends LoopWalker {
     this.prepared1 = stage1;
     this.prepared2 = stage2;
     const plain1 = stage1 !== undefined && this.prepareStage1(this.useStage1(stage1));
-    this.fast1 = plain1 && this.isFlat(this.first1High, this.first1Low, this.first1Mask, this.output1Beyond) ? 1 : 0;
+    const { flat, flatHigh, flatLow } = this;
+    this.fast1 =
+      plain1 &&
+      holds(flat, flatHigh, flatLow, this.first1High, this.first1Low, this.first1Mask) &&
+      (flatHigh & this.output1Beyond) === 0
+        ? 1
+        : 0;
     this.fast2 = stage2 !== undefined && this.prepareStage2(this.useStage2(stage2)) ? 1 : 0;
     // The nested loop knows stage-2 walks from levels 0 and 1; from level 2 come IPAs of at most 34 bits.
     this.ipaBeyond = (this.output1Beyond | this.input2Beyond) & 0xffff;
@@ -287,26 +302,34 @@ export class PageWalker extends LoopWalker {
 
   private prepareStage2(config: StageConfig): boolean {
     this.start2 = config.startLevel;
-    this.first2 = (config.baseLow - this.flatLow) | 0;
     this.first2Mask = config.firstIndexMask << 3;
     this.input2Beyond = config.inputBeyondHigh;
     this.output2Beyond = config.outputBeyondHigh & 0xffff;
     // With S2PTW only Normal memory, of which MemAttr[2] tells the non-cacheable and write-back kinds.
     this.leafNeeds2 = 0x41 | config.accessFlag | (config.protectedTableWalk ? 0x10 : 0);
     this.controls2 = config.stage2Controls;
-    return isPlain(config) && this.isFlat(config.baseHigh, config.baseLow, this.first2Mask, this.output2Beyond);
-  }
-
-  /** Whether a first table lies in the flat part, and all of that is a possible output address. */
-  private isFlat(baseHigh: number, baseLow: number, mask: number, outputBeyond: number): boolean {
-    const offset = ((baseLow - this.flatLow) | 0) >>> 0;
-    return baseHigh === this.flatHigh && offset + mask + 8 <= this.flat.length * 4 && (baseHigh & outputBeyond) === 0;
+    const { baseHigh, baseLow } = config;
+    this.flat2 = this.flat;
+    this.flat2High = this.flatHigh;
+    this.flat2Low = this.flatLow;
+    if (!holds(this.flat, this.flatHigh, this.flatLow, baseHigh, baseLow, this.first2Mask)) {
+      const window = this.memory.window?.(baseHigh, baseLow);
+      if (window === undefined || !holds(window.words, window.high, window.low, baseHigh, baseLow, this.first2Mask)) {
+        return false;
+      }
+      this.flat2 = window.words;
+      this.flat2High = window.high;
+      this.flat2Low = window.low;
+    }
+    this.first2 = (baseLow - this.flat2Low) | 0;
+    // All that is read there, and stage 1's tables, are possible output addresses.
+    return isPlain(config) && ((this.flat2High | this.flatHigh) & this.output2Beyond) === 0;
   }
 
   /** A stage-1 walk of 4-KiB granules that succeeds, or nothing. */
   private stage1of4k(iovaHigh: number, iovaLow: number, access: number): boolean {
     const first = (this.first1Low - this.flatLow) | 0;
-    if (!this.single4k(this.start1, first, this.first1Mask, iovaHigh & this.input1High, iovaLow)) {
+    if (!this.single4k(this.flat, this.flatHigh, this.flatLow, this.start1, first, this.first1Mask, iovaHigh & this.input1High, iovaLow)) {
       return false;
     }
     const low = this.foundLow;
@@ -331,7 +354,10 @@ export class PageWalker extends LoopWalker {
 
   /** A stage-2 walk of 4-KiB granules that succeeds, or nothing. */
   private stage2of4k(ipaHigh: number, ipaLow: number, access: number): boolean {
-    if ((ipaHigh & this.input2Beyond) !== 0 || !this.single4k(this.start2, this.first2, this.first2Mask, ipaHigh, ipaLow)) {
+    if (
+      (ipaHigh & this.input2Beyond) !== 0 ||
+      !this.single4k(this.flat2, this.flat2High, this.flat2Low, this.start2, this.first2, this.first2Mask, ipaHigh, ipaLow)
+    ) {
       return false;
     }
     const low = this.foundLow;
@@ -360,13 +386,19 @@ export class PageWalker extends LoopWalker {
   }
 
   /**
-   * From a first table (bytes from the start of the flat part) to the leaf of an address within the input
+   * From a first table (bytes from the start of `flat`) to the leaf of an address within the input
    * range: found*, its valid bit and attributes not checked. False where there is none, or not this way.
    */
-  private single4k(start: number, first: number, firstMask: number, high: number, low: number): boolean {
-    const flat = this.flat;
-    const flatLow = this.flatLow | 0;
-    const flatHigh = this.flatHigh | 0;
+  private single4k(
+    flat: Int32Array,
+    flatHigh: number,
+    flatLow: number,
+    start: number,
+    first: number,
+    firstMask: number,
+    high: number,
+    low: number,
+  ): boolean {
     let at: number;
     let entryLow: number;
     let entryHigh: number;
@@ -421,6 +453,12 @@ export class PageWalker extends LoopWalker {
     this.foundHierarchical = hierarchical;
     return (paBits & 0xffff) === 0;
   }
+}
+
+/** Whether words that begin at an address hold a first table (`mask` is that of its index, times 8). */
+function holds(words: Int32Array, high: number, low: number, baseHigh: number, baseLow: number, mask: number): boolean {
+  const offset = ((baseLow - low) | 0) >>> 0;
+  return baseHigh === high && offset + mask + 8 <= words.length * 4;
 }
 
 /** Whether the fast path knows the shape: 4-KiB granules, a walk from level 0 to 2, no limit below 4 GiB. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { RamBlock, RamWordMemory } from "../../src/memory/index.js";
+import { RamBlock, RamWordMemory, type WordWindow } from "../../src/memory/index.js";
 import { PageWalker, stage1StartLevel, WALK_OK, type StageTables } from "../../src/translation/index.js";
 import { highWord, lowWord, toBigInt } from "../../src/support/index.js";
 import { Oracle, type OracleResult } from "./oracle.js";
@@ -15,15 +15,30 @@ const PLACES = [
   { base: 0x1_2340_0000, size: 1 << 17 },
 ];
 
+/** The second place as a window that the memory offers besides its flat part. */
+class WindowedMemory extends RamWordMemory {
+  constructor(private readonly words: Int32Array) {
+    super();
+  }
+
+  window(high: number, low: number): WordWindow | undefined {
+    const offset = high * 0x1_0000_0000 + (low >>> 0) - PLACES[1].base;
+    return offset >= 0 && offset < PLACES[1].size
+      ? { words: this.words, high: highWord(PLACES[1].base), low: lowWord(PLACES[1].base) }
+      : undefined;
+  }
+}
+
 function makeMemory(random: Random, brokenOneIn: number, flatBase: number): { memory: RamWordMemory; load: (a: bigint) => bigint | undefined } {
-  const memory = new RamWordMemory();
   const places = [{ base: flatBase, size: PLACES[0].size }, PLACES[1]];
-  for (const { base, size } of places) {
-    const ram = new RamBlock("ram", size, base);
+  const rams = places.map(({ base, size }) => new RamBlock("ram", size, base));
+  const memory = random.chance(2) ? new WindowedMemory(rams[1].wordWindow(0)) : new RamWordMemory();
+  for (const [n, { base }] of places.entries()) {
+    const ram = rams[n];
     memory.place(base, ram);
     const words = ram.wordWindow(0);
     for (let i = 0; i < words.length; i += 2) {
-      const place = random.chance(8) ? places[1] : places[0];
+      const place = random.chance(n === 0 ? 8 : 2) ? places[1] : places[0];
       const target = place.base + random.below(place.size / 65536) * 65536 + random.below(16) * 4096;
       const odd = random.chance(brokenOneIn);
       const kind = odd ? random.below(4) : random.chance(12) ? 1 : 3;
@@ -62,7 +77,8 @@ function randomTables(random: Random, stage: 1 | 2, flatBase: number, granules: 
     inputBits = Math.min(inputBits, most);
     startLevel = startLevel + 1;
   }
-  const base = flatBase + random.below(FLAT_BYTES / 65536) * 65536 + random.below(64) * 1024 + (random.chance(50) ? 2 ** 47 : 0);
+  const place = stage === 2 && random.chance(2) ? PLACES[1] : { base: flatBase, size: FLAT_BYTES };
+  const base = place.base + random.below(place.size / 65536) * 65536 + random.below(64) * 1024 + (random.chance(50) ? 2 ** 47 : 0);
   return {
     granuleBits,
     inputBits,
@@ -162,4 +178,47 @@ describe("random walks against the oracle", () => {
       }
     });
   }
+});
+
+describe("the fast way", () => {
+  it("reads stage-1 tables from the flat part and stage-2 tables from a window, and asks the memory for none", () => {
+    const ram = new RamBlock("ram", FLAT_BYTES, 0);
+    const tables = new RamBlock("tables", PLACES[1].size, 0);
+    const memory = new WindowedMemory(tables.wordWindow(0));
+    memory.place(0x4000_0000, ram);
+    memory.place(PLACES[1].base, tables);
+    const put = (address: number, descriptor: number): number =>
+      memory.store64(highWord(address), lowWord(address), highWord(descriptor), lowWord(descriptor));
+    // Stage 2: IPA 0 to 1 GiB is one block at 0x40000000. Stage 1 at IPA 0: IOVA 0 to 1 GiB the same.
+    put(PLACES[1].base, 0x4000_0000 + 0x7fd);
+    put(0x4000_0000, 0x1000 + 3);
+    put(0x4000_1000, 0x0 + 0xf41);
+    let asked = 0;
+    const load64 = memory.load64.bind(memory);
+    memory.load64 = (high, low) => {
+      asked++;
+      return load64(high, low);
+    };
+    const common = {
+      granuleBits: 12,
+      outputBits: 48,
+      accessFlagFaultsDisabled: false,
+      hierarchicalDisabled: false,
+      writeImpliesNoExecute: false,
+      unprivilegedWriteImpliesNoPrivilegedExecute: false,
+    } as const;
+    const stage1: StageTables = { ...common, inputBits: 48, startLevel: 0, baseHigh: 0, baseLow: 0 };
+    const base2 = PLACES[1].base;
+    const stage2: StageTables = { ...common, inputBits: 39, startLevel: 1, baseHigh: highWord(base2), baseLow: lowWord(base2), protectedTableWalk: true };
+    const walker = new PageWalker(memory);
+    expect(walker.walkNested(stage1, stage2, 0, 0x1234_5678, 1)).toBe(WALK_OK);
+    expect(toBigInt(walker.outHigh, walker.outLow)).toBe(0x5234_5678n);
+    expect(walker.walkStage2(stage2, 0, 0x5678, 2)).toBe(WALK_OK);
+    expect(walker.outLow).toBe(0x4000_5678);
+    expect(asked).toBe(0);
+    // What is given up is asked for: the loop reads stage 2 through the memory.
+    expect(walker.walkNested(stage1, stage2, 0, 0x1234_5678, 4)).toBe(WALK_OK);
+    expect(walker.walkNested(stage1, stage2, 0x80, 0, 1)).toBeLessThan(0);
+    expect(asked).toBeGreaterThan(0);
+  });
 });

@@ -1,4 +1,4 @@
-import { MEMORY_ABORT, MEMORY_OK, RamBlock, type WordMemory } from "../../../memory/index.js";
+import { MEMORY_ABORT, MEMORY_OK, RamBlock, type WordMemory, type WordWindow } from "../../../memory/index.js";
 import { Refusal } from "../../../support/index.js";
 import { TableMemory } from "./table-memory.js";
 
@@ -80,6 +80,14 @@ class HostWords implements WordMemory {
     words[index] = low;
     words[index + 1] = high;
     return MEMORY_OK;
+  }
+
+  /** A segment of table memory: once taken it stays. */
+  window(addressHigh: number, addressLow: number): WordWindow | undefined {
+    const tables = this.tables;
+    const offset = (addressLow - tables.low) >>> 0;
+    const words = addressHigh === tables.high ? tables.segments[offset >>> 24] : undefined;
+    return words === undefined ? undefined : { words, high: tables.high, low: addressLow & 0xff00_0000 };
   }
 
   /** The largest block is the flat part, the earliest of several. */
