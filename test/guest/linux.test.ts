@@ -56,6 +56,18 @@ describe("the linux guest, from the firmware's tables to a kexec", () => {
     expect(left).toBe(0);
   });
 
+  it.each([
+    ["accelerated", "grace", GRACE, GRACE_PLUG],
+    ["in software", "board", `-M virt,iommu=smmuv3,gic-version=3 ${EMULATED}`, EMULATED_PLUG],
+  ])("polls slots and leaves messages out where the machine has no MSI controller, %s", async (_what, host, line, options) => {
+    const { report, left } = await runLinux(host, line.replace("gic-version=3", "gic-version=3,its=off"), options);
+    expect(report.steps.filter((step) => !step.ok)).toEqual([]);
+    expect(report.steps.find((step) => step.name === "messages")?.skipped).toBe("the machine has no MSI controller");
+    expect(report.steps.find((step) => step.name === "unplug and plug")?.detail).toContain("plugged");
+    expect(report.steps.find((step) => step.name === "nothing else")?.detail).toMatch(/; 0 interrupts;|; \d+ interrupts;/);
+    expect(left).toBe(0);
+  });
+
   it("says what an empty machine has nothing for", async () => {
     const { report } = await runLinux("board", "-M virt -nodefaults");
     expect(report.ok).toBe(true);

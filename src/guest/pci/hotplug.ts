@@ -20,8 +20,9 @@ const COMMAND_COMPLETED = 0x10;
 const LINK_CHANGED = 0x100;
 const EVENTS = ATTENTION | 0x02 | PRESENCE_CHANGED | COMMAND_COMPLETED | LINK_CHANGED;
 const PRESENT = 0x40;
-/** Slot Control: attention button, hot-plug interrupt and link state enables; indicators; power controller. */
-const ENABLE_EVENTS = 0x01 | 0x20 | 0x1000;
+/** Slot Control: attention button and link state enables, hot-plug interrupt enable; indicators; power controller. */
+const ENABLE_EVENTS = 0x01 | 0x1000;
+const ENABLE_INTERRUPT = 0x20;
 const POWER_INDICATOR = 0x300;
 const POWER_INDICATOR_ON = 0x100;
 const POWER_INDICATOR_BLINK = 0x200;
@@ -74,13 +75,14 @@ export class HotplugSlot {
     this.polled = set === 0;
     await fn.write16(this.express + SLOT_STATUS, EVENTS);
     const control = await fn.read16(this.express + SLOT_CONTROL);
-    await fn.write16(this.express + SLOT_CONTROL, control | ENABLE_EVENTS);
+    // Polled (Linux's pciehp_poll_mode) the slot must not send INTx, for which there is no handler.
+    await fn.write16(this.express + SLOT_CONTROL, control | ENABLE_EVENTS | (this.polled ? 0 : ENABLE_INTERRUPT));
   }
 
   /** Stops watching; for a kernel that ends. */
   async disable(): Promise<void> {
     const { fn } = this.device;
-    await fn.write16(this.express + SLOT_CONTROL, (await fn.read16(this.express + SLOT_CONTROL)) & ~ENABLE_EVENTS);
+    await fn.write16(this.express + SLOT_CONTROL, (await fn.read16(this.express + SLOT_CONTROL)) & ~(ENABLE_EVENTS | ENABLE_INTERRUPT));
     await disableMessages(fn);
   }
 
