@@ -64,7 +64,6 @@ describe("the linux guest, from the firmware's tables to a kexec", () => {
     expect(report.steps.filter((step) => !step.ok)).toEqual([]);
     expect(report.steps.find((step) => step.name === "messages")?.skipped).toBe("the machine has no MSI controller");
     expect(report.steps.find((step) => step.name === "unplug and plug")?.detail).toContain("plugged");
-    expect(report.steps.find((step) => step.name === "nothing else")?.detail).toMatch(/; 0 interrupts;|; \d+ interrupts;/);
     expect(left).toBe(0);
   });
 
