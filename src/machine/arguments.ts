@@ -7,6 +7,7 @@ import { dropProgram } from "./argument-file.js";
 import { type DeviceArgument, type GlobalProperty, parseDevice, setProperty } from "./device-argument.js";
 import { applyAccelOption, applyMachineOption, defaultMachineOptions, type MachineOptions } from "./machine-options.js";
 import { type MemoryArguments, parseMemory, parseNuma, type NumaArguments } from "./memory-arguments.js";
+import { numberExpanders } from "./expander-numbers.js";
 import { nearest } from "./nearest.js";
 import { type ObjectArgument, parseObject } from "./object-argument.js";
 import { describeArgument, located, parseOptionString } from "./option-string.js";
@@ -121,14 +122,18 @@ export function parseArguments(words: readonly string[]): MachineArguments {
       }
     });
   }
+  if (machine.type !== "" && smp.maxCpus > MAX_CPUS) {
+    throw new Refusal(`Invalid SMP CPUs ${smp.maxCpus}. The max CPUs supported by machine '${machine.type}' is ${MAX_CPUS}`, { wouldWork: `-smp ${MAX_CPUS}` });
+  }
   if (machine.type === "") {
     throw new Refusal("No machine specified, and there is no default", { found: options.length === 0 ? "no arguments" : "no -machine", wouldWork: "-machine virt" });
   }
   if (!nodefaults) {
     notes.push("QEMU adds a virtio-net-pci to pcie.0 where -nodefaults is not said; viommu makes what is asked for and no more");
   }
-  const devices = deviceTexts.map((text) => parseDevice("-device", text, { globals, version: machine.version, notes }));
+  let devices = deviceTexts.map((text) => parseDevice("-device", text, { globals, version: machine.version, notes }));
   checkIds(devices, objects);
+  devices = numberExpanders(devices, machine.highmem && machine.highmemEcam ? 256 : 16, notes);
   return {
     machine,
     memory: parseMemory(memoryText),
@@ -194,6 +199,7 @@ function parseCpu(value: string): string {
   return value;
 }
 
+/** Processors of a machine; missing levels of the topology are computed as QEMU does (hw/core/machine-smp.c, cores before sockets). */
 function parseSmp(value: string): SmpArguments {
   const { values } = parseOptionString("-smp", value, "cpus");
   const numbers = new Map<string, number>();
@@ -209,17 +215,39 @@ function parseSmp(value: string): SmpArguments {
     }
     numbers.set(key, Number(given));
   }
-  const topology = ["sockets", "clusters", "cores", "threads"].reduce((product, key) => product * (numbers.get(key) ?? 1), 1);
-  const cpus = numbers.get("cpus") ?? numbers.get("maxcpus") ?? topology;
-  const maxCpus = numbers.get("maxcpus") ?? Math.max(cpus, topology);
-  if (cpus > maxCpus) {
-    throw new Refusal("Invalid CPU topology: maxcpus must be equal to or greater than smp", { found: `cpus=${cpus}, maxcpus=${maxCpus}` });
+  for (const level of ["drawers", "books", "dies", "modules"]) {
+    if ((numbers.get(level) ?? 1) > 1) {
+      throw new Refusal(`${level} > 1 not supported by this machine's CPU topology`, { found: `${level}=${numbers.get(level)!}`, wouldWork: "sockets, clusters, cores, threads" });
+    }
   }
-  if (maxCpus > 512) {
-    throw new Refusal(`Invalid SMP CPUs ${maxCpus}. The max CPUs supported by machine 'mach-virt' is 512`);
+  const asked = numbers.get("maxcpus") ?? numbers.get("cpus");
+  const clusters = numbers.get("clusters") ?? 1;
+  let [sockets, cores, threads] = [numbers.get("sockets"), numbers.get("cores"), numbers.get("threads")];
+  if (asked === undefined) {
+    [sockets, cores, threads] = [sockets ?? 1, cores ?? 1, threads ?? 1];
+  } else if (cores === undefined) {
+    [sockets, threads] = [sockets ?? 1, threads ?? 1];
+    cores = Math.floor(asked / (sockets * clusters * threads));
+  } else if (sockets === undefined) {
+    threads ??= 1;
+    sockets = Math.floor(asked / (clusters * cores * threads));
+  } else {
+    threads ??= Math.floor(asked / (sockets * clusters * cores));
+  }
+  const total = sockets * clusters * cores * threads;
+  const maxCpus = asked ?? total;
+  const cpus = numbers.get("cpus") ?? maxCpus;
+  const product = `sockets (${sockets}) * clusters (${clusters}) * cores (${cores}) * threads (${threads})`;
+  if (total !== maxCpus) {
+    throw new Refusal(`Invalid CPU topology: product of the hierarchy must match maxcpus: ${product} != maxcpus (${maxCpus})`, { wouldWork: `-smp ${maxCpus}` });
+  }
+  if (cpus > maxCpus) {
+    throw new Refusal(`Invalid CPU topology: maxcpus must be equal to or greater than smp: ${product} == maxcpus (${maxCpus}) < smp_cpus (${cpus})`, { wouldWork: `maxcpus=${cpus}` });
   }
   return { cpus, maxCpus };
 }
+
+const MAX_CPUS = 512;
 
 function parseGlobal(value: string, notes: string[]): GlobalProperty {
   const short = /^([^.=,]+)\.([^=]+)=(.*)$/s.exec(value);
@@ -257,6 +285,11 @@ function parseTrace(value: string): string[] {
 
 function parseName(value: string): string {
   const { values } = parseOptionString("-name", value, "guest");
+  for (const key of values.keys()) {
+    if (!["guest", "process", "debug-threads"].includes(key)) {
+      throw new Refusal(`Invalid parameter '${key}'`, { wouldWork: "-name [guest=]NAME[,process=NAME][,debug-threads=on|off]" });
+    }
+  }
   return String(values.get("guest") ?? "");
 }
 

@@ -90,7 +90,7 @@ function parseBus(model: DeviceModel, bus: JsonValue | undefined): string | null
     throw new Refusal("Invalid parameter type for 'bus', expected: string", { found: JSON.stringify(bus) });
   }
   if (!model.isPci) {
-    throw new Refusal(`Device '${model.name}' can't go on PCI bus`, { found: `bus=${bus}`, wouldWork: `primary-bus=${bus}: the root bus that it covers` });
+    throw new Refusal(`Device '${model.name}' can't go on PCIE bus`, { found: `bus=${bus}`, wouldWork: `primary-bus=${bus}: the root bus that it covers` });
   }
   return bus;
 }

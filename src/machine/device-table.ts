@@ -116,7 +116,7 @@ const models: readonly DeviceModel[] = [
     "bridge",
     "PCI Express expander bridge: a further root bus, named by its id",
     [
-      property("bus_nr", "uint8", "0", "number of the root bus that it makes; not 0"),
+      property("bus_nr", "uint8", "", "number of the root bus that it makes, 1 to 255; not said: a free one"),
       property("bypass_iommu", "bool", "off", "functions below bypass the IOMMU"),
       property("numa_node", "uint16", "128", "NUMA node of what is below; 128: none"),
     ],

@@ -21,6 +21,8 @@ export interface FunctionParts {
   plugged(): Iterable<PciFunction>;
   /** NUMA nodes of the machine. */
   readonly numaNodes: number;
+  /** Buses that configuration space has room for. */
+  readonly busCount: number;
 }
 
 type Maker = (device: DeviceArgument, parts: FunctionParts) => PciFunction;
@@ -35,14 +37,7 @@ const slotOptions = (device: DeviceArgument) => ({
 });
 
 const makers: Readonly<Record<string, Maker>> = {
-  "pxb-pcie": (device, parts) =>
-    new PxbPcie({
-      id: device.id,
-      busNr: numberProperty(device, "bus_nr"),
-      numaNode: numberProperty(device, "numa_node"),
-      bypassIommu: booleanProperty(device, "bypass_iommu"),
-      numaNodes: parts.numaNodes,
-    }),
+  "pxb-pcie": makeExpander,
   "pcie-root-port": (device) =>
     new PcieRootPort({
       ...slotOptions(device),
@@ -66,6 +61,23 @@ export function makeFunction(device: DeviceArgument, parts: FunctionParts): PciF
   const fn = makers[device.model.name](device, parts);
   fn.multifunction = booleanProperty(device, "multifunction");
   return fn;
+}
+
+function makeExpander(device: DeviceArgument, parts: FunctionParts): PciFunction {
+  const busNr = numberProperty(device, "bus_nr");
+  if (busNr >= parts.busCount) {
+    throw new Refusal(`Bus ${busNr} is beyond the machine's configuration space`, {
+      found: `${deviceLabel(device)} with bus_nr=${busNr}; configuration space has room for ${parts.busCount} buses`,
+      wouldWork: `bus_nr=1 to ${parts.busCount - 1}, or highmem=on,highmem-ecam=on for 256 buses`,
+    });
+  }
+  return new PxbPcie({
+    id: device.id,
+    busNr,
+    numaNode: numberProperty(device, "numa_node"),
+    bypassIommu: booleanProperty(device, "bypass_iommu"),
+    numaNodes: parts.numaNodes,
+  });
 }
 
 function makeVfio(device: DeviceArgument, parts: FunctionParts): PciFunction {

@@ -1,6 +1,6 @@
 /** `-m` and `-numa`. */
 import { Refusal } from "../support/index.js";
-import { describeArgument, located, parseOptionString } from "./option-string.js";
+import { describeArgument, type JsonValue, located, parseOptionString } from "./option-string.js";
 import { parseSize } from "./property.js";
 
 export interface MemoryArguments {
@@ -47,9 +47,8 @@ export function parseMemory(text: string | null): MemoryArguments {
 
 export interface NumaNode {
   readonly nodeId: number;
-  /** Id of a memory backend; null: `mem` says how much. */
+  /** Id of a memory backend; null: the node has no memory of its own. */
   readonly memdev: string | null;
-  readonly mem: number;
   readonly where: string;
 }
 
@@ -64,7 +63,11 @@ export function parseNuma(texts: readonly string[], maxCpus: number): NumaArgume
     located(where, () => {
       const { values } = parseOptionString("-numa", text, "type");
       const type = values.get("type");
-      if (type === "dist" || type === "cpu" || type === "hmat-lb" || type === "hmat-cache") {
+      if (type === "dist") {
+        checkDistance(values, nodes);
+        return;
+      }
+      if (type === "cpu" || type === "hmat-lb" || type === "hmat-cache") {
         return;
       }
       if (type === undefined) {
@@ -75,7 +78,6 @@ export function parseNuma(texts: readonly string[], maxCpus: number): NumaArgume
       }
       let nodeId = nodes.length;
       let memdev: string | null = null;
-      let mem = 0;
       for (const [key, value] of values) {
         const given = String(value);
         switch (key) {
@@ -89,26 +91,22 @@ export function parseNuma(texts: readonly string[], maxCpus: number): NumaArgume
             memdev = given;
             break;
           case "mem":
-            mem = parseSize("mem", given, "M");
-            break;
+            throw new Refusal("Parameter -numa node,mem is not supported by this machine type\nUse -numa node,memdev instead", {
+              found: `mem=${given}`,
+              wouldWork: `-object memory-backend-ram,id=m${nodeId},size=${given} -numa node,nodeid=${nodeId},memdev=m${nodeId}`,
+            });
           case "cpus":
             checkCpus(given, maxCpus);
             break;
           default:
-            throw new Refusal(`Invalid parameter '${key}'`, { wouldWork: "nodeid, memdev, mem, cpus, initiator" });
+            throw new Refusal(`Invalid parameter '${key}'`, { wouldWork: "nodeid, memdev, cpus, initiator" });
         }
-      }
-      if (memdev !== null && mem !== 0) {
-        throw new Refusal("numa configuration should use either mem= or memdev=,mixing both is not allowed");
       }
       if (nodes.some((node) => node.nodeId === nodeId)) {
         throw new Refusal(`Duplicate NUMA nodeid: ${nodeId}`, { wouldWork: "another nodeid" });
       }
-      nodes.push({ nodeId, memdev, mem, where });
+      nodes.push({ nodeId, memdev, where });
     });
-  }
-  if (nodes.some((node) => node.memdev !== null) && nodes.some((node) => node.mem !== 0)) {
-    throw new Refusal("numa configuration should use either mem= or memdev=,mixing both is not allowed");
   }
   nodes.sort((a, b) => a.nodeId - b.nodeId);
   nodes.forEach((node, index) => {
@@ -119,20 +117,46 @@ export function parseNuma(texts: readonly string[], maxCpus: number): NumaArgume
   return { nodes };
 }
 
-function smallNumber(key: string, text: string, limit: number): number {
+function wholeNumber(key: string, text: string): number {
   if (!/^(?:0x[0-9a-f]+|\d+)$/i.test(text)) {
-    throw new Refusal(`Parameter '${key}' expects integer`, { found: `${key}=${text}` });
-  }
-  if (Number(text) >= limit) {
-    throw new Refusal(`Max number of NUMA nodes reached: ${Number(text)}`, { wouldWork: `0 to ${limit - 1}` });
+    throw new Refusal(`Parameter '${key}' expects a uint64 value`, { found: `${key}=${text}` });
   }
   return Number(text);
+}
+
+function smallNumber(key: string, text: string, limit: number): number {
+  const number = wholeNumber(key, text);
+  if (number >= limit) {
+    throw new Refusal(`Max number of NUMA nodes reached: ${number}`, { wouldWork: `0 to ${limit - 1}` });
+  }
+  return number;
+}
+
+/** `-numa dist`: recorded by nobody, but of nodes that are there (hw/core/numa.c, parse_numa_distance). */
+function checkDistance(values: ReadonlyMap<string, JsonValue>, nodes: readonly NumaNode[]): void {
+  const number = (key: string): number => {
+    const given = values.get(key);
+    if (given === undefined) {
+      throw new Refusal(`Parameter '${key}' is missing`, { wouldWork: "-numa dist,src=0,dst=1,val=20" });
+    }
+    return wholeNumber(key, String(given));
+  };
+  const [source, destination, distance] = [number("src"), number("dst"), number("val")];
+  if ([source, destination].some((id) => !nodes.some((node) => node.nodeId === id))) {
+    throw new Refusal("Source/Destination NUMA node is missing. Please use '-numa node' option to declare it first.", {
+      found: `src=${source}, dst=${destination}; nodes so far: ${nodes.map((node) => node.nodeId).join(", ") || "none"}`,
+      wouldWork: "-numa node,nodeid=N for both, before -numa dist",
+    });
+  }
+  if (distance < 10) {
+    throw new Refusal(`NUMA distance (${distance}) is invalid, it shouldn't be less than 10.`, { wouldWork: "val=10 for a node itself, more for others, 255 for unreachable" });
+  }
 }
 
 function checkCpus(text: string, maxCpus: number): void {
   const match = /^(\d+)(?:-(\d+))?$/.exec(text);
   if (match === null) {
-    throw new Refusal("Parameter 'cpus' expects a number or a range", { found: `cpus=${text}`, wouldWork: "cpus=0-3" });
+    throw new Refusal("Parameter 'cpus' expects a uint64 value or range", { found: `cpus=${text}`, wouldWork: "cpus=0-3" });
   }
   const last = Number(match[2] ?? match[1]);
   if (last >= maxCpus) {

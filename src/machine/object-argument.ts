@@ -101,7 +101,7 @@ function backendSize(typeName: string, properties: ReadonlyMap<string, PropertyV
     throw new Refusal("Parameter 'size' is missing", { wouldWork: `-object ${typeName},id=NAME,size=4G` });
   }
   if (size === 0) {
-    throw new Refusal("Property 'size' of memory-backend doesn't take value '0'", { wouldWork: "a size such as 4G" });
+    throw new Refusal(`property 'size' of ${typeName} doesn't take value '0'`, { wouldWork: "a size such as 4G" });
   }
   if (size % 4096 !== 0) {
     throw new Refusal("memory backend size must be a multiple of the page size", { found: `size=${size}`, wouldWork: "a multiple of 4096 bytes" });

@@ -76,8 +76,9 @@ export function parseOptionString(option: string, argument: string, impliedKey: 
 
 function parseKeys(argument: string, impliedKey: string | null): Map<string, JsonValue> {
   const values = new Map<string, JsonValue>();
-  splitCommas(argument).forEach((part, index) => {
-    const equals = part.indexOf("=");
+  splitCommas(argument).forEach((part, index, parts) => {
+    // A name has no comma: what has one before its `=` is a value.
+    const equals = index === 0 && impliedKey !== null && part.slice(0, part.indexOf("=")).includes(",") ? -1 : part.indexOf("=");
     if (equals > 0) {
       values.set(part.slice(0, equals), part.slice(equals + 1));
     } else if (equals === 0) {
@@ -85,8 +86,9 @@ function parseKeys(argument: string, impliedKey: string | null): Map<string, Jso
     } else if (index === 0 && impliedKey !== null) {
       values.set(impliedKey, part);
     } else if (part === "") {
-      if (index > 0 || argument === "") {
-        throw new Refusal("Expected parameter before ','", { found: "nothing between two commas, or after the last", wouldWork: "name=value, with ,, for a comma in a value" });
+      // A comma at the end is nothing, as in QEMU.
+      if (argument === "" || (index > 0 && index < parts.length - 1)) {
+        throw new Refusal("Expected parameter before ','", { found: "nothing between two commas", wouldWork: "name=value, with ,, for a comma in a value" });
       }
     } else {
       // A bare word is a switch: QEMU's short form, deprecated there, still in many command lines.

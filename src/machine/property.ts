@@ -80,7 +80,7 @@ export function parseProperty(owner: string, name: string, type: PropertyType, v
     if (typeof value !== "string") {
       throw wrongType("string");
     }
-    const match = values.find((one) => one.toLowerCase() === value.toLowerCase());
+    const match = values.find((one) => one === value);
     if (match === undefined) {
       throw new Refusal(`Parameter '${name}' does not accept value '${value}'`, {
         found: `${owner}.${name}=${value}`,
@@ -91,8 +91,8 @@ export function parseProperty(owner: string, name: string, type: PropertyType, v
   }
   const integer = INTEGERS[type];
   if (integer !== undefined) {
-    if (strict && typeof value === "string") {
-      throw wrongType("integer");
+    if (strict && (typeof value !== "number" || !Number.isInteger(value))) {
+      throw new Refusal(`Parameter '${name}' expects ${integer.signed ? "int64" : "uint64"}`, { found: `${owner}.${name} = ${shown}`, wouldWork: "a whole number without quotes" });
     }
     return parseInteger(owner, name, integer, value);
   }
@@ -106,7 +106,10 @@ export function parseProperty(owner: string, name: string, type: PropertyType, v
       }
       return parseBool(name, value);
     case "size":
-      return typeof value === "number" && value >= 0 ? value : parseSize(name, shown, "");
+      if (strict && (typeof value !== "number" || !Number.isInteger(value) || value < 0)) {
+        throw new Refusal(`Parameter '${name}' expects uint64`, { found: `${owner}.${name} = ${shown}`, wouldWork: "a number of bytes without quotes" });
+      }
+      return typeof value === "number" ? value : parseSize(name, shown, "", "a size value");
     case "pci-address":
       return parsePciAddress(owner, name, value);
     case "any":
@@ -156,15 +159,17 @@ function parseInteger(owner: string, name: string, type: { signed: boolean; bits
 const SUFFIXES: Record<string, number> = { "": 1, b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40, p: 2 ** 50, e: 2 ** 60 };
 
 /**
- * Parses a size in bytes. @param unit the suffix that a bare number has ("M" for -m)
+ * Parses a size in bytes.
+ * @param unit the suffix that a bare number has ("M" for -m)
+ * @param expected QEMU's words for what it expects: those of its visitors differ from those of -m
  * @throws Refusal in QEMU's words
  */
-export function parseSize(name: string, text: string, unit: string): number {
+export function parseSize(name: string, text: string, unit: string, expected = "a non-negative number below 2^64"): number {
   const match = /^\s*(0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?)\s*([bkmgtpe]?)(?:i?b)?\s*$/i.exec(text);
   const suffix = match === null ? undefined : SUFFIXES[(match[2] === "" ? unit : match[2]).toLowerCase()];
   const bytes = match === null || suffix === undefined ? Number.NaN : Number(match[1]) * suffix;
   if (!Number.isFinite(bytes) || bytes >= 2 ** 64) {
-    throw new Refusal(`Parameter '${name}' expects a non-negative number below 2^64`, {
+    throw new Refusal(`Parameter '${name}' expects ${expected}`, {
       found: `${name}=${text}`,
       wouldWork: "an optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta- and exabytes",
     });
@@ -181,7 +186,8 @@ function parsePciAddress(owner: string, name: string, value: JsonValue): number 
   if (value === "-1") {
     return -1;
   }
-  const match = /^(?:0x)?([0-9a-f]{1,2})(?:\.([0-7]))?$/i.exec(shown);
+  // QEMU reads both numbers with scanf's %x; libvirt writes 0x before each.
+  const match = /^(?:0x)?0*([0-9a-f]{1,2})(?:\.(?:0x)?0*([0-7]))?$/i.exec(shown);
   const slot = match === null ? 32 : Number.parseInt(match[1], 16);
   if (match === null || slot > 31) {
     throw new Refusal(`Property '${owner}.${name}' doesn't take value '${shown}'`, {

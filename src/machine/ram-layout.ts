@@ -30,7 +30,7 @@ export function ramPieces(args: MachineArguments): RamPiece[] {
       }
       const backend = find(backends, node.memdev, `memdev=${node.memdev} is ambiguous`, node.where);
       if (used.has(backend.id)) {
-        throw new Refusal(`memory backend ${backend.id} is used multiple times. Each -numa option must use a different memdev value.`, { found: node.where });
+        throw new Refusal(`memory backend ${backend.id} can't be used multiple times.`, { found: `memdev=${backend.id} of two nodes, in ${node.where}`, wouldWork: "a memory backend for each node" });
       }
       used.add(backend.id);
       pieces.push({ name: backend.id, size: backend.size, node: node.nodeId });
@@ -49,13 +49,7 @@ export function ramPieces(args: MachineArguments): RamPiece[] {
     }
     return [{ name: backend.id, size: backend.size, node: nodes.length === 0 ? null : 0 }];
   }
-  const size = args.memory.size ?? DEFAULT_RAM;
-  if (nodes.some((node) => node.mem !== 0)) {
-    const pieces = nodes.filter((node) => node.mem !== 0).map((node) => ({ name: `mach-virt.ram.${node.nodeId}`, size: node.mem, node: node.nodeId }));
-    checkTotal(pieces, size);
-    return pieces;
-  }
-  return [{ name: "mach-virt.ram", size, node: nodes.length === 0 ? null : 0 }];
+  return [{ name: "mach-virt.ram", size: args.memory.size ?? DEFAULT_RAM, node: nodes.length === 0 ? null : 0 }];
 }
 
 function find(backends: ReadonlyMap<string, ObjectArgument>, id: string, words: string, where: string): ObjectArgument {

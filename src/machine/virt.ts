@@ -85,7 +85,17 @@ export class VirtBoard {
     this.iommufds = new Map(
       args.objects.filter((object) => object.type === "iommufd").map((object) => [object.id, new IommufdContext(object.id, host, log)]),
     );
-    this.parts = { host, iommufds: this.iommufds, router: this.router, msiAccount: this.msiAccount, log, numaNodes: args.numa.nodes.length, systemMemory: this.memory, plugged: () => this.functions.map(({ fn }) => fn) };
+    this.parts = {
+      host,
+      iommufds: this.iommufds,
+      router: this.router,
+      msiAccount: this.msiAccount,
+      log,
+      numaNodes: args.numa.nodes.length,
+      busCount: this.map.busCount,
+      systemMemory: this.memory,
+      plugged: () => this.functions.map(({ fn }) => fn),
+    };
     try {
       this.mapRegisters();
       this.makeDevices();
@@ -130,17 +140,15 @@ export class VirtBoard {
     const requests = args.devices.filter((device) => device.model.name === "arm-smmuv3");
     this.coverBus(this.pci.bus, requests);
     for (const device of args.devices) {
-      located(device.where, () => {
-        if (device.model.name === "arm-smmuv3") {
-          this.addSmmu(device, requests);
-        } else {
-          const fn = this.plug(device, false);
-          for (const bus of fn.secondaryBuses.filter((one) => one.isRoot)) {
-            this.coverBus(bus, requests);
-            smmus.coverExpander(bus);
-          }
+      if (device.model.name === "arm-smmuv3") {
+        located(device.where, () => this.addSmmu(device, requests));
+      } else {
+        const fn = located(device.where, () => this.plug(device, false));
+        for (const bus of fn.secondaryBuses.filter((one) => one.isRoot)) {
+          this.coverBus(bus, requests);
+          smmus.coverExpander(bus);
         }
-      });
+      }
     }
   }
 

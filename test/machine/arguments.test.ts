@@ -47,6 +47,37 @@ describe("a command line as QEMU spells it", () => {
     expect(args.notes).toEqual(["-object iommufd,id=iommufd0: fd has no effect, the host opens its own /dev/iommu"]);
   });
 
+  it("takes slot and function with 0x before each, as libvirt writes them", () => {
+    const devfn = (text: string): number => parse(`-M virt -device edu,addr=${text}`).devices[0].devfn;
+    expect(["0x2.0x1", "2.1", "0x1f.7", "003", "0x0"].map(devfn)).toEqual([17, 17, 255, 24, 0]);
+    expect(parse('-M virt -device \'{"driver":"edu","addr":"0x2.0x1"}\'').devices[0].devfn).toBe(17);
+  });
+
+  it("takes a comma at the end of an argument for nothing, as QEMU does", () => {
+    const args = parse("-M virt, -m 1G, -object iommufd,id=a, -device edu,addr=1,");
+    expect([args.machine.type, args.memory.size, args.objects[0].id, args.devices[0].devfn]).toEqual(["virt-11.1", 2 ** 30, "a", 8]);
+  });
+
+  it("computes the levels of -smp that are not said", () => {
+    const smp = (text: string): unknown => parse(`-M virt -smp ${text}`).smp;
+    expect(["4", "4,maxcpus=8,sockets=2,cores=4", "sockets=2,cores=4", "8,sockets=1,dies=1,clusters=1,cores=8,threads=1", "clusters=2,cores=3"].map(smp)).toEqual([
+      { cpus: 4, maxCpus: 4 },
+      { cpus: 4, maxCpus: 8 },
+      { cpus: 8, maxCpus: 8 },
+      { cpus: 8, maxCpus: 8 },
+      { cpus: 6, maxCpus: 6 },
+    ]);
+  });
+
+  it("numbers expanders that say no bus_nr, as in QEMU's documentation, apart from those that do", () => {
+    const numbers = (line: string): unknown[] => parse(`-M virt ${line}`).devices.map((device) => device.properties.get("bus_nr"));
+    expect(numbers("-device pxb-pcie,id=a")).toEqual([128]);
+    expect(numbers("-device pxb-pcie,id=a -device pxb-pcie,id=b,bus_nr=16 -device pxb-pcie,id=c")).toEqual([136, 16, 76]);
+    expect(parse("-M virt,highmem-ecam=off -device pxb-pcie,id=a").devices[0].properties.get("bus_nr")).toBe(8);
+    expect(numbers("-global pxb-pcie.bus_nr=5 -device pxb-pcie,id=a")).toEqual([5]);
+    expect(parse("-M virt -nodefaults -device pxb-pcie,id=a").notes).toEqual(["pxb-pcie 'a': no bus_nr is said, it takes 128"]);
+  });
+
   it("takes what only a real guest needs with a line for each", () => {
     const args = parse(
       "-M virt -nodefaults -no-user-config -S -bios QEMU_EFI.fd -kernel Image -append root=/dev/vda -display none -monitor none -serial stdio " +
@@ -149,7 +180,12 @@ const wrong: Array<[line: string, words: string, more?: string]> = [
   ["-M virt -smp 0", "Invalid CPU topology: CPU topology parameters must be greater than zero"],
   ["-M virt -smp foo", "Parameter 'smp.cpus' expects integer"],
   ["-M virt -smp cpus=4,foo=2", "Parameter 'smp.foo' is unexpected"],
-  ["-M virt -smp 8,maxcpus=4", "Invalid CPU topology: maxcpus must be equal to or greater than smp"],
+  ["-M virt -smp 8,maxcpus=4", "Invalid CPU topology: maxcpus must be equal to or greater than smp: sockets (1) * clusters (1) * cores (4) * threads (1) == maxcpus (4) < smp_cpus (8)"],
+  ["-M virt -smp 4,sockets=3", "Invalid CPU topology: product of the hierarchy must match maxcpus: sockets (3) * clusters (1) * cores (1) * threads (1) != maxcpus (4)"],
+  ["-M virt -smp 4,sockets=2,cores=4", "Invalid CPU topology: product of the hierarchy must match maxcpus: sockets (2) * clusters (1) * cores (4) * threads (0) != maxcpus (4)"],
+  ["-M virt -smp 4,dies=2", "dies > 1 not supported by this machine's CPU topology"],
+  ["-M virt -smp 600", "Invalid SMP CPUs 600. The max CPUs supported by machine 'virt-11.1' is 512"],
+  ["-M virt -name guest=a,foo=1", "Invalid parameter 'foo'"],
   ["-M virt -uuid x", "failed to parse UUID string: wrong format"],
   ["-M virt -trace file=x", "Invalid parameter 'file'"],
   ["-M virt -global edu.foo=1", "Property 'edu.foo' not found"],
@@ -172,7 +208,7 @@ const wrong: Array<[line: string, words: string, more?: string]> = [
   ["-M virt -device arm-smmuv3,oas=43", "Parameter 'oas' does not accept value '43'"],
   ["-M virt -device arm-smmuv3,ril=maybe", "Parameter 'ril' does not accept value 'maybe'", "on, off, auto"],
   ["-M virt -device arm-smmuv3,accel=maybe", "Parameter 'accel' expects 'on' or 'off'"],
-  ["-M virt -device arm-smmuv3,bus=pcie.0", "Device 'arm-smmuv3' can't go on PCI bus", "primary-bus=pcie.0"],
+  ["-M virt -device arm-smmuv3,bus=pcie.0", "Device 'arm-smmuv3' can't go on PCIE bus", "primary-bus=pcie.0"],
   ["-M virt -device arm-smmuv3,msi-gpa=0x8090040", "Property 'arm-smmuv3.msi-gpa' cannot be set here"],
   ["-M virt -device edu,id=1a", "Parameter 'id' expects an identifier", "starting with a letter"],
   ["-M virt -device edu,id=", "Parameter 'id' expects an identifier"],
@@ -181,7 +217,9 @@ const wrong: Array<[line: string, words: string, more?: string]> = [
   ["-M virt -device edu,addr=1.9", "Property 'edu.addr' doesn't take value '1.9'"],
   ["-M virt -device edu,multifunction=maybe", "Parameter 'multifunction' expects 'on' or 'off'"],
   ["-M virt -device edu,dma_mask=foo", "Parameter 'dma_mask' expects integer"],
-  ["-M virt -device edu,addr=1,", "Expected parameter before ','"],
+  ["-M virt -device edu,addr=1,,multifunction=on", "Property 'edu.addr' doesn't take value '1,multifunction=on'"],
+  ["-M virt -device edu,,id=x", "'edu,id=x' is not a valid device model name"],
+  ["-M virt -device edu,addr=0x2.0x8", "Property 'edu.addr' doesn't take value '0x2.0x8'"],
   ["-M virt -device pxb-pcie,bus_nr=300", "Parameter 'bus_nr' expects uint8_t", "0 to 255"],
   ["-M virt -device pxb-pcie,bus_nr=-1", "Parameter 'bus_nr' expects uint8_t"],
   ["-M virt -device vfio-pci,host=xx", "Property 'vfio-pci.host' doesn't take value 'xx'", "0009:01:00.0"],
@@ -190,6 +228,11 @@ const wrong: Array<[line: string, words: string, more?: string]> = [
   ["-M virt -device '{\"id\":\"a\"}'", "Parameter 'driver' is missing"],
   ["-M virt -device '{\"driver\":\"edu\",\"foo\":1}'", "Property 'edu.foo' not found"],
   ["-M virt -device '{\"driver\":\"arm-smmuv3\",\"ssidsize\":5}'", "Invalid parameter type for 'ssidsize', expected: string"],
+  ["-M virt -device '{\"driver\":\"pcie-root-port\",\"chassis\":\"1\"}'", "Parameter 'chassis' expects uint64"],
+  ["-M virt -object '{\"qom-type\":\"memory-backend-ram\",\"id\":\"m\",\"size\":\"1G\"}'", "Parameter 'size' expects uint64"],
+  ["-M virt -object memory-backend-ram,id=m,size=1x", "Parameter 'size' expects a size value"],
+  ["-M virt -object memory-backend-ram,id=m,size=0", "property 'size' of memory-backend-ram doesn't take value '0'"],
+  ["-M virt -device arm-smmuv3,ril=AUTO", "Parameter 'ril' does not accept value 'AUTO'"],
   ["-M virt -device '{\"driver\":\"arm-smmuv3\",\"accel\":\"on\"}'", "Invalid parameter type for 'accel', expected: boolean"],
   ["-M virt -object iommufd", "Parameter 'id' is missing"],
   ["-M virt -object id=i0", "Parameter 'qom-type' is missing"],
@@ -202,6 +245,11 @@ const wrong: Array<[line: string, words: string, more?: string]> = [
   ["-M virt -numa node,foo=1", "Invalid parameter 'foo'"],
   ["-M virt -numa node,nodeid=0 -numa node,nodeid=0", "Duplicate NUMA nodeid: 0"],
   ["-M virt -numa node,nodeid=1", "numa: Node ID missing: 0"],
+  ["-M virt -numa node,nodeid=x", "Parameter 'nodeid' expects a uint64 value"],
+  ["-M virt -numa node,cpus=x", "Parameter 'cpus' expects a uint64 value or range"],
+  ["-M virt -numa node,mem=1G", "Parameter -numa node,mem is not supported by this machine type\nUse -numa node,memdev instead", "-numa node,nodeid=0,memdev=m0"],
+  ["-M virt -numa node,nodeid=0 -numa dist,src=0,dst=1,val=20", "Source/Destination NUMA node is missing. Please use '-numa node' option to declare it first."],
+  ["-M virt -numa node,nodeid=0 -numa dist,src=0,dst=0,val=9", "NUMA distance (9) is invalid, it shouldn't be less than 10."],
   ["-M virt -numa node,cpus=99", "CPU index (99) should be smaller than maxcpus (1)"],
 ];
 

@@ -189,5 +189,7 @@ describe("hotplug", () => {
 describe("refusals", () => {
   it("say which argument they are about", () => {
     expect(refusalOf(() => build(`${ACCEL} ${GPU} -device edu,id=e,bus=rp2`)).message).toContain("-device edu,id=e,bus=rp2");
+    // An SMMU is made with its bus, and refused at its own place.
+    expect(refusalOf(() => build(`${ACCEL} -accel tcg`)).message.match(/in -device [^\n ]*/g)).toEqual(["in -device arm-smmuv3,primary-bus=pcie.1,id=smmu1,accel=on"]);
   });
 });
