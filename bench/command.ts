@@ -6,7 +6,7 @@ import type { Bench } from "./registry.js";
 /** Commands in the queue; bench/c/command.c makes the same ones. */
 const COMMANDS = 1 << 14;
 /** Times that a round goes through them. */
-const PASSES = 16;
+const PASSES = 64;
 
 /** ID registers of an SMMU that nests, with ATS and range invalidation: what IDR0, IDR1, IDR3 and IDR5 say. */
 const ID_REGISTERS = [0x0d44_141b, 0x0273_0010, 0, 0x1414, 0, 0x74];

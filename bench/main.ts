@@ -11,6 +11,7 @@ const command = new Command("bench")
   .option("--json <file>", "write the figures there, keyed by name")
   .option("--only <names>", `run some benches only, separated by commas: ${benches.map((b) => b.name).join(", ")}`)
   .option("--rounds <n>", "measurements of each figure", toRounds, 11)
+  .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2))
   .parse();
 const options = command.opts<{ json?: string; only?: string; rounds: number }>();
 

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #define COMMANDS (1 << 14)
-#define PASSES 16
+#define PASSES 64
 
 enum {
     PREFETCH_CONFIG = 0x01, PREFETCH_ADDR = 0x02, CFGI_STE = 0x03, CFGI_STE_RANGE = 0x04, CFGI_CD = 0x05,
