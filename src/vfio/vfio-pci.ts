@@ -19,6 +19,7 @@ import { AddressSpace, MemoryRegion, type MmioHandler } from "../memory/index.js
 import {
   addExtendedCapability,
   addPasid,
+  CAP_EXPRESS,
   CAP_MSIX,
   EXT_CAP_ATS,
   EXT_CAP_PASID,
@@ -54,6 +55,17 @@ export interface VfioPciOptions {
 }
 
 const CONFIG_BYTES = 4096;
+/** First byte of extended configuration space. */
+const EXTENDED = 0x100;
+/** The page request capability (PCIe 10.5.2). */
+const EXT_CAP_PRI = 0x13;
+/** Bytes of a PASID capability. */
+const PASID_BYTES = 8;
+/** Device Control in the PCI Express capability: all bits are kept but the one that starts a reset. */
+const DEVICE_CONTROL = 8;
+const DEVICE_CONTROL_KEPT = 0x7fff;
+/** In the upper byte of Device Control. */
+const FUNCTION_LEVEL_RESET = 0x80;
 /** Registers whose writes reach the device: command; the rest that matters is emulated. */
 const COMMAND = 0x04;
 
@@ -72,7 +84,9 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   private joined: (() => void) | null = null;
 
   private msix: MsixCapability | null = null;
-  private readonly liveVectors = new Set<number>();
+  /** Routes of the live vectors, by what delivers them, and the vectors that have an eventfd in VFIO. */
+  private readonly routes = new Map<number, IrqTrigger>();
+  private readonly wired = new Set<number>();
   private closedCallbacks: Array<() => void> = [];
 
   /** Throws Refusal where the host has no such function. */
@@ -201,9 +215,10 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.stopDma();
     this.joined?.();
     this.joined = null;
-    for (const vector of [...this.liveVectors]) {
-      this.setVector(vector, false);
+    for (const vector of [...this.routes.keys()]) {
+      this.removeRoute(vector);
     }
+    this.wired.clear();
     this.device?.close();
     this.device = null;
     this.attachedTo = null;
@@ -321,9 +336,13 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     config.freezeDefaults();
   }
 
-  /** Control registers that the guest writes and this side keeps: link and device control, MSI enable, ATS. */
+  /** Control registers that the guest may write: Device Control, which goes to the device too, and ATS. */
   private allowControls(): void {
     const { config } = this;
+    const express = findCapability(config, CAP_EXPRESS);
+    if (express !== 0) {
+      config.allow(express + DEVICE_CONTROL, 2, DEVICE_CONTROL_KEPT);
+    }
     const ats = findExtendedCapability(config, EXT_CAP_ATS);
     if (ats !== 0) {
       // The kernel enables ATS by itself where the entry has EATS; the guest's enable bit is kept, not passed on.
@@ -390,36 +409,59 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     config.bytes[offset + 1] = next;
     config.bytes[0x34] = head;
     msix.onVectorChanged = (vector, live) => this.setVector(vector, live);
+    msix.deliver = (vector) => {
+      this.routes.get(vector)?.();
+      return true;
+    };
     return msix;
   }
 
-  /** A live vector is a route in KVM and an eventfd in VFIO. */
+  /**
+   * A live vector is a route in KVM and an eventfd in VFIO. A masked one keeps its eventfd: what arrives
+   * meanwhile is noted as pending and sent when the mask goes (PCIe 6.1.4.5).
+   */
   private setVector(vector: number, live: boolean): void {
-    const { device, msix } = this;
+    const { device, msix, routes } = this;
     if (device === null || msix === null) {
-      this.liveVectors.delete(vector);
       return;
     }
     try {
       if (live) {
         const { address, data } = msix.message(vector);
-        const trigger = this.options.routing.route(this, vector, address, data);
-        device.setIrqs(VfioIrq.MSIX, vector, [trigger]);
-        this.liveVectors.add(vector);
-      } else if (this.liveVectors.delete(vector)) {
-        device.setIrqs(VfioIrq.MSIX, vector, [null]);
-        this.options.routing.remove(this, vector);
-        if (this.liveVectors.size === 0) {
-          device.setIrqs(VfioIrq.MSIX, 0, []);
+        routes.set(vector, this.options.routing.route(this, vector, address, data));
+        if (!this.wired.has(vector)) {
+          device.setIrqs(VfioIrq.MSIX, vector, [() => this.interrupt(vector)]);
+          this.wired.add(vector);
         }
+        return;
+      }
+      this.removeRoute(vector);
+      if (!msix.enabled && routes.size === 0 && this.wired.size > 0) {
+        device.setIrqs(VfioIrq.MSIX, 0, []);
+        this.wired.clear();
       }
     } catch (error) {
       if (!(error instanceof HostError)) {
         throw error;
       }
+      this.removeRoute(vector);
+      this.options.log.warnLimited("vfio.vector", `${this.name}: MSI-X vector ${vector} is not ${live ? "delivered" : "switched off"}: ${error.message}`);
+    }
+  }
+
+  private removeRoute(vector: number): void {
+    if (this.routes.delete(vector)) {
       this.options.routing.remove(this, vector);
-      this.liveVectors.delete(vector);
-      this.options.log.warn(`${this.name}: MSI-X vector ${vector} is not delivered: ${error.message}`);
+    }
+  }
+
+  /** The device has raised a vector: to its route, or, while it is masked, to the pending bits. */
+  private interrupt(vector: number): void {
+    const trigger = this.routes.get(vector);
+    if (trigger !== undefined) {
+      trigger();
+    } else {
+      this.msix?.raise(vector);
     }
   }
 
@@ -437,38 +479,59 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     if (ats !== 0 && (this.options.ats === false || (this.options.ats === "auto" && unusable))) {
       hideExtendedCapability(this, EXT_CAP_ATS);
     }
-    // The kernel keeps the PASID capability to itself; the guest gets one of its own (PCIe 7.8.9).
+    // The kernel keeps the PASID capability to itself; the guest gets one of its own (PCIe 7.8.9). Page requests
+    // have nobody to answer them: the vSMMU shows IDR0.PRI as 0.
     hideExtendedCapability(this, EXT_CAP_PASID);
+    hideExtendedCapability(this, EXT_CAP_PRI);
     if (pasidOffered && info.maxPasidLog2 > 0) {
-      const at = this.options.pasidCapabilityOffset === 0 ? CONFIG_BYTES - 8 : this.options.pasidCapabilityOffset;
-      try {
-        if (config.get32(0x100) === 0) {
-          // The list begins at 0x100 (PCIe 7.6.3): an empty one gets a null head that leads to the capability.
-          addExtendedCapability(config, 0, 0, 0x100, 4);
-        }
-        addPasid(
-          config,
-          at,
-          Math.min(info.maxPasidLog2, 20),
-          (info.capabilities & HwCapabilities.PCI_PASID_EXEC) !== 0,
-          (info.capabilities & HwCapabilities.PCI_PASID_PRIV) !== 0,
-        );
-      } catch (error) {
-        if (!(error instanceof RangeError)) {
-          throw error;
-        }
-        throw new Refusal(`vfio: Placing PASID capability at offset 0x${at.toString(16)} failed`, { found: error.message });
+      const at = this.options.pasidCapabilityOffset === 0 ? CONFIG_BYTES - PASID_BYTES : this.options.pasidCapabilityOffset;
+      if (!this.isFree(at)) {
+        throw new Refusal(`vfio: Placing PASID capability at offset 0x${at.toString(16)} failed`, {
+          found: `${this.label}: the offset is not a multiple of 4 from 0x100 to 0xff8, or another capability is there`,
+          wouldWork: "x-vpasid-cap-offset=0, the end of configuration space",
+        });
       }
+      if (at !== EXTENDED && config.get32(EXTENDED) === 0) {
+        // The list begins at 0x100 (PCIe 7.6.3): an empty one gets a null head that leads to the capability.
+        addExtendedCapability(config, 0, 0, EXTENDED, 4);
+      }
+      addPasid(
+        config,
+        at,
+        Math.min(info.maxPasidLog2, 20),
+        (info.capabilities & HwCapabilities.PCI_PASID_EXEC) !== 0,
+        (info.capabilities & HwCapabilities.PCI_PASID_PRIV) !== 0,
+      );
     }
     config.freezeDefaults();
   }
 
-  /** Bus mastering and memory decoding reach the device; everything else of the header is this side's. */
+  /** Bus mastering, memory decoding and Device Control reach the device; everything else is this side's. */
   override configWrite(offset: number, size: number, value: number): void {
     super.configWrite(offset, size, value);
-    if (this.device !== null && offset < COMMAND + 2 && offset + size > COMMAND) {
-      this.writeRegion(this.device, VfioRegion.CONFIG, COMMAND, this.config.bytes.slice(COMMAND, COMMAND + 2));
+    const { config, device } = this;
+    if (device === null) {
+      return;
     }
+    if (offset < COMMAND + 2 && offset + size > COMMAND) {
+      this.writeRegion(device, VfioRegion.CONFIG, COMMAND, config.bytes.slice(COMMAND, COMMAND + 2));
+    }
+    const express = findCapability(config, CAP_EXPRESS);
+    const control = express + DEVICE_CONTROL;
+    if (express !== 0 && offset < control + 2 && offset + size > control) {
+      const data = config.bytes.slice(control, control + 2);
+      // The bit that starts a function level reset reads as zero; the kernel does the reset (PCIe 7.5.3.4).
+      const byte = control + 1 - offset;
+      if (byte < size && ((value >>> (8 * byte)) & FUNCTION_LEVEL_RESET) !== 0) {
+        data[1] |= FUNCTION_LEVEL_RESET;
+      }
+      this.writeRegion(device, VfioRegion.CONFIG, control, data);
+    }
+  }
+
+  /** Whether the 8 bytes of a PASID capability fit at `at`: within extended space, and nothing is there. */
+  private isFree(at: number): boolean {
+    return at >= EXTENDED && at % 4 === 0 && at + PASID_BYTES <= CONFIG_BYTES && this.config.bytes.subarray(at, at + PASID_BYTES).every((byte) => byte === 0);
   }
 }
 

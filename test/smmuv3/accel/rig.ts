@@ -4,7 +4,7 @@
  */
 import { ACCESS_READ, ACCESS_WRITE } from "../../../src/translation/index.js";
 import { createSimulatedHost, describeHost, type HardwareFunction, type HostDescriptionInput, type SimulatedHost } from "../../../src/host/simulated/index.js";
-import { type Host, HostObserver, type HwptAllocRequest, type InvalidateRequest, type Iommufd, observeHost } from "../../../src/iommufd/index.js";
+import { type Host, HostError, HostObserver, type HwptAllocRequest, type InvalidateRequest, type Iommufd, observeHost } from "../../../src/iommufd/index.js";
 import { AddressSpace, MEMORY_OK, MemoryRegion, type RamBlock, RamWordMemory, type WordMemory } from "../../../src/memory/index.js";
 import { PcieRootPort, PciRoot, plugFunction, PxbPcie, setupIommu, unplugFunction } from "../../../src/pci/index.js";
 import { AcceleratedIommuOps, type AccelerationProperties, DEFAULT_PROPERTIES, SmmuAcceleration, SmmuV3 } from "../../../src/smmuv3/index.js";
@@ -129,7 +129,9 @@ export class Board {
   readonly invalidations: string[][] = [];
   readonly routes = new Map<string, string>();
   readonly delivered: string[] = [];
-  private tablesMade = 0;
+  /** The host refuses every access to a function's regions. */
+  broken = false;
+  private readonly tables: GuestTables[] = [];
 
   constructor(options: BoardOptions = {}) {
     this.host = createSimulatedHost(describeHost(options.description ?? hostDescription(options.smmu, options.fn)));
@@ -264,7 +266,7 @@ export class Board {
       found.push("bypass");
     }
     if (this.dmaWrite(hostAddress, IOVA, token)) {
-      const hit = Array.from({ length: this.tablesMade }, (_unused, n) => n).find((n) => this.load(TARGETS + n * 0x1000) === token);
+      const hit = Array.from({ length: this.tables.length }, (_unused, n) => n).find((n) => this.load(TARGETS + n * 0x1000) === token);
       found.push(hit === undefined ? "nowhere known" : `table ${hit}`);
     }
     for (const outside of [RAM_BASE - 0x1000, RAM_BASE + RAM_BYTES]) {
@@ -289,16 +291,24 @@ export class Board {
 
   /** A stage-1 table that maps IOVA to a page of its own, and its context descriptor. Returns its number. */
   table(): number {
-    const n = this.tablesMade++;
+    const n = this.tables.length;
     const tables = new GuestTables(this.ram, RAM_BASE, TABLES + n * 0x8000);
+    this.tables.push(tables);
     tables.map(IOVA, RAM_BASE + TARGETS + n * 0x1000);
     this.store(DESCRIPTORS + n * 0x1000, tables.context(n + 1));
     return n;
   }
 
+  /** Maps 1 MiB to itself in a table of `table()`. */
+  mapIdentity(table: number, address: number): void {
+    for (let page = address; page < address + 0x10_0000; page += 0x1000) {
+      this.tables[table].map(page, page);
+    }
+  }
+
   /** The context descriptor of a table. */
   contextOf(table: number): Int32Array {
-    return new GuestTables(this.ram, RAM_BASE, TABLES + table * 0x8000).context(table + 1);
+    return this.tables[table].context(table + 1);
   }
 
   /** Guest-physical address of a table's context descriptor. */
@@ -372,6 +382,18 @@ function recordArguments(host: SimulatedHost, board: Board): Host {
     openDevice: (address) => {
       const device = host.openDevice(address);
       return through(device, {
+        regionRead: (index: number, offset: number, out: Uint8Array) => {
+          if (board.broken) {
+            throw new HostError("read", "EIO", "made to fail by a test");
+          }
+          device.regionRead(index, offset, out);
+        },
+        regionWrite: (index: number, offset: number, data: Uint8Array) => {
+          if (board.broken) {
+            throw new HostError("write", "EIO", "made to fail by a test");
+          }
+          device.regionWrite(index, offset, data);
+        },
         bind: (iommufd: Iommufd) => device.bind(originals.get(iommufd) ?? iommufd),
         attach: (ptId: number, pasid?: number) => {
           device.attach(ptId, pasid);
