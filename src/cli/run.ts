@@ -1,4 +1,4 @@
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { DEFAULT_GUEST, DEFAULT_HOST, findGuest, formatAccount, guestNames, loadHost, runMachine, shippedHosts } from "../run/index.js";
 import { Refusal } from "../support/index.js";
 import { machineWords } from "./machine-words.js";
@@ -10,6 +10,8 @@ interface RunOptions {
   readonly json?: boolean;
   readonly trace?: string[];
   readonly seed: number;
+  readonly firmware: "dt" | "acpi";
+  readonly granule: 4096 | 16384 | 65536;
 }
 
 /** `viommu run`: a machine on a host, a guest in it, and the account of what happened. */
@@ -22,6 +24,8 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
     .option("--guest <name|file>", `the guest: ${guestNames().join(", ")}, or a script`, DEFAULT_GUEST)
     .option("--json", "print the account as JSON (docs/json.md)")
     .option("--trace <pattern>", "show trace events whose name matches, on standard error; * and ? as in a shell", collect)
+    .option("--firmware <dt|acpi>", "the guest boots by the device tree or by ACPI", parseFirmware, "dt")
+    .addOption(new Option("--granule <4K|16K|64K>", "page size of the guest's page tables").argParser(parseGranule).default(4096, "4K"))
     .option("--seed <number>", "seed of the guest's patterns", parseSeed, 1)
     .action(async (words: string[], options: RunOptions) => {
       const finishProgress = progress(streams, options.json === true);
@@ -31,6 +35,8 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
         guest: await findGuest(options.guest),
         trace: options.trace,
         seed: options.seed,
+        firmware: options.firmware,
+        granule: options.granule,
         onTrace: (line) => streams.err(`${line}\n`),
         onProgress: finishProgress.show,
       }).finally(finishProgress.done);
@@ -41,6 +47,29 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
 
 function collect(value: string, before: string[] | undefined): string[] {
   return [...(before ?? []), value];
+}
+
+function parseFirmware(value: string): RunOptions["firmware"] {
+  if (value !== "dt" && value !== "acpi") {
+    throw new Refusal("--firmware expects dt or acpi", { found: `--firmware ${value}`, wouldWork: "dt: the device tree; acpi: IORT and MCFG" });
+  }
+  return value;
+}
+
+function parseGranule(value: string): RunOptions["granule"] {
+  switch (value.toLowerCase().replace(/k(?:i?b)?$/, "")) {
+    case "4":
+    case "4096":
+      return 4096;
+    case "16":
+    case "16384":
+      return 16384;
+    case "64":
+    case "65536":
+      return 65536;
+    default:
+      throw new Refusal("--granule expects a page size of the architecture", { found: `--granule ${value}`, wouldWork: "4K, 16K, 64K" });
+  }
 }
 
 function parseSeed(value: string): number {

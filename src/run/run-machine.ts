@@ -14,7 +14,7 @@ import {
   msiReport,
   warningReport,
 } from "./collect.js";
-import type { GuestSummary, GuestToRun } from "./guest.js";
+import type { GuestStart, GuestSummary, GuestToRun } from "./guest.js";
 import type { RunReport } from "./report.js";
 
 export interface RunRequest {
@@ -31,6 +31,10 @@ export interface RunRequest {
   readonly onProgress?: (text: string) => void;
   readonly onLog?: (line: LogLine) => void;
   readonly seed?: number;
+  /** Which of the firmware's tables the guest takes; default the device tree. */
+  readonly firmware?: "dt" | "acpi";
+  /** Page size of the guest's page tables in bytes; default 4096. */
+  readonly granule?: GuestStart["options"]["granule"];
   /** Called with the observer of host calls before the machine is built; a test makes calls fail with it. */
   readonly onObserver?: (observer: HostObserver) => void;
 }
@@ -41,6 +45,9 @@ export interface RunRequest {
  */
 export async function runMachine(request: RunRequest): Promise<RunReport> {
   const args = parseArguments(request.arguments);
+  if (request.firmware === "acpi" && !args.machine.acpi) {
+    throw new Refusal("ACPI is asked for and the machine has none", { found: "--firmware acpi, and acpi=off for the machine", wouldWork: "--firmware dt, or acpi=on" });
+  }
   const log = new Log(request.onLog);
   const stopTracing = startTracing([...args.trace, ...(request.trace ?? [])], request.onTrace, log);
   const simulated = createSimulatedHost(request.host);
@@ -106,7 +113,7 @@ async function runGuest(request: RunRequest, guest: GuestToRun, machine: Machine
       port: machine.port(),
       operator: machine.operator(),
       say: request.onProgress ?? (() => {}),
-      options: { seed: request.seed ?? 1, granule: 4096, firmware: "dt", hotplug: machine.hotplugCandidates() },
+      options: { seed: request.seed ?? 1, granule: request.granule ?? 4096, firmware: request.firmware ?? "dt", hotplug: machine.hotplugCandidates() },
     });
     return { guest: summary, failure: null };
   } catch (error) {
