@@ -565,10 +565,13 @@ function prefixed(error: unknown, prefix: string): unknown {
 
 /** What an errno of a step of `realize` means in practice. */
 function meaning(error: HostError): string {
-  // The kernel answers a second open of a character device at its bind (drivers/vfio/device_cdev.c).
-  const inUse = error.errno === "EBUSY" || (error.operation === "VFIO_BIND_IOMMUFD" && error.errno === "EINVAL");
-  if (inUse) {
-    return "the function is in use, by another machine or by another vfio-pci of this one";
+  const inUse = "the function is in use, by another machine or by another vfio-pci of this one";
+  if (error.operation === "VFIO_BIND_IOMMUFD" && error.errno === "EINVAL") {
+    // So the kernel answers a second open of a character device, and an IOMMU without IOMMU_CAP_CACHE_COHERENCY.
+    return `${inUse}; or its IOMMU does not walk tables coherently`;
+  }
+  if (error.errno === "EBUSY") {
+    return inUse;
   }
   switch (error.errno) {
     case "ENODEV":
