@@ -31,8 +31,11 @@ export class Machine {
    * firmware's tables are written. @throws Refusal; the machine is to be shut down then
    */
   start(): void {
+    const elsewhere = this.board.functions
+      .filter(({ fn }) => fn.passthrough !== null && (this.board.smmuOf(fn)?.acceleration ?? null) === null)
+      .map(({ fn }) => `${fn.label} is on bus '${fn.bus?.id ?? ""}'`);
     for (const smmu of this.board.smmus.all) {
-      smmu.acceleration?.freeze();
+      smmu.acceleration?.freeze(elsewhere);
       smmu.device.freeze();
     }
     this.hotplug.watch();

@@ -17,19 +17,31 @@ export function editDistance(a: string, b: string): number {
   return last[b.length];
 }
 
-/** The candidate that `word` is most likely a misspelling of; null when none is near (a third of its letters, two at least). */
+/**
+ * The candidate that `word` is most likely a misspelling of, or the first that has it as a part (smmuv3 for
+ * arm-smmuv3) or is a part of it; null when none is near (a third of its letters, two at least).
+ */
 export function nearest(word: string, candidates: Iterable<string>): string | null {
-  const lower = word.toLowerCase().replaceAll("_", "-");
+  const lower = plain(word);
+  const all = [...candidates];
   let best: string | null = null;
   let bestDistance = Math.max(2, Math.floor(word.length / 3)) + 1;
-  for (const candidate of candidates) {
-    const distance = editDistance(lower, candidate.toLowerCase().replaceAll("_", "-"));
+  for (const candidate of all) {
+    const distance = editDistance(lower, plain(candidate));
     if (distance < bestDistance) {
       best = candidate;
       bestDistance = distance;
     }
   }
-  return best;
+  const contained = (whole: string, part: string): boolean => part.length >= SHORTEST_PART && whole.includes(part);
+  return best ?? all.find((candidate) => contained(plain(candidate), lower) || contained(lower, plain(candidate))) ?? null;
+}
+
+/** Letters that a part of a word has at least: fewer are in too many words. */
+const SHORTEST_PART = 5;
+
+function plain(word: string): string {
+  return word.toLowerCase().replaceAll("_", "-");
 }
 
 /** A list for a sentence: `a, b, and c`, at most `limit` of them. */

@@ -157,14 +157,17 @@ export class SmmuAcceleration implements SmmuBackend {
     }));
   }
 
-  /** The machine is complete: `auto` is what it is from now on. Throws Refusal where no host has told. */
-  freeze(): void {
+  /**
+   * The machine is complete: `auto` is what it is from now on. Throws Refusal where no host has told.
+   * @param elsewhere passed-through functions that sit where no accelerated SMMU covers them, for the message
+   */
+  freeze(elsewhere: readonly string[] = []): void {
     if (!this.resolved) {
       throw new Refusal("arm-smmuv3 accel=on with 'auto' properties requires at least one cold-plugged VFIO device", {
         found: `${this.name} with ${Object.entries(this.properties)
           .filter(([, value]) => value === "auto")
           .map(([key]) => `${key}=auto`)
-          .join(", ")} and no vfio-pci function behind it`,
+          .join(", ")} and no vfio-pci function behind it${elsewhere.length === 0 ? "" : `; ${elsewhere.join(", ")}`}`,
         wouldWork: "a vfio-pci function on its bus, or explicit values such as ril=on,ats=off,oas=44,ssidsize=0",
       });
     }

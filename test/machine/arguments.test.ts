@@ -143,6 +143,9 @@ describe("spelling", () => {
     expect(editDistance("ab", "")).toBe(2);
     expect(nearest("primary-buss", ["primary-bus", "accel"])).toBe("primary-bus");
     expect(nearest("zzz", ["primary-bus", "accel"])).toBeNull();
+    expect(nearest("smmuv3", ["pxb-pcie", "arm-smmuv3"])).toBe("arm-smmuv3");
+    expect(nearest("arm-smmuv3-accel", ["pxb-pcie", "arm-smmuv3"])).toBe("arm-smmuv3");
+    expect(nearest("smmu", ["pxb-pcie", "arm-smmuv3"])).toBeNull();
   });
 });
 

@@ -240,6 +240,13 @@ describe("what cannot be", () => {
     machine.shutdown();
     expect(host.liveObjects()).toEqual([]);
   });
+
+  it("is the same where the function's bus= was forgotten, and that is told", () => {
+    const { machine, host } = build(`${ACCEL} -device vfio-pci,host=0009:01:00.0,id=gpu0,iommufd=iommufd0`);
+    expect(refusalOf(() => machine.start()).message).toContain("no vfio-pci function behind it; vfio-pci 'gpu0' is on bus 'pcie.0'");
+    machine.shutdown();
+    expect(host.liveObjects()).toEqual([]);
+  });
 });
 
 describe("what can be", () => {
