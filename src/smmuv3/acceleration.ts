@@ -230,6 +230,7 @@ export class SmmuAcceleration implements SmmuBackend {
       if (!hadObjects) {
         this.freeViommu();
       }
+      device.onClosed(() => this.graveyard.retry());
       if (this.features !== before.features) {
         this.resolved = before.resolved;
         this.offer(before.features);
@@ -252,6 +253,8 @@ export class SmmuAcceleration implements SmmuBackend {
     if (this.functions.length === 0) {
       this.freeViommu();
     }
+    // Another function may have waited for its StreamID.
+    this.settleUnbound();
   }
 
   /** The guest gave buses new numbers: functions whose StreamID changed are bound and attached anew. */
@@ -261,6 +264,11 @@ export class SmmuAcceleration implements SmmuBackend {
         this.unbind(fn);
       }
     }
+    this.settleUnbound();
+  }
+
+  /** Functions without a vDEVICE go where their entries say, now that something has changed. */
+  private settleUnbound(): void {
     if (!this.smmu.translationEnabled) {
       return;
     }

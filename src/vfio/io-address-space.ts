@@ -16,6 +16,8 @@ interface ParentTable {
 export class IoAddressSpace {
   private readonly parents: ParentTable[] = [];
   private readonly listener: MemoryListener;
+  /** Objects that could not be destroyed: tried again with the next. */
+  private readonly stuck: number[] = [];
   /** Sections that are mapped, by their address. */
   private readonly mapped = new Map<number, MemorySection>();
   /** While the space is made, a refused map ends it; later it is a warning. */
@@ -125,13 +127,28 @@ export class IoAddressSpace {
   }
 
   private destroy(id: number, what: string): void {
+    for (const other of this.stuck.splice(0)) {
+      if (this.refusal(other) !== null) {
+        this.stuck.push(other);
+      }
+    }
+    const refusal = this.refusal(id);
+    if (refusal !== null) {
+      this.stuck.push(id);
+      this.log.warn(`${what} (object ${id}) is freed later, or when its iommufd is closed: ${refusal.message}`);
+    }
+  }
+
+  /** Destroys an object; the host's refusal, or null. */
+  private refusal(id: number): HostError | null {
     try {
       this.iommufd.destroy(id);
+      return null;
     } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
+      if (error instanceof HostError) {
+        return error;
       }
-      this.log.warn(`${what} (object ${id}) is freed only when its iommufd is closed: ${error.message}`);
+      throw error;
     }
   }
 }

@@ -140,6 +140,28 @@ describe("without a vIOMMU", () => {
   });
 });
 
+test("a table that cannot be freed at once is freed later, while its iommufd stays open", () => {
+  // A without a vIOMMU, B behind one: two IOASs in one iommufd.
+  const board = new Board();
+  plugFunction(board.make(A), board.pci.bus, null);
+  const alone = board.live();
+  board.plug(B, 0);
+  const calls: number[] = [];
+  for (let nth = 1; nth <= 6; nth++) {
+    board.observer.failOn({ operation: "DESTROY", nth, errno: "EBUSY" });
+    board.unplug(B);
+    calls.push(board.observer.clearFailures());
+    // The last one, the IOAS itself, has nothing that comes after it.
+    expect({ ...board.live(), ioas: 1 }, `DESTROY ${nth}`).toEqual(alone);
+    expect(board.live().ioas, `DESTROY ${nth}`).toBeLessThanOrEqual(2);
+    board.plug(B, 0);
+  }
+  expect(calls).toEqual([0, 0, 0, 0, 0, 1]);
+  // Each refusal is told, and those that follow from it.
+  expect(board.log.warnings().length).toBe(7);
+  board.close();
+});
+
 describe("an iommufd as the user named it", () => {
   test("is opened with its first function, closed with its last, and not deleted in between", () => {
     const board = new Board();

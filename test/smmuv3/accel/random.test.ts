@@ -197,6 +197,7 @@ class Play {
       this.trace.push(`unplug ${fn.address}`);
       model.placed.splice(model.placed.indexOf(fn), 1);
       this.board.unplug(fn.address);
+      model.renumbered();
     }
   }
 

@@ -119,6 +119,14 @@ describe("the guest gives buses other numbers", () => {
     expect([...reach(board), board.probe(C)]).toEqual(["table 0", "table 1", "table 3"]);
   });
 
+  test("the one that has the StreamID is unplugged: the one that waited gets its entry", () => {
+    const board = booted();
+    board.number(0, 10);
+    expect(reach(board)).toEqual(["abort", "table 1"]);
+    board.unplug(B);
+    expect(board.probe(A)).toBe("table 1");
+  });
+
   test("an entry equal to the old StreamID's is attached anew, so that faults carry the new StreamID", () => {
     const board = booted();
     board.smmu.ste(0xb00, board.stage1(0));
