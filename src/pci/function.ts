@@ -209,11 +209,27 @@ export abstract class PciFunction {
     return this.dma === null || !this.busMaster ? DMA_DECODE_ERROR : this.dma.write(iova, data, attributes ?? this.dmaAttributes());
   }
 
-  /** An MSI is a 32-bit memory write (PCIe 6.1.4) through the same translation as any other. A DMA_ code. */
+  /**
+   * An MSI is a 32-bit memory write (PCIe 6.1.4) through the same translation as any other. Where the IOMMU
+   * tells the doorbell, the address is not looked at: this side does not walk that guest's tables. A DMA_ code.
+   */
   sendMessage(address: bigint, data: number): number {
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setUint32(0, data >>> 0, true);
-    return this.dmaWrite(address, bytes);
+    const doorbell = this.directDoorbell();
+    if (doorbell === null) {
+      return this.dmaWrite(address, bytes);
+    }
+    const memory = this.bus?.topology?.systemMemory;
+    return memory === undefined || !this.busMaster ? DMA_DECODE_ERROR : memory.write(BigInt(doorbell), bytes, this.dmaAttributes());
+  }
+
+  private directDoorbell(): number | null {
+    if (this.bus === null) {
+      return null;
+    }
+    const { ops, bus, devfn } = this.iommuPath;
+    return ops?.getMsiDirectGpa?.(bus, devfn) ?? null;
   }
 
   /** Drives INTx: status bit 3, and the line at the root unless command.Interrupt Disable is set. */

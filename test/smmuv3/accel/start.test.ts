@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { MemoryRegion } from "../../../src/memory/index.js";
 import { PciFunction, PciePciBridge, plugFunction } from "../../../src/pci/index.js";
 import { Refusal } from "../../../src/support/index.js";
 import { A, AUTO, B, Board, C, D, E, EXPLICIT, hostDescription, SMMU0, SMMU1 } from "./rig.js";
@@ -146,6 +147,30 @@ describe("what is shared", () => {
     const board = new Board({ properties: [EXPLICIT, EXPLICIT] });
     expect(board.ports[0].dma?.kind).toBe("iommu");
     expect(board.ports[0].dma).not.toBe(board.ports[3].dma);
+  });
+
+  test("a port's message goes to the doorbell that the SMMU tells, and nobody walks the guest's tables for it", () => {
+    const board = new Board();
+    const writes: string[] = [];
+    board.space.root.add(
+      0x0809_0000,
+      MemoryRegion.mmio("its", 0x1000, {
+        read: () => 0n,
+        write: (offset, size, value, attributes) => void writes.push(`${offset.toString(16)} ${size} ${value} from ${attributes?.requesterId.toString(16)}`),
+      }),
+    );
+    const [port] = board.ports;
+    const sid = port.requesterId;
+    board.smmu.ste(sid, board.stage1(board.table()));
+    board.smmu.enable();
+    board.pci.configWrite(port.bdf, 4, 2, 6);
+    expect(port.sendMessage(0x1234_5000n, 77)).toBe(0);
+    expect(writes).toEqual([`40 4 77 from ${sid.toString(16)}`]);
+    expect(board.strayReads()).toEqual([]);
+    // As any request it needs bus mastering.
+    board.pci.configWrite(port.bdf, 4, 2, 2);
+    expect(port.sendMessage(0x1234_5000n, 78)).not.toBe(0);
+    expect(writes.length).toBe(1);
   });
 
   test("the doorbell is told, and parents are to nest", () => {
