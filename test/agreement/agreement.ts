@@ -1,0 +1,76 @@
+/**
+ * Comparing what two drivers show. An observation is a flat record of printed values; two observations agree
+ * where every value is equal or a rule explains the difference. A rule is narrow: it sees one difference and
+ * the case that led to it, and names the row of docs/differences.md that says why it may be.
+ */
+import { readFileSync } from "node:fs";
+import type { QemuVersion } from "./driver.js";
+
+export type Observation = Record<string, string>;
+
+export interface Difference {
+  readonly key: string;
+  /** "" where one side does not have the key. */
+  readonly ours: string;
+  readonly theirs: string;
+}
+
+export interface Rule<C> {
+  /** Row of docs/differences.md, such as "D-3". */
+  readonly id: string;
+  /** The versions of QEMU that differ; all where absent. */
+  readonly versions?: (version: QemuVersion) => boolean;
+  explains(difference: Difference, context: C, whole: { readonly ours: Observation; readonly theirs: Observation }): boolean;
+}
+
+export class Agreement<C> {
+  compared = 0;
+  /** Differences that a rule has explained, by its id. */
+  readonly explained = new Map<string, number>();
+
+  constructor(
+    private readonly rules: ReadonlyArray<Rule<C>>,
+    private readonly version: QemuVersion,
+  ) {
+    const rows = documentedRows();
+    const undocumented = rules.find((rule) => !rows.has(rule.id));
+    if (undocumented !== undefined) {
+      throw new Error(`docs/differences.md has no row ${undocumented.id}`);
+    }
+  }
+
+  /** The differences that nothing explains. */
+  compare(ours: Observation, theirs: Observation, context: C): Difference[] {
+    const left: Difference[] = [];
+    this.compared++;
+    for (const key of new Set([...Object.keys(ours), ...Object.keys(theirs)])) {
+      const difference = { key, ours: ours[key] ?? "", theirs: theirs[key] ?? "" };
+      if (difference.ours === difference.theirs) {
+        continue;
+      }
+      const rule = this.rules.find((one) => (one.versions?.(this.version) ?? true) && one.explains(difference, context, { ours, theirs }));
+      if (rule === undefined) {
+        left.push(difference);
+      } else {
+        this.explained.set(rule.id, (this.explained.get(rule.id) ?? 0) + 1);
+      }
+    }
+    return left;
+  }
+
+  /** "1000 compared; explained: D-1 3, D-2 1". */
+  summary(): string {
+    const rules = [...this.explained].sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true })).map(([id, count]) => `${id} ${count}`);
+    return `${this.compared} compared${rules.length === 0 ? "" : `; explained: ${rules.join(", ")}`}`;
+  }
+}
+
+/** Ids of the rows of docs/differences.md: the first cell of each. */
+function documentedRows(): Set<string> {
+  const text = readFileSync(new URL("../../docs/differences.md", import.meta.url), "utf8");
+  return new Set([...text.matchAll(/^\| ([A-Z]+-\d+) \|/gm)].map((match) => match[1]));
+}
+
+export function printDifferences(differences: readonly Difference[]): string {
+  return differences.map(({ key, ours, theirs }) => `${key}: viommu ${ours || "(nothing)"}, QEMU ${theirs || "(nothing)"}`).join("\n");
+}
