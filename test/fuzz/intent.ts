@@ -10,6 +10,7 @@ import type { PciFunction } from "../../src/pci/index.js";
 
 export type Table = "abort" | "bypass" | "nested";
 
+const IDR1 = 0x04;
 const CR0 = 0x20;
 const GBPA = 0x44;
 const STRTAB_BASE = 0x80;
@@ -22,33 +23,53 @@ export function passedThrough(machine: Machine): Array<{ fn: PciFunction; addres
     .map(({ fn }) => ({ fn, address: fn.passthrough!.hostAddress, smmu: machine.board.smmuOf(fn) }));
 }
 
-/** The words of the STE that the guest's table has for a function; null: none, or not to be read. */
-export function guestEntry(machine: Machine, smmu: MachineSmmu, fn: PciFunction): BigUint64Array | null {
+/** A 64-bit word of the machine's RAM; null where there is none. */
+export function ramWord(machine: Machine, address: bigint): bigint | null {
+  for (const { block, base } of machine.board.ram) {
+    const offset = Number(address) - base;
+    if (offset >= 0 && offset + 8 <= block.size) {
+      const words = block.wordWindow(offset);
+      const index = (offset % 2 ** 32) / 4;
+      return BigInt(words[index] >>> 0) | (BigInt(words[index + 1] >>> 0) << 32n);
+    }
+  }
+  return null;
+}
+
+/** The guest-physical address of the STE of a StreamID; null: none. */
+export function entryAddress(machine: Machine, smmu: MachineSmmu, sid: number): bigint | null {
   const { memory } = machine.board;
-  const sid = fn.requesterId;
   const base = memory.readWord(smmu.base + STRTAB_BASE, 8) & 0x000f_ffff_ffff_ffc0n;
   const config = Number(memory.readWord(smmu.base + STRTAB_BASE_CFG, 4));
   const log2Size = config & 0x3f;
-  const split = (config >> 6) & 0x1f;
   const format = (config >> 16) & 3;
-  if (sid >= 2 ** log2Size) {
+  const streamIdBits = Number(memory.readWord(smmu.base + IDR1, 4)) & 0x3f;
+  if (sid >= 2 ** Math.min(log2Size, streamIdBits)) {
     return null;
   }
-  let at: bigint;
-  if (format === 0) {
-    const align = 2n ** BigInt(Math.max(6, log2Size + 6));
-    at = (base & ~(align - 1n)) + BigInt(sid) * 64n;
-  } else {
-    const align = 2n ** BigInt(Math.max(6, log2Size - split + 3));
-    const descriptor = memory.readWord(Number((base & ~(align - 1n)) + BigInt(sid >> split) * 8n), 8);
-    const span = Number(descriptor & 0x1fn);
-    const index = sid & (2 ** split - 1);
-    if (span === 0 || index >= 2 ** (span - 1)) {
-      return null;
-    }
-    at = (descriptor & 0x000f_ffff_ffff_ffc0n & ~(2n ** BigInt(5 + span) - 1n)) + BigInt(index) * 64n;
+  const aligned = (address: bigint, bits: number): bigint => (address >> BigInt(bits)) << BigInt(bits);
+  if (format !== 1) {
+    return aligned(base, log2Size + 6) + BigInt(sid) * 64n;
   }
-  return new BigUint64Array([0, 8, 16, 24].map((offset) => memory.readWord(Number(at) + offset, 8)));
+  const asked = (config >> 6) & 0x1f;
+  const split = asked === 8 || asked === 10 ? asked : 6;
+  const descriptor = ramWord(machine, aligned(base, Math.max(6, log2Size - split + 3)) + BigInt(sid >> split) * 8n);
+  if (descriptor === null) {
+    return null;
+  }
+  const span = Number(descriptor & 0x1fn);
+  const index = sid & (2 ** split - 1);
+  if (span === 0 || span > split + 1 || index >= 2 ** (span - 1)) {
+    return null;
+  }
+  return aligned(descriptor & 0x000f_ffff_ffff_ffc0n, 5 + span) + BigInt(index) * 64n;
+}
+
+/** The first four double words of the STE that the guest's table has for a function; null: none, or not to be read. */
+export function guestEntry(machine: Machine, smmu: MachineSmmu, fn: PciFunction): BigUint64Array | null {
+  const address = entryAddress(machine, smmu, fn.requesterId);
+  const words = address === null ? [null] : [0n, 8n, 16n, 24n].map((offset) => ramWord(machine, address + offset));
+  return words.includes(null) ? null : new BigUint64Array(words as bigint[]);
 }
 
 /** The most that the guest has asked for now: a table that a function may be on, abort aside. */
@@ -69,10 +90,10 @@ export function wantedTable(machine: Machine, smmu: MachineSmmu, fn: PciFunction
 }
 
 export interface HostEntry {
-  /** "open": the guest's addresses are physical to it, or worse. */
+  /** "bypass": stage 2 alone, the guest's addresses are physical. */
   readonly table: Table;
-  /** The entry is one that never may be: stage 2 not in force. */
-  readonly unsafe: boolean;
+  /** STE.Config; 0 where the entry is not valid. */
+  readonly config: number;
   readonly words: Int32Array;
   /** Guest-physical address of the context descriptors, where the table is nested. */
   readonly contexts: bigint;
@@ -82,8 +103,8 @@ export interface HostEntry {
 export function hostEntry(host: SimulatedHost, address: string): HostEntry {
   const device = host.hardware.functions.get(address)!;
   const words = device.smmu!.readSte(device.streamId);
-  const config = (words[0] >>> 1) & 7;
-  const table = (words[0] & 1) === 0 || config === 0 ? "abort" : config === 6 ? "bypass" : "nested";
+  const config = (words[0] & 1) === 0 ? 0 : (words[0] >>> 1) & 7;
+  const table = config === 0 ? "abort" : config === 6 ? "bypass" : "nested";
   const contexts = BigInt(words[0] >>> 0) | (BigInt(words[1] >>> 0) << 32n);
-  return { table, unsafe: (words[0] & 1) !== 0 && config !== 0 && config < 6, words, contexts: contexts & 0x000f_ffff_ffff_ffc0n };
+  return { table, config, words, contexts: contexts & 0x000f_ffff_ffff_ffc0n };
 }
