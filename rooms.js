@@ -4,6 +4,7 @@
  */
 export const rooms = {
   support: [],
+  chardev: ["support"],
   memory: ["support"],
   translation: ["support", "memory"],
   "dma-engine": ["translation"],
@@ -18,8 +19,9 @@ export const rooms = {
   vfio: ["support", "memory", "iommufd", "pci", "msi"],
   port: ["support"],
   "machine/firmware": ["support"],
-  machine: ["machine/firmware", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "devices", "vfio", "port"],
+  qtest: ["support", "memory", "port"],
+  machine: ["machine/firmware", "support", "chardev", "memory", "iommufd", "pci", "msi", "smmuv3", "devices", "vfio", "port"],
   guest: ["support", "port", "smmuv3/spec"],
-  run: ["support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine", "port", "guest", "host/simulated"],
-  cli: ["support", "iommufd", "machine", "run", "host/simulated"],
+  run: ["support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine", "port", "guest", "host/simulated", "chardev", "qtest"],
+  cli: ["support", "iommufd", "machine", "run", "host/simulated", "chardev", "qtest"],
 };

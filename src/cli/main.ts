@@ -49,10 +49,28 @@ export async function main(words: readonly string[], streams: Streams): Promise<
   }
 }
 
-/** Puts the `--` before a pasted command line where it was left out: `viommu run qemu-system-aarch64 -M virt`. */
+/** QEMU's options with an argument that may stand before the `--`, among viommu's own. */
+const QEMU_OPTIONS = new Set(["-qtest", "-qtest-log"]);
+
+/**
+ * Puts the `--` before a pasted command line where it was left out (`viommu run qemu-system-aarch64 -M virt`),
+ * and options of QEMU that stand before it to the others.
+ */
 function separate(words: readonly string[]): string[] {
-  const at = words.findIndex((word) => word === "--" || word === "-M" || word === "-machine" || /(?:^|\/)qemu-(?:system-[^/]*|kvm)$/.test(word));
-  return at < 0 || words[at] === "--" ? [...words] : [...words.slice(0, at), "--", ...words.slice(at)];
+  const found = words.findIndex((word) => word === "--" || word === "-M" || word === "-machine" || /(?:^|\/)qemu-(?:system-[^/]*|kvm)$/.test(word));
+  const at = found < 0 ? words.length : found;
+  const own: string[] = [];
+  const moved: string[] = [];
+  for (let i = 0; i < at; i++) {
+    if (QEMU_OPTIONS.has(words[i])) {
+      moved.push(...words.slice(i, Math.min(i + 2, at)));
+      i++;
+    } else {
+      own.push(words[i]);
+    }
+  }
+  const rest = words[at] === "--" ? words.slice(at + 1) : words.slice(at);
+  return found < 0 && moved.length === 0 ? own : [...own, "--", ...rest, ...moved];
 }
 
 function explain(error: unknown, streams: Streams): number {

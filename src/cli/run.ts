@@ -12,6 +12,7 @@ interface RunOptions {
   readonly seed: number;
   readonly firmware: "dt" | "acpi";
   readonly granule: 4096 | 16384 | 65536;
+  readonly quiet?: boolean;
 }
 
 /** `viommu run`: a machine on a host, a guest in it, and the account of what happened. */
@@ -27,7 +28,10 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
     .option("--firmware <dt|acpi>", "the guest boots by the device tree or by ACPI", parseFirmware, "dt")
     .addOption(new Option("--granule <4K|16K|64K>", "page size of the guest's page tables").argParser(parseGranule).default(4096, "4K"))
     .option("--seed <number>", "seed of the guest's patterns", parseSeed, 1)
+    .option("--quiet", "print no account")
+    .addHelpText("after", QTEST_HELP)
     .action(async (words: string[], options: RunOptions) => {
+      const ending = endBySignal();
       const finishProgress = progress(streams, options.json === true);
       const report = await runMachine({
         arguments: machineWords(words),
@@ -39,8 +43,15 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
         granule: options.granule,
         onTrace: (line) => streams.err(`${line}\n`),
         onProgress: finishProgress.show,
-      }).finally(finishProgress.done);
-      streams.out(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatAccount(report, { color: streams.color }));
+        stop: ending.start,
+        onQtestLog: (text) => streams.err(text),
+      }).finally(() => {
+        finishProgress.done();
+        ending.done();
+      });
+      if (options.quiet !== true) {
+        streams.out(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatAccount(report, { color: streams.color }));
+      }
       finish(report.ok ? 0 : 1);
     });
 }
@@ -77,6 +88,22 @@ function parseSeed(value: string): number {
     throw new Refusal("--seed expects a number", { found: `--seed ${value}`, wouldWork: "0 to 999999999" });
   }
   return Number(value);
+}
+
+const QTEST_HELP = `
+With -qtest unix:PATH or tcp:HOST:PORT (as QEMU has it: it connects to a client that listens;
+,server=on,wait=off listens instead) the socket plays the machine and there is no guest.`;
+
+/** What a signal that ends a process does to a machine that a socket plays: it is shut down, and the account is printed. */
+function endBySignal(): { start: () => AbortSignal; done: () => void } {
+  const controller = new AbortController();
+  const end = (): void => controller.abort();
+  const signals = ["SIGTERM", "SIGINT", "SIGHUP"] as const;
+  const start = (): AbortSignal => {
+    signals.forEach((signal) => process.on(signal, end));
+    return controller.signal;
+  };
+  return { start, done: () => signals.forEach((signal) => process.off(signal, end)) };
 }
 
 /** One line that is written over, where standard error is a terminal. */

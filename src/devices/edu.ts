@@ -9,7 +9,20 @@ export interface EduOptions extends EndpointOptions {
   /** Addresses that its DMA reaches; default 28 bits. */
   readonly dmaMask?: bigint;
   readonly log?: Log;
+  /** Time, where it passes for devices; else a transfer is done at once. */
+  readonly clock?: EduClock | null;
 }
+
+/** Nanoseconds of the machine. */
+export interface EduClock {
+  readonly now: bigint;
+  /** @returns cancels it */
+  at(time: bigint, run: () => void): () => void;
+}
+
+/** QEMU starts a transfer 100 ms, of whole milliseconds, after the command. */
+const TRANSFER_DELAY_MS = 100n;
+const NS_PER_MS = 1_000_000n;
 
 const IDENTIFICATION = 0x0100_00ed;
 const STATUS_COMPUTING = 0x01;
@@ -23,13 +36,15 @@ const COMMAND_TO_RAM = 2n;
 const COMMAND_IRQ = 4n;
 
 /**
- * Works are done at once: the factorial when it is written, a transfer when the command is. So the busy bits
- * are never seen set. A transfer that does not lie in the buffer is not done; in QEMU it ends the process or
+ * Works are done at once: the factorial when it is written, a transfer when the command is, so that the busy
+ * bits are never seen set; with a clock a transfer waits, and its registers are fixed meanwhile. A transfer that does not lie in the buffer is not done; in QEMU it ends the process or
  * worse.
  */
 export class Edu extends EmulatedEndpoint {
   private readonly dmaMask: bigint;
   private readonly log: Log | null;
+  private readonly clock: EduClock | null;
+  private cancel: () => void = () => {};
   private readonly buffer = new Uint8Array(Number(BUFFER_BYTES));
   private liveness = 0;
   private factorial = 0;
@@ -41,6 +56,7 @@ export class Edu extends EmulatedEndpoint {
     super("edu", options, { vendorId: 0x1234, deviceId: 0x11e8, classCode: 0x00ff00, revision: 0x10, subsystemVendorId: 0x1af4, subsystemId: 0x1100 }, 256);
     this.dmaMask = options.dmaMask ?? (1n << 28n) - 1n;
     this.log = options.log ?? null;
+    this.clock = options.clock ?? null;
     this.config.bytes[0x3d] = 1;
     this.msi = new MsiCapability(this, { offset: 0x40, vectors: 1 });
     this.addBar({ index: 0, size: 0x10_0000, is64: false, prefetchable: false, region: MemoryRegion.mmio("edu-mmio", 0x10_0000, this.mmio) });
@@ -48,12 +64,18 @@ export class Edu extends EmulatedEndpoint {
 
   override reset(): void {
     super.reset();
+    this.cancel();
     this.liveness = 0;
     this.factorial = 0;
     this.status = 0;
     this.irqStatus = 0;
     this.buffer.fill(0);
     Object.assign(this.dmaRegisters, { source: 0n, destination: 0n, count: 0n, command: 0n });
+  }
+
+  override unrealize(): void {
+    this.cancel();
+    super.unrealize();
   }
 
   /**
@@ -119,20 +141,33 @@ export class Edu extends EmulatedEndpoint {
         }
         return;
       case 0x80:
-        this.dmaRegisters.source = value;
-        return;
       case 0x88:
-        this.dmaRegisters.destination = value;
-        return;
       case 0x90:
-        this.dmaRegisters.count = value;
-        return;
       case 0x98:
-        if ((value & COMMAND_RUN) !== 0n) {
-          this.transfer(value);
+        if ((this.dmaRegisters.command & COMMAND_RUN) === 0n) {
+          this.writeDmaRegister(offset, value);
         }
         return;
       default:
+    }
+  }
+
+  private writeDmaRegister(offset: number, value: bigint): void {
+    const registers = this.dmaRegisters;
+    if (offset === 0x80) {
+      registers.source = value;
+    } else if (offset === 0x88) {
+      registers.destination = value;
+    } else if (offset === 0x90) {
+      registers.count = value;
+    } else if ((value & COMMAND_RUN) !== 0n) {
+      registers.command = value;
+      if (this.clock === null) {
+        this.transfer();
+      } else {
+        const due = (this.clock.now / NS_PER_MS + TRANSFER_DELAY_MS) * NS_PER_MS;
+        this.cancel = this.clock.at(due, () => this.transfer());
+      }
     }
   }
 
@@ -155,8 +190,9 @@ export class Edu extends EmulatedEndpoint {
     }
   }
 
-  private transfer(command: bigint): void {
+  private transfer(): void {
     const registers = this.dmaRegisters;
+    const { command } = registers;
     const toRam = (command & COMMAND_TO_RAM) !== 0n;
     const inside = toRam ? registers.source : registers.destination;
     const outside = toRam ? registers.destination : registers.source;

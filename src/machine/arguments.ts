@@ -4,6 +4,7 @@
  */
 import { Refusal } from "../support/index.js";
 import { dropProgram } from "./argument-file.js";
+import { type ControlArguments, ControlOptions } from "./control-arguments.js";
 import { type DeviceArgument, type GlobalProperty, parseDevice, setProperty } from "./device-argument.js";
 import { applyAccelOption, applyMachineOption, defaultMachineOptions, type MachineOptions } from "./machine-options.js";
 import { type MemoryArguments, parseMemory, parseNuma, type NumaArguments } from "./memory-arguments.js";
@@ -34,6 +35,7 @@ export interface MachineArguments {
   readonly trace: readonly string[];
   readonly name: string | null;
   readonly uuid: string | null;
+  readonly control: ControlArguments;
   /** Options that were accepted and have no effect, a line each. */
   readonly notes: readonly string[];
 }
@@ -58,6 +60,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   const objects: ObjectArgument[] = [];
   const globals: GlobalProperty[] = [];
   const trace: string[] = [];
+  const control = new ControlOptions();
   let nodefaults = false;
 
   for (const { option, value } of options) {
@@ -65,6 +68,9 @@ export function parseArguments(words: readonly string[]): MachineArguments {
     located(where, () => {
       if (value === "help" || value === "?") {
         throw new Refusal(`-${option} ${value} asks QEMU for a list`, { wouldWork: "viommu devices, viommu device NAME, viommu hosts" });
+      }
+      if (control.take(option, value)) {
+        return;
       }
       switch (option) {
         case "machine":
@@ -146,6 +152,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
     trace,
     name,
     uuid,
+    control: control.finish(notes),
     notes,
   };
 }

@@ -8,6 +8,7 @@ import { type Log, Refusal } from "../support/index.js";
 import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.js";
 import type { MsiAccount } from "./accounts.js";
 import { booleanProperty, type DeviceArgument, deviceLabel, numberProperty, textProperty } from "./device-argument.js";
+import type { VirtualClock } from "./virtual-clock.js";
 
 /** What functions are made with. */
 export interface FunctionParts {
@@ -19,6 +20,8 @@ export interface FunctionParts {
   readonly systemMemory: DmaSpace;
   /** Functions that the machine has now. */
   plugged(): Iterable<PciFunction>;
+  /** Null: devices work at once. */
+  readonly clock: VirtualClock | null;
   /** NUMA nodes of the machine. */
   readonly numaNodes: number;
   /** Buses that configuration space has room for. */
@@ -52,7 +55,7 @@ const makers: Readonly<Record<string, Maker>> = {
   "virtio-blk-pci": (device) => new VirtioBlkPci({ id: device.id, ats: booleanProperty(device, "ats") }),
   nvme: (device) => new Nvme({ id: device.id }),
   e1000e: (device) => new E1000e({ id: device.id, subsystemVendorId: numberProperty(device, "subsys_ven"), subsystemId: numberProperty(device, "subsys") }),
-  edu: (device, parts) => new Edu({ id: device.id, dmaMask: BigInt(device.properties.get("dma_mask") as bigint | undefined ?? 0x0fff_ffff), log: parts.log }),
+  edu: (device, parts) => new Edu({ id: device.id, dmaMask: BigInt(device.properties.get("dma_mask") as bigint | undefined ?? 0x0fff_ffff), log: parts.log, clock: parts.clock }),
   "iommu-testdev": (device, parts) => new IommuTestdev({ id: device.id, systemMemory: parts.systemMemory }),
 };
 

@@ -8,6 +8,9 @@ const EVENT_ID_LIMIT = 2 ** 16;
 /** Interrupts that can be pending at once. A GIC has a bit for each; here each costs an object. */
 const PENDING_LIMIT = 2 ** 20;
 
+/** Called with the INTID (32 and up) and the level of a line. */
+export type LineWatcher = (intid: number, level: number) => void;
+
 /**
  * Pending interrupts, oldest first. One that is pending already does not become pending twice (Arm IHI 0069,
  * 4.1.1: a bit for each interrupt); a level-triggered one becomes pending when its line rises.
@@ -18,6 +21,7 @@ export class InterruptLog implements InterruptSink {
   edges = 0;
   private readonly pending = new Map<number, Interrupt>();
   private readonly levels = new Set<number>();
+  private watchers: LineWatcher[] = [];
 
   constructor(private readonly log: Log) {}
 
@@ -37,18 +41,41 @@ export class InterruptLog implements InterruptSink {
   }
 
   spi(intid: number): void {
-    this.edges++;
-    this.add(intid, { kind: "spi", intid });
+    this.rise(intid);
+    this.tell(intid, 1);
+    this.tell(intid, 0);
   }
 
   /** A level-triggered line. */
   setLevel(intid: number, level: boolean): void {
-    if (!level) {
+    this.drive(intid, level ? 1 : 0, true);
+  }
+
+  /** A line set from outside, to any level: 0 is low. One that is not shared (a CPU's own) is told and goes no further. */
+  drive(intid: number, level: number, shared: boolean): void {
+    this.tell(intid, level);
+    if (level === 0) {
       this.levels.delete(intid);
-    } else if (!this.levels.has(intid)) {
+    } else if (shared && !this.levels.has(intid)) {
       this.levels.add(intid);
-      this.spi(intid);
+      this.rise(intid);
     }
+  }
+
+  /** Tells every level that a line is set to, edges as up and down. */
+  watchLines(watcher: LineWatcher): void {
+    this.watchers.push(watcher);
+  }
+
+  private tell(intid: number, level: number): void {
+    for (const watcher of this.watchers) {
+      watcher(intid, level);
+    }
+  }
+
+  private rise(intid: number): void {
+    this.edges++;
+    this.add(intid, { kind: "spi", intid });
   }
 
   take(): Interrupt[] {

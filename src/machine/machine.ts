@@ -9,10 +9,13 @@ import { emulatedDma, type FunctionDma, type InvalidationAccount, invalidationAc
 import type { MachineArguments } from "./arguments.js";
 import { describeMachine, type MachineDescription } from "./description.js";
 import { Hotplug } from "./hotplug.js";
+import { InterruptPins } from "./interrupt-pins.js";
 import { VirtBoard } from "./virt.js";
 
 export class Machine {
   readonly board: VirtBoard;
+  /** Interrupt lines by QOM paths. */
+  readonly pins: InterruptPins;
   private readonly hotplug: Hotplug;
   private state: "built" | "running" | "gone" = "built";
 
@@ -24,6 +27,7 @@ export class Machine {
   ) {
     this.board = new VirtBoard(args, host, log);
     this.hotplug = new Hotplug(this.board, args, log);
+    this.pins = new InterruptPins(this.board);
   }
 
   /**

@@ -26,15 +26,15 @@ const refusedOption = (names: string, reason: string, instead: string, argument 
 const REAL_GUEST = "only a real guest needs it: the guest here is a program (--guest)";
 
 const rules: readonly OptionRule[] = [
-  ...handled("machine M cpu accel smp m numa object device trace global name uuid drive nic net"),
+  ...handled("machine M cpu accel smp m numa object device trace global name uuid drive nic net qtest qtest-log chardev"),
   { name: "enable-kvm", argument: false, handled: true },
   { name: "no-user-config", argument: false, note: null },
   { name: "nodefaults", argument: false, handled: true },
   { name: "nographic", argument: false, note: null },
-  { name: "S", argument: false, note: "the guest starts at once" },
+  { name: "S", argument: false, handled: true },
   ...noted("display vga audio monitor serial parallel", "there is no such device here", { silentFor: /^none(?:,|$)/ }),
   ...noted("bios kernel append initrd dtb shim pflash mtdblock", REAL_GUEST),
-  ...noted("netdev chardev blockdev fsdev audiodev tpmdev iscsi vnc spice k rtc boot smbios fw_cfg watchdog-action", "no backend is opened here"),
+  ...noted("netdev blockdev fsdev audiodev tpmdev iscsi vnc spice k rtc boot smbios fw_cfg watchdog-action", "no backend is opened here"),
   ...noted("mon qmp qmp-pretty debugcon", "there is no monitor: the guest's script plugs, unplugs and resets"),
   ...noted("sandbox overcommit msg run-with compat action add-fd pidfile D d dfilter seed L mem-path echr semihosting-config", "it has no effect here"),
   ...flags("no-shutdown no-reboot daemonize snapshot full-screen mem-prealloc only-migratable semihosting enable-sync-profile perfmap jitdump usb", "it has no effect here"),

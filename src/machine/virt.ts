@@ -20,6 +20,7 @@ import { nearest } from "./nearest.js";
 import { located } from "./option-string.js";
 import { allocateRam, type PlacedRam, ramPieces } from "./ram-layout.js";
 import { SmmuSet, type MachineSmmu } from "./smmu-set.js";
+import { VirtualClock } from "./virtual-clock.js";
 import { GITS_TRANSLATER_ADDRESS, layOut, V2M_SETSPI_ADDRESS, VIRT, VIRT_SPI, type VirtMap } from "./virt-map.js";
 
 /** INTID of the first SPI (Arm IHI 0069, 2.2). */
@@ -43,6 +44,8 @@ export class VirtBoard {
   readonly smmus: SmmuSet;
   readonly iommufds: ReadonlyMap<string, IommufdContext>;
   readonly msiAccount = new MsiAccount();
+  /** Of -accel qtest; null: devices work at once. */
+  readonly clock: VirtualClock | null;
   /** Everything that was ever plugged, for the account. */
   readonly everPlugged: PciFunction[] = [];
   /** In the order in which they were plugged. */
@@ -58,6 +61,10 @@ export class VirtBoard {
     readonly host: Host,
     readonly log: Log,
   ) {
+    this.clock = args.machine.accelerator === "qtest" ? new VirtualClock() : null;
+    if (this.clock !== null) {
+      this.clock.running = !args.control.stopped;
+    }
     const accelerated = args.devices.some((device) => device.model.name === "arm-smmuv3" && device.properties.get("accel") === true);
     this.gicVersion = resolveGicVersion(args.machine, accelerated);
     this.msiController = resolveMsiController(args.machine, this.gicVersion);
@@ -87,6 +94,7 @@ export class VirtBoard {
     );
     this.parts = {
       host,
+      clock: this.clock,
       iommufds: this.iommufds,
       router: this.router,
       msiAccount: this.msiAccount,

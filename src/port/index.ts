@@ -41,3 +41,4 @@ export interface MachineOperator {
   /** system_reset. */
   reset(): Promise<void>;
 }
+export type { PinDevice, PinListener, SteppedClock } from "./pins.js";

@@ -15,13 +15,14 @@ import {
   warningReport,
 } from "./collect.js";
 import type { GuestStart, GuestSummary, GuestToRun } from "./guest.js";
+import { openQtest } from "./qtest-session.js";
 import type { RunReport } from "./report.js";
 
 export interface RunRequest {
   /** The machine's arguments, as words. */
   readonly arguments: readonly string[];
   readonly host: HostDescription;
-  /** Null: the machine is started and shut down. */
+  /** Null: the machine is started and shut down. With -qtest among the arguments the socket takes its place. */
   readonly guest: GuestToRun | null;
   /** Patterns of trace events to show, besides those of -trace. */
   readonly trace?: readonly string[];
@@ -37,6 +38,10 @@ export interface RunRequest {
   readonly granule?: GuestStart["options"]["granule"];
   /** Called with the observer of host calls before the machine is built; a test makes calls fail with it. */
   readonly onObserver?: (observer: HostObserver) => void;
+  /** Asked for where a socket plays the machine (-qtest): ends it. */
+  readonly stop?: () => AbortSignal;
+  /** Takes the log of -qtest where -qtest-log names no file. */
+  readonly onQtestLog?: (text: string) => void;
 }
 
 /**
@@ -68,8 +73,9 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     try {
       machine.start();
       before = machine.describe();
-      if (request.guest !== null) {
-        ({ guest, failure } = await runGuest(request, request.guest, machine));
+      const program = (await openQtest(machine, { stop: request.stop, onLog: request.onQtestLog })) ?? request.guest;
+      if (program !== null) {
+        ({ guest, failure } = await runGuest(request, program, machine));
       }
       for (const fn of [...before.functions, ...machine.describe().functions]) {
         if (fn.host !== null) {
@@ -88,7 +94,7 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
         failure: failure ?? (guest?.ok === false ? failedSteps(guest) : null),
         host: host.description,
         machine: machineReport(description),
-        guest: guestReport(request.guest?.name ?? "", guest),
+        guest: guestReport(program?.name ?? "", guest),
         dma,
         events: eventReport(guest, description),
         msi: msiReport(machine),

@@ -1,0 +1,2 @@
+export { type ByteStream, type Chardev, openChardev } from "./open.js";
+export { type ChardevSpec, describeChardev } from "./spec.js";

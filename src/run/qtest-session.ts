@@ -1,0 +1,67 @@
+/** A machine that a qtest socket plays in place of a guest. */
+import { closeSync, openSync, writeSync } from "node:fs";
+import { type Chardev, describeChardev, openChardev } from "../chardev/index.js";
+import type { Machine } from "../machine/index.js";
+import { QtestLog, QtestServer, type QtestTarget } from "../qtest/index.js";
+import { Refusal } from "../support/index.js";
+import type { GuestSummary, GuestToRun } from "./guest.js";
+
+export interface QtestSessionOptions {
+  /** Asked for when the socket is open; ends the session: the machine is shut down then as if its socket had closed. */
+  readonly stop?: () => AbortSignal;
+  /** Takes the protocol's log where -qtest-log names no file; QEMU writes it to standard error. */
+  readonly onLog?: (text: string) => void;
+}
+
+/** What the socket plays with. */
+export function qtestTarget(machine: Machine): QtestTarget {
+  const { board, pins } = machine;
+  // Arm has no port I/O: reads give all ones, as QEMU's do there.
+  return { memory: board.memory, ports: null, clock: board.clock, findDevice: (path) => pins.find(path) };
+}
+
+/**
+ * Opens the socket; the session is the machine's guest then, and ends with the socket.
+ * @returns null where -qtest is not said
+ * @throws Refusal where it cannot be opened
+ */
+export async function openQtest(machine: Machine, options: QtestSessionOptions): Promise<GuestToRun | null> {
+  const { qtest, qtestLog } = machine.args.control;
+  if (qtest === null) {
+    return null;
+  }
+  const log = openLog(qtestLog, options.onLog);
+  const server = new QtestServer(qtestTarget(machine), log === null ? null : new QtestLog(log.write));
+  let chardev: Chardev;
+  try {
+    chardev = await openChardev(qtest, (peer) => server.serve(peer));
+  } catch (error) {
+    log?.close();
+    throw error;
+  }
+  options.stop?.().addEventListener("abort", () => chardev.close(), { once: true });
+  const run = async (): Promise<GuestSummary> => {
+    await chardev.done;
+    log?.close();
+    const { commands, refused, peers } = server.counters;
+    const detail = `${commands} commands of ${peers} client${peers === 1 ? "" : "s"}, ${refused} refused`;
+    return { steps: [{ name: describeChardev(qtest), ok: true, detail }], dmaChecked: 0, events: [], ok: true };
+  };
+  return { name: "qtest", run };
+}
+
+function openLog(name: string | null, onLog: ((text: string) => void) | undefined): { write(text: string): void; close(): void } | null {
+  if (name === "none" || name === "/dev/null" || (name === null && onLog === undefined)) {
+    return null;
+  }
+  if (name === null) {
+    return { write: onLog!, close: () => {} };
+  }
+  let file: number;
+  try {
+    file = openSync(name, "w+");
+  } catch (error) {
+    throw new Refusal(`-qtest-log ${name} cannot be written`, { found: error instanceof Error ? error.message : String(error), wouldWork: "a file, or none" });
+  }
+  return { write: (text) => void writeSync(file, text), close: () => closeSync(file) };
+}
