@@ -19,8 +19,9 @@ export class Graveyard {
 
   constructor(private readonly log: Log) {}
 
-  /** Destroys an object, or keeps it for `retry`. */
+  /** Destroys an object, or keeps it for `retry`; what is kept from before comes first. */
   destroy(iommufd: Iommufd, id: number, what: string): void {
+    this.retry();
     try {
       iommufd.destroy(id);
     } catch (error) {

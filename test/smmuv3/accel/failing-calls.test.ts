@@ -16,6 +16,8 @@ interface Phase {
   readonly act: (board: Board) => void;
   /** What the guest, or the user, does again after a failure; default `act`. Not tried where null. */
   readonly again?: ((board: Board) => void) | null;
+  /** A later step of the phase mends what an earlier one could not. */
+  readonly recovers?: boolean;
 }
 
 /** Functions A and B on buses 9 and 10 with tables 0 and 1, table 2 to spare. */
@@ -106,6 +108,7 @@ const phases: Phase[] = [
   },
   {
     name: "swap",
+    recovers: true,
     prepare: booted,
     act: (board) => {
       board.number(0, 10);
@@ -169,7 +172,7 @@ const phases: Phase[] = [
       board.smmu.cr0(0xd);
     },
   },
-  { name: "reset", prepare: booted, act: (board) => board.reset(), again: (board) => board.smmu.smmu.reset() },
+  { name: "reset", recovers: true, prepare: booted, act: (board) => board.reset(), again: (board) => board.smmu.smmu.reset() },
   { name: "exit", prepare: booted, act: (board) => board.close(), again: null },
 ];
 
@@ -231,11 +234,13 @@ const errnoOf: Record<string, Errno> = { DESTROY: "EBUSY", HWPT_INVALIDATE: "EIO
 
 describe.each(phases)("$name", (phase) => {
   const clean = run(phase);
+  const left = clean.board.live();
   const cases = [...clean.calls].flatMap(([operation, count]) => Array.from({ length: count }, (_unused, n) => ({ operation, nth: n + 1 })));
 
   test("without failure: nothing is told, nothing is left", () => {
     const { board, thrown } = clean;
     expect([...thrown, ...board.log.warnings()]).toEqual([]);
+    expect(board.live()).toEqual(left);
     board.close();
     expect(board.live()).toEqual({});
     expect(board.strayReads()).toEqual([]);
@@ -245,13 +250,22 @@ describe.each(phases)("$name", (phase) => {
     expect(cases.length, "host calls in this phase").toBeGreaterThan(0);
     for (const { operation, nth } of cases) {
       const what = `${operation} ${nth}`;
-      const { board, before, after, during, messages } = run(phase, { operation, nth, errno: errnoOf[operation] ?? "ENOMEM" });
+      const { board, before, after, during, thrown, messages } = run(phase, { operation, nth, errno: errnoOf[operation] ?? "ENOMEM" });
       expect(board.observer.clearFailures(), `${what} has happened`).toBe(0);
       expect(messages.join("\n"), what).toContain(operation);
       for (const [address, reach] of Object.entries(after)) {
         expect([before[address], clean.after[address], "abort"], `${what}: ${address} afterwards`).toContain(reach);
         for (const moment of during[address] ?? []) {
           expect([before[address], clean.after[address], "abort"], `${what}: ${address} meanwhile`).toContain(moment);
+        }
+      }
+      if (thrown.length > 0 && operation !== "DESTROY") {
+        expect(board.log.warnings(), `${what}: the way back`).toEqual([]);
+      }
+      for (const text of messages) {
+        const [, blocked] = /host (\S+)\).*; it is blocked$/.exec(text) ?? [];
+        if (blocked !== undefined && phase.recovers !== true) {
+          expect(after[blocked], `${what}: ${text}`).toBe("abort");
         }
       }
       for (const fn of board.functions.values()) {
@@ -261,6 +275,11 @@ describe.each(phases)("$name", (phase) => {
         attempt(() => (phase.again ?? phase.act)(board));
         expect(probes(board), `${what}, then again`).toEqual(clean.after);
       }
+      // One that could not be destroyed may wait for the next occasion.
+      const waiting = operation === "DESTROY" ? 1 : 0;
+      const count = (objects: Record<string, number>): number => Object.values(objects).reduce((sum, n) => sum + n, 0);
+      expect(count(board.live()) - count(left), what).toBeGreaterThanOrEqual(0);
+      expect(count(board.live()) - count(left), `${what}: objects left`).toBeLessThanOrEqual(waiting);
       board.close();
       expect(board.live(), what).toEqual({});
       expect(probes(board), `${what}, then closed`).toEqual(Object.fromEntries(HOST_FUNCTIONS.slice(0, 3).map((address) => [address, "abort"])));

@@ -114,6 +114,26 @@ describe("the first function and the next", () => {
   });
 });
 
+test("a hot-plugged function whose table cannot be made gives back what it has got, in order", () => {
+  const board = new Board();
+  board.plug(A);
+  board.freeze();
+  board.number(1, 10);
+  board.smmu.ste(0xa00, board.stage1(board.table()));
+  board.smmu.enable();
+  const before = board.live();
+  board.observer.failOn({ operation: "HWPT_ALLOC", nth: 1, errno: "ENOMEM" });
+  let text = "";
+  expect(
+    calls(board, () => {
+      text = refusal(() => board.plug(B, 1, { hotplugged: true }));
+    }),
+  ).toEqual(["VFIO_BIND_IOMMUFD", "GET_HW_INFO", "VFIO_ATTACH_IOMMUFD_PT", "VDEVICE_ALLOC", "HWPT_ALLOC", "DESTROY"]);
+  expect(text).toContain(`vfio ${B}: HWPT_ALLOC: ENOMEM (Failed to set vIOMMU: `);
+  expect(board.live()).toEqual(before);
+  expect(board.probe(B)).toBe("abort");
+});
+
 describe("what is shared", () => {
   test("two vSMMUs of one physical SMMU share the address space, the IOAS and the parent", () => {
     const board = new Board({ properties: [EXPLICIT, EXPLICIT] });
