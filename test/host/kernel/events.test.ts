@@ -65,6 +65,10 @@ describe("a vEVENTQ", () => {
     expect(read(stream), "the lost one shows as a gap").toEqual([[0, 5, 0x6000], [0, 7, 0x8000]]);
     fault(0x9000);
     expect(stream.read(39), "less than a record").toBeNull();
+    fault(0xa000);
+    fault(0xb000);
+    expect(read(stream, 80 + 7), "no room for the note of the loss").toEqual([[0, 8, 0x9000], [0, 9, 0xa000]]);
+    expect(read(stream, 8)).toEqual([[1, 10, -1]]);
   });
 
   test("is one of its type on a vIOMMU, which it keeps, as its descriptor keeps it", () => {
@@ -75,9 +79,19 @@ describe("a vEVENTQ", () => {
     expect(errno(() => iommufd.veventqAlloc({ viommuId: viommu, type: 2, depth: 1, flags: 1 }))).toBe("EOPNOTSUPP");
     expect(errno(() => iommufd.destroy(viommu))).toBe("EBUSY");
     expect(errno(() => iommufd.destroy(id))).toBe("EBUSY");
+    let woken = 0;
+    stream.onReadable(() => woken++);
+    stream.close();
     stream.close();
     expect(errno(() => stream.read(100))).toBe("EBADF");
+    const vdevice = iommufd.vdeviceAlloc({ viommuId: viommu, devId: a.devId, virtId: 7n });
+    a.device.attach(translate);
+    new Engine(a.device).write(0x1000, Uint8Array.of(1));
+    expect(woken, "nobody reads any more").toBe(0);
+    a.device.detach();
+    iommufd.destroy(vdevice);
     iommufd.destroy(id);
+    expect(errno(() => iommufd.destroy(id))).toBe("ENOENT");
     iommufd.destroy(translate);
     iommufd.destroy(viommu);
   });

@@ -42,7 +42,8 @@ describe("a guest's commands", () => {
       encodeCommand(OP.TLBI_NH_VAA, { VMID: 0x77, ADDRESS: 0x1000 }),
       encodeCommand(OP.TLBI_NH_ASID, { VMID: 0x77, ASID: 0x13 }),
       encodeCommand(OP.TLBI_NH_ALL, { VMID: 0x77 }),
-      encodeCommand(OP.TLBI_NSNH_ALL, {}),
+      // Fields that TLBI_NSNH_ALL does not have are not those of the TLBI_NH_ALL that it becomes.
+      encodeCommand(OP.TLBI_NH_VA, { VMID: 0x77, ASID: 0x99, ADDRESS: 0x5000 }).map((word, i) => (i === 0 ? (word & ~0xff) | OP.TLBI_NSNH_ALL : word)),
       encodeCommand(OP.CFGI_CD, { SID: 0x31, SSID: 5, LEAF: 1 }),
       encodeCommand(OP.CFGI_CD_ALL, { SID: 0x32 }),
       encodeCommand(OP.ATC_INV, { SID: 0x32, SSV: 1, SSID: 9, GLOBAL: 1, ATC_SIZE: 3, ADDRESS: 0x8000 }),

@@ -53,8 +53,6 @@ interface QueuedEvent {
 export class VirtualEventQueue extends KernelObject {
   readonly type: ObjectType = "veventq";
   stream: QueueStream | null = null;
-  /** Events that did not fit. */
-  lost = 0;
   private readonly events: QueuedEvent[] = [];
   private lostAtTail: number | null = null;
   private sequence = 0;
@@ -69,7 +67,6 @@ export class VirtualEventQueue extends KernelObject {
 
   report(data: Uint8Array): void {
     if (this.events.length === this.depth) {
-      this.lost++;
       this.lostAtTail = this.sequence;
     } else {
       this.events.push({ sequence: this.sequence, data });
