@@ -38,7 +38,9 @@ export function describeFirmware(board: VirtBoard): FirmwareDescription {
     })),
     rootBuses: [board.pci.bus, ...expanders].map((bus) => {
       const index = smmus.findIndex((smmu) => smmu.ops === bus.iommu);
-      return { number: bus.number, highest: bus.highestNumber, smmu: index < 0 || bus.bypassIommu ? null : index };
+      const secondaries = [...bus.functions.values()].flatMap((fn) => fn.secondaryBuses).filter((behind) => !behind.isRoot);
+      const lowest = Math.min(bus.number, ...secondaries.map((behind) => behind.number));
+      return { number: bus.number, lowest, highest: bus.highestNumber, smmu: index < 0 || bus.bypassIommu ? null : index };
     }),
     reservedWindow: MSI_WINDOW,
   };

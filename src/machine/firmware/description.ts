@@ -43,6 +43,11 @@ export interface SmmuDescription {
 
 export interface RootBusDescription {
   readonly number: number;
+  /**
+   * Lowest of its own number and the secondary bus numbers of the bridges on it, as they are programmed now: 0
+   * while such a bridge has no number yet. IORT's ranges begin here, as QEMU's do (hw/pci/pci.c, pci_bus_range).
+   */
+  readonly lowest: number;
   /** Highest bus number below it, as bridges are programmed now. */
   readonly highest: number;
   /** Index in `smmus`; null: no SMMU, or bypassed. */

@@ -108,13 +108,16 @@ function placeSmmus(description: FirmwareDescription, firstIdentifier: number): 
     identifier: smmu.legacy ? 0 : firstIdentifier + index,
     ranges: description.rootBuses
       .filter((bus) => bus.smmu === index)
-      .map((bus) => requesterRange(bus.number, bus.highest))
-      .sort((a, b) => a.first - b.first),
+      .map((bus) => requesterRange(bus.lowest, bus.highest))
+      .sort((a, b) => a.first - b.first || b.count - a.count),
   }));
   return placed.filter((smmu) => smmu.ranges.length > 0).sort((a, b) => a.ranges[0].first - b.ranges[0].first);
 }
 
-/** What ascending ranges leave of the 65,536 requester ids. */
+/**
+ * What ascending ranges leave of the 65,536 requester ids. Ranges overlap only before bridges are numbered; the
+ * rest then begins behind the last one, as in QEMU.
+ */
 function complement(ranges: readonly RequesterRange[]): RequesterRange[] {
   const rest: RequesterRange[] = [];
   let next = 0;
@@ -122,7 +125,7 @@ function complement(ranges: readonly RequesterRange[]): RequesterRange[] {
     if (range.first > next) {
       rest.push({ first: next, count: range.first - next });
     }
-    next = Math.max(next, range.first + range.count);
+    next = range.first + range.count;
   }
   if (next < REQUESTER_IDS) {
     rest.push({ first: next, count: REQUESTER_IDS - next });

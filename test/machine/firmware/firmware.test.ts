@@ -52,7 +52,7 @@ const user = (index: number, more: Partial<SmmuDescription> = {}): SmmuDescripti
   ...more,
 });
 const legacy: SmmuDescription = { base: 0x905_0000, size: 0x2_0000, spi: 74, accelerated: false, ats: false, legacy: true };
-const bus = (number: number, smmu: number | null, highest = number): RootBusDescription => ({ number, highest, smmu });
+const bus = (number: number, smmu: number | null, highest = number): RootBusDescription => ({ number, lowest: number, highest, smmu });
 
 /** The machines of the vectors, whose command lines are beside them. */
 const machines: Record<string, FirmwareDescription> = {
