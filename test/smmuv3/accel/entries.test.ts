@@ -339,3 +339,47 @@ describe("SMMUEN, GBPA, reset", () => {
     expect(board.detaches).toBe(0);
   });
 });
+
+describe("substreams and ATS in hardware, as the entry says", () => {
+  const properties = { ril: true, ats: true, oas: 48, ssidsize: 16 } as const;
+
+  test("each SubstreamID has its descriptor's table; CFGI_CD reaches the one that changed", () => {
+    const board = booted(properties);
+    const third = board.table();
+    // A linear table of two descriptors, in the page of table 2's descriptor.
+    const at = board.descriptor(third) - RAM_BASE;
+    board.store(at, board.contextOf(0));
+    board.store(at + 64, board.contextOf(1));
+    board.smmu.ste(0x900, board.stage1(third, { S1CDMAX: 1, S1DSS: 2 }));
+    board.smmu.configure(0x900);
+    board.hardware(A).enablePasid(true);
+    expect(board.probe(A), "SubstreamID 0 without a PASID").toBe("table 0");
+    expect(board.probe(A, 1)).toBe("table 1");
+    expect(board.probe(A, 2), "beyond S1CDMax").toBe("abort");
+    board.store(at + 64, board.contextOf(third));
+    expect(board.probe(A, 1), "cached").toBe("table 1");
+    board.smmu.submit(encodeCommand(OP.CFGI_CD, { SID: 0x900, SSID: 1, LEAF: 1 }), encodeCommand(OP.SYNC));
+    expect([board.probe(A), board.probe(A, 1)]).toEqual(["table 0", "table 2"]);
+    expect(board.strayReads()).toEqual([]);
+    // S1DSS 0: transactions without a PASID are terminated.
+    board.smmu.ste(0x900, board.stage1(third, { S1CDMAX: 1, S1DSS: 0 }));
+    board.smmu.configure(0x900);
+    expect([board.probe(A), board.probe(A, 1)]).toEqual(["abort", "table 2"]);
+  });
+
+  test("the kernel switches ATS on with EATS, and off with every other table", () => {
+    const board = booted(properties);
+    const enabled = (): boolean => board.hardware(A).atsEnabled;
+    board.smmu.ste(0x900, board.stage1(0, { EATS: 1 }));
+    board.smmu.configure(0x900);
+    expect(enabled()).toBe(true);
+    board.smmu.ste(0x900, board.stage1(0));
+    board.smmu.configure(0x900);
+    expect([enabled(), board.probe(A)]).toEqual([false, "table 0"]);
+    board.smmu.ste(0x900, board.stage1(1, { EATS: 1 }));
+    board.smmu.configure(0x900);
+    expect(enabled()).toBe(true);
+    board.smmu.cr0(0xc);
+    expect(enabled()).toBe(false);
+  });
+});

@@ -259,18 +259,18 @@ export class Board {
    * Where the hardware lets the function go: "bypass" (guest-physical addresses), "table N" (through stage-1
    * table N), "abort". Asserts nothing; a mixture is told as such.
    */
-  probe(hostAddress: string): string {
+  probe(hostAddress: string, pasid = -1): string {
     const token = (this.token += 0x1_0000_0001n);
     const found: string[] = [];
-    if (this.dmaRead(hostAddress, CANARY_GPA) !== null) {
+    if (this.dmaRead(hostAddress, CANARY_GPA, pasid) !== null) {
       found.push("bypass");
     }
-    if (this.dmaWrite(hostAddress, IOVA, token)) {
+    if (this.dmaWrite(hostAddress, IOVA, token, pasid)) {
       const hit = Array.from({ length: this.tables.length }, (_unused, n) => n).find((n) => this.load(TARGETS + n * 0x1000) === token);
       found.push(hit === undefined ? "nowhere known" : `table ${hit}`);
     }
     for (const outside of [RAM_BASE - 0x1000, RAM_BASE + RAM_BYTES]) {
-      if (this.dmaWrite(hostAddress, outside, token)) {
+      if (this.dmaWrite(hostAddress, outside, token, pasid)) {
         found.push("outside RAM");
       }
     }
