@@ -38,14 +38,14 @@ const ERRNOS: Record<string, readonly Errno[]> = {
 };
 const USUAL: readonly Errno[] = ["ENOMEM", "EINVAL", "EBUSY"];
 
-/** One call refused with every errno, and three in a row, so that the way out is refused too. */
+/** One call refused with every errno; three in a row, so that the way out is refused too; all from then on. */
 function plansFor({ operation, nth }: Call): Plan[] {
   const errnos = ERRNOS[operation] ?? USUAL;
   const plans: Plan[] = errnos.map((errno) => ({ operation, nth, errno }));
   if (operation === "HWPT_INVALIDATE") {
     plans.push({ operation, nth, errno: "EIO", handled: 1 });
   }
-  return [...plans, { operation, nth, errno: errnos[0], times: 3 }];
+  return [...plans, { operation, nth, errno: errnos[0], times: 3 }, { operation, nth, errno: errnos[0], times: "all" }];
 }
 
 /** In `npm test`: of each kind in each phase one call, in one of the ways. */

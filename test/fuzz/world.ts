@@ -44,6 +44,8 @@ export class World {
   /** Requests of functions that an SMMU let through, and writes among them. */
   requests = 0;
   private running: Machine | null = null;
+  /** Pieces of the kernel's table memory that there were before the machines. */
+  private readonly pagesBefore: number;
   /** Functions of the fuzzed machine that went to their parent since the last look. */
   private toParent: string[] = [];
   private honest!: { kernel: Kernel; device: Device; buffers: Buffers; source: bigint; destination: bigint; random: GuestRandom };
@@ -51,6 +53,7 @@ export class World {
   private constructor(readonly spec: WorldSpec) {
     const url = new URL(`../../hosts/${spec.host}.json`, import.meta.url);
     this.host = createSimulatedHost(loadHostDescription(readFileSync(url, "utf8"), `${spec.host}.json`));
+    this.pagesBefore = this.host.hardware.memory.livePages;
     this.placeCanary(0x11);
     const watched = observeHost(this.watchAttachments(this.host), this.observer);
     this.machine = new Machine(parseArguments(splitWords(spec.line, "fuzzed")), watched, this.log);
@@ -130,6 +133,9 @@ export class World {
                 parent = ptId;
               } else if (ptId === parent) {
                 this.toParent.push(address);
+                if ((this.host.hardware.functions.get(address)!.configRead(4, 2) & 4) !== 0) {
+                  this.violations.push(`${address} went to its parent with its bus mastering on`);
+                }
               } else {
                 this.attached(address);
               }
@@ -346,6 +352,7 @@ export class World {
       this.host.freeMemory(block);
     }
     expect(this.host.hardware.memory.liveBlocks).toBe(0);
+    expect(this.host.hardware.memory.livePages, "table memory of the kernel").toBe(this.pagesBefore);
     for (const account of this.host.kernel.smmuAccounts()) {
       expect([account.vmids, account.asids]).toEqual([0, 0]);
     }
