@@ -198,10 +198,8 @@ function pcieNode(description: FirmwareDescription, phandles: Phandles, smmuPhan
     ["interrupt-map-mask", [0x1800, 0, 0, 7]],
     ["phandle", [phandles.pcie]],
   ];
-  if (interrupts.its !== null) {
+  if (interrupts.its !== null || interrupts.v2m !== null) {
     properties.push(["msi-map", [0, phandles.msi, 0, REQUESTER_IDS]]);
-  } else if (interrupts.v2m !== null) {
-    properties.push(["msi-parent", [phandles.msi]]);
   }
   const map = iommuMap(description).flatMap(({ range, smmu }) => [range.first, smmuPhandle(smmu), range.first, range.count]);
   if (map.length > 0) {

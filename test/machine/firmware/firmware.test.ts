@@ -212,6 +212,15 @@ describe.runIf(available("dtc"))("device tree", () => {
     expect(text).toMatch(/interrupt-map = <0x00 0x00 0x00 0x01 0x8000 0x00 0x00 0x00 0x03 0x04 0x00 0x00 0x00 0x02 0x8000 0x00 0x00 0x00 0x04 0x04/);
   });
 
+  it("leads messages to the frame of a GICv2m as QEMU does", () => {
+    const { interrupts } = machines.none;
+    const v2m = { ...machines.none, interrupts: { ...interrupts, gicVersion: 2 as const, its: null, v2m: { base: 0x802_0000, size: 0x1000 } } };
+    const { text, complaints } = decompile(v2m);
+    expect(complaints).toBe("");
+    expect(text).toMatch(/v2m@8020000 \{[^}]*phandle = <0x8001>/);
+    expect(text).toMatch(/msi-map = <0x00 0x8001 0x00 0x10000>/);
+  });
+
   it("names CPUs by affinity", () => {
     const text = execFileSync("dtc", ["-I", "dtb", "-O", "dts", "-"], {
       input: buildDeviceTree({ ...machines.none, cpus: 18 }),
