@@ -50,7 +50,7 @@ export async function main(words: readonly string[], streams: Streams): Promise<
 }
 
 /** QEMU's options with an argument that may stand before the `--`, among viommu's own. */
-const QEMU_OPTIONS = new Set(["-qtest", "-qtest-log"]);
+const QEMU_OPTIONS = new Set(["-qtest", "-qtest-log", "-qmp", "-qmp-pretty", "-chardev", "-mon", "-monitor"]);
 
 /**
  * Puts the `--` before a pasted command line where it was left out (`viommu run qemu-system-aarch64 -M virt`),

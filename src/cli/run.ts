@@ -30,13 +30,14 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
     .option("--seed <number>", "seed of the guest's patterns", parseSeed, 1)
     .option("--quiet", "print no account")
     .addHelpText("after", QTEST_HELP)
-    .action(async (words: string[], options: RunOptions) => {
+    .action(async (words: string[], options: RunOptions, command: Command) => {
       const ending = endBySignal();
       const finishProgress = progress(streams, options.json === true);
       const report = await runMachine({
         arguments: machineWords(words),
         host: loadHost(options.host),
         guest: await findGuest(options.guest),
+        guestByDefault: command.getOptionValueSource("guest") === "default",
         trace: options.trace,
         seed: options.seed,
         firmware: options.firmware,

@@ -5,6 +5,7 @@ import type { MachineArguments } from "./arguments.js";
 import { parseDevice } from "./device-argument.js";
 import { listed } from "./nearest.js";
 import { located } from "./option-string.js";
+import type { MachineEvents } from "./run-state.js";
 import type { VirtBoard } from "./virt.js";
 
 interface Waiting {
@@ -23,6 +24,7 @@ export class Hotplug {
     private readonly board: VirtBoard,
     private readonly args: MachineArguments,
     private readonly log: Log,
+    private readonly events: MachineEvents,
   ) {}
 
   /** Listens at every slot. */
@@ -64,18 +66,11 @@ export class Hotplug {
       throw new Refusal(`Device '${id}' not found`, { found: `device_del ${id}`, wouldWork: listed(ids) });
     }
     const { fn } = found;
-    const port = fn.bus?.bridge ?? null;
-    if (!(port instanceof HotplugPort)) {
-      throw new Refusal(`Bus '${fn.bus?.id ?? ""}' does not support hotplugging`, {
-        found: `device_del ${id}`,
-        wouldWork: "a device in the slot of a pcie-root-port or xio3130-downstream",
-      });
-    }
     await new Promise<void>((resolve, reject) => {
       const others = this.waiting.get(fn) ?? [];
       this.waiting.set(fn, [...others, { resolve, reject }]);
       try {
-        port.requestUnplug(fn);
+        this.ask(fn);
       } catch (error) {
         this.waiting.set(fn, others);
         reject(error as Error);
@@ -83,11 +78,24 @@ export class Hotplug {
     });
   }
 
+  /** Asks the guest to give a function up; where nothing asks it goes at once. @throws Refusal */
+  ask(fn: PciFunction): void {
+    const port = fn.bus?.bridge ?? null;
+    if (!(port instanceof HotplugPort)) {
+      throw new Refusal(`Bus '${fn.bus?.id ?? ""}' does not support hotplugging`, {
+        found: `device_del ${fn.id}`,
+        wouldWork: "a device in the slot of a pcie-root-port or xio3130-downstream",
+      });
+    }
+    port.requestUnplug(fn);
+  }
+
   private gone(fn: PciFunction): void {
-    for (const behind of [...this.board.functions]) {
-      if (behind.fn === fn || behind.fn.bus === null) {
-        this.board.forget(behind.fn);
-      }
+    const behind = this.board.functions.filter((one) => one.fn !== fn && one.fn.bus === null).map((one) => one.fn);
+    for (const one of [...behind.reverse(), fn]) {
+      const path = this.board.names.pathOf(one);
+      this.board.forget(one);
+      this.events.emit({ name: "DEVICE_DELETED", data: { ...(one.id === "" ? {} : { device: one.id }), path } });
     }
     this.unplugged++;
     const waiting = this.waiting.get(fn) ?? [];

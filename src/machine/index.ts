@@ -1,3 +1,4 @@
+export { type ChardevArgument, parseChardevShort } from "./chardev-argument.js";
 export type { FunctionDma, InvalidationAccount, MsiRouteEntry } from "./accounts.js";
 export { dropProgram, splitWords } from "./argument-file.js";
 export { type MachineArguments, parseArguments } from "./arguments.js";
@@ -8,10 +9,12 @@ export type {
   IommuDescription,
   MachineDescription,
 } from "./description.js";
+export type { ControlArguments, MonitorArgument } from "./control-arguments.js";
 export { type DeviceCategory, type DeviceModel, deviceModels, type PropertyDescription } from "./device-table.js";
 export { Machine } from "./machine.js";
 export { buildTables, describeFirmware, type PlacedTables } from "./firmware-tables.js";
 export { modelName } from "./qemu-devices.js";
 export { typeName } from "./property.js";
+export { type MachineEvent, MachineEvents, RunState, type RunStatus } from "./run-state.js";
 export type { MachineSmmu } from "./smmu-set.js";
 export { VirtBoard } from "./virt.js";

@@ -10,13 +10,16 @@ import type { MachineArguments } from "./arguments.js";
 import { describeMachine, type MachineDescription } from "./description.js";
 import { Hotplug } from "./hotplug.js";
 import { InterruptPins } from "./interrupt-pins.js";
+import { MachineEvents, RunState } from "./run-state.js";
 import { VirtBoard } from "./virt.js";
 
 export class Machine {
   readonly board: VirtBoard;
   /** Interrupt lines by QOM paths. */
   readonly pins: InterruptPins;
-  private readonly hotplug: Hotplug;
+  readonly events = new MachineEvents();
+  readonly runState = new RunState(this.events);
+  readonly hotplug: Hotplug;
   private state: "built" | "running" | "gone" = "built";
 
   /** Builds the machine. @throws Refusal or HostError, with nothing left on the host */
@@ -26,8 +29,13 @@ export class Machine {
     readonly log: Log,
   ) {
     this.board = new VirtBoard(args, host, log);
-    this.hotplug = new Hotplug(this.board, args, log);
+    this.hotplug = new Hotplug(this.board, args, log, this.events);
     this.pins = new InterruptPins(this.board);
+    this.events.subscribe(({ name }) => {
+      if (this.board.clock !== null && (name === "STOP" || name === "RESUME")) {
+        this.board.clock.running = name === "RESUME";
+      }
+    });
   }
 
   /**
@@ -45,28 +53,51 @@ export class Machine {
     this.hotplug.watch();
     this.state = "running";
     this.board.writeFirmware();
+    if (!this.args.control.stopped) {
+      this.runState.launch();
+    }
   }
 
-  /** What a guest sees. */
+  /** What a guest sees. Its accesses wait while the machine is stopped. */
   port(): MachinePort {
     const { memory, interrupts } = this.board;
+    const { runState } = this;
+    const running = async (): Promise<void> => {
+      for (let stopped = runState.whenRunning(); stopped !== null; stopped = runState.whenRunning()) {
+        await stopped;
+      }
+    };
     return {
-      read: async (address: number, size: AccessSize): Promise<bigint> => memory.readWord(address, size),
-      write: async (address: number, size: AccessSize, value: bigint): Promise<void> => memory.writeWord(address, size, BigInt.asUintN(size * 8, value)),
+      read: async (address: number, size: AccessSize): Promise<bigint> => {
+        if (!runState.running) {
+          await running();
+        }
+        return memory.readWord(address, size);
+      },
+      write: async (address: number, size: AccessSize, value: bigint): Promise<void> => {
+        if (!runState.running) {
+          await running();
+        }
+        memory.writeWord(address, size, BigInt.asUintN(size * 8, value));
+      },
       readMemory: async (address: number, length: number): Promise<Uint8Array> => {
+        await running();
         const out = new Uint8Array(length);
         memory.readBytes(address, out);
         return out;
       },
       writeMemory: async (address: number, data: Uint8Array): Promise<void> => {
+        await running();
         memory.writeBytes(address, data);
       },
       interrupts: async (): Promise<Interrupt[]> => {
         await turn();
+        await running();
         return interrupts.take();
       },
       // Made anew when they are asked for, as QEMU does when firmware reads them: IORT's ranges follow the bus numbers.
       firmware: async (): Promise<FirmwareTables> => {
+        await running();
         this.board.writeFirmware();
         return this.board.firmware;
       },
@@ -92,8 +123,9 @@ export class Machine {
   /**
    * system_reset: functions first, so that none does DMA; then the SMMUs, which move every function from the
    * guest's tables to what GBPA says after reset; then what was pending goes, and the firmware starts anew.
+   * @param reason of qapi's ShutdownCause
    */
-  reset(): void {
+  reset(reason = "host-qmp-system-reset"): void {
     const { board } = this;
     board.pci.reset();
     for (const smmu of board.smmus.all) {
@@ -102,12 +134,20 @@ export class Machine {
     board.interrupts.reset();
     this.hotplug.reset();
     board.writeFirmware();
+    this.runState.reset();
+    this.events.emit({ name: "RESET", data: { guest: false, reason } });
+  }
+
+  /** The power button: a guest that listens to it may shut itself down. */
+  powerDown(): void {
+    this.events.emit({ name: "POWERDOWN" });
   }
 
   /** Takes the machine apart: functions, SMMUs, memory. Safe to call twice. */
   shutdown(): void {
     if (this.state !== "gone") {
       this.state = "gone";
+      this.runState.end();
       this.hotplug.reset();
       this.board.dispose();
     }

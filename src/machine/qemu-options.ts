@@ -26,18 +26,18 @@ const refusedOption = (names: string, reason: string, instead: string, argument 
 const REAL_GUEST = "only a real guest needs it: the guest here is a program (--guest)";
 
 const rules: readonly OptionRule[] = [
-  ...handled("machine M cpu accel smp m numa object device trace global name uuid drive nic net qtest qtest-log chardev"),
+  ...handled("machine M cpu accel smp m numa object device trace global name uuid drive nic net qtest qtest-log chardev qmp qmp-pretty mon monitor"),
   { name: "enable-kvm", argument: false, handled: true },
   { name: "no-user-config", argument: false, note: null },
   { name: "nodefaults", argument: false, handled: true },
   { name: "nographic", argument: false, note: null },
-  { name: "S", argument: false, handled: true },
-  ...noted("display vga audio monitor serial parallel", "there is no such device here", { silentFor: /^none(?:,|$)/ }),
+  ...["S", "no-shutdown", "no-reboot"].map((name) => ({ name, argument: false, handled: true })),
+  ...noted("display vga audio serial parallel", "there is no such device here", { silentFor: /^none(?:,|$)/ }),
   ...noted("bios kernel append initrd dtb shim pflash mtdblock", REAL_GUEST),
   ...noted("netdev blockdev fsdev audiodev tpmdev iscsi vnc spice k rtc boot smbios fw_cfg watchdog-action", "no backend is opened here"),
-  ...noted("mon qmp qmp-pretty debugcon", "there is no monitor: the guest's script plugs, unplugs and resets"),
+  ...noted("debugcon", "there is no such device here"),
   ...noted("sandbox overcommit msg run-with compat action add-fd pidfile D d dfilter seed L mem-path echr semihosting-config", "it has no effect here"),
-  ...flags("no-shutdown no-reboot daemonize snapshot full-screen mem-prealloc only-migratable semihosting enable-sync-profile perfmap jitdump usb", "it has no effect here"),
+  ...flags("daemonize snapshot full-screen mem-prealloc only-migratable semihosting enable-sync-profile perfmap jitdump usb", "it has no effect here"),
   ...refusedOption("fda fdb hda hdb hdc hdd cdrom sd virtfs", "it would make a device in a place of QEMU's choice", "-device virtio-blk-pci or -device nvme"),
   ...refusedOption("usbdevice", "there is no USB", "-device with one of the models that `viommu devices` lists"),
   ...refusedOption("incoming loadvm dump-vmstate", "Migration not supported with SMMUv3 accelerator mode enabled", "starting the machine anew"),

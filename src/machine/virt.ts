@@ -13,6 +13,7 @@ import { MsiAccount } from "./accounts.js";
 import type { MachineArguments } from "./arguments.js";
 import { type DeviceArgument, deviceLabel, textProperty } from "./device-argument.js";
 import { buildTables } from "./firmware-tables.js";
+import { DeviceNames } from "./device-names.js";
 import { type FunctionParts, makeFunction } from "./functions.js";
 import { InterruptLog } from "./interrupt-log.js";
 import { type MsiController, resolveGicVersion, resolveMsiController } from "./machine-options.js";
@@ -46,6 +47,8 @@ export class VirtBoard {
   readonly msiAccount = new MsiAccount();
   /** Of -accel qtest; null: devices work at once. */
   readonly clock: VirtualClock | null;
+  /** QOM paths of what the user asked for. */
+  readonly names = new DeviceNames();
   /** Everything that was ever plugged, for the account. */
   readonly everPlugged: PciFunction[] = [];
   /** In the order in which they were plugged. */
@@ -150,6 +153,7 @@ export class VirtBoard {
     for (const device of args.devices) {
       if (device.model.name === "arm-smmuv3") {
         located(device.where, () => this.addSmmu(device, requests));
+        this.names.add(smmus.find(device)!.device, device.id);
       } else {
         const fn = located(device.where, () => this.plug(device, false));
         for (const bus of fn.secondaryBuses.filter((one) => one.isRoot)) {
@@ -209,6 +213,7 @@ export class VirtBoard {
     const fn = makeFunction(device, this.parts);
     plugFunction(fn, bus, device.devfn < 0 ? null : device.devfn, { hotplugged });
     this.functions.push({ fn, argument: device });
+    this.names.add(fn, device.id);
     this.everPlugged.push(fn);
     return fn;
   }
@@ -253,6 +258,7 @@ export class VirtBoard {
     const index = this.functions.findIndex((plugged) => plugged.fn === fn);
     if (index >= 0) {
       this.functions.splice(index, 1);
+      this.names.remove(fn);
     }
     this.router.removeAll(fn);
   }

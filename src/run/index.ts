@@ -3,7 +3,7 @@ export { DEFAULT_HOST, loadHost, shippedHosts } from "./host-file.js";
 export { firmwareTables } from "./firmware-tables.js";
 export { DEFAULT_GUEST, findGuest, guestNames } from "./guest-file.js";
 export type { GuestStart, GuestSummary, GuestToRun } from "./guest.js";
-export { packageFolder } from "./package-files.js";
+export { packageFolder, packageVersion } from "./package-files.js";
 export { reportSchema, type RunReport } from "./report.js";
 export { runMachine, type RunRequest } from "./run-machine.js";
 export { readTextFile, systemWords } from "./text-file.js";

@@ -7,8 +7,8 @@ import { Refusal } from "../support/index.js";
 import type { GuestSummary, GuestToRun } from "./guest.js";
 
 export interface QtestSessionOptions {
-  /** Asked for when the socket is open; ends the session: the machine is shut down then as if its socket had closed. */
-  readonly stop?: () => AbortSignal;
+  /** Ends the session: the machine is shut down then as if its socket had closed. */
+  readonly stop?: AbortSignal;
   /** Takes the protocol's log where -qtest-log names no file; QEMU writes it to standard error. */
   readonly onLog?: (text: string) => void;
 }
@@ -39,7 +39,7 @@ export async function openQtest(machine: Machine, options: QtestSessionOptions):
     log?.close();
     throw error;
   }
-  options.stop?.().addEventListener("abort", () => chardev.close(), { once: true });
+  options.stop?.addEventListener("abort", () => chardev.close(), { once: true });
   const run = async (): Promise<GuestSummary> => {
     await chardev.done;
     log?.close();

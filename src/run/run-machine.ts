@@ -15,6 +15,7 @@ import {
   warningReport,
 } from "./collect.js";
 import type { GuestStart, GuestSummary, GuestToRun } from "./guest.js";
+import { type MonitorSession, openMonitors } from "./monitor-session.js";
 import { openQtest } from "./qtest-session.js";
 import type { RunReport } from "./report.js";
 
@@ -24,6 +25,8 @@ export interface RunRequest {
   readonly host: HostDescription;
   /** Null: the machine is started and shut down. With -qtest among the arguments the socket takes its place. */
   readonly guest: GuestToRun | null;
+  /** The guest was not asked for: a machine with a monitor does without it, and stays until the monitor ends it. */
+  readonly guestByDefault?: boolean;
   /** Patterns of trace events to show, besides those of -trace. */
   readonly trace?: readonly string[];
   /** Takes trace lines. */
@@ -38,7 +41,7 @@ export interface RunRequest {
   readonly granule?: GuestStart["options"]["granule"];
   /** Called with the observer of host calls before the machine is built; a test makes calls fail with it. */
   readonly onObserver?: (observer: HostObserver) => void;
-  /** Asked for where a socket plays the machine (-qtest): ends it. */
+  /** Asked for where a socket plays the machine (-qtest) or a monitor commands it: ends it. */
   readonly stop?: () => AbortSignal;
   /** Takes the log of -qtest where -qtest-log names no file. */
   readonly onQtestLog?: (text: string) => void;
@@ -73,9 +76,19 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     try {
       machine.start();
       before = machine.describe();
-      const program = (await openQtest(machine, { stop: request.stop, onLog: request.onQtestLog })) ?? request.guest;
-      if (program !== null) {
-        ({ guest, failure } = await runGuest(request, program, machine));
+      const stop = args.control.qtest !== null || args.control.monitors.length > 0 ? request.stop?.() : undefined;
+      const monitors = await openMonitors(machine, stop);
+      const asked = monitors !== null && request.guestByDefault === true ? null : request.guest;
+      let program: GuestToRun | null = null;
+      try {
+        program = (await openQtest(machine, { stop, onLog: request.onQtestLog })) ?? asked;
+        if (program !== null) {
+          ({ guest, failure } = await runGuest(request, program, machine, monitors));
+        } else {
+          await monitors?.ended;
+        }
+      } finally {
+        await monitors?.close();
       }
       for (const fn of [...before.functions, ...machine.describe().functions]) {
         if (fn.host !== null) {
@@ -113,7 +126,27 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
   }
 }
 
-async function runGuest(request: RunRequest, guest: GuestToRun, machine: Machine): Promise<{ guest: GuestSummary | null; failure: string | null }> {
+interface GuestEnd {
+  readonly guest: GuestSummary | null;
+  readonly failure: string | null;
+}
+
+/** Runs the guest to its end, or until a monitor ends the machine. */
+async function runGuest(request: RunRequest, guest: GuestToRun, machine: Machine, monitors: MonitorSession | null): Promise<GuestEnd> {
+  const running = playGuest(request, guest, machine);
+  if (monitors === null) {
+    return running;
+  }
+  // A guest whose machine has gone waits for its next access for ever.
+  const end = await Promise.race([running, monitors.ended]);
+  if (end === undefined) {
+    return { guest: null, failure: null };
+  }
+  await monitors.guestEnded();
+  return end;
+}
+
+async function playGuest(request: RunRequest, guest: GuestToRun, machine: Machine): Promise<GuestEnd> {
   try {
     const summary = await guest.run({
       port: machine.port(),

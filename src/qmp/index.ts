@@ -1,0 +1,2 @@
+export { QmpMonitor } from "./monitor.js";
+export type { ChardevState, MonitorTarget } from "./target.js";

@@ -1,0 +1,19 @@
+import type { Machine } from "../machine/index.js";
+
+/** A character device as query-chardev tells it. */
+export interface ChardevState {
+  readonly label: string;
+  readonly filename: string;
+  /** A peer is connected. */
+  readonly open: boolean;
+}
+
+/** What a monitor works on. */
+export interface MonitorTarget {
+  readonly machine: Machine;
+  /** This program's name and version, told as QEMU's `package`. */
+  readonly packageName: string;
+  chardevs(): ChardevState[];
+  /** Ends the run once what has been said is sent. */
+  quit(): void;
+}
