@@ -23,6 +23,7 @@ export const rooms = {
   machine: ["machine/firmware", "support", "chardev", "memory", "iommufd", "pci", "msi", "smmuv3", "devices", "vfio", "port"],
   qmp: ["support", "chardev", "memory", "pci", "iommufd", "msi", "smmuv3", "vfio", "machine"],
   guest: ["support", "port", "smmuv3/spec"],
-  run: ["support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine", "port", "guest", "host/simulated", "chardev", "qtest", "qmp"],
+  remote: ["support", "chardev", "port", "qtest", "guest"],
+  run: ["support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine", "port", "guest", "host/simulated", "chardev", "qtest", "remote", "qmp"],
   cli: ["support", "iommufd", "machine", "run", "host/simulated", "chardev", "qtest"],
 };

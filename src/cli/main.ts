@@ -3,6 +3,7 @@
 import { Command, CommanderError } from "commander";
 import { Refusal } from "../support/index.js";
 import { devicesCommand } from "./devices.js";
+import { guestCommand } from "./guest.js";
 import { hostsCommand } from "./hosts.js";
 import { runCommand } from "./run.js";
 import { outputIsBroken, StandardStreams, type Streams } from "./streams.js";
@@ -32,7 +33,7 @@ export async function main(words: readonly string[], streams: Streams): Promise<
   const finish = (result: number): void => {
     code = result;
   };
-  for (const add of [runCommand, tablesCommand, devicesCommand, hostsCommand]) {
+  for (const add of [runCommand, guestCommand, tablesCommand, devicesCommand, hostsCommand]) {
     const command = add(program, streams, finish);
     // Subcommands do not inherit these where they are made on their own.
     command.copyInheritedSettings(program);

@@ -1,7 +1,8 @@
 import { type Command, Option } from "commander";
 import { DEFAULT_GUEST, DEFAULT_HOST, findGuest, formatAccount, guestNames, loadHost, runMachine, shippedHosts } from "../run/index.js";
-import { Refusal } from "../support/index.js";
+import { parseFirmware, parseGranule, parseSeed } from "./guest-options.js";
 import { machineWords } from "./machine-words.js";
+import { progress } from "./progress.js";
 import type { Streams } from "./streams.js";
 
 interface RunOptions {
@@ -61,36 +62,6 @@ function collect(value: string, before: string[] | undefined): string[] {
   return [...(before ?? []), value];
 }
 
-function parseFirmware(value: string): RunOptions["firmware"] {
-  if (value !== "dt" && value !== "acpi") {
-    throw new Refusal("--firmware expects dt or acpi", { found: `--firmware ${value}`, wouldWork: "dt: the device tree; acpi: IORT and MCFG" });
-  }
-  return value;
-}
-
-function parseGranule(value: string): RunOptions["granule"] {
-  switch (value.toLowerCase().replace(/k(?:i?b)?$/, "")) {
-    case "4":
-    case "4096":
-      return 4096;
-    case "16":
-    case "16384":
-      return 16384;
-    case "64":
-    case "65536":
-      return 65536;
-    default:
-      throw new Refusal("--granule expects a page size of the architecture", { found: `--granule ${value}`, wouldWork: "4K, 16K, 64K" });
-  }
-}
-
-function parseSeed(value: string): number {
-  if (!/^\d{1,9}$/.test(value)) {
-    throw new Refusal("--seed expects a number", { found: `--seed ${value}`, wouldWork: "0 to 999999999" });
-  }
-  return Number(value);
-}
-
 const QTEST_HELP = `
 With -qtest unix:PATH or tcp:HOST:PORT (as QEMU has it: it connects to a client that listens;
 ,server=on,wait=off listens instead) the socket plays the machine and there is no guest.`;
@@ -105,15 +76,4 @@ function endBySignal(): { start: () => AbortSignal; done: () => void } {
     return controller.signal;
   };
   return { start, done: () => signals.forEach((signal) => process.off(signal, end)) };
-}
-
-/** One line that is written over, where standard error is a terminal. */
-function progress(streams: Streams, json: boolean): { show: (text: string) => void; done: () => void } {
-  if (!streams.interactive || json) {
-    return { show: () => {}, done: () => {} };
-  }
-  return {
-    show: (text) => streams.err(`\r\x1b[K${text.split("\n")[0].slice(0, 78)}`),
-    done: () => streams.err("\r\x1b[K"),
-  };
 }

@@ -83,8 +83,8 @@ export class Kernel {
 
   /** Reads the firmware's tables and takes over RAM. With ACPI the buses get their numbers first, as UEFI gives them. */
   async readFirmware(): Promise<FirmwareDescription> {
-    this.firmware = await readFirmware(this.port, this.options.firmware);
-    if (this.firmware.source === "acpi") {
+    this.firmware = await readFirmware(this.port, this.options.firmware, true);
+    if (this.firmware.source === "acpi" || this.options.firmware === "acpi") {
       // IORT's ranges follow the bus numbers: it is read again when they are known.
       await this.numberBuses();
       this.firmware = await readFirmware(this.port, this.options.firmware);

@@ -36,11 +36,7 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
 
   if (report.guest !== null) {
     title(`Guest ${report.guest.name}`);
-    for (const step of report.guest.steps) {
-      const mark = step.skipped !== null ? color.dim("skip") : step.ok ? color.green("ok  ") : color.red("FAIL");
-      const [first, ...rest] = wrap(`${step.name}: ${step.skipped ?? step.detail}`.replaceAll("\n", " "), width - 7);
-      lines.push(`  ${mark} ${first}`, ...rest.map((line) => `         ${line}`));
-    }
+    lines.push(...guestLines(report.guest, options));
   }
 
   title("What happened");
@@ -59,6 +55,16 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
   list(lines, color.bold("Without effect here"), report.notes, width);
   lines.push("", report.ok ? color.green("ok") : color.red(`failed: ${report.failure ?? ""}`));
   return `${lines.join("\n")}\n`;
+}
+
+/** A line for each of the guest's steps, and more where it is long. */
+export function guestLines(guest: NonNullable<RunReport["guest"]>, options: AccountOptions): string[] {
+  const color = pc.createColors(options.color);
+  return guest.steps.flatMap((step) => {
+    const mark = step.skipped !== null ? color.dim("skip") : step.ok ? color.green("ok  ") : color.red("FAIL");
+    const [first, ...rest] = wrap(`${step.name}: ${step.skipped ?? step.detail}`.replaceAll("\n", " "), (options.width ?? 80) - 7);
+    return [`  ${mark} ${first}`, ...rest.map((line) => `         ${line}`)];
+  });
 }
 
 function list(lines: string[], title: string, texts: readonly string[], width: number): void {

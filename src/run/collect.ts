@@ -70,7 +70,11 @@ export function guestReport(name: string, guest: GuestSummary | null): RunReport
 
 /** Events of the guest's queues, with the SMMU's name as the user has it where the guest knows it by its address. */
 export function eventReport(guest: GuestSummary | null, machine: MachineDescription): RunReport["events"] {
-  const nameOf = (smmu: string): string => machine.iommus.find((iommu) => smmu.endsWith(`@${iommu.base.toString(16)}`))?.id ?? smmu;
+  return namedEvents(guest, (smmu) => machine.iommus.find((iommu) => smmu.endsWith(`@${iommu.base.toString(16)}`))?.id ?? smmu);
+}
+
+/** Events of the guest's queues; `nameOf` gives an SMMU's name for the one that the guest has. */
+export function namedEvents(guest: GuestSummary | null, nameOf: (smmu: string) => string): RunReport["events"] {
   return (guest?.events ?? []).map((event) => ({
     smmu: nameOf(event.smmu),
     name: event.name,

@@ -1,9 +1,10 @@
-export { type AccountOptions, formatAccount } from "./account.js";
+export { type AccountOptions, formatAccount, guestLines } from "./account.js";
 export { DEFAULT_HOST, loadHost, shippedHosts } from "./host-file.js";
 export { firmwareTables } from "./firmware-tables.js";
 export { DEFAULT_GUEST, findGuest, guestNames } from "./guest-file.js";
 export type { GuestStart, GuestSummary, GuestToRun } from "./guest.js";
 export { packageFolder, packageVersion } from "./package-files.js";
+export { type RemoteReport, type RemoteRequest, runRemoteGuest } from "./remote-guest.js";
 export { reportSchema, type RunReport } from "./report.js";
 export { runMachine, type RunRequest } from "./run-machine.js";
 export { readTextFile, systemWords } from "./text-file.js";

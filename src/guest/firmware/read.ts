@@ -9,10 +9,14 @@ import { describeFromDeviceTree } from "./from-device-tree.js";
 /**
  * Reads the description. Where there are both tables the device tree is taken unless ACPI is asked for, as
  * Linux does on arm64 without `acpi=force`. Throws GuestFailure where there is no table of the kind asked for.
+ * `early`: the buses have no numbers yet, and a machine that makes ACPI tables only once shows its tree alone.
  */
-export async function readFirmware(port: MachinePort, prefer: "dt" | "acpi" | undefined): Promise<FirmwareDescription> {
+export async function readFirmware(port: MachinePort, prefer: "dt" | "acpi" | undefined, early = false): Promise<FirmwareDescription> {
   const tables = await port.firmware();
   const tree = tables.deviceTree === null ? null : await readDeviceTree(port, tables.deviceTree);
+  if (early && tables.acpiRoot === null && tree !== null) {
+    return tree;
+  }
   if (prefer === "acpi" || tree === null) {
     if (tables.acpiRoot === null) {
       throw new GuestFailure(prefer === "acpi" ? "ACPI is asked for and the machine has no RSDP" : "the machine has neither a device tree nor an RSDP");

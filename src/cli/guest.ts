@@ -1,0 +1,95 @@
+import { type Command, Option } from "commander";
+import pc from "picocolors";
+import { type ChardevSpec, describeChardev } from "../chardev/index.js";
+import { parseChardevShort } from "../machine/index.js";
+import { DEFAULT_GUEST, findGuest, guestLines, guestNames, type RemoteReport, runRemoteGuest } from "../run/index.js";
+import { Refusal } from "../support/index.js";
+import { parseFirmware, parseGranule, parseSeed } from "./guest-options.js";
+import { progress } from "./progress.js";
+import type { Streams } from "./streams.js";
+
+interface GuestOptions {
+  readonly qtest: string;
+  readonly qmp?: string;
+  readonly machine: string;
+  readonly guest: string;
+  readonly json?: boolean;
+  readonly seed: number;
+  readonly firmware: "dt" | "acpi";
+  readonly granule: 4096 | 16384 | 65536;
+}
+
+const HELP = `
+It listens at PATH, and QEMU connects when it is started with
+  -accel qtest -qtest unix:PATH -qtest-log none -display none [-qmp unix:PATH2]
+With ,server=off it connects to a QEMU that listens (-qtest unix:PATH,server=on,wait=off).
+QEMU's -machine virt has no kernel and no firmware then: -kernel and -bios are to be left out.
+Messages are seen with -machine virt,gic-version=2 or msi=gicv2m; an ITS is hidden from the guest.
+Devices are unplugged and the machine is reset with --qmp.`;
+
+/** `viommu guest`: a guest of ours on a machine of another process. */
+export function guestCommand(program: Command, streams: Streams, finish: (code: number) => void): Command {
+  return program
+    .command("guest")
+    .description("run a guest on a real QEMU (or another viommu), over its qtest socket")
+    .requiredOption("--qtest <address>", "unix:PATH or tcp:HOST:PORT, where QEMU's -qtest connects to")
+    .option("--qmp <address>", "the same for QEMU's -qmp: hot-plug and reset")
+    .option("--machine <name>", "the board", "virt")
+    .option("--guest <name|file>", `the guest: ${guestNames().join(", ")}, or a script`, DEFAULT_GUEST)
+    .option("--json", "print the account as JSON")
+    .option("--firmware <dt|acpi>", "the guest boots by the device tree or by ACPI", parseFirmware, "dt")
+    .addOption(new Option("--granule <4K|16K|64K>", "page size of the guest's page tables").argParser(parseGranule).default(4096, "4K"))
+    .option("--seed <number>", "seed of the guest's patterns", parseSeed, 1)
+    .addHelpText("after", HELP)
+    .action(async (_options: unknown, command: Command) => {
+      const options = command.opts<GuestOptions>();
+      if (options.machine !== "virt") {
+        throw new Refusal(`--machine ${options.machine} is no board that the guest knows`, { wouldWork: "--machine virt" });
+      }
+      const guest = await findGuest(options.guest);
+      if (guest === null) {
+        throw new Refusal("--guest none has nothing to do on another machine", { wouldWork: `--guest ${guestNames().join(", ")}, or a script` });
+      }
+      const shown = progress(streams, options.json === true);
+      const qtest = side("--qtest", options.qtest);
+      const qmp = options.qmp === undefined ? null : side("--qmp", options.qmp);
+      const report = await runRemoteGuest({
+        qtest,
+        qmp,
+        guest,
+        seed: options.seed,
+        firmware: options.firmware,
+        granule: options.granule,
+        onListening: (ports) => streams.err(waitingFor(qtest, qmp, ports)),
+        onProgress: shown.show,
+      }).finally(shown.done);
+      streams.out(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : format(report, streams.color));
+      finish(report.ok ? 0 : 1);
+    });
+}
+
+/** QEMU connects: to listen is what is meant where nothing else is said. */
+function side(option: string, text: string): ChardevSpec {
+  const spec = parseChardevShort(option, text, new Map());
+  if (spec.kind !== "unix" && spec.kind !== "tcp") {
+    throw new Refusal(`${option} ${text} is no socket`, { wouldWork: "unix:PATH, tcp:HOST:PORT" });
+  }
+  return /,server\b/.test(text) ? spec : { ...spec, server: true };
+}
+
+function waitingFor(qtest: ChardevSpec, qmp: ChardevSpec | null, ports: { qtest: number | null; qmp: number | null }): string {
+  const option = (spec: ChardevSpec | null, port: number | null, name: string): string => {
+    if ((spec?.kind !== "unix" && spec?.kind !== "tcp") || !spec.server) {
+      return "";
+    }
+    return ` -${name} ${describeChardev(spec.kind === "tcp" ? { ...spec, server: false, port: port ?? spec.port } : { ...spec, server: false })}`;
+  };
+  const options = option(qtest, ports.qtest, "qtest") + option(qmp, ports.qmp, "qmp");
+  return options === "" ? "" : `waiting for: qemu-system-aarch64 -machine virt -accel qtest -display none -qtest-log none${options} ...\n`;
+}
+
+function format(report: RemoteReport, color: boolean): string {
+  const colors = pc.createColors(color);
+  const steps = report.guest === null ? [] : [colors.bold(`Guest ${report.guest.name}`), ...guestLines(report.guest, { color })];
+  return `${[...steps, "", report.ok ? colors.green("ok") : colors.red(`failed: ${report.failure ?? ""}`)].join("\n")}\n`;
+}
