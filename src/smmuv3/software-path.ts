@@ -56,7 +56,10 @@ export class SoftwareSpace implements DmaSpace {
     return answer === TRANSLATED || answer === BYPASSED ? toNumber(translator.outHigh, translator.outLow) : null;
   }
 
-  /** Translates piece by piece, each within what one translation covers. Bytes before a fault are transferred. */
+  /**
+   * Translates piece by piece, each within what one translation covers. Bytes before a fault are transferred;
+   * a read brings zeros for the rest, as QEMU's devices get them.
+   */
   private transfer(iova: bigint, bytes: Uint8Array, isWrite: boolean, attributes: DmaAttributes): number {
     const { translator, memory } = this.smmu;
     const access = accessOf(isWrite, attributes);
@@ -71,6 +74,9 @@ export class SoftwareSpace implements DmaSpace {
       }
       const translated = answer === TRANSLATED || answer === BYPASSED;
       if (!translated && answer !== READ_AS_ZERO) {
+        if (!isWrite) {
+          bytes.fill(0, done);
+        }
         return DMA_FAULT;
       }
       const size = 2 ** (translated ? Math.min(translator.outPageBits, PIECE_BITS) : 12);

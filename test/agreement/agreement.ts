@@ -58,6 +58,11 @@ export class Agreement<C> {
     return left;
   }
 
+  /** QEMU has ended at this case: what no rule explains, by the key "process". */
+  ended(context: C): Difference[] {
+    return this.compare({ process: "runs" }, { process: "ended" }, context);
+  }
+
   /** "1000 compared; explained: D-1 3, D-2 1". */
   summary(): string {
     const rules = [...this.explained].sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true })).map(([id, count]) => `${id} ${count}`);

@@ -16,6 +16,9 @@ const STEP_NANOSECONDS = 200_000_000;
 /** Firmware of a QEMU without the qtest accelerator: wfi, and back to it. */
 const WAIT = { aarch64: [0x7f, 0x20, 0x03, 0xd5, 0xff, 0xff, 0xff, 0x17], x86_64: [] };
 
+/** The process has ended. */
+export class QemuGone extends Error {}
+
 export class Qemu implements Driver {
   readonly name: string;
   readonly version: QemuVersion;
@@ -32,13 +35,17 @@ export class Qemu implements Driver {
     private readonly socket: Socket,
     /** The clock stands still but for steps over qtest. */
     private readonly steps: boolean,
+    said: () => string,
   ) {
     this.name = program.name;
     this.version = program.version;
     socket.setEncoding("latin1");
     socket.on("data", (data: string) => this.received(data));
-    socket.on("close", () => this.fail(new Error(`${this.name} has gone: exit ${process.exitCode}, signal ${process.signalCode}`)));
-    socket.on("error", (error) => this.fail(error));
+    socket.on("error", () => {});
+    socket.on("close", () => {
+      // Its last words may come later than the end of the socket.
+      setTimeout(() => this.fail(new QemuGone(`${this.name} has gone: ${process.signalCode ?? String(process.exitCode)} ${said()}`)), 200);
+    });
   }
 
   static async start(program: QemuProgram, request: MachineRequest): Promise<Qemu> {
@@ -64,7 +71,7 @@ export class Qemu implements Driver {
     gone.catch(() => {});
     try {
       const [socket] = await Promise.race([connected, gone]);
-      return new Qemu(program, child, folder, socket, program.qtestAccelerator);
+      return new Qemu(program, child, folder, socket, program.qtestAccelerator, () => said);
     } finally {
       server.close();
     }

@@ -1,0 +1,19 @@
+/**
+ * Where the suite keeps things in the machine's RAM (guest-physical addresses, bytes). The data area holds its
+ * own addresses, so that what a read brings tells where it was done.
+ */
+export const RAM = { base: 0x4000_0000, size: 0x2000_0000 };
+export const COMMAND_QUEUE = 0x4100_0000;
+/** log2 of the entries. */
+export const COMMAND_QUEUE_BITS = 2;
+export const EVENT_QUEUE = 0x4100_1000;
+export const EVENT_QUEUE_BITS = 7;
+/** Where a device's buffer is emptied to, and the pattern that it is filled with before a case. */
+export const SCRATCH = 0x4100_2000;
+export const SENTINEL = 0x4100_3000;
+/** Configuration and tables of the case at hand; zero between cases. */
+export const POOL = { base: 0x4140_0000, size: 0x0080_0000 };
+/** A 32-MiB block starts here. */
+export const DATA = { base: 0x4200_0000, size: 0x0008_0000 };
+/** Physical addresses where nothing answers. */
+export const HOLE = 0x6000_0000;

@@ -1,0 +1,13 @@
+/**
+ * Where QEMU's translation differs. Ids: docs/differences.md. A difference is explained where `predict`, with
+ * the rows that a version of QEMU has switched on, says exactly what that QEMU showed.
+ */
+import type { QemuVersion } from "../driver.js";
+import { atLeast } from "../find-qemu.js";
+import { QUIRKS, type Quirk } from "./reference.js";
+
+/** The rows that a QEMU has. */
+export function quirksOf(version: QemuVersion): ReadonlySet<Quirk> {
+  const since11 = new Set<Quirk>(QUIRKS);
+  return atLeast(version, 11, 0) ? since11 : new Set<Quirk>(QUIRKS);
+}
