@@ -9,25 +9,24 @@
 import {
   HostError,
   HwptDataType,
-  INVALIDATE_ARM_SMMUV3_BYTES,
-  InvalidateDataType,
   isIommufdDevice,
   type IommufdDevice,
 } from "../iommufd/index.js";
 import { type HostIommuDevice, iommuPath, type PciBus } from "../pci/index.js";
 import { hex, type Log, Refusal, traceEvent } from "../support/index.js";
+import { BATCH_CAPACITY, InvalidationBatch } from "./accel-batch.js";
 import { reduceEntry } from "./accel-entry.js";
 import { VeventReader } from "./accel-events.js";
 import { Graveyard, nestedData, ViommuObjects } from "./accel-objects.js";
-import type { AcceleratedFeatures, SmmuBackend, SmmuForBackend } from "./backend.js";
-import { breakBeforeMakeWarning, checkHostServes, featuresOfHost, hostIdRegisters } from "./compatibility.js";
-import { decodeSte, featuresOf, type LookupFeatures, SteView } from "./lookup/index.js";
+import { type AccelerationProperties, FeatureOffer } from "./accel-offer.js";
+import type { SmmuBackend, SmmuForBackend } from "./backend.js";
+import { breakBeforeMakeWarning, checkHostServes, hostIdRegisters } from "./compatibility.js";
+import { decodeSte, SteView } from "./lookup/index.js";
 import {
   CERROR_ATC_INV_SYNC,
   CERROR_ILL,
   CERROR_NONE,
   CMD,
-  CMD_WORDS,
   commandName,
   encodeCommand,
   extract,
@@ -40,14 +39,6 @@ import {
   STE_CONFIG_S1,
   STE_WORDS,
 } from "./spec/index.js";
-
-/** Properties of the acceleration: what the user said, `auto` where the host is to decide. */
-export interface AccelerationProperties {
-  readonly ril: boolean | "auto";
-  readonly ats: boolean | "auto";
-  readonly oas: 44 | 48 | "auto";
-  readonly ssidsize: number | "auto";
-}
 
 /** Where a function is: which of the tables it is attached to. */
 export type FunctionTable = "parent" | "abort" | "bypass" | "nested";
@@ -65,58 +56,35 @@ interface AcceleratedFunction {
   vdeviceStreamId: number;
 }
 
-/** Commands that one host call takes at the most: 64 KiB of commands, a size that any kernel allocates. */
-const BATCH_CAPACITY = 4096;
-
 const traceInstall = traceEvent("smmuv3_accel_install_ste", "vSID=0x%x ste type=%s hwpt_id=0x%x");
 const traceVdevice = traceEvent("smmuv3_accel_alloc_vdevice", "%s devid=0x%x vSID 0x%x vdevice %u");
 const traceSet = traceEvent("smmuv3_accel_set_iommu_device", "devfn=0x%x (idev devid=0x%x)");
 const traceUnset = traceEvent("smmuv3_accel_unset_iommu_device", "devfn=0x%x (idev devid=0x%x)");
-const traceBatch = traceEvent("smmuv3_accel_issue_batch", "%s commands %u handled %u errno %s");
 
 export class SmmuAcceleration implements SmmuBackend {
-  pending = 0;
   readonly capacity = BATCH_CAPACITY;
   flushHandled = 0;
-  /** Commands that went to the host, and the host calls that took them. */
-  forwarded = 0;
-  invalidateCalls = 0;
 
   private objects: ViommuObjects | null = null;
   private events: VeventReader | null = null;
   private readonly functions: AcceleratedFunction[] = [];
   private readonly graveyard: Graveyard;
-  private readonly batch = new Int32Array(BATCH_CAPACITY * CMD_WORDS);
-  private readonly batchBytes = new Uint8Array(this.batch.buffer);
+  private readonly batch: InvalidationBatch;
+  private readonly offer: FeatureOffer;
   private readonly entry = new Int32Array(STE_WORDS);
   private readonly reduced = new Int32Array(4);
   private readonly view = new SteView();
-  private features: AcceleratedFeatures;
-  /** The guest's ID registers, for the classification of its entries. */
-  private lookup: LookupFeatures;
-  /** `auto` properties have taken what a host offers. */
-  private resolved: boolean;
-  private frozen = false;
   private deliveredBefore = 0;
   private lostBefore = 0;
 
   constructor(
     private readonly smmu: SmmuForBackend,
-    private readonly properties: AccelerationProperties,
+    properties: AccelerationProperties,
     private readonly log: Log,
   ) {
     this.graveyard = new Graveyard(log);
-    const { ril, ats, oas, ssidsize } = properties;
-    this.resolved = ril !== "auto" && ats !== "auto" && oas !== "auto" && ssidsize !== "auto";
-    this.features = {
-      ril: ril !== false,
-      ats: ats === true,
-      oasBits: oas === "auto" ? 44 : oas,
-      ssidBits: ssidsize === "auto" ? 0 : ssidsize,
-      cd2l: false,
-    };
-    smmu.applyFeatures(this.features);
-    this.lookup = featuresOf(smmu.idr);
+    this.batch = new InvalidationBatch(smmu.id);
+    this.offer = new FeatureOffer(smmu, properties);
   }
 
   /** `arm-smmuv3 'smmu0'`. */
@@ -124,13 +92,26 @@ export class SmmuAcceleration implements SmmuBackend {
     return `arm-smmuv3 '${this.smmu.id}'`;
   }
 
-  /** PASIDs are offered to the guest (or would be, with a host that has them, while `auto` is open). */
+  /** PASIDs are offered to the guest, or may be once a host has told. */
   get pasidOffered(): boolean {
-    return this.features.ssidBits > 0 || (!this.resolved && this.properties.ssidsize === "auto");
+    return this.offer.pasid;
   }
 
   get atsOffered(): boolean {
-    return this.features.ats;
+    return this.offer.features.ats;
+  }
+
+  /** Commands that the host has done, and the host calls that took them. */
+  get forwarded(): number {
+    return this.batch.forwarded;
+  }
+
+  get invalidateCalls(): number {
+    return this.batch.calls;
+  }
+
+  get pending(): number {
+    return this.batch.pending;
   }
 
   /** The physical SMMU that serves this one; null: none yet. */
@@ -162,16 +143,7 @@ export class SmmuAcceleration implements SmmuBackend {
    * @param elsewhere passed-through functions that sit where no accelerated SMMU covers them, for the message
    */
   freeze(elsewhere: readonly string[] = []): void {
-    if (!this.resolved) {
-      throw new Refusal("arm-smmuv3 accel=on with 'auto' properties requires at least one cold-plugged VFIO device", {
-        found: `${this.name} with ${Object.entries(this.properties)
-          .filter(([, value]) => value === "auto")
-          .map(([key]) => `${key}=auto`)
-          .join(", ")} and no vfio-pci function behind it${elsewhere.length === 0 ? "" : `; ${elsewhere.join(", ")}`}`,
-        wouldWork: "a vfio-pci function on its bus, or explicit values such as ril=on,ats=off,oas=44,ssidsize=0",
-      });
-    }
-    this.frozen = true;
+    this.offer.freeze(this.name, elsewhere);
   }
 
   // ---- functions come and go ----
@@ -192,11 +164,13 @@ export class SmmuAcceleration implements SmmuBackend {
     }
     this.checkShares(bus, devfn, device);
     const host = hostIdRegisters(device.hwInfo);
-    const before = { features: this.features, resolved: this.resolved };
+    const before = this.offer.state;
     const hadObjects = this.objects !== null;
     const names = { smmu: this.name, device: device.name, hostIommu: device.hostIommu ?? "the host IOMMU" };
     try {
-      this.resolveAuto(host);
+      if (this.objects === null) {
+        this.offer.resolve(host);
+      }
       checkHostServes(host, this.smmu.idr, names);
       if (this.objects === null) {
         this.objects = this.makeViommu(device);
@@ -231,10 +205,7 @@ export class SmmuAcceleration implements SmmuBackend {
         this.freeViommu();
       }
       device.onClosed(() => this.graveyard.retry());
-      if (this.features !== before.features) {
-        this.resolved = before.resolved;
-        this.offer(before.features);
-      }
+      this.offer.restore(before);
       throw error;
     }
   }
@@ -310,45 +281,29 @@ export class SmmuAcceleration implements SmmuBackend {
       low &= ~(CMD.NUM.inPlace | CMD.SCALE.inPlace);
       leaf &= ~(CMD.TTL.inPlace | CMD.TG.inPlace);
     }
-    const at = this.pending * CMD_WORDS;
-    this.batch[at] = low;
-    this.batch[at + 1] = word1;
-    this.batch[at + 2] = leaf;
-    this.batch[at + 3] = word3;
-    this.pending++;
+    this.batch.add(low, word1, leaf, word3);
     return true;
   }
 
   flush(): number {
-    const count = this.pending;
-    this.pending = 0;
+    const count = this.batch.pending;
     this.flushHandled = count;
     if (count === 0 || this.objects === null) {
+      this.batch.clear();
       return CERROR_NONE;
     }
-    const result = this.objects.iommufd.hwptInvalidate({
-      hwptId: this.objects.viommuId,
-      dataType: InvalidateDataType.ARM_SMMUV3,
-      entryLength: INVALIDATE_ARM_SMMUV3_BYTES,
-      entryCount: count,
-      data: this.batchBytes.subarray(0, count * INVALIDATE_ARM_SMMUV3_BYTES),
-    });
-    this.invalidateCalls++;
-    this.forwarded += result.handled;
-    if (traceBatch.on) {
-      traceBatch.emit(this.smmu.id, count, result.handled, result.errno ?? "0");
-    }
-    if (result.errno === null) {
+    const { errno, handled } = this.batch.send(this.objects);
+    if (errno === null) {
       return CERROR_NONE;
     }
-    this.flushHandled = Math.min(result.handled, count - 1);
-    const opcode = this.batch[this.flushHandled * CMD_WORDS] & CMD.OPCODE.mask;
+    this.flushHandled = Math.min(handled, count - 1);
+    const opcode = this.batch.opcodeAt(this.flushHandled);
     this.log.guestError(
       "smmuv3.invalidate",
-      `${this.name}: the host refused ${commandName(opcode)}, command ${this.flushHandled + 1} of ${count} in a batch: HWPT_INVALIDATE ${result.errno}`,
+      `${this.name}: the host refused ${commandName(opcode)}, command ${this.flushHandled + 1} of ${count} in a batch: HWPT_INVALIDATE ${errno}`,
     );
     // Only an ATC_INV counts as consumed when it times out (IHI 0070, 4.5.1); anything else is not done.
-    return result.errno === "ETIMEDOUT" && opcode === OP.ATC_INV ? CERROR_ATC_INV_SYNC : CERROR_ILL;
+    return errno === "ETIMEDOUT" && opcode === OP.ATC_INV ? CERROR_ATC_INV_SYNC : CERROR_ILL;
   }
 
   translationChanged(): void {
@@ -370,7 +325,7 @@ export class SmmuAcceleration implements SmmuBackend {
   }
 
   reset(): void {
-    this.pending = 0;
+    this.batch.clear();
     for (const fn of this.functions) {
       this.settleOrBlock(fn);
     }
@@ -401,9 +356,9 @@ export class SmmuAcceleration implements SmmuBackend {
       this.attachShared(fn, "abort");
       return;
     }
-    switch (decodeSte(this.entry, this.lookup, this.view)) {
+    switch (decodeSte(this.entry, this.offer.lookup, this.view)) {
       case STE_CONFIG_S1:
-        reduceEntry(this.entry, this.features, this.reduced);
+        reduceEntry(this.entry, this.offer.features, this.reduced);
         this.attachNested(fn, streamId);
         break;
       case STE_CONFIG_BYPASS:
@@ -495,17 +450,9 @@ export class SmmuAcceleration implements SmmuBackend {
   }
 
   private invalidateDescriptors(streamId: number): void {
-    const words = encodeCommand(OP.CFGI_CD_ALL, { SID: streamId });
-    const result = this.objects!.iommufd.hwptInvalidate({
-      hwptId: this.objects!.viommuId,
-      dataType: InvalidateDataType.ARM_SMMUV3,
-      entryLength: INVALIDATE_ARM_SMMUV3_BYTES,
-      entryCount: 1,
-      data: new Uint8Array(words.buffer),
-    });
-    this.invalidateCalls++;
-    if (result.errno !== null) {
-      throw new HostError("HWPT_INVALIDATE", result.errno, `CMD_CFGI_CD_ALL for StreamID ${hex(streamId)}`);
+    const { errno } = this.batch.sendOne(this.objects!, encodeCommand(OP.CFGI_CD_ALL, { SID: streamId }));
+    if (errno !== null) {
+      throw new HostError("HWPT_INVALIDATE", errno, `CMD_CFGI_CD_ALL for StreamID ${hex(streamId)}`);
     }
   }
 
@@ -614,29 +561,6 @@ export class SmmuAcceleration implements SmmuBackend {
         wouldWork: "the same address space for both",
       });
     }
-  }
-
-  private resolveAuto(host: Int32Array): void {
-    if (this.frozen || this.objects !== null) {
-      return;
-    }
-    const { ril, ats, oas, ssidsize } = this.properties;
-    const offered = featuresOfHost(host);
-    const ssidBits = ssidsize === "auto" ? offered.ssidBits : ssidsize;
-    this.resolved = true;
-    this.offer({
-      ril: ril === "auto" ? offered.ril : ril,
-      ats: ats === "auto" ? offered.ats : ats,
-      oasBits: oas === "auto" ? offered.oasBits : oas,
-      ssidBits,
-      cd2l: ssidBits > 0 && offered.cd2l,
-    });
-  }
-
-  private offer(features: AcceleratedFeatures): void {
-    this.features = features;
-    this.smmu.applyFeatures(features);
-    this.lookup = featuresOf(this.smmu.idr);
   }
 
   private makeViommu(device: IommufdDevice): ViommuObjects {
