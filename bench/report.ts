@@ -6,13 +6,14 @@ export function table(results: readonly BenchResult[]): string[] {
   const lines = [pc.bold(row("figure", "here", "C", "ratio", "target", "unit"))];
   for (const result of results) {
     const judged = result.ratio ?? result.value;
-    const good = result.target === undefined || judged === undefined || judged <= result.target * 1.005;
+    const low = judged === undefined || result.target === undefined || judged <= result.target * 1.005;
+    const good = low && (judged === undefined || result.atLeast === undefined || judged >= result.atLeast);
     const line = row(
       result.name,
       number(result.js ?? result.value),
       number(result.c),
       result.ratio === undefined ? "-" : result.ratio.toFixed(2),
-      result.target === undefined ? "-" : String(result.target),
+      result.target !== undefined ? String(result.target) : result.atLeast !== undefined ? `>${result.atLeast}` : "-",
       result.unit,
     );
     lines.push(good ? line : pc.yellow(line));
