@@ -299,7 +299,9 @@ export class Kernel {
       // MSI_TYPER: first INTID in [25:16], number in [9:0].
       const typer = Number(await this.port.read(controller.doorbell - 0x40 + 8, 4));
       const first = controller.firstSpi || (typer >> 16) & 0x3ff;
-      this.freeSpis = Array.from({ length: controller.spiCount || typer & 0x3ff }, (_, i) => first + i);
+      // On QEMU's virt board the frame's SPIs (48 to 111) include those of the machine's own SMMU (74 to 77).
+      const wired = new Set<number | undefined>(this.firmware.smmus.flatMap((smmu) => Object.values(smmu.interrupts)));
+      this.freeSpis = Array.from({ length: controller.spiCount || typer & 0x3ff }, (_, i) => first + i).filter((intid) => !wired.has(intid));
     }
     const taken = this.freeSpis.splice(0, handlers.length);
     taken.forEach((intid, i) => this.interrupts.onSpi(intid, handlers[i]));

@@ -31,6 +31,7 @@ describe("the linux guest, from the firmware's tables to a kexec", () => {
     ["a host without range invalidation", "arm-small", SMALL, SMALL_PLUG, ["substreams", "ATS"]],
     ["emulated functions behind the legacy SMMU", "board", `-M virt,iommu=smmuv3,gic-version=3 ${EMULATED}`, EMULATED_PLUG, ["substreams", "ATS"]],
     ["a GICv2m frame", "board", `-M virt,iommu=smmuv3,gic-version=2 ${EMULATED}`, EMULATED_PLUG, ["substreams", "ATS"]],
+    ["a GICv2m frame of which so many SPIs are used that they reach the SMMU's own", "board", `-M virt,iommu=smmuv3,gic-version=2 ${EMULATED}${" -device e1000e".repeat(5)}`, EMULATED_PLUG, ["substreams", "ATS"]],
     ["stage 2 alone", "board", `-M virt,gic-version=3 ${EMULATED} -device arm-smmuv3,primary-bus=pcie.0,stage=2`, EMULATED_PLUG, ["substreams", "ATS"]],
     ["both stages, 64 KiB pages", "board", `-M virt,gic-version=3 ${EMULATED} -device arm-smmuv3,primary-bus=pcie.0,stage=nested`, { ...EMULATED_PLUG, granule: 65536, firmware: "acpi" }, ["substreams", "ATS"]],
   ])("goes well with %s", async (_what, host, line, options, left) => {
