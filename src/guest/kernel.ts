@@ -139,7 +139,8 @@ export class Kernel {
       // Functions behind one conventional bridge share its requester id and so its master (an IOMMU group).
       master = smmu.masterOf(stream.streamId);
       if (master === null) {
-        const streams = fn.requesterIds.map((rid) => streamOf(bridge.description, rid)?.streamId).filter((sid) => sid !== undefined);
+        // Below a conventional bridge the stream is the bridge's alone, as Linux 7.2 has it.
+        const streams = [stream.streamId];
         const pasidBits = await enablePasid(fn);
         master = await smmu.addMaster(fn.name, streams, {
           pasidBits,

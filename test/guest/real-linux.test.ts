@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { afterEach, describe, expect, it } from "vitest";
 import { Kernel, type Device } from "../../src/guest/index.js";
 import type { MachinePort } from "../../src/port/index.js";
+import { OP } from "../../src/smmuv3/spec/index.js";
 import { machineOf } from "./end-to-end.js";
 
 interface Recorded {
@@ -21,6 +22,8 @@ interface Recorded {
 interface Recording {
   readonly stage1: Recorded & { readonly boot: string[]; readonly takeOver: string[]; readonly shutDown: string[] };
   readonly stage2: Recorded;
+  /** StreamIDs whose entries are written, in order. */
+  readonly bridge: number[];
 }
 
 const RECORDED = JSON.parse(readFileSync(new URL("data/linux-7.2-smmuv3.json", import.meta.url), "utf8")) as Recording;
@@ -160,5 +163,23 @@ describe("beside a real Linux", () => {
     expect(await commandsOf(kernel, () => nvme.master!.attachIdentity().then(freeOld))).toEqual(recorded.identity);
     expect(await commandsOf(kernel, () => kernel.useOwnDomain(nvme))).toEqual(recorded.dma);
     expect(await commandsOf(kernel, () => kernel.removeDevice(nvme))).toEqual(recorded.remove);
+  });
+
+  it("writes one stream's entry for a function below a conventional bridge", async () => {
+    const bridges = "-device pcie-pci-bridge,id=br -device edu,bus=br,addr=1";
+    const { port } = watched(`-M virt,iommu=smmuv3,gic-version=3 -m 1G -nodefaults ${bridges}`, 0x905_0000);
+    const kernel = new Kernel(port, { granule: 12, firmware: "dt" });
+    await kernel.readFirmware();
+    await kernel.probeSmmus();
+    await kernel.enumerate();
+    const commands = await commandsOf(kernel, async () => {
+      for (const device of kernel.devices) {
+        await kernel.useOwnDomain(device);
+      }
+    });
+    // Linux writes those of the host bridge, the bridge, and the bridge's secondary bus, not of 01:01.0.
+    const words = commands.filter((text) => text !== "sync").map((text) => BigInt(`0x${text.split(" ")[0]}`));
+    const streams = words.filter((word) => (word & 0xffn) === BigInt(OP.CFGI_STE)).map((word) => Number(word >> 32n));
+    expect([...new Set(streams)]).toEqual(RECORDED.bridge);
   });
 });
