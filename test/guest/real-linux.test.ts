@@ -22,6 +22,7 @@ interface Recorded {
 interface Recording {
   readonly stage1: Recorded & { readonly boot: string[]; readonly takeOver: string[]; readonly shutDown: string[] };
   readonly stage2: Recorded;
+  readonly granule16K: Recorded;
   /** StreamIDs whose entries are written, in order. */
   readonly bridge: number[];
 }
@@ -31,8 +32,6 @@ const DEVICES = "-m 2G -nodefaults -device edu -device pcie-root-port,id=rp,chas
 const STAGE1 = `-M virt,iommu=smmuv3,gic-version=3 ${DEVICES}`;
 const STAGE2 = `-M virt,gic-version=3 -device arm-smmuv3,primary-bus=pcie.0,stage=2 ${DEVICES}`;
 const SMMU_BYTES = 0x2_0000;
-/** Pages of the mappings that the nvme's driver gave back, in its order. */
-const UNMAPPED_PAGES = [1, 1, 4, 16, 1, 1];
 
 let end: () => void = () => {};
 afterEach(() => end());
@@ -70,8 +69,8 @@ function withoutAddresses(lines: readonly string[]): string[] {
   });
 }
 
-async function boot(port: MachinePort): Promise<{ kernel: Kernel; nvme: Device }> {
-  const kernel = new Kernel(port, { granule: 12, firmware: "dt" });
+async function boot(port: MachinePort, granule: number): Promise<{ kernel: Kernel; nvme: Device }> {
+  const kernel = new Kernel(port, { granule, firmware: "dt" });
   await kernel.readFirmware();
   await kernel.probeSmmus();
   await kernel.enumerate();
@@ -120,12 +119,14 @@ describe("beside a real Linux", () => {
     expect(withoutAddresses(seen)).toEqual(withoutAddresses(recorded));
   });
 
-  it.each<[string, string, number, Recorded]>([
-    ["stage 1", STAGE1, 0x905_0000, RECORDED.stage1],
-    ["stage 2", STAGE2, 0xc00_0000, RECORDED.stage2],
-  ])("sends the same commands for a function's life with %s", async (_what, line, base, recorded) => {
+  // Pages: of the mappings that the nvme's driver gave back, in its order.
+  it.each<[string, string, number, number, number[], Recorded]>([
+    ["stage 1", STAGE1, 0x905_0000, 12, [1, 1, 4, 16, 1, 1], RECORDED.stage1],
+    ["stage 2", STAGE2, 0xc00_0000, 12, [1, 1, 4, 16, 1, 1], RECORDED.stage2],
+    ["pages of 16 KiB", STAGE1, 0x905_0000, 14, [1, 1, 1, 4, 1, 1], RECORDED.granule16K],
+  ])("sends the same commands for a function's life with %s", async (_what, line, base, granule, pages, recorded) => {
     const { port } = watched(line, base);
-    const { kernel, nvme } = await boot(port);
+    const { kernel, nvme } = await boot(port, granule);
     for (const device of kernel.devices.slice(0, -1)) {
       await kernel.useOwnDomain(device);
     }
@@ -146,12 +147,13 @@ describe("beside a real Linux", () => {
     const domain = nvme.domain!;
     const iovas = recorded.unbind.filter((text) => text !== "sync").map((text) => BigInt(`0x${text.split(" ")[1]}`) & ~0xfffn);
     const ram = kernel.memory.allocate(0x1_0000);
+    const page = 2 ** granule;
     for (const [i, iova] of iovas.entries()) {
-      await domain.map(iova, ram, UNMAPPED_PAGES[i] * 4096, { read: true, write: true });
+      await domain.map(iova, ram, pages[i] * page, { read: true, write: true });
     }
     const unmapped = await commandsOf(kernel, async () => {
       for (const [i, iova] of iovas.entries()) {
-        await domain.unmap(iova, UNMAPPED_PAGES[i] * 4096);
+        await domain.unmap(iova, pages[i] * page);
       }
     });
     expect(unmapped).toEqual(recorded.unbind);
