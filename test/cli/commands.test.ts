@@ -72,6 +72,10 @@ describe("viommu tables", () => {
       expect(code).toBe(0);
       expect(readdirSync(join(folder, "deep/er")).sort()).toEqual(["IORT.aml", "MCFG.aml", "RSDP.aml", "XSDT.aml", "virt.dtb"]);
       expect(out).toContain("IORT.aml: 128 bytes");
+      const vector = readFileSync(new URL("../machine/firmware/vectors/none.IORT.aml", import.meta.url));
+      const written = readFileSync(join(folder, "deep/er/IORT.aml"));
+      // Bytes 9 to 35: checksum, and names and revisions of the OEM.
+      expect(Buffer.concat([written.subarray(0, 9), written.subarray(36)])).toEqual(Buffer.concat([vector.subarray(0, 9), vector.subarray(36)]));
       expect(readFileSync(join(folder, "deep/er/virt.dtb")).readUInt32BE(0)).toBe(0xd00dfeed);
     } finally {
       rmSync(folder, { recursive: true });

@@ -56,6 +56,10 @@ export class HotplugSlot {
     const slot = new HotplugSlot(kernel, device, express);
     slot.occupied = device.fn.children.length > 0;
     await slot.enable();
+    // What was plugged before anybody listened is in a slot without power, and was not found: Linux powers it now (pciehp_check_presence).
+    if (!slot.occupied && ((await device.fn.read16(express + SLOT_STATUS)) & PRESENT) !== 0) {
+      await slot.powerUp();
+    }
     return slot;
   }
 
