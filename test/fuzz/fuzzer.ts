@@ -61,13 +61,22 @@ export class Fuzzer {
     this.arguments_ = new Map(world.machine.hotplugCandidates().map(({ id, argument }) => [id, argument]));
   }
 
-  /** An honest guest boots, gives every function its own tables, and is forgotten. */
-  async boot(): Promise<void> {
+  /**
+   * An honest guest boots, gives every function its own tables, and is forgotten. False where not all that there
+   * was at first could be plugged again: what random device_add lines brought is in the way, or a switch is gone.
+   */
+  async boot(): Promise<boolean> {
     const { machine } = this.world;
+    machine.reset();
     this.replugAll();
     machine.reset();
+    await this.settle();
+    if ([...this.arguments_.keys()].some((id) => machine.board.find(id) === null)) {
+      return false;
+    }
     const kernel = await this.world.as(machine, () => this.honestBoot());
     this.snapshot = this.take(kernel.kernel, kernel.iovas);
+    return true;
   }
 
   private replugAll(): void {
@@ -424,11 +433,12 @@ export class Fuzzer {
 
   /** CMD_CFGI_ALL; where the queue took it, every function of the SMMU is where its entry says. */
   private configureAll(base: number): void {
+    const empty = this.read(base + 0x98, 4) === (this.read(base + 0x9c, 4) & 0xf_ffffn);
     this.send(base, [4n, 31n]);
     const prod = this.read(base + 0x98, 4) & 0xf_ffffn;
     const enabled = (this.read(base + 0x20, 4) & 9n) === 9n;
     const errors = this.read(base + 0x60, 4) ^ this.read(base + 0x64, 4);
-    if (enabled && errors === 0n && prod === (this.read(base + 0x9c, 4) & 0xf_ffffn) && this.world.spec.failing !== true) {
+    if (empty && enabled && errors === 0n && prod === (this.read(base + 0x9c, 4) & 0xf_ffffn) && this.world.spec.failing !== true) {
       this.world.checkEntries(base);
     }
   }
@@ -494,6 +504,10 @@ export class Fuzzer {
       return;
     }
     const base = random.pick(snapshot.engines);
+    if (random.oneIn(8)) {
+      this.startPeerDma(base);
+      return;
+    }
     const [source, destination] = [address(), address()];
     const set = (register: number, value: number | bigint): void => this.write(base + register, 4, BigInt(value));
     set(ENGINE.SRC_LOW, source & 0xffff_ffffn);
@@ -504,6 +518,20 @@ export class Fuzzer {
     set(ENGINE.PASID, random.pick([0, 1, 1, 2, random.word()]));
     const control = 1 | (random.below(4) << 1) | (random.oneIn(3) ? random.below(32) << 3 : 0) | (random.below(4) << 16);
     set(ENGINE.CONTROL, control);
+  }
+
+  /** A few bytes from RAM to registers: of an SMMU, of a bridge above, of the device itself. */
+  private startPeerDma(base: number): void {
+    const { random, world } = this;
+    const from = this.ramAddress();
+    this.write(from, 8, random.oneIn(3) ? 0x07c0_07c0_07c0_07c0n : this.value());
+    const fn = random.pick([...world.machine.board.pci.allFunctions()]);
+    const config = this.configAddress(fn.bus?.number ?? 0, fn.devfn) + (random.oneIn(2) ? random.pick([0x6c, 0x6c, 0xa8, 0x18, 0x04]) : random.pick(CONFIGURATION));
+    const to = random.oneIn(3) ? this.smmu.base + random.pick([0x20, 0x44, 0x98, 0x98, 0x64]) : random.oneIn(4) ? base + random.below(0x40) : config;
+    const length = random.pick([1, 2, 4, 4, 8]);
+    for (const [register, value] of [[ENGINE.SRC_LOW, from], [ENGINE.SRC_HIGH, Math.floor(from / 2 ** 32)], [ENGINE.DST_LOW, to % 2 ** 32], [ENGINE.DST_HIGH, Math.floor(to / 2 ** 32)], [ENGINE.LENGTH, length], [ENGINE.CONTROL, 1]]) {
+      this.write(base + register, 4, BigInt(value));
+    }
   }
 
   /** QEMU's docs/specs/edu.rst and iommu-testdev.rst. */

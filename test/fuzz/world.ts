@@ -228,8 +228,9 @@ export class World {
         if (have.table !== "abort" && have.table !== wanted) {
           violations.push(`${fn.label} is on a ${have.table} table, after CMD_CFGI_ALL its entry asks for ${wanted}`);
         }
-        if (have.table === "nested" && have.contexts !== (guestEntry(machine, smmu, fn)![0] & 0x000f_ffff_ffff_ffc0n)) {
-          violations.push(`${fn.label} has other context descriptors than its entry after CMD_CFGI_ALL`);
+        const entry = guestEntry(machine, smmu, fn);
+        if (have.table === "nested" && entry !== null && have.contexts !== (entry[0] & 0x000f_ffff_ffff_ffc0n)) {
+          violations.push(`${fn.label} has context descriptors at 0x${have.contexts.toString(16)}, after CMD_CFGI_ALL its entry says 0x${entry[0].toString(16)}`);
         }
       }
     }
