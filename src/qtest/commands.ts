@@ -314,9 +314,10 @@ function unsignedAt(words: readonly string[], index: number): bigint {
 }
 
 function signedAt(words: readonly string[], index: number): bigint {
-  const value = parseSigned(words[index]);
+  const word = wordAt(words, index);
+  const value = parseSigned(word);
   if (value === null) {
-    throw new Malformed(`'${shown(words[index])}' is not a signed 64-bit number`);
+    throw new Malformed(`'${shown(word)}' is not a signed 64-bit number`);
   }
   return value;
 }

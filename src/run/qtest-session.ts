@@ -13,6 +13,9 @@ export interface QtestSessionOptions {
   readonly onLog?: (text: string) => void;
 }
 
+/** How long a signal may come after the socket has closed. */
+const LATE_SIGNAL_MS = 300;
+
 /** What the socket plays with. */
 export function qtestTarget(machine: Machine): QtestTarget {
   const { board, pins } = machine;
@@ -42,12 +45,32 @@ export async function openQtest(machine: Machine, options: QtestSessionOptions):
   options.stop?.addEventListener("abort", () => chardev.close(), { once: true });
   const run = async (): Promise<GuestSummary> => {
     await chardev.done;
+    await signalled(options.stop);
     log?.close();
     const { commands, refused, peers } = server.counters;
     const detail = `${commands} commands of ${peers} client${peers === 1 ? "" : "s"}, ${refused} refused`;
     return { steps: [{ name: describeChardev(qtest), ok: true, detail }], dmaChecked: 0, events: [], ok: true };
   };
   return { name: "qtest", run };
+}
+
+/**
+ * A client closes its socket and sends a signal, in this order or the other: a process that is ending already
+ * would be killed by it, so there is a moment for it to come. (QEMU stays until the signal.)
+ */
+function signalled(stop: AbortSignal | undefined): Promise<void> {
+  if (stop === undefined || stop.aborted) {
+    return Promise.resolve();
+  }
+  return new Promise((resolve) => {
+    const done = (): void => {
+      clearTimeout(timer);
+      stop.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, LATE_SIGNAL_MS);
+    stop.addEventListener("abort", done);
+  });
 }
 
 function openLog(name: string | null, onLog: ((text: string) => void) | undefined): { write(text: string): void; close(): void } | null {

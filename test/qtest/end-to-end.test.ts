@@ -1,0 +1,150 @@
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { QtestClient } from "../../src/qtest/index.js";
+import { viommu } from "../cli/streams.js";
+import { compile, namedQemus, play } from "./process.js";
+import { GOOD, MODES, type Outcome, runSequence, SEQUENCE_ARGUMENTS } from "./smmuv3-sequence.js";
+import { TRANSCRIPT, TRANSCRIPT_MACHINE } from "./transcript.js";
+
+const words = (text: string): string[] => text.split(" ");
+const python = spawnSync("python3", ["--version"]).status === 0;
+const SCRIPT = fileURLToPath(new URL("stock_client.py", import.meta.url));
+
+let built: ReturnType<typeof compile>;
+let ours: readonly string[];
+let folder: string;
+beforeAll(() => {
+  built = compile();
+  ours = [...built.command, "run", "--"];
+  folder = mkdtempSync(join(tmpdir(), "viommu-e2e-"));
+}, 120_000);
+afterAll(() => {
+  built.remove();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+const drivers = [{ name: "viommu", command: null as readonly string[] | null }, ...namedQemus()];
+
+describe.each(drivers)("$name over its socket", ({ name, command }) => {
+  it.each(MODES)("runs the sequence of QEMU's iommu-smmuv3-test: %s", async (mode) => {
+    const played = await play(command ?? ours, words(SEQUENCE_ARGUMENTS));
+    let outcome: Outcome;
+    try {
+      outcome = await runSequence(played.client, mode);
+    } finally {
+      expect(await played.end(), played.out()).toBe(0);
+    }
+    expect(outcome).toMatchObject(GOOD);
+    // IDR0 of the legacy SMMU: both stages (0x0d44101b); CR0 and CR0ACK agree; no error, no event.
+    expect(outcome.registers.map((value) => value.toString(16))).toEqual(["d44101b", "2730010", "74", "d", "d", "0", "0", "0"]);
+  });
+
+  it("answers as was recorded from QEMU 11.1", async () => {
+    const played = await play(command ?? ours, words(TRANSCRIPT_MACHINE));
+    const answers = await Promise.all(TRANSCRIPT.map(([request]) => played.client.ask(request)));
+    expect(answers).toEqual(TRANSCRIPT.map(([, answer]) => answer));
+    expect(await played.end(), played.out()).toBe(0);
+  });
+
+  it.skipIf(!python)("serves a client that starts it and speaks as libqtest does", () => {
+    const program = command ?? ours;
+    const { status, stdout, stderr } = spawnSync("python3", [SCRIPT, ...program], { encoding: "utf8", timeout: 60_000 });
+    expect(stderr + stdout, name).toContain("all is well");
+    expect(status).toBe(0);
+  });
+});
+
+describe("viommu run -qtest", () => {
+  it("ends with its client, frees what it had of the host, and accounts for it", async () => {
+    const machine = "-M virt -m 1G -nodefaults -object iommufd,id=iommufd0 -device pxb-pcie,id=pcie.1,bus_nr=16 -device arm-smmuv3,primary-bus=pcie.1,id=smmu1,accel=on -device pcie-root-port,id=rp1,bus=pcie.1,chassis=1 -device vfio-pci,host=0009:01:00.0,id=gpu0,bus=rp1,iommufd=iommufd0";
+    const file = join(folder, "machine.args");
+    writeFileSync(file, machine);
+    const path = join(folder, "end");
+    const log = join(folder, "log");
+    const listening = new Promise<QtestClient>((resolve) => {
+      void import("../../src/chardev/index.js").then(({ openChardev }) => openChardev({ kind: "unix", path, server: true, wait: false }, (peer) => resolve(new QtestClient(peer))));
+    });
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    // QEMU's option before the file, as the README has it.
+    const run = viommu("run", "-qtest", `unix:${path}`, "-qtest-log", log, "--json", file);
+    const client = await listening;
+    expect(await client.read(0xc00_0000, 4)).not.toBe(0n);
+    expect(await client.ask("nonsense")).toBe("FAIL Unknown command 'nonsense'");
+    client.close();
+    const { code, out, err } = await run;
+    expect([code, err]).toEqual([0, ""]);
+    const report = JSON.parse(out) as { ok: boolean; guest: unknown; hostObjects: { created: number; freed: number; alive: number } };
+    expect(report.ok).toBe(true);
+    expect(report.guest).toMatchObject({ name: "qtest", ok: true, steps: [{ name: `unix:${path}`, detail: "2 commands of 1 client, 1 refused" }] });
+    expect(report.hostObjects.created).toBeGreaterThan(0);
+    expect(report.hostObjects).toMatchObject({ freed: report.hostObjects.created, alive: 0 });
+    expect(readFileSync(log, "utf8")).toMatch(/^\[I 0\.000000\] OPENED\n\[R \+\d+\.\d{6}\] readl 0xc000000\n\[S \+\d+\.\d{6}\] OK 0x[0-9a-f]{16}\n.*\[I \+\d+\.\d{6}\] CLOSED\n$/s);
+  });
+
+  it("listens where that is asked for, one client after the other, until a signal", async () => {
+    const path = join(folder, "server");
+    const run = viommu("run", "--quiet", "--", ...words(`-M virt,iommu=smmuv3 -nodefaults -m 64 -accel qtest -qtest unix:${path},server=on,wait=off -qtest-log none`));
+    for (let round = 0; round < 2; round++) {
+      const socket = await connectWhenThere(path);
+      const client = new QtestClient({ readable: socket, writable: socket, close: () => socket.destroy() });
+      expect(await client.read(0x905_0000, 4)).toBe(0x0d44_101bn);
+      expect(await client.request("clock_step 7")).toBe(String(7 * (round + 1)));
+      client.close();
+    }
+    process.emit("SIGTERM");
+    expect(await run).toEqual({ code: 0, out: "", err: "" });
+  });
+
+  it("answers what was asked before a client shut its side", async () => {
+    const path = join(folder, "half");
+    const run = viommu("run", "--quiet", "--", ...words(`-M virt -nodefaults -m 64 -accel qtest -chardev socket,id=q,path=${path},server=on,wait=off -object qtest,id=o,chardev=q,log=none`));
+    const socket = await connectWhenThere(path);
+    let text = "";
+    socket.on("data", (data: Buffer) => (text += data.toString()));
+    socket.end("endianness\n".repeat(5000));
+    await once(socket, "close");
+    expect(text).toBe("OK little\n".repeat(5000));
+    process.emit("SIGTERM");
+    expect((await run).code).toBe(0);
+  });
+
+  it.each([
+    ["-qtest unix:/nonexistent/x", "Failed to connect to '/nonexistent/x': No such file or directory"],
+    ["-qtest unix:/nonexistent/x,server=on", "Failed to bind socket to /nonexistent/x: "],
+    ["-qtest tcp:127.0.0.1:1", "Failed to connect to '127.0.0.1:1': Connection refused"],
+    ["-qtest tcp:localhost:99999", "'99999' is not a valid port"],
+    ["-qtest carrier-pigeon:x", "'carrier-pigeon:x' is not a valid char driver name"],
+    ["-qtest unix:/x,srever=on", "Invalid parameter 'srever'"],
+    ["-qtest chardev:q", "Cannot find character device 'q'"],
+    ["-object qtest,id=o", "No backend specified"],
+    ["-qtest null -qtest null", "Only one instance of qtest can be created"],
+    ["-chardev socket,id=a", "chardev: socket: no host or path given"],
+    ["-chardev socket,path=x", "chardev: no id specified"],
+    ["-qtest", "-qtest: requires an argument"],
+  ])("refuses %s with QEMU's words", async (text, expected) => {
+    const { code, out, err } = await viommu("run", "--", ...words(`-M virt -nodefaults -m 64 ${text}`));
+    expect(err).toContain(`viommu: ${expected}`);
+    expect([code, out]).toEqual([2, ""]);
+  });
+});
+
+async function connectWhenThere(path: string) {
+  for (let i = 0; ; i++) {
+    const socket = connect(path);
+    try {
+      await once(socket, "connect");
+      return socket;
+    } catch (error) {
+      if (i === 200) {
+        throw error;
+      }
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+  }
+}

@@ -1,0 +1,49 @@
+/** A machine of ours with a qtest server, and a peer that keeps what it is sent. */
+import { PassThrough } from "node:stream";
+import { type QtestLog, type QtestPeer, QtestServer } from "../../src/qtest/index.js";
+import { build, type Built } from "../machine/build.js";
+
+export class Rig {
+  readonly built: Built;
+  readonly server: QtestServer;
+  /** What the server has sent and nobody has taken. */
+  private text = "";
+  private readonly input = new PassThrough();
+
+  constructor(line: string, log: QtestLog | null = null) {
+    this.built = build(`${line} -qtest null -accel qtest`);
+    const { machine } = this.built;
+    machine.start();
+    const { board, pins } = machine;
+    this.server = new QtestServer({ memory: board.memory, ports: null, clock: board.clock, findDevice: (path) => pins.find(path) }, log);
+    const output = new PassThrough();
+    output.on("data", (bytes: Buffer) => (this.text += bytes.toString("latin1")));
+    const peer: QtestPeer = { readable: this.input, writable: output, close: () => this.input.destroy() };
+    this.server.serve(peer);
+  }
+
+  /** Bytes as one piece. @returns the lines that came back */
+  send(bytes: string | Buffer): string[] {
+    this.server.receive(Buffer.from(bytes));
+    return this.take();
+  }
+
+  take(): string[] {
+    const lines = this.text.split("\n");
+    this.text = lines.pop()!;
+    return lines;
+  }
+
+  ask(line: string): string[] {
+    return this.send(`${line}\n`);
+  }
+
+  get closed(): boolean {
+    return this.input.destroyed;
+  }
+
+  end(): void {
+    this.built.machine.shutdown();
+    this.built.host.close();
+  }
+}
