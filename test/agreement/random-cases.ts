@@ -15,7 +15,7 @@ export function caseRange(usual: number, nightly: number): CaseRange {
   if (alone !== null) {
     return { seed: Number(alone[1]), first: Number(alone[2]), count: 1 };
   }
-  return { seed: Number(process.env.VIOMMU_SEED ?? SEED), first: 0, count: process.env.VIOMMU_FUZZ === "nightly" ? nightly : usual };
+  return { seed: Number(process.env.VIOMMU_SEED ?? SEED), first: 0, count: process.env.VIOMMU_FUZZ === "nightly" ? nightly : Number(process.env.VIOMMU_CASES ?? usual) };
 }
 
 /** The generator of one case: it does not depend on those before. */

@@ -96,6 +96,9 @@ class Generator {
     for (let n = 0; n < mutations; n++) {
       this.mutate();
     }
+    if (get(this.ste, STE.CONFIG) === 5 && config === 7 && !isSafe(BigInt(contextPointer + delta))) {
+      put(this.ste, STE.CONFIG, config);
+    }
     const registers = this.streamTable();
     if (this.cd !== null) {
       this.put(contextPointer, this.cd);
@@ -355,13 +358,13 @@ class Generator {
     return random.pick([HOLE + 0x1000 * random.below(1024), EMPTY, EMPTY + 64 * random.below(64), 2 ** 44 + RAM.base, 2 ** 43 + EMPTY, 2 ** 47 + EMPTY, 2 ** 50 + EMPTY, 2 ** 41 + EMPTY]);
   }
 
-  private mutateDescriptor(name: string, { address, level, leaf }: Step): void {
+  private mutateDescriptor(name: string, { address, level, leaf, shift }: Step): void {
     const { random } = this;
     const before = this.words.get(address) ?? 0n;
     let after = before;
     switch (random.below(6)) {
       case 0:
-        after = (before & ~3n) | BigInt(random.below(4));
+        after = (before & ~3n) | BigInt(random.below(4)) | (level < 2 && random.oneIn(2) ? 1n << 43n : 0n);
         break;
       case 1:
         after = (before & ~0xffff_ffff_f000n) | (BigInt(this.wrongAddress()) & 0xffff_ffff_f000n);
@@ -379,7 +382,9 @@ class Generator {
       default:
         after = before ^ (1n << BigInt(random.below(64)));
     }
-    if (after === before || !isSafe(after & 0xffff_ffff_f000n)) {
+    // What is a block at a level without blocks may be taken for a large one: its start, too, has to be safe.
+    const size = (after & 3n) === 1n && level < 3 ? BigInt(shift) : 12n;
+    if (after === before || !isSafe(((after & 0xffff_ffff_f000n) >> size) << size)) {
       return;
     }
     this.words.set(address, after);

@@ -12,7 +12,7 @@ export const EVENT_QUEUE_BITS = 7;
 export const SCRATCH = 0x4100_2000;
 export const SENTINEL = 0x4100_3000;
 /** Configuration and tables of the case at hand; zero between cases. */
-export const POOL = { base: 0x4140_0000, size: 0x0080_0000 };
+export const POOL = { base: 0x4140_0000, size: 0x0040_0000 };
 /** A 32-MiB block starts here. */
 export const DATA = { base: 0x4200_0000, size: 0x0008_0000 };
 /** Physical addresses where nothing answers. */

@@ -13,7 +13,7 @@ import { printEvent } from "./play.js";
 /** Rows of docs/differences.md that translation can show. */
 export const QUIRKS = [
   "S-1", "S-7", "S-8", "S-9", "S-10", "S-11", "S-12", "S-13", "S-14", "S-15", "S-16", "S-17", "S-18", "S-19", "S-20",
-  "S-21", "S-22", "S-23",
+  "S-21", "S-22", "S-23", "S-24", "S-25", "S-26", "S-27", "S-28", "S-29", "S-30", "S-31", "S-32",
 ] as const;
 export type Quirk = (typeof QUIRKS)[number];
 
@@ -56,7 +56,8 @@ interface Kept {
   readonly shift: number;
   readonly output: bigint;
   readonly writable1: boolean;
-  readonly writable2: boolean;
+  /** S2AP. */
+  readonly access2: bigint;
 }
 
 interface Transaction {
@@ -69,7 +70,7 @@ const bits = (value: bigint, top: number, bottom: number): bigint => (value >> B
 const alignDown = (value: bigint, to: number): bigint => (value >> BigInt(to)) << BigInt(to);
 
 /** What the machine shows for a case. @throws Ends */
-export function predict(one: TranslationCase, stages: "1" | "2" | "nested", quirks: ReadonlySet<Quirk>): Observation {
+export function predict(one: TranslationCase, stages: "1" | "2" | "nested", quirks: Pick<ReadonlySet<Quirk>, "has">): Observation {
   return new Reference(one, stages, quirks).play();
 }
 
@@ -82,7 +83,7 @@ class Reference {
   constructor(
     private readonly one: TranslationCase,
     private readonly stages: "1" | "2" | "nested",
-    private readonly quirks: ReadonlySet<Quirk>,
+    private readonly quirks: Pick<ReadonlySet<Quirk>, "has">,
   ) {}
 
   play(): Observation {
@@ -230,19 +231,16 @@ class Reference {
       const span = Number(descriptor & 0x1fn);
       const index = sid & ((1 << split) - 1);
       if (this.quirks.has("S-14")) {
-        if (span === 0 || span > 11) {
+        if (span === 0 || span > split + 1) {
           return this.badStream(transaction);
         }
         if (index > (1 << span) - 1) {
           return new Fault(this.record(EVENT.C_BAD_STE, transaction));
         }
-        address = (bits(descriptor, 55, 6) << 6n) + 64n * BigInt(index);
-      } else {
-        if (span === 0 || span > 11 || span > split + 1 || index >= 2 ** (span - 1)) {
-          return this.badStream(transaction);
-        }
-        address = alignDown(bits(descriptor, 55, 6) << 6n, 5 + span) + 64n * BigInt(index);
+      } else if (span === 0 || span > 11 || span > split + 1 || index >= 2 ** (span - 1)) {
+        return this.badStream(transaction);
       }
+      address = alignDown(bits(descriptor, 55, 6) << 6n, 5 + span) + 64n * BigInt(index);
     } else {
       address = alignDown(base, log2Size + 6) + 64n * BigInt(sid);
     }
@@ -267,7 +265,13 @@ class Reference {
     if (((config & 1) !== 0 && this.stages === "2") || ((config & 2) !== 0 && this.stages === "1")) {
       return bad;
     }
-    if ((config & 1) !== 0 && (this.stage1Illegal(ste, config) || (!this.quirks.has("S-18") && getAddress(ste, STE.S1CONTEXTPTR) >= 2 ** OAS))) {
+    if (((config & 1) !== 0 || this.quirks.has("S-23")) && get(ste, STE.S1STALLD) !== 0) {
+      return bad;
+    }
+    if (this.quirks.has("S-23") && get(ste, STE.S1CDMAX) !== 0) {
+      return bad;
+    }
+    if ((config & 1) !== 0 && !this.quirks.has("S-18") && getAddress(ste, STE.S1CONTEXTPTR) >= 2 ** OAS) {
       return bad;
     }
     let stage2: Stage | null = null;
@@ -284,12 +288,13 @@ class Reference {
     if (cd instanceof Fault) {
       return cd;
     }
-    const ranges = this.ranges(cd);
-    return ranges === null ? new Fault(this.record(EVENT.C_BAD_CD, transaction)) : { bypass: false, stage2, ranges, cd, ste };
-  }
-
-  private stage1Illegal(ste: Int32Array, _config: number): boolean {
-    return get(ste, STE.S1STALLD) !== 0 || (this.quirks.has("S-23") && get(ste, STE.S1CDMAX) !== 0);
+    const ranges = this.ranges(cd, (base) =>
+      stage2 === null || !this.quirks.has("S-26") ? base : this.walk2(this.asRead(transaction), ste, stage2, base, false, CLASS_TT),
+    );
+    if (ranges === null) {
+      return new Fault(this.record(EVENT.C_BAD_CD, transaction));
+    }
+    return ranges instanceof Fault ? ranges : { bypass: false, stage2, ranges, cd, ste };
   }
 
   private stage2(ste: Int32Array): Stage | null {
@@ -301,12 +306,12 @@ class Reference {
     }
     const granuleBits = [12, 16, 14, 0][get(ste, STE.S2TG)];
     const outputBits = Math.min(OAS, OAS_BITS[get(ste, STE.S2PS)]);
-    const base = BigInt(getAddress(ste, STE.S2TTB));
+    const base = bits(BigInt(getAddress(ste, STE.S2TTB)), this.quirks.has("S-32") ? 51 : 55, 0);
     const size = get(ste, STE.S2T0SZ);
     const level = startLevel2(granuleBits, get(ste, STE.S2SL0), size, !this.quirks.has("S-20"));
     const least = this.quirks.has("S-19") ? 64 - outputBits : 64 - OAS;
     if (
-      get(ste, STE.S2S) !== 0 || get(ste, STE.S2HA) !== 0 || get(ste, STE.S2HD) !== 0 || granuleBits === 0 || base >> BigInt(outputBits) !== 0n ||
+      get(ste, STE.S2S) !== 0 || (!this.quirks.has("S-25") && (get(ste, STE.S2HA) !== 0 || get(ste, STE.S2HD) !== 0)) || granuleBits === 0 || base >> BigInt(outputBits) !== 0n ||
       size < Math.max(16, least) || size > 39 || level === null || get(ste, STE.S2ENDI) !== 0
     ) {
       return null;
@@ -317,7 +322,10 @@ class Reference {
   private fetchCd(transaction: Transaction, ste: Int32Array, stage2: Stage | null): Int32Array | Fault {
     let address = BigInt(getAddress(ste, STE.S1CONTEXTPTR));
     if (stage2 !== null) {
-      const translated = this.walk2(transaction, ste, stage2, address, false, CLASS_CD);
+      if (this.quirks.has("S-18") && address >> BigInt(OAS) !== 0n) {
+        return new Fault(null);
+      }
+      const translated = this.walk2(this.asRead(transaction), ste, stage2, address, false, CLASS_CD);
       if (translated instanceof Fault) {
         return translated;
       }
@@ -326,8 +334,12 @@ class Reference {
     return this.structure(address) ?? this.fetchFault(EVENT.F_CD_FETCH, transaction, address);
   }
 
-  /** Null: C_BAD_CD. */
-  private ranges(cd: Int32Array): [Stage | null, Stage | null] | null {
+  private asRead(transaction: Transaction): Transaction {
+    return this.quirks.has("S-30") ? { ...transaction, write: false } : transaction;
+  }
+
+  /** Null: C_BAD_CD. `place` says where a first table is. */
+  private ranges(cd: Int32Array, place: (base: bigint) => bigint | Fault): [Stage | null, Stage | null] | null | Fault {
     if (get(cd, CD.V) === 0 || get(cd, CD.AA64) === 0 || get(cd, CD.A) === 0 || get(cd, CD.S) !== 0 || get(cd, CD.HA) !== 0 || get(cd, CD.HD) !== 0) {
       return null;
     }
@@ -345,13 +357,17 @@ class Reference {
         continue;
       }
       const tsz = get(cd, size);
-      const ttb = BigInt(getAddress(cd, base));
+      const ttb = bits(BigInt(getAddress(cd, base)), this.quirks.has("S-32") ? 50 : 55, 0);
       if (get(cd, CD.ENDI) !== 0 || granule === 0 || tsz < 16 || tsz > 39 || ttb >> BigInt(outputBits) !== 0n) {
         return null;
       }
+      const placed = place(ttb);
+      if (placed instanceof Fault) {
+        return placed;
+      }
       const inputBits = 64 - tsz;
       const startLevel = 4 - Math.ceil((inputBits - granule) / (granule - 3));
-      out[n] = { stage: 1, granuleBits: granule, inputBits, startLevel, base: ttb, outputBits, accessFlagFaults: get(cd, CD.AFFD) === 0, hierarchical: get(cd, flat) === 0 };
+      out[n] = { stage: 1, granuleBits: granule, inputBits, startLevel, base: placed, outputBits, accessFlagFaults: get(cd, CD.AFFD) === 0, hierarchical: get(cd, flat) === 0 };
     }
     return out;
   }
@@ -368,7 +384,14 @@ class Reference {
         }
         return new Fault(this.fault(EVENT.F_ADDR_SIZE, transaction, 1, CLASS_IN));
       }
-      return stage2 === null ? iova : this.walk2(transaction, ste, stage2, iova, write, CLASS_IN);
+      if (stage2 === null) {
+        return iova;
+      }
+      const kept = this.keptFor(iova);
+      if (kept !== undefined) {
+        return bits(kept.access2, write ? 1 : 0, write ? 1 : 0) === 1n ? kept.output | bits(iova, kept.shift - 1, 0) : new Fault(null);
+      }
+      return this.walk2(transaction, ste, stage2, iova, write, CLASS_IN, { iova, shift: 64, writable1: true });
     }
     const recorded = get(cd, CD.R) !== 0;
     const stage1Fault = (number: number): Fault => new Fault(recorded ? this.fault(number, transaction, 1, CLASS_IN) : null);
@@ -381,18 +404,45 @@ class Reference {
     if (stage === null || above !== (upper ? ones : 0n)) {
       return stage1Fault(EVENT.F_TRANSLATION);
     }
-    const kept = this.quirks.has("S-22") ? this.kept.find((entry) => iova >> BigInt(entry.shift) === entry.iova) : undefined;
+    const kept = this.keptFor(iova);
     if (kept !== undefined) {
-      if (!write || (kept.writable1 && kept.writable2)) {
+      if (!write || (kept.writable1 && kept.access2 >= 2n)) {
         return kept.output | bits(iova, kept.shift - 1, 0);
       }
-      return stage1Fault(EVENT.F_PERMISSION);
+      return kept.writable1 ? new Fault(get(ste, STE.S2R) === 0 ? null : this.fault(EVENT.F_PERMISSION, transaction, 2, CLASS_IN)) : stage1Fault(EVENT.F_PERMISSION);
     }
     return this.walk1(transaction, config, stage, stage1Fault);
   }
 
-  private walk1(transaction: Transaction, { ste, stage2 }: Config, stage: Stage, stage1Fault: (number: number) => Fault): bigint | Fault {
+  private keptFor(iova: bigint): Kept | undefined {
+    return this.quirks.has("S-22") ? this.kept.find((entry) => iova >> BigInt(entry.shift) === entry.iova) : undefined;
+  }
+
+  private keep(iova: bigint, shift: number, physical: bigint, writable1: boolean, access2: bigint): void {
+    this.kept.push({ iova: iova >> BigInt(shift), shift, output: alignDown(physical, shift), writable1, access2 });
+  }
+
+  /** Where a stage-1 descriptor of a nested walk is, seen by its table and index. */
+  private descriptorAddress(transaction: Transaction, { ste, stage2, cd }: Config, stage: Stage, table: bigint, index: bigint, first: boolean): bigint | Fault {
+    const address = table + 8n * index;
+    if (stage2 === null) {
+      return address;
+    }
+    if (!this.quirks.has("S-27")) {
+      return this.walk2(transaction, ste, stage2, address, false, CLASS_TT);
+    }
+    if (first && this.quirks.has("S-26")) {
+      return address;
+    }
+    // The table's address goes through stage 2, its descriptors follow in physical memory.
+    const whole = { recorded: get(cd, CD.R) !== 0, outputBits: stage.outputBits };
+    const translated = this.walk2(transaction, ste, stage2, table, false, CLASS_TT, undefined, this.quirks.has("S-28") ? whole : undefined);
+    return translated instanceof Fault ? translated : translated + 8n * index;
+  }
+
+  private walk1(transaction: Transaction, config: Config, stage: Stage, stage1Fault: (number: number) => Fault): bigint | Fault {
     const { iova, write } = transaction;
+    const { ste, stage2 } = config;
     const input = bits(iova, stage.inputBits - 1, 0);
     let table = stage.base;
     let tableBits = Math.max(4, stage.inputBits - shiftOf(stage.granuleBits, stage.startLevel) + 3);
@@ -401,13 +451,9 @@ class Reference {
     for (let level = stage.startLevel; ; level++) {
       const shift = shiftOf(stage.granuleBits, level);
       const index = bits(input, level === stage.startLevel ? stage.inputBits - 1 : shift + stage.granuleBits - 4, shift);
-      let address = alignDown(table, tableBits) + 8n * index;
-      if (stage2 !== null) {
-        const translated = this.walk2(transaction, ste, stage2, address, false, CLASS_TT);
-        if (translated instanceof Fault) {
-          return translated;
-        }
-        address = translated;
+      const address = this.descriptorAddress(transaction, config, stage, alignDown(table, tableBits), index, level === stage.startLevel);
+      if (address instanceof Fault) {
+        return address;
       }
       const descriptor = this.word(address);
       if (descriptor === null) {
@@ -447,17 +493,34 @@ class Reference {
         return stage1Fault(EVENT.F_ADDR_SIZE);
       }
       const result = output | bits(input, shift - 1, 0);
+      const writable1 = bits(descriptor, 7, 7) === 0n;
       if (stage2 !== null) {
-        return this.walk2(transaction, ste, stage2, result, write, CLASS_IN);
+        return this.walk2(transaction, ste, stage2, result, write, CLASS_IN, { iova, shift, writable1 });
       }
-      this.kept.push({ iova: iova >> BigInt(shift), shift, output, writable1: bits(descriptor, 7, 7) === 0n, writable2: true });
+      this.keep(iova, shift, result, writable1, 3n);
       return result;
     }
   }
 
-  private walk2(transaction: Transaction, ste: Int32Array, stage: Stage, ipa: bigint, write: boolean, faultClass: number): bigint | Fault {
-    const recorded = get(ste, STE.S2R) !== 0;
-    const fail = (number: number): Fault => new Fault(recorded ? this.fault(number, transaction, 2, faultClass, ipa) : null);
+  /**
+   * @param keep the input, and what stage 1 says about it, where the result is kept
+   * @param asStage1 S-28: a fault is shown as one of stage 1 with these
+   */
+  private walk2(
+    transaction: Transaction,
+    ste: Int32Array,
+    stage: Stage,
+    ipa: bigint,
+    write: boolean,
+    faultClass: number,
+    keep?: { readonly iova: bigint; readonly shift: number; readonly writable1: boolean },
+    asStage1?: { readonly recorded: boolean; readonly outputBits: number },
+  ): bigint | Fault {
+    const recorded = asStage1?.recorded ?? get(ste, STE.S2R) !== 0;
+    const fail = (number: number): Fault => new Fault(recorded ? this.fault(number, transaction, asStage1 === undefined ? 2 : 1, faultClass, ipa) : null);
+    if (asStage1 !== undefined && ipa >> BigInt(asStage1.outputBits) !== 0n) {
+      return fail(EVENT.F_ADDR_SIZE);
+    }
     if (ipa >> BigInt(stage.inputBits) !== 0n) {
       return fail(EVENT.F_TRANSLATION);
     }
@@ -465,11 +528,17 @@ class Reference {
     let tableBits = Math.max(4, stage.inputBits - shiftOf(stage.granuleBits, stage.startLevel) + 3);
     for (let level = stage.startLevel; ; level++) {
       const shift = shiftOf(stage.granuleBits, level);
-      const index = bits(ipa, level === stage.startLevel ? stage.inputBits - 1 : shift + stage.granuleBits - 4, shift);
+      const concatenated = level === stage.startLevel && !this.quirks.has("S-24");
+      // S-20: nothing of a first level that resolves no bits is left of its table's address.
+      const resolved = stage.inputBits - (stage.granuleBits - 3) * (4 - stage.startLevel);
+      if (resolved < 0) {
+        return fail(EVENT.F_TRANSLATION);
+      }
+      const index = bits(ipa, concatenated ? stage.inputBits - 1 : Math.min(stage.inputBits - 1, shift + stage.granuleBits - 4), shift);
       const address = alignDown(table, tableBits) + 8n * index;
       const descriptor = this.word(address);
       if (descriptor === null) {
-        return this.walkAbort(transaction, 2, faultClass, address);
+        return this.walkAbort(transaction, asStage1 === undefined ? 2 : 1, faultClass, asStage1 === undefined ? address : ipa);
       }
       const kind = Number(descriptor & 3n);
       if ((kind & 1) === 0 || (kind === 1 && !this.hasBlock(stage.granuleBits, level))) {
@@ -489,21 +558,26 @@ class Reference {
       if (stage.accessFlagFaults && bits(descriptor, 10, 10) === 0n) {
         return fail(EVENT.F_ACCESS);
       }
-      if (bits(descriptor, write ? 7 : 6, write ? 7 : 6) === 0n) {
+      const permission = write ? 7 : 6;
+      if (bits(descriptor, permission, permission) === 0n) {
         return fail(EVENT.F_PERMISSION);
       }
-      if (faultClass === CLASS_TT && get(ste, STE.S2PTW) !== 0 && bits(descriptor, 5, 4) === 0n) {
+      if (faultClass === CLASS_TT && get(ste, STE.S2PTW) !== 0 && bits(descriptor, 5, 4) === 0n && !this.quirks.has("S-29")) {
         return fail(EVENT.F_PERMISSION);
       }
       if (large) {
         return fail(EVENT.F_ADDR_SIZE);
       }
-      return output | bits(ipa, shift - 1, 0);
+      const result = output | bits(ipa, shift - 1, 0);
+      if (keep !== undefined) {
+        this.keep(keep.iova, Math.min(keep.shift, shift), result, keep.writable1, bits(descriptor, 7, 6));
+      }
+      return result;
     }
   }
 
   private hasBlock(granuleBits: number, level: number): boolean {
-    return level === 2 || (level === 1 && granuleBits === 12);
+    return level === 2 || (level === 1 && granuleBits === 12) || (level < 3 && this.quirks.has("S-31"));
   }
 
   private fault(number: number, transaction: Transaction, stage: number, faultClass: number, ipa = 0n): Int32Array {

@@ -12,6 +12,8 @@ export interface Step {
   /** Address of the descriptor, as the walker fetches it from memory. */
   readonly address: number;
   readonly leaf: boolean;
+  /** log2 of the bytes that it maps or covers. */
+  readonly shift: number;
 }
 
 export class TableTree {
@@ -55,7 +57,7 @@ export class TableTree {
       const index = Number((input >> shift) & ((1n << BigInt(bits)) - 1n));
       const address = table + index * 8;
       const leaf = level === leafLevel;
-      steps.push({ level, address, leaf });
+      steps.push({ level, address, leaf, shift: Number(shift) });
       if (leaf) {
         if (this.words.has(address)) {
           return null;

@@ -8,6 +8,5 @@ import { QUIRKS, type Quirk } from "./reference.js";
 
 /** The rows that a QEMU has. */
 export function quirksOf(version: QemuVersion): ReadonlySet<Quirk> {
-  const since11 = new Set<Quirk>(QUIRKS);
-  return atLeast(version, 11, 0) ? since11 : new Set<Quirk>(QUIRKS);
+  return new Set(QUIRKS.filter((quirk) => !atLeast(version, 11, 0) || quirk !== "S-15"));
 }
