@@ -89,6 +89,21 @@ describe("attaching to an IOAS", () => {
     expect(stage2.at(-1)!.words[0]).toBe(1 | (6 << 1));
   });
 
+  test("gives the context table back when the function goes to stage 2", () => {
+    const a = bind(host, iommufd, A);
+    const parent = alloc(a.devId, HwptAllocFlags.NEST_PARENT);
+    const viommu = iommufd.viommuAlloc({ type: 1, devId: a.devId, hwptId: parent });
+    const bypass = nested(iommufd, a.devId, viommu, { V: 1, CONFIG: 4 });
+    const plain = alloc(a.devId, 0);
+    const pages = host.hardware.memory.livePages;
+    for (const stage2 of [parent, bypass]) {
+      a.device.attach(plain);
+      expect(host.hardware.memory.livePages).toBeGreaterThan(pages);
+      a.device.attach(stage2);
+      expect(host.hardware.memory.livePages).toBe(pages);
+    }
+  });
+
   test("replaces an attached table by the IOAS's own, and the IOAS's by another", () => {
     const a = bind(host, iommufd, A);
     const parent = alloc(a.devId, HwptAllocFlags.NEST_PARENT);
@@ -274,6 +289,52 @@ describe("PASIDs", () => {
     iommufd.destroy(two);
   });
 
+  test("may be attached while the function itself is blocked", () => {
+    host.close();
+    start(PASIDS, { pasidBits: 20 });
+    const a = bind(host, iommufd, A);
+    const engine = new Engine(a.device);
+    const table = alloc(a.devId, HwptAllocFlags.PASID);
+    a.device.attach(table, 7);
+    expect(engine.write(GPA, DATA, { pasid: 7 })).toBe(true);
+    expect(engine.write(GPA, DATA)).toBe(false);
+    a.device.attach(table);
+    expect(engine.write(GPA, DATA)).toBe(true);
+    expect(engine.write(GPA, DATA, { pasid: 7 })).toBe(true);
+  });
+
+  test("with ATS: the function's cache loses what is unmapped, replaced or detached, PASID by PASID", () => {
+    host.close();
+    start({ ...PASIDS, idr0: PASIDS.idr0 | (1 << 10) }, { pasidBits: 20, ats: true });
+    const a = bind(host, iommufd, A);
+    const hardware = host.hardware.functions.get(A)!;
+    const engine = new Engine(a.device);
+    const other = iommufd.ioasAlloc();
+    const [base, one, two] = [ioas, ioas, other].map((ptId) => alloc(a.devId, HwptAllocFlags.PASID, ptId));
+    a.device.attach(base);
+    a.device.attach(one, 7);
+    const cached = (pasid?: number): boolean => engine.write(GPA, DATA, { ats: true, pasid });
+    expect([cached(), cached(7), hardware.cachedTranslations]).toEqual([true, true, 2]);
+    iommufd.ioasUnmap(ioas, BigInt(GPA), 0x40_0000n);
+    expect([cached(), cached(7), hardware.cachedTranslations]).toEqual([false, false, 0]);
+    map(iommufd, ioas, ram, GPA);
+    expect([cached(), cached(7)]).toEqual([true, true]);
+    a.device.attach(two, 7);
+    expect([cached(), cached(7)]).toEqual([true, false]);
+    a.device.attach(one, 7);
+    expect(cached(7)).toBe(true);
+    a.device.detach(7);
+    expect([cached(), cached(7)]).toEqual([true, false]);
+  });
+
+  test("need a table of the function's own SMMU", () => {
+    host.close();
+    start(PASIDS, { pasidBits: 20 });
+    const [a, c] = [A, OTHER].map((address) => bind(host, iommufd, address));
+    const table = alloc(c.devId, HwptAllocFlags.PASID);
+    expect(errno(() => a.device.attach(table, 3))).toBe("EINVAL");
+  });
+
   test("need tables made for them, and do not mix with nesting", () => {
     host.close();
     start(PASIDS, { pasidBits: 8 });
@@ -320,6 +381,50 @@ describe("ATS", () => {
     }
     a.device.detach();
     expect(hardware.atsEnabled).toBe(false);
+  });
+
+  test("a function that does not answer its invalidation is counted", () => {
+    host.close();
+    start(ATS, { ats: true });
+    const a = bind(host, iommufd, A);
+    a.device.attach(ioas);
+    const hardware = host.hardware.functions.get(A)!;
+    hardware.answersInvalidations = false;
+    const errors = (): number => host.kernel.smmuAccounts()[0].commandErrors;
+    expect(errors()).toBe(0);
+    iommufd.ioasUnmap(ioas, BigInt(GPA), 0x40_0000n);
+    expect(errors()).toBe(1);
+  });
+
+  test("invalidations go to the functions that a table has now, each followed by a sync", () => {
+    host.close();
+    start(ATS, { ats: true });
+    const [a, b] = [A, B].map((address) => bind(host, iommufd, address));
+    const [first, second] = [ioas, iommufd.ioasAlloc()];
+    map(iommufd, second, ram, GPA);
+    a.device.attach(first);
+    b.device.attach(first);
+    const seen: Array<[opcode: number, streamId: number]> = [];
+    const smmu = host.hardware.smmus.get(SMMU0)!;
+    const command = smmu.command.bind(smmu);
+    smmu.command = (w0, w1, w2, w3) => {
+      seen.push([w0 & 0xff, w1]);
+      return command(w0, w1, w2, w3);
+    };
+    /** StreamIDs of the ATC_INV that unmapping takes. */
+    const told = (from: number): number[] => {
+      seen.length = 0;
+      iommufd.ioasUnmap(from, BigInt(GPA), 0x40_0000n);
+      map(iommufd, from, ram, GPA);
+      expect(seen.filter(([opcode], i) => opcode === OP.ATC_INV && seen[i + 1][0] !== OP.SYNC)).toEqual([]);
+      return seen.filter(([opcode]) => opcode === OP.ATC_INV).map(([, sid]) => sid);
+    };
+    expect(told(first)).toEqual([0x100, 0x200]);
+    a.device.attach(second);
+    expect([told(first), told(second)]).toEqual([[0x200], [0x100]]);
+    a.device.attach(first);
+    b.device.detach();
+    expect([told(first), told(second)]).toEqual([[0x100], []]);
   });
 
   test("is the guest's choice when nested, and its cache the guest's to invalidate", () => {

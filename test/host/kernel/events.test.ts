@@ -114,6 +114,17 @@ describe("a vEVENTQ", () => {
     expect(sid()).toBe(9);
   });
 
+  test("gets nothing more of a function that went to a table of the kernel", () => {
+    iommufd.vdeviceAlloc({ viommuId: viommu, devId: a.devId, virtId: 7n });
+    const { stream } = open(8);
+    a.device.attach(translate);
+    const other = iommufd.ioasAlloc();
+    a.device.attach(other);
+    new Engine(a.device).write(0x1000, Uint8Array.of(1));
+    expect(stream.read(4096)).toBeNull();
+    expect(host.kernel.smmuAccounts()[0].unhandledEvents.get(EVENT.F_TRANSLATION)).toBe(1);
+  });
+
   test("gets only what is the guest's: the events that the interface names, of its own functions, not of stage 2", () => {
     iommufd.vdeviceAlloc({ viommuId: viommu, devId: a.devId, virtId: 7n });
     const { stream } = open(64);

@@ -42,7 +42,6 @@ export class Master {
   /** Where the function's events go, fixed when it was attached. */
   guest: { readonly vsmmu: Vsmmu; readonly vsid: number } | null = null;
   contexts: ContextTable | null = null;
-  readonly substreams = new Map<number, PagingDomain>();
   readonly substreamBits: number;
   private readonly attachments = new Map<number, { domain: PagingDomain; attachment: Attachment }>();
 
@@ -161,7 +160,10 @@ export class SmmuDriver {
     master.domain = domain;
   }
 
-  /** Attaches transactions with a PASID to a stage-1 domain, or takes that away (null). */
+  /**
+   * Attaches transactions with a PASID to a stage-1 domain, or takes that away (null). Those without PASID are
+   * blocked or go through the function's context table too: attachment.ts sees to that.
+   */
   attachPasid(master: Master, pasid: number, domain: PagingDomain | null, refuse: Refuse): void {
     if (domain === null) {
       if (master.contexts?.has(pasid) === true) {
@@ -170,27 +172,22 @@ export class SmmuDriver {
           master.invalidateAtc(null, 0, 0);
         }
       }
-      master.substreams.delete(pasid);
       master.use(pasid, null, false);
       this.dropContextsIfUnused(master);
       return;
     }
-    if (domain.stage !== 1 || domain.driver !== this) {
-      throw refuse("EINVAL", "transactions with a PASID need a stage-1 table of the same SMMU");
+    if (domain.driver !== this) {
+      throw refuse("EINVAL", `the table belongs to ${domain.driver.smmu.name}, the function to ${this.smmu.name}`);
     }
     if (pasid >= 2 ** master.substreamBits) {
       throw refuse("EINVAL", `PASID ${pasid} is beyond the function's ${master.substreamBits} bits`);
     }
     const usesContexts = master.domain instanceof PagingDomain && master.domain.stage === 1;
-    if (master.domain !== null && !usesContexts) {
-      throw refuse("EINVAL", "the function's transactions without PASID do not go through a context table");
-    }
     const contexts = this.contextsFor(master, pasid, refuse);
     this.writeContext(master, pasid, stage1Context(this.features, domain.table, domain.tag, domain.dirtyTracking));
     this.switchAts(master, master.atsPossible, () =>
       this.install(master, stage1Entry(this.features, contexts, master.atsPossible, usesContexts ? "ssid0" : "terminate")),
     );
-    master.substreams.set(pasid, domain);
     master.use(pasid, domain, false);
   }
 
@@ -205,7 +202,6 @@ export class SmmuDriver {
       this.writeContext(master, 0, stage1Context(this.features, domain.table, domain.tag, domain.dirtyTracking));
       this.switchAts(master, ats, () => this.install(master, stage1Entry(this.features, contexts, ats)));
     } else {
-      this.requireNoSubstreams(master, refuse);
       const entry = stage2Entry(this.features, domain.table, domain.tag, ats, domain.dirtyTracking);
       this.switchAts(master, ats, () => this.install(master, entry));
       this.clearContext(master);
@@ -219,7 +215,6 @@ export class SmmuDriver {
     if (vsmmu.driver !== this) {
       throw refuse("EINVAL", `the vIOMMU belongs to ${vsmmu.driver.smmu.name}, the function to ${this.smmu.name}`);
     }
-    this.requireNoSubstreams(master, refuse);
     let vsid: bigint | undefined;
     for (const [id, device] of vsmmu.devices) {
       if (device === master) {
@@ -311,12 +306,6 @@ export class SmmuDriver {
         master.contexts = null;
       }
       throw error instanceof HostError ? refuse(error.errno, error.message) : error;
-    }
-  }
-
-  private requireNoSubstreams(master: Master, refuse: Refuse): void {
-    if (master.contexts?.hasSubstreams === true) {
-      throw refuse("EBUSY", "PASIDs of the function are attached");
     }
   }
 
