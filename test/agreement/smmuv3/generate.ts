@@ -361,7 +361,7 @@ class Generator {
   private mutateDescriptor(name: string, { address, level, leaf, shift }: Step): void {
     const { random } = this;
     const before = this.words.get(address) ?? 0n;
-    let after = before;
+    let after: bigint;
     switch (random.below(6)) {
       case 0:
         after = (before & ~3n) | BigInt(random.below(4)) | (level < 2 && random.oneIn(2) ? 1n << 43n : 0n);
