@@ -123,7 +123,10 @@ export class ControlOptions {
     const find = (option: string, value: string, device: string): ChardevSpec =>
       located(describeArgument(option, value), () => parseChardevShort(option, device, chardevs));
     const spec = qtest === null ? null : find(qtest.option, qtest.value, qtest.value);
-    const monitors = this.monitors.map(({ option, value, device, mode, pretty }, index) => ({
+    // A monitor on a descriptor that a management program holds, as in libvirt's logs, is one that nobody speaks to.
+    const [closed, open] = [true, false].map((wanted) => this.monitors.filter(({ device }) => (chardevs.get(chardevId(device) ?? "")?.spec === null) === wanted));
+    closed.forEach(({ option, value }) => notes.push(`${describeArgument(option, value)}: its character device is not opened here, there is no such monitor`));
+    const monitors = open.map(({ option, value, device, mode, pretty }, index) => ({
       label: chardevId(device) ?? `compat_monitor${index}`,
       spec: find(option, value, device),
       mode,
