@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { SimulatedHost } from "../../../src/host/simulated/index.js";
-import { HwptAllocFlags, HwCapabilities, type Iommufd } from "../../../src/iommufd/index.js";
+import { HostError, HwptAllocFlags, HwCapabilities, type Iommufd } from "../../../src/iommufd/index.js";
 import type { RamBlock } from "../../../src/memory/index.js";
-import { OP } from "../../../src/smmuv3/spec/index.js";
+import { get, OP, STE } from "../../../src/smmuv3/spec/index.js";
 import { A, B, bind, encodeCommand, Engine, errno, GuestTables, invalidate, makeHost, map, nested, OTHER, putWords, SMMU0 } from "./rig.js";
 
 const NONE = new Uint8Array(0);
@@ -286,7 +286,33 @@ describe("PASIDs", () => {
     a.device.detach(0x12345);
     expect(engine.write(0x9000_0000, DATA, { pasid: 0x12345 })).toBe(false);
     expect(host.hardware.memory.livePages).toBe(pages);
+    // The context table is gone, and the entry does not lead there any more.
+    const entry = host.hardware.smmus.get(SMMU0)!.readSte(0x100);
+    expect([get(entry, STE.V), get(entry, STE.CONFIG)]).toEqual([1, 0]);
     iommufd.destroy(two);
+  });
+
+  test("that there is no memory for leave nothing behind", () => {
+    host.close();
+    start(PASIDS, { pasidBits: 20 });
+    const a = bind(host, iommufd, A);
+    const table = alloc(a.devId, HwptAllocFlags.PASID);
+    const { memory } = host.hardware;
+    const pages = memory.livePages;
+    const allocatePage = memory.allocatePage.bind(memory);
+    memory.allocatePage = (bits) => {
+      // The first level is made, its leaf is not.
+      if (bits === 16) {
+        throw new HostError("table memory", "ENOMEM", "made to fail");
+      }
+      return allocatePage(bits);
+    };
+    expect(errno(() => a.device.attach(table, 7))).toBe("ENOMEM");
+    expect(errno(() => a.device.attach(table))).toBe("ENOMEM");
+    expect(memory.livePages).toBe(pages);
+    memory.allocatePage = allocatePage;
+    a.device.attach(table, 7);
+    expect(new Engine(a.device).write(GPA, DATA, { pasid: 7 })).toBe(true);
   });
 
   test("may be attached while the function itself is blocked", () => {
