@@ -9,13 +9,15 @@ import {
 } from "../../../src/smmuv3/spec/index.js";
 import type { Random } from "../../fuzz/random.js";
 import type { Access, TranslationCase } from "./image.js";
-import { DATA, HOLE, POOL, RAM } from "./layout.js";
+import { DATA, HOLE, isSafe, POOL, RAM } from "./layout.js";
 import { EDU_DEVFN, TESTDEV_DEVFN } from "./machines.js";
 import { type Allocator, type Step, TableTree, type Words } from "./table-tree.js";
 
 export interface GeneratorOptions {
   readonly twoLevelStreamTable: boolean;
   readonly stages: "1" | "2" | "nested";
+  /** Addresses beyond 48 bits reach the SMMU; else there are few. */
+  readonly wide: boolean;
   /** The machine has an iommu-testdev besides edu. */
   readonly testdev: boolean;
 }
@@ -143,7 +145,7 @@ class Generator {
   private stage1(seen: (physical: number) => bigint): Int32Array {
     const { random } = this;
     const granuleBits = random.pick(GRANULES);
-    const upper = random.oneIn(3);
+    const upper = random.oneIn(this.options.wide ? 3 : 16);
     const size = this.pickSize(16, 39);
     const tree = new TableTree(this.words, this.allocate, granuleBits, stage1StartLevel(granuleBits, 64 - size), 64 - size, seen);
     const level = random.pick(TableTree.leafLevels(granuleBits).filter((one) => one >= tree.startLevel));
@@ -153,7 +155,7 @@ class Generator {
     const steps = tree.map(within, target, level, this.stage1Leaf(), () => this.tableAttributes());
     this.stage1Steps.push(...(steps ?? []));
     this.iova = upper ? BigInt.asUintN(64, (-1n << BigInt(64 - size)) | within) : within;
-    const tagged = random.oneIn(4);
+    const tagged = random.oneIn(this.options.wide ? 4 : 16);
     const other = { TG: random.pick(GRANULES), TTB: seen(EMPTY), TSZ: this.pickSize(16, 39), EPD: random.below(2) };
     const own = { TG: granuleBits, TTB: seen(tree.base), TSZ: size, EPD: 0 };
     const [low, high] = upper ? [other, own] : [own, other];
@@ -430,11 +432,6 @@ class Generator {
         return random.wide() & ~7n;
     }
   }
-}
-
-/** Both machines have RAM there, or nothing. */
-function isSafe(address: bigint): boolean {
-  return (address >= BigInt(RAM.base) && address < 0x40_0000_0000n) || address >= 0x100_0000_0000n;
 }
 
 function hex(value: bigint | number): string {

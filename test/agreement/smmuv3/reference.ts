@@ -6,14 +6,14 @@
 import { CD, EVENT, EVENT_WORDS, get, getAddress, OAS_BITS, STE } from "../../../src/smmuv3/spec/index.js";
 import type { Observation } from "../agreement.js";
 import type { Access, TranslationCase } from "./image.js";
-import { DATA, RAM } from "./layout.js";
+import { DATA, isSafe, RAM } from "./layout.js";
 import { EDU_DEVFN, TESTDEV_DEVFN } from "./machines.js";
 import { printEvent } from "./play.js";
 
 /** Rows of docs/differences.md that translation can show. */
 export const QUIRKS = [
   "S-1", "S-7", "S-8", "S-9", "S-10", "S-11", "S-12", "S-13", "S-14", "S-15", "S-16", "S-17", "S-18", "S-19", "S-20",
-  "S-21", "S-22", "S-23", "S-24", "S-25", "S-26", "S-27", "S-28", "S-29", "S-30", "S-31", "S-32",
+  "S-21", "S-22", "S-23", "S-24", "S-25", "S-26", "S-27", "S-28", "S-29", "S-30", "S-31", "S-32", "S-33", "S-34", "S-35", "S-36", "S-37", "S-38", "S-3",
 ] as const;
 export type Quirk = (typeof QUIRKS)[number];
 
@@ -29,6 +29,9 @@ class Fault {
 
 /** QEMU ends. */
 export class Ends extends Error {}
+
+/** The case reads or writes where the two machines do not have the same: it says nothing. */
+export class Elsewhere extends Error {}
 
 interface Stage {
   readonly stage: 1 | 2;
@@ -69,7 +72,7 @@ interface Transaction {
 const bits = (value: bigint, top: number, bottom: number): bigint => (value >> BigInt(bottom)) & ((1n << BigInt(top - bottom + 1)) - 1n);
 const alignDown = (value: bigint, to: number): bigint => (value >> BigInt(to)) << BigInt(to);
 
-/** What the machine shows for a case. @throws Ends */
+/** What the machine shows for a case. @throws Ends, Elsewhere */
 export function predict(one: TranslationCase, stages: "1" | "2" | "nested", quirks: Pick<ReadonlySet<Quirk>, "has">): Observation {
   return new Reference(one, stages, quirks).play();
 }
@@ -97,6 +100,9 @@ class Reference {
   // ---- memory and devices ----
 
   private exists(address: bigint): boolean {
+    if (!isSafe(address)) {
+      throw new Elsewhere();
+    }
     return address >= BigInt(RAM.base) && address < BigInt(RAM.base + RAM.size);
   }
 
@@ -176,8 +182,11 @@ class Reference {
 
   private lookup(transaction: Transaction): bigint | Fault {
     const { registers } = this.one;
+    if (this.quirks.has("S-33") && transaction.iova >> 48n !== 0n) {
+      return new Fault(null);
+    }
     if (!registers.enabled) {
-      return registers.globalAbort ? new Fault(null) : transaction.iova;
+      return registers.globalAbort && !this.quirks.has("S-3") ? new Fault(null) : transaction.iova;
     }
     const ste = this.fetchSte(transaction);
     if (ste instanceof Fault) {
@@ -223,7 +232,7 @@ class Reference {
     if (strtabBaseConfig >> 16 === 1) {
       const raw = (strtabBaseConfig >> 6) & 0x1f;
       const split = raw === 8 || raw === 10 || this.quirks.has("S-15") ? raw : 6;
-      const first = alignDown(base, Math.max(6, log2Size - split + 3)) + 8n * BigInt(sid >> split);
+      const first = alignDown(base, this.quirks.has("S-38") ? Math.max(5, log2Size - split + 2) : Math.max(6, log2Size - split + 3)) + 8n * BigInt(sid >> split);
       const descriptor = first < 1n << BigInt(OAS) ? this.word(first) : null;
       if (descriptor === null) {
         return this.fetchFault(EVENT.F_STE_FETCH, transaction, first);
@@ -231,18 +240,18 @@ class Reference {
       const span = Number(descriptor & 0x1fn);
       const index = sid & ((1 << split) - 1);
       if (this.quirks.has("S-14")) {
-        if (span === 0 || span > split + 1) {
+        if (span === 0 || (span > split + 1 && !this.quirks.has("S-37"))) {
           return this.badStream(transaction);
         }
-        if (index > (1 << span) - 1) {
+        if (index > 2 ** span - 1) {
           return new Fault(this.record(EVENT.C_BAD_STE, transaction));
         }
       } else if (span === 0 || span > 11 || span > split + 1 || index >= 2 ** (span - 1)) {
         return this.badStream(transaction);
       }
-      address = alignDown(bits(descriptor, 55, 6) << 6n, 5 + span) + 64n * BigInt(index);
+      address = alignDown(bits(descriptor, 55, 6) << 6n, this.quirks.has("S-37") ? 6 : 5 + span) + 64n * BigInt(index);
     } else {
-      address = alignDown(base, log2Size + 6) + 64n * BigInt(sid);
+      address = alignDown(base, log2Size + (this.quirks.has("S-38") ? 5 : 6)) + 64n * BigInt(sid);
     }
     const ste = address < 1n << BigInt(OAS) ? this.structure(address) : null;
     return ste ?? this.fetchFault(EVENT.F_STE_FETCH, transaction, address);
@@ -367,7 +376,7 @@ class Reference {
       }
       const inputBits = 64 - tsz;
       const startLevel = 4 - Math.ceil((inputBits - granule) / (granule - 3));
-      out[n] = { stage: 1, granuleBits: granule, inputBits, startLevel, base: placed, outputBits, accessFlagFaults: get(cd, CD.AFFD) === 0, hierarchical: get(cd, flat) === 0 };
+      out[n] = { stage: 1, granuleBits: granule, inputBits, startLevel, base: this.quirks.has("S-26") ? bits(placed, outputBits - 1, 0) : placed, outputBits, accessFlagFaults: get(cd, CD.AFFD) === 0, hierarchical: get(cd, flat) === 0 };
     }
     return out;
   }
@@ -481,7 +490,7 @@ class Reference {
         tableBits = stage.granuleBits;
         continue;
       }
-      if (stage.accessFlagFaults && bits(descriptor, 10, 10) === 0n) {
+      if (stage.accessFlagFaults && bits(descriptor, 10, 10) === 0n && !this.quirks.has("S-35")) {
         return stage1Fault(EVENT.F_ACCESS);
       }
       readOnly ||= bits(descriptor, 7, 7) === 1n;
@@ -489,7 +498,7 @@ class Reference {
       if ((write && readOnly) || (!unprivileged && !this.quirks.has("S-10"))) {
         return stage1Fault(EVENT.F_PERMISSION);
       }
-      if (large) {
+      if (large && !this.quirks.has("S-36")) {
         return stage1Fault(EVENT.F_ADDR_SIZE);
       }
       const result = output | bits(input, shift - 1, 0);
@@ -582,7 +591,7 @@ class Reference {
 
   private fault(number: number, transaction: Transaction, stage: number, faultClass: number, ipa = 0n): Int32Array {
     const record = this.record(number, transaction);
-    record[3] = (transaction.write ? 0 : 8) | (stage === 2 ? 0x80 : 0) | (faultClass << 8);
+    record[3] = (transaction.write ? 0 : 8) | (stage === 2 ? 0x80 : 0) | (this.quirks.has("S-34") && number !== EVENT.F_WALK_EABT ? 0 : faultClass << 8);
     record[4] = Number(BigInt.asIntN(32, transaction.iova));
     record[5] = Number(BigInt.asIntN(32, transaction.iova >> 32n));
     const shown = this.quirks.has("S-9") ? ipa : alignDown(ipa, 12);

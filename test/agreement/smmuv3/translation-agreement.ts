@@ -4,7 +4,7 @@ import type { QemuProgram } from "../find-qemu.js";
 import type { TranslationCase } from "./image.js";
 import type { SmmuMachine } from "./machines.js";
 import { printCase } from "./print-case.js";
-import { Ends, predict, type Quirk } from "./reference.js";
+import { Elsewhere, Ends, predict, type Quirk } from "./reference.js";
 import { quirksOf } from "./translation-differences.js";
 
 /** So many disagreements are shown in full. */
@@ -15,6 +15,7 @@ const ENDED: Observation = { process: "ended" };
 export class TranslationAgreement {
   readonly failures: string[] = [];
   disagreements = 0;
+  private leftOut = 0;
   private compared = 0;
   private equal = 0;
   private readonly explained = new Map<Quirk, number>();
@@ -26,6 +27,21 @@ export class TranslationAgreement {
     private readonly machine: SmmuMachine,
   ) {
     this.quirks = quirksOf(program.version);
+  }
+
+  /** False where the case leads to addresses that say nothing; it is not to be played. */
+  takes(one: TranslationCase): boolean {
+    try {
+      this.predict(one, NO_QUIRKS);
+      this.predict(one, this.quirks);
+      return true;
+    } catch (error) {
+      if (error instanceof Elsewhere) {
+        this.leftOut++;
+        return false;
+      }
+      throw error;
+    }
   }
 
   /**
@@ -54,11 +70,22 @@ export class TranslationAgreement {
     for (const quirk of asked) {
       const others = new Set(this.quirks);
       others.delete(quirk);
-      if (!same(this.predict(one, others), odd)) {
+      if (this.differs(one, others, odd)) {
         this.explained.set(quirk, (this.explained.get(quirk) ?? 0) + 1);
       }
     }
     return true;
+  }
+
+  private differs(one: TranslationCase, quirks: ReadonlySet<Quirk>, from: Observation): boolean {
+    try {
+      return !same(this.predict(one, quirks), from);
+    } catch (error) {
+      if (error instanceof Elsewhere) {
+        return true;
+      }
+      throw error;
+    }
   }
 
   private predict(one: TranslationCase, quirks: Pick<ReadonlySet<Quirk>, "has">): Observation {
@@ -88,7 +115,7 @@ export class TranslationAgreement {
 
   summary(): string {
     const rows = [...this.explained].map(([quirk, count]) => `${quirk} ${count}`).join(", ");
-    return `${this.compared} cases: ${this.equal} equal, ${this.compared - this.equal - this.disagreements} explained (${rows}), ${this.disagreements} disagree; ${Date.now() - this.began} ms`;
+    return `${this.compared} cases: ${this.equal} equal, ${this.compared - this.equal - this.disagreements} explained (${rows}), ${this.disagreements} disagree, ${this.leftOut} left out; ${Date.now() - this.began} ms`;
   }
 }
 

@@ -6,7 +6,10 @@ import type { QemuVersion } from "../driver.js";
 import { atLeast } from "../find-qemu.js";
 import { QUIRKS, type Quirk } from "./reference.js";
 
+/** Rows of versions before 9.0 alone, the others are of all. */
+const OLD: ReadonlySet<Quirk> = new Set<Quirk>(["S-3", "S-15", "S-33", "S-34", "S-35", "S-36", "S-37", "S-38"]);
+
 /** The rows that a QEMU has. */
 export function quirksOf(version: QemuVersion): ReadonlySet<Quirk> {
-  return new Set(QUIRKS.filter((quirk) => !atLeast(version, 11, 0) || quirk !== "S-15"));
+  return new Set(QUIRKS.filter((quirk) => !atLeast(version, 9, 0) || !OLD.has(quirk)));
 }
