@@ -60,7 +60,7 @@ export function parseDevice(option: string, argument: string, context: DeviceCon
       throw new Refusal(`${option} ${driver},help asks for a list`, { wouldWork: `viommu device ${driver}` });
     }
     const model = deviceModels.get(modelName(driver))!;
-    const id = checkId(values.get("id"));
+    const id = checkId(values.get("id"), form === "json" ? `Invalid qdev ID '${String(values.get("id"))}'` : undefined);
     const bus = parseBus(model, values.get("bus"));
     const properties = new Map<string, PropertyValue>();
     const said = new Set<string>();

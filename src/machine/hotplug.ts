@@ -13,9 +13,14 @@ interface Waiting {
   reject(reason: Refusal): void;
 }
 
+/** Milliseconds. */
+const ANSWER_TIME = 5000;
+
 export class Hotplug {
   /** Devices that were asked for and that the guest has not given up yet. */
   private readonly waiting = new Map<PciFunction, Waiting[]>();
+  /** When a device was asked for, in milliseconds of performance.now(). */
+  private readonly asked = new Map<PciFunction, number>();
   /** Unplugged and plugged while the machine ran. */
   plugged = 0;
   unplugged = 0;
@@ -50,7 +55,8 @@ export class Hotplug {
       }
       const taken = this.board.find(device.id)?.fn.label ?? this.board.smmus.all.find((smmu) => device.id !== "" && smmu.argument?.id === device.id)?.device.id;
       if (taken !== undefined) {
-        throw new Refusal(`Duplicate ID '${device.id}' for device`, { found: `${taken} is there`, wouldWork: "another id" });
+        // QEMU finds it with the options in the one form, with the devices in the other.
+        throw new Refusal(argument.trimStart().startsWith("{") ? `Duplicate device ID '${device.id}'` : `Duplicate ID '${device.id}' for device`, { found: `${taken} is there`, wouldWork: "another id" });
       }
       this.watchPort(this.board.plug(device, true));
       this.plugged++;
@@ -87,7 +93,15 @@ export class Hotplug {
         wouldWork: "a device in the slot of a pcie-root-port or xio3130-downstream",
       });
     }
-    port.requestUnplug(fn);
+    if (port.requestUnplug(fn) === "asked") {
+      this.asked.set(fn, performance.now());
+    }
+  }
+
+  /** The guest was asked for the function within the last five seconds, the time that QEMU gives it, and has not given it up. */
+  isAsked(fn: PciFunction): boolean {
+    const since = this.asked.get(fn);
+    return since !== undefined && performance.now() - since < ANSWER_TIME;
   }
 
   private gone(fn: PciFunction): void {
@@ -97,6 +111,7 @@ export class Hotplug {
       this.board.forget(one);
       this.events.emit({ name: "DEVICE_DELETED", data: { ...(one.id === "" ? {} : { device: one.id }), path } });
     }
+    this.asked.delete(fn);
     this.unplugged++;
     const waiting = this.waiting.get(fn) ?? [];
     this.waiting.delete(fn);
@@ -105,6 +120,7 @@ export class Hotplug {
 
   /** Nobody will answer what was asked before a reset. */
   reset(): void {
+    this.asked.clear();
     for (const [fn, waiting] of [...this.waiting]) {
       this.waiting.delete(fn);
       waiting.forEach((one) => one.reject(new Refusal(`Device '${fn.id}' has not been unplugged: the machine was reset before the guest gave it up`)));

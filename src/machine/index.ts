@@ -10,11 +10,13 @@ export type {
   MachineDescription,
 } from "./description.js";
 export type { ControlArguments, MonitorArgument } from "./control-arguments.js";
+export { type BoardNumbers, boardNumbers } from "./device-names.js";
 export { type DeviceCategory, type DeviceModel, deviceModels, type PropertyDescription } from "./device-table.js";
 export { Machine } from "./machine.js";
 export { buildTables, describeFirmware, type PlacedTables } from "./firmware-tables.js";
+export { type DeviceArgument } from "./device-argument.js";
 export { modelName } from "./qemu-devices.js";
-export { typeName } from "./property.js";
+export { type PropertyType, type PropertyValue, typeName } from "./property.js";
 export { type MachineEvent, MachineEvents, RunState, type RunStatus } from "./run-state.js";
 export type { MachineSmmu } from "./smmu-set.js";
 export { VirtBoard } from "./virt.js";

@@ -4,6 +4,7 @@
  * PCI host bridge, the SMMU of iommu=smmuv3 (read off QEMU's qom-list).
  */
 import type { PinDevice, PinListener } from "../port/index.js";
+import { boardNumbers } from "./device-names.js";
 import type { InterruptLog } from "./interrupt-log.js";
 import type { VirtBoard } from "./virt.js";
 import { VIRT_SPI } from "./virt-map.js";
@@ -13,7 +14,6 @@ const PPI_COUNT = 32;
 const FIRST_SPI = 32;
 /** Name of a sysbus device's outputs. */
 const OUTPUTS = "sysbus-irq";
-const UART_AND_RTC = 2;
 
 /** Lines that are SPIs `first` to `first + count - 1` of the interrupt controller. */
 interface Lines {
@@ -106,21 +106,17 @@ export class InterruptPins {
   private paths(): Map<string, Lines | "controller" | null> {
     const { board } = this;
     const out = new Map<string, Lines | "controller" | null>();
-    let next = board.args.smp.cpus;
-    const unattached = (lines: Lines | "controller" | null): void => {
-      out.set(`/machine/unattached/device[${next++}]`, lines);
-    };
-    unattached("controller");
-    if (board.msiController !== "none") {
-      unattached(board.msiController === "gicv2m" ? { first: VIRT_SPI.gicV2m, count: VIRT_SPI.gicV2mCount } : null);
-    }
-    next += UART_AND_RTC;
-    unattached({ first: VIRT_SPI.pcie, count: 4 });
-    for (const smmu of board.smmus.all) {
-      if (smmu.legacy) {
-        unattached({ first: smmu.spi, count: 4 });
+    const legacy = board.smmus.all.find((smmu) => smmu.legacy);
+    const numbers = boardNumbers(board.args.smp.cpus, board.msiController !== "none", legacy !== undefined);
+    const unattached = (number: number | null, lines: Lines | "controller" | null): void => {
+      if (number !== null) {
+        out.set(`/machine/unattached/device[${number}]`, lines);
       }
-    }
+    };
+    unattached(numbers.interruptController, "controller");
+    unattached(numbers.msiController, board.msiController === "gicv2m" ? { first: VIRT_SPI.gicV2m, count: VIRT_SPI.gicV2mCount } : null);
+    unattached(numbers.hostBridge, { first: VIRT_SPI.pcie, count: 4 });
+    unattached(numbers.smmu, legacy === undefined ? null : { first: legacy.spi, count: 4 });
     const smmuOf = new Map(board.smmus.all.map((smmu) => [smmu.argument, smmu]));
     let anonymous = 0;
     for (const argument of board.args.devices) {

@@ -44,8 +44,8 @@ const TYPES: Readonly<Record<string, { type: ObjectArgument["type"]; properties:
 /** Objects of QEMU that nothing here asks for. */
 const HARMLESS = /^(?:secret|secret_keyring|iothread|thread-context|throttle-group|rng-.*|tls-.*|authz-.*|monitor-.*|can-.*|dbus-vmstate|filter-.*|colo-compare|cryptodev-.*|input-.*|main-loop|pr-manager-helper|qtest|acpi-generic-initiator|acpi-generic-port)$/;
 
-export function parseObject(argument: string, notes: string[]): ObjectArgument {
-  const { values, where, form } = parseOptionString("-object", argument, "qom-type");
+export function parseObject(argument: string, notes: string[], option = "-object"): ObjectArgument {
+  const { values, where, form } = parseOptionString(option, argument, "qom-type");
   return located(where, () => {
     const typeName = values.get("qom-type");
     if (typeof typeName !== "string" || typeName === "") {
@@ -87,7 +87,8 @@ function objectProperty(typeName: string, types: Properties, name: string, value
   const type = Object.hasOwn(types, name) ? types[name] : /^host-nodes\.\d+$/.test(name) && "host-nodes" in types ? "any" : undefined;
   if (type === undefined) {
     const near = nearest(name, Object.keys(types));
-    throw new Refusal(`Invalid parameter '${name}'`, {
+    // QEMU has one message for its keyval form and one for JSON.
+    throw new Refusal(strict ? `Parameter '${name}' is unexpected` : `Invalid parameter '${name}'`, {
       found: near === null ? undefined : `did you mean ${near}?`,
       wouldWork: `${typeName} has: id, ${listed(Object.keys(types))}`,
     });

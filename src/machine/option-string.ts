@@ -110,8 +110,11 @@ function parseJsonObject(argument: string): Map<string, JsonValue> {
   return new Map(Object.entries(parsed as Record<string, JsonValue>));
 }
 
-/** QEMU's rule for ids: letters, digits, '-', '.', '_', starting with a letter. */
-export function checkId(id: JsonValue | undefined): string {
+/**
+ * QEMU's rule for ids: letters, digits, '-', '.', '_', starting with a letter.
+ * @param words QEMU's for what is none
+ */
+export function checkId(id: JsonValue | undefined, words = "Parameter 'id' expects an identifier"): string {
   if (id === undefined) {
     return "";
   }
@@ -119,7 +122,7 @@ export function checkId(id: JsonValue | undefined): string {
     throw new Refusal("Invalid parameter type for 'id', expected: string", { found: JSON.stringify(id) });
   }
   if (!/^[A-Za-z][A-Za-z0-9._-]*$/.test(id)) {
-    throw new Refusal("Parameter 'id' expects an identifier", {
+    throw new Refusal(words, {
       found: `id=${id}`,
       wouldWork: "letters, digits, '-', '.', '_', starting with a letter",
     });

@@ -7,7 +7,6 @@ import { AddressSpace, MemoryRegion, RamWordMemory } from "../memory/index.js";
 import { Gicv2mFrame, ItsDoorbell, MsiRouter } from "../msi/index.js";
 import { plugFunction, PciRoot, type PciBus, type PciFunction, unplugFunction } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
-import { IommufdContext } from "../vfio/index.js";
 import type { FirmwareTables } from "../port/index.js";
 import { MsiAccount } from "./accounts.js";
 import type { MachineArguments } from "./arguments.js";
@@ -17,6 +16,7 @@ import { DeviceNames } from "./device-names.js";
 import { type FunctionParts, makeFunction } from "./functions.js";
 import { InterruptLog } from "./interrupt-log.js";
 import { type MsiController, resolveGicVersion, resolveMsiController } from "./machine-options.js";
+import { MachineObjects } from "./machine-objects.js";
 import { nearest } from "./nearest.js";
 import { located } from "./option-string.js";
 import { allocateRam, type PlacedRam, ramPieces } from "./ram-layout.js";
@@ -43,7 +43,7 @@ export class VirtBoard {
   readonly interrupts: InterruptLog;
   readonly router: MsiRouter;
   readonly smmus: SmmuSet;
-  readonly iommufds: ReadonlyMap<string, IommufdContext>;
+  readonly objects: MachineObjects;
   readonly msiAccount = new MsiAccount();
   /** Of -accel qtest; null: devices work at once. */
   readonly clock: VirtualClock | null;
@@ -92,13 +92,13 @@ export class VirtBoard {
       machine: args.machine,
       log,
     });
-    this.iommufds = new Map(
-      args.objects.filter((object) => object.type === "iommufd").map((object) => [object.id, new IommufdContext(object.id, host, log)]),
-    );
+    const { memoryBackend } = args.machine;
+    const mapped = new Set([...args.numa.nodes.map(({ memdev }) => memdev), memoryBackend].filter((id) => id !== null));
+    this.objects = new MachineObjects(args.objects, mapped, host, log);
     this.parts = {
       host,
       clock: this.clock,
-      iommufds: this.iommufds,
+      iommufds: this.objects.iommufds,
       router: this.router,
       msiAccount: this.msiAccount,
       log,

@@ -86,7 +86,7 @@ export class MemoryRegion {
   }
 
   /** What lies in it, the lowest first. */
-  get layers(): ReadonlyArray<{ readonly offset: number; readonly region: MemoryRegion }> {
+  get layers(): ReadonlyArray<{ readonly offset: number; readonly region: MemoryRegion; readonly priority: number }> {
     return this.children;
   }
 

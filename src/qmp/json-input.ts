@@ -9,8 +9,8 @@ import { jsonString } from "./json-string.js";
 /** QEMU's MAX_NESTING. */
 export const NESTING_LIMIT = 1024;
 /** Tokens and bytes of one value. */
-export const TOKEN_COUNT_LIMIT = 1 << 18;
-export const VALUE_BYTES_LIMIT = 4 << 20;
+export const TOKEN_COUNT_LIMIT = 1 << 16;
+export const VALUE_BYTES_LIMIT = 1 << 20;
 
 /** What is wrong with the input, in QEMU's words. */
 export class JsonError extends Error {}

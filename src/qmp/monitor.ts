@@ -4,6 +4,7 @@ import type { MachineEvent } from "../machine/index.js";
 import { commands } from "./commands/index.js";
 import type { CommandContext, QmpCommand } from "./command.js";
 import { AFTER_ANSWER, eventMessage } from "./events.js";
+import { ReadlineSession } from "./readline-session.js";
 import { QmpSession, type SessionOwner } from "./session.js";
 import type { MonitorTarget } from "./target.js";
 
@@ -27,6 +28,12 @@ export class QmpMonitor implements SessionOwner {
     this.clients++;
     this.sessions.add(session);
     stream.readable.once("close", () => this.sessions.delete(session));
+  }
+
+  /** Serves a person until it goes. */
+  serveReadline(stream: ByteStream): void {
+    this.clients++;
+    new ReadlineSession(stream, this.context);
   }
 
   find(name: string): QmpCommand | undefined {

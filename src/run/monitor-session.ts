@@ -50,7 +50,7 @@ export async function openMonitors(machine: Machine, stop: AbortSignal | undefin
         if (mode === "control") {
           monitor.serve(stream, pretty);
         } else {
-          monitor.serve(stream);
+          monitor.serveReadline(stream);
         }
       });
     }

@@ -1,4 +1,4 @@
 export { Refusal } from "./errors.js";
 export { Log, type LogLine } from "./log.js";
-export { TraceEvent, formatTrace, setTrace, setTraceSink, traceEvent, traceEvents, type TraceArgument } from "./trace.js";
+export { TraceEvent, formatTrace, isTracePattern, matchTrace, setTrace, setTraceSink, traceEvent, traceEvents, type TraceArgument } from "./trace.js";
 export { hex, highWord, lowWord, toBigInt, toNumber } from "./words.js";

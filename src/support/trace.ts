@@ -31,23 +31,27 @@ export function traceEvent(name: string, format: string): TraceEvent {
   return event;
 }
 
+/** All events, by name. */
 export function traceEvents(): TraceEvent[] {
   return [...events.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
 }
 
-/** Turns the events on or off whose name matches the glob (`*` any text, `?` one character); returns how many. */
+/** The name is a glob, not one event's. */
+export function isTracePattern(name: string): boolean {
+  return name.includes("*") || name.includes("?");
+}
+
+/** The events whose name matches the glob (`*` any text, `?` one character), by name. */
+export function matchTrace(pattern: string): TraceEvent[] {
+  const regex = new RegExp(`^${pattern.replace(/[.+^${}()|[\]\\]/g, "\\$&").replace(/\*+/g, ".*").replace(/\?/g, ".")}$`);
+  return traceEvents().filter(({ name }) => regex.test(name));
+}
+
+/** Turns the events on or off whose name matches the glob; returns how many. */
 export function setTrace(pattern: string, on: boolean): number {
-  const regex = new RegExp(
-    `^${pattern.replace(/[.+^${}()|[\]\\]/g, "\\$&").replace(/\*/g, ".*").replace(/\?/g, ".")}$`,
-  );
-  let matched = 0;
-  for (const event of events.values()) {
-    if (regex.test(event.name)) {
-      event.on = on;
-      matched++;
-    }
-  }
-  return matched;
+  const matched = matchTrace(pattern);
+  matched.forEach((event) => (event.on = on));
+  return matched.length;
 }
 
 /** Where emitted events go, as one line without its end: `smmuv3_cmdq_opcode <--- CMD_SYNC`. */

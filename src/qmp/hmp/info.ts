@@ -1,0 +1,72 @@
+import { describePci, formatPci } from "../pci-info.js";
+import { findEvents } from "../commands/trace.js";
+import type { CommandContext } from "../command.js";
+import { findNode, type QomNode } from "../qom/node.js";
+import { qomTree } from "../qom/tree.js";
+import { traceEvents } from "../../support/index.js";
+import { QEMU_VERSION } from "../version.js";
+import type { HmpCommand, HmpParameter } from "./command.js";
+import { withoutPrefix } from "./commands.js";
+import { formatIommus } from "./info-iommu.js";
+import { formatFlatView, formatMemoryTree } from "./info-mtree.js";
+import { formatDeviceTree } from "./info-qtree.js";
+
+function info(name: string, help: string, run: (context: CommandContext) => string): HmpCommand {
+  return { name, parameters: [], usage: "", help, run: (_args, context) => run(context) };
+}
+
+const flags = (letters: string): HmpParameter => ({ name: "flags", type: "flags", letters });
+
+/** What `info` shows, with QEMU's names and forms; `info iommu` is of this program alone. */
+export const infoCommands: readonly HmpCommand[] = [
+  info("status", "show the current VM status (running|paused)", ({ target }) => {
+    const { status, running } = target.machine.runState;
+    return `VM status: ${running ? "running" : "paused"}${status === "running" || status === "paused" ? "" : ` (${status})`}\n`;
+  }),
+  info("version", "show the version of QEMU", ({ target }) => `${QEMU_VERSION.major}.${QEMU_VERSION.minor}.${QEMU_VERSION.micro}${target.packageName}\n`),
+  info("name", "show the current VM name", ({ target }) => (target.machine.args.name === null ? "" : `${target.machine.args.name}\n`)),
+  info("uuid", "show the current VM UUID", ({ target }) => `${target.machine.args.uuid ?? "00000000-0000-0000-0000-000000000000"}\n`),
+  info("kvm", "show KVM information", ({ target }) => `kvm support: ${target.machine.args.machine.accelerator === "kvm" ? "enabled" : "not compiled"}\n`),
+  info("chardev", "show the character devices", ({ target }) => target.chardevs().map(({ label, filename }) => `${label}: filename=${filename}\n`).join("")),
+  info("pci", "show PCI info", ({ target }) => formatPci(describePci(target.machine.board.pci))),
+  info("iommu", "show each function's address space: its SMMU, StreamID, tables and vDEVICE", ({ target }) => formatIommus(target.machine.board)),
+  {
+    name: "mtree",
+    parameters: [flags("fdoD")],
+    usage: "[-f][-d][-o][-D]",
+    help: "show memory tree (-f: dump flat view for address spaces;-d: dump dispatch tree, valid with -f only);-o: dump region owners/parents;-D: dump disabled regions",
+    run: (args, { target }) => {
+      const { memory } = target.machine.board;
+      return args.f === undefined ? formatMemoryTree(memory, args.D !== undefined) : formatFlatView(memory);
+    },
+  },
+  {
+    name: "qtree",
+    parameters: [flags("b")],
+    usage: "[-b]",
+    help: "show device tree (-b: brief, omit properties)",
+    run: (args, { target }) => formatDeviceTree(target, args.b !== undefined),
+  },
+  {
+    name: "qom-tree",
+    parameters: [{ name: "path", type: "word", optional: true }],
+    usage: "[path]",
+    help: "show QOM composition tree",
+    run: ({ path }, { target }) => {
+      const found = findNode(qomTree(target), path ?? "/machine");
+      return qomLines(found.node, found.path.split("/").at(-1)!, 0);
+    },
+  },
+  {
+    name: "trace-events",
+    parameters: [{ name: "name", type: "word", optional: true }],
+    usage: "[name]",
+    help: "show available trace-events & their state (name: event name pattern)",
+    run: ({ name }) => withoutPrefix(() => (name === undefined ? traceEvents() : findEvents(name)).map((event) => `${event.name} : state ${event.on ? 1 : 0}\n`).join("")),
+  },
+];
+
+function qomLines(node: QomNode, name: string, depth: number): string {
+  const below = [...node.children].sort(([a], [b]) => (a < b ? -1 : 1));
+  return `${"  ".repeat(depth)}/${name} (${node.type})\n${below.map(([child, one]) => qomLines(one, child, depth + 1)).join("")}`;
+}

@@ -1,0 +1,134 @@
+/** Devices as objects: their properties as the user set them or by default, where they sit, the buses that they make. */
+import { type DeviceArgument, type MachineSmmu, type PropertyDescription, type PropertyType, type PropertyValue } from "../../machine/index.js";
+import type { PciBus, PciFunction } from "../../pci/index.js";
+import type { Json } from "../json.js";
+import type { QomNode, QomProperty } from "./node.js";
+
+/** What device nodes need of the tree that they are part of. */
+export interface TreePaths {
+  bus(bus: PciBus): string;
+  device(device: object): string;
+}
+
+/** QEMU's name for a property's type in qom-list. */
+export function qomType(name: string, type: PropertyType): string {
+  switch (type) {
+    case "pci-address":
+    case "host-address":
+    case "mac":
+      return "str";
+    case "link":
+      return LINKS[name] ?? "link<device>";
+    case "any":
+      return "list";
+    default:
+      return type;
+  }
+}
+
+const LINKS: Readonly<Record<string, string>> = { "primary-bus": "link<PCI>", iommufd: "link<iommufd>", memory: "link<memory-region>", "secure-memory": "link<memory-region>", iothread: "link<iothread>" };
+
+/** A default as qom-get gives it. */
+export function defaultValue(property: PropertyDescription): Json | undefined {
+  const { type, default: text } = property;
+  switch (type) {
+    case "bool":
+      return text === "" ? undefined : text === "on";
+    case "uint8":
+    case "uint16":
+    case "uint32":
+    case "uint64":
+    case "int32":
+    case "int64":
+    case "size":
+    case "pci-address":
+      return /^-?\d+$/.test(text) ? Number(text) : undefined;
+    case "any":
+      return undefined;
+    default:
+      return text;
+  }
+}
+
+function json(value: PropertyValue): Json {
+  return value as Json;
+}
+
+/** The properties of an argument's model: those that have an effect, and those that the user has set. */
+function modelProperties(argument: DeviceArgument): Map<string, QomProperty> {
+  const out = new Map<string, QomProperty>();
+  for (const property of argument.model.properties.values()) {
+    const set = argument.properties.get(property.name);
+    const value = set !== undefined ? json(set) : defaultValue(property);
+    if (value !== undefined && (set !== undefined || property.withoutEffect !== true)) {
+      out.set(property.name, { type: qomType(property.name, property.type), value, setting: true });
+    }
+  }
+  return out;
+}
+
+function deviceProperties(parentBus: string, hotplugged: boolean, hotpluggable: boolean): Array<[string, QomProperty]> {
+  return [
+    ["parent_bus", { type: "link<bus>", value: parentBus }],
+    ["realized", { type: "bool", value: true }],
+    ["hotplugged", { type: "bool", value: hotplugged }],
+    ["hotpluggable", { type: "bool", value: hotpluggable }],
+  ];
+}
+
+export function functionNode(fn: PciFunction, argument: DeviceArgument, paths: TreePaths): QomNode {
+  const properties = new Map<string, QomProperty>([
+    ...deviceProperties(fn.bus === null ? "" : paths.bus(fn.bus), fn.hotplugged, argument.model.hotpluggable),
+    ...modelProperties(argument),
+  ]);
+  properties.set("addr", { type: "str", value: fn.devfn, setting: true });
+  properties.set("busnr", { type: "busnr", value: fn.bus?.number ?? 0 });
+  const iommufd = fn.passthrough?.iommufd ?? null;
+  if (iommufd !== null) {
+    properties.set("iommufd", { type: "link<iommufd>", value: `/objects/${iommufd}`, setting: true });
+  }
+  const children = new Map<string, QomNode>();
+  for (const bar of fn.bars) {
+    children.set(`${bar.region.name}[0]`, { type: "memory-region", properties: new Map([["size", { type: "uint64", value: bar.size }]]), children: new Map() });
+  }
+  // An expander's bus is below its own host, which is a device of the board.
+  for (const bus of fn.secondaryBuses.filter((one) => !one.isRoot)) {
+    children.set(bus.id, busNode(bus, paths));
+  }
+  return { type: fn.model, deviceId: fn.id, properties, children };
+}
+
+export function smmuNode(smmu: MachineSmmu, paths: TreePaths): QomNode {
+  const { argument, device } = smmu;
+  const properties = new Map<string, QomProperty>(deviceProperties("", false, false));
+  for (const [name, property] of argument === null ? [] : modelProperties(argument)) {
+    properties.set(name, property);
+  }
+  properties.set("primary-bus", { type: "link<PCI>", value: paths.bus(smmu.bus), setting: true });
+  properties.set("stage", { type: "str", value: device.properties.stage, setting: true });
+  const region: QomNode = {
+    type: "memory-region",
+    properties: new Map<string, QomProperty>([
+      ["addr", { type: "uint64", value: smmu.base }],
+      ["size", { type: "uint64", value: smmu.size }],
+    ]),
+    children: new Map(),
+  };
+  return { type: "arm-smmuv3", deviceId: argument?.id ?? "", properties, children: new Map([["arm-smmuv3[0]", region]]) };
+}
+
+export function busNode(bus: PciBus, paths: TreePaths): QomNode {
+  const properties = new Map<string, QomProperty>([
+    ["hotplug-handler", { type: "link<hotplug-handler>", value: bus.options.hotplug === true && bus.bridge !== null ? paths.device(bus.bridge) : "" }],
+    ["realized", { type: "bool", value: true }],
+  ]);
+  let index = 0;
+  for (const fn of bus.functions.values()) {
+    const path = paths.device(fn);
+    if (path !== "") {
+      properties.set(`child[${index++}]`, { type: `link<${fn.model}>`, value: path });
+    }
+  }
+  return { type: bus.isRoot && bus.bridge !== null ? "pxb-pcie-bus" : bus.isExpress ? "PCIE" : "PCI", properties, children: new Map() };
+}
+

@@ -1,0 +1,106 @@
+/** The types of objects that there are, with QEMU's names and parents (QEMU 11.1, qom-list-types). */
+import { deviceModels } from "../../machine/index.js";
+import { generic, QmpError } from "../errors.js";
+import type { Json } from "../json.js";
+import { defaultValue, qomType } from "./device-node.js";
+
+/** Parent of each type; what has none here stands below `object`. A name in ABSTRACT has no objects of its own. */
+const PARENTS: Readonly<Record<string, string>> = {
+  device: "object",
+  "pci-device": "device",
+  "sys-bus-device": "device",
+  "arm-smmu": "sys-bus-device",
+  "arm-smmuv3": "arm-smmu",
+  pxb: "pci-device",
+  "pxb-pcie": "pxb",
+  "base-pci-bridge": "pci-device",
+  "pcie-port": "base-pci-bridge",
+  "pcie-slot": "pcie-port",
+  "pcie-root-port-base": "pcie-slot",
+  "pcie-root-port": "pcie-root-port-base",
+  "x3130-upstream": "pcie-port",
+  "xio3130-downstream": "pcie-slot",
+  "pcie-pci-bridge": "base-pci-bridge",
+  "vfio-pci-device": "pci-device",
+  "vfio-pci": "vfio-pci-device",
+  "virtio-pci": "pci-device",
+  "virtio-net-pci-base": "virtio-pci",
+  "virtio-net-pci": "virtio-net-pci-base",
+  "virtio-blk-pci-base": "virtio-pci",
+  "virtio-blk-pci": "virtio-blk-pci-base",
+  nvme: "pci-device",
+  e1000e: "pci-device",
+  edu: "pci-device",
+  "iommu-testdev": "pci-device",
+  iommufd: "object",
+  "memory-backend": "object",
+  "memory-backend-ram": "memory-backend",
+  "memory-backend-file": "memory-backend",
+  "memory-backend-memfd": "memory-backend",
+};
+
+/** Ancestors that QEMU has devices of and that cannot be made here. */
+const UNLISTED = new Set(["pxb"]);
+
+const ABSTRACT = new Set([
+  "device",
+  "pci-device",
+  "sys-bus-device",
+  "arm-smmu",
+  "base-pci-bridge",
+  "pcie-port",
+  "pcie-slot",
+  "pcie-root-port-base",
+  "vfio-pci-device",
+  "virtio-pci",
+  "virtio-net-pci-base",
+  "virtio-blk-pci-base",
+  "memory-backend",
+]);
+
+function lineage(type: string): string[] {
+  const line = [type];
+  for (let at = PARENTS[type]; at !== undefined; at = PARENTS[at]) {
+    line.push(at);
+  }
+  return line;
+}
+
+/** qom-list-types. */
+export function typesThatAre(ancestor: string | null, abstract: boolean): Json {
+  return Object.keys(PARENTS)
+    .filter((name) => !UNLISTED.has(name) && (abstract || !ABSTRACT.has(name)) && (ancestor === null || lineage(name).includes(ancestor)))
+    .map((name) => ({ name, ...(ABSTRACT.has(name) ? { abstract: true } : {}), parent: PARENTS[name] }));
+}
+
+/** device-list-properties: those that have an effect here. @throws QmpError in QEMU's words */
+export function deviceProperties(type: string): Json {
+  const model = deviceModels.get(type);
+  if (model === undefined) {
+    if (!Object.hasOwn(PARENTS, type)) {
+      throw new QmpError("DeviceNotFound", `Device '${type}' not found`);
+    }
+    throw generic("Parameter 'typename' expects a non-abstract device type");
+  }
+  return [...model.properties.values()]
+    .filter((property) => property.withoutEffect !== true)
+    .map((property) => {
+      const value = defaultValue(property);
+      return {
+        name: property.name,
+        type: qomType(property.name, property.type),
+        description: property.description,
+        ...(value === undefined || value === "" ? {} : { "default-value": value }),
+      };
+    });
+}
+
+/** qom-list-properties. @throws QmpError in QEMU's words */
+export function typeProperties(type: string): Json {
+  if (!Object.hasOwn(PARENTS, type)) {
+    throw new QmpError("DeviceNotFound", `Class '${type}' not found`);
+  }
+  const own = type === "iommufd" ? [{ name: "fd", type: "string" }] : [];
+  const properties = [...(deviceModels.get(type)?.properties.values() ?? [])].filter((property) => property.withoutEffect !== true);
+  return [{ name: "type", type: "string" }, ...own, ...properties.map((property) => ({ name: property.name, type: qomType(property.name, property.type) }))];
+}
