@@ -1,4 +1,4 @@
-/** A real QEMU as the suite's driver: every access is a line on its qtest socket (QEMU docs/devel/testing/qtest). */
+/** A real QEMU as the suite's driver, over its qtest socket. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -6,15 +6,17 @@ import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { AccessSize } from "../../src/port/index.js";
+import { QtestClient } from "../../src/qtest/index.js";
 import type { Driver, MachineRequest, QemuVersion } from "./driver.js";
 import type { QemuProgram } from "./find-qemu.js";
 
-const LETTER = { 1: "b", 2: "w", 4: "l", 8: "q" } as const;
 /** What edu waits before a transfer is 100 ms of virtual time. */
-const STEP_NANOSECONDS = 200_000_000;
+const STEP_NANOSECONDS = 200_000_000n;
+/** The last that it says comes at about the time of the socket's end. */
+const LAST_WORDS_MS = 200;
 
 /** Firmware of a QEMU without the qtest accelerator: wfi, and back to it. */
-const WAIT = { aarch64: [0x7f, 0x20, 0x03, 0xd5, 0xff, 0xff, 0xff, 0x17], x86_64: [] };
+const WAIT = { aarch64: [0x7f, 0x20, 0x03, 0xd5, 0xff, 0xff, 0xff, 0x17], x86_64: null };
 
 /** The process has ended. */
 export class QemuGone extends Error {}
@@ -22,30 +24,17 @@ export class QemuGone extends Error {}
 export class Qemu implements Driver {
   readonly name: string;
   readonly version: QemuVersion;
-  private text = "";
-  private readonly waiting: Array<((reply: string) => void) | null> = [];
-  private readonly reject: Array<(reason: Error) => void> = [];
-  private outgoing: string[] = [];
-  private failure: Error | null = null;
+  private failure: unknown = null;
 
   private constructor(
-    program: QemuProgram,
+    private readonly program: QemuProgram,
     private readonly process: ChildProcess,
     private readonly folder: string,
-    private readonly socket: Socket,
-    /** The clock stands still but for steps over qtest. */
-    private readonly steps: boolean,
-    said: () => string,
+    private readonly client: QtestClient,
+    private readonly said: () => string,
   ) {
     this.name = program.name;
     this.version = program.version;
-    socket.setEncoding("latin1");
-    socket.on("data", (data: string) => this.received(data));
-    socket.on("error", () => {});
-    socket.on("close", () => {
-      // Its last words may come later than the end of the socket.
-      setTimeout(() => this.fail(new QemuGone(`${this.name} has gone: ${process.signalCode ?? String(process.exitCode)} ${said()}`)), 200);
-    });
   }
 
   static async start(program: QemuProgram, request: MachineRequest): Promise<Qemu> {
@@ -59,8 +48,12 @@ export class Qemu implements Driver {
       quiet.push("-accel", "qtest");
     } else {
       // A CPU that waits for ever, and a clock that leaps to the next timer when nothing is to be done.
+      const instructions = WAIT[program.architecture];
+      if (instructions === null) {
+        throw new Error(`${program.name} has no -accel qtest`);
+      }
       const firmware = join(folder, "wait.bin");
-      writeFileSync(firmware, Buffer.from(WAIT[program.architecture]));
+      writeFileSync(firmware, Buffer.from(instructions));
       quiet.push("-accel", "tcg", "-icount", "shift=0,sleep=off", "-bios", firmware);
     }
     const child = spawn(program.command[0], [...program.command.slice(1), ...quiet, ...request.arguments], { stdio: ["ignore", "ignore", "pipe"] });
@@ -71,83 +64,55 @@ export class Qemu implements Driver {
     gone.catch(() => {});
     try {
       const [socket] = await Promise.race([connected, gone]);
-      return new Qemu(program, child, folder, socket, program.qtestAccelerator, () => said);
+      const client = new QtestClient({ readable: socket, writable: socket, close: () => socket.destroy() });
+      return new Qemu(program, child, folder, client, () => said);
     } finally {
       server.close();
     }
   }
 
-  private received(data: string): void {
-    const lines = (this.text + data).split("\n");
-    this.text = lines.pop() ?? "";
-    for (const line of lines) {
-      if (line.startsWith("IRQ")) {
-        continue;
-      }
-      if (!line.startsWith("OK")) {
-        this.fail(new Error(`${this.name} answered ${line}`));
-      }
-      this.waiting.shift()?.(line);
-    }
-  }
-
-  private fail(error: Error): void {
-    this.failure ??= error;
-    this.reject.splice(0).forEach((reject) => reject(error));
-  }
-
-  /** Queues a line; all lines of one turn go out together. */
-  private send(line: string, reply: ((text: string) => void) | null): void {
-    if (this.failure !== null) {
-      return;
-    }
-    if (this.outgoing.length === 0) {
-      queueMicrotask(() => {
-        this.socket.write(this.outgoing.join(""));
-        this.outgoing = [];
-      });
-    }
-    this.outgoing.push(line);
-    this.waiting.push(reply);
-  }
-
-  private ask(line: string): Promise<string> {
-    return new Promise((resolve, reject) => {
+  /** Waits for an answer; what a line before it was refused with is thrown as well. */
+  private async answer<T>(reply: Promise<T>): Promise<T> {
+    try {
+      const value = await reply;
       if (this.failure !== null) {
-        reject(this.failure);
-        return;
+        throw this.failure;
       }
-      this.reject.push(reject);
-      this.send(line, (reply) => {
-        this.reject.splice(this.reject.indexOf(reject), 1);
-        resolve(reply.slice(3));
-      });
-    });
+      return value;
+    } catch (error) {
+      await new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS));
+      const { signalCode, exitCode } = this.process;
+      throw signalCode === null && exitCode === null ? error : new QemuGone(`${this.name} has gone: ${signalCode ?? String(exitCode)} ${this.said()}`);
+    }
   }
 
-  async read(address: number, size: AccessSize): Promise<bigint> {
-    return BigInt.asUintN(8 * size, BigInt(await this.ask(`read${LETTER[size]} ${address}\n`)));
+  private post(reply: Promise<unknown>): void {
+    reply.catch((error: unknown) => (this.failure ??= error));
+  }
+
+  read(address: number, size: AccessSize): Promise<bigint> {
+    return this.answer(this.client.read(address, size));
   }
 
   write(address: number, size: AccessSize, value: bigint | number): void {
-    this.send(`write${LETTER[size]} ${address} ${BigInt.asUintN(8 * size, BigInt(value))}\n`, null);
+    this.post(this.client.write(address, size, BigInt(value)));
   }
 
-  async load(address: number, length: number): Promise<Uint8Array> {
-    return Buffer.from(await this.ask(`b64read ${address} ${length}\n`), "base64");
+  load(address: number, length: number): Promise<Uint8Array> {
+    return this.answer(this.client.readMemory(address, length));
   }
 
   store(address: number, data: Uint8Array): void {
-    this.send(`b64write ${address} ${data.length} ${Buffer.from(data.buffer, data.byteOffset, data.length).toString("base64")}\n`, null);
+    this.post(this.client.writeMemory(address, data));
   }
 
   fill(address: number, length: number, byte: number): void {
-    this.send(`memset ${address} ${length} ${byte}\n`, null);
+    this.post(this.client.request(`memset 0x${address.toString(16)} 0x${length.toString(16)} 0x${byte.toString(16)}`));
   }
 
   async finish(address: number, size: AccessSize, busy: bigint): Promise<void> {
-    if (this.steps) {
-      this.send(`clock_step ${STEP_NANOSECONDS}\n`, null);
+    if (this.program.qtestAccelerator) {
+      this.post(this.client.clockStep(STEP_NANOSECONDS));
       return;
     }
     while (((await this.read(address, size)) & busy) !== 0n) {
@@ -156,8 +121,7 @@ export class Qemu implements Driver {
   }
 
   end(): void {
-    this.failure ??= new Error(`${this.name} is closed`);
-    this.socket.destroy();
+    this.client.close();
     this.process.kill();
     rmSync(this.folder, { recursive: true, force: true });
   }
