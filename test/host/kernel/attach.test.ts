@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { SimulatedHost } from "../../../src/host/simulated/index.js";
-import { HostError, HwptAllocFlags, HwCapabilities, type Iommufd } from "../../../src/iommufd/index.js";
+import { HostError, HwptAllocFlags, HwCapabilities, VfioIrq, type Iommufd } from "../../../src/iommufd/index.js";
 import type { RamBlock } from "../../../src/memory/index.js";
 import { get, OP, STE } from "../../../src/smmuv3/spec/index.js";
-import { A, B, bind, encodeCommand, Engine, errno, GuestTables, invalidate, makeHost, map, nested, OTHER, putWords, SMMU0 } from "./rig.js";
+import { A, B, bind, type Bound, encodeCommand, Engine, errno, GuestTables, invalidate, makeHost, map, nested, OTHER, putWords, SMMU0 } from "./rig.js";
 
 const NONE = new Uint8Array(0);
 const GPA = 0x4000_0000;
@@ -104,6 +104,20 @@ describe("attaching to an IOAS", () => {
     }
   });
 
+  test("that fails leaves neither a table nor a reservation", () => {
+    const [a, c] = [A, OTHER].map((address) => bind(host, iommufd, address));
+    const other = iommufd.ioasAlloc();
+    const foreign = alloc(c.devId, 0, other);
+    const before = types();
+    const free = iommufd.ioasIovaRanges(other).ranges;
+    expect(errno(() => a.device.attach(foreign))).toBe("EINVAL");
+    expect(iommufd.ioasIovaRanges(other).ranges).toEqual(free);
+    // The window for MSIs is taken, which shows when the IOAS's own table is made already.
+    map(iommufd, ioas, ram, 0x800_0000, 0x1000);
+    expect(errno(() => a.device.attach(ioas))).toBe("EADDRINUSE");
+    expect(types()).toEqual(before);
+  });
+
   test("replaces an attached table by the IOAS's own, and the IOAS's by another", () => {
     const a = bind(host, iommufd, A);
     const parent = alloc(a.devId, HwptAllocFlags.NEST_PARENT);
@@ -114,9 +128,46 @@ describe("attaching to an IOAS", () => {
     const other = iommufd.ioasAlloc();
     a.device.attach(other);
     expect(engine.write(GPA, DATA)).toBe(false);
-    expect(iommufd.ioasIovaRanges(other).ranges.length, "the MSI window moves").toBe(2);
+    expect([ioas, other].map((id) => iommufd.ioasIovaRanges(id).ranges.length), "the MSI window moves").toEqual([1, 2]);
     iommufd.destroy(parent);
     iommufd.destroy(ioas);
+  });
+});
+
+describe("tags that are given again", () => {
+  test("an ASID brings nothing of its former table, the window for MSIs included", () => {
+    const [a, b] = [A, B].map((address) => bind(host, iommufd, address));
+    a.device.attach(ioas);
+    let hits = 0;
+    a.device.setIrqs(VfioIrq.MSIX, 0, [() => hits++]);
+    new Engine(a.device).raise(0);
+    expect(hits).toBe(1);
+    a.device.close();
+    b.device.attach(iommufd.ioasAlloc());
+    expect(host.kernel.smmuAccounts()[0].asids).toBe(1);
+    // The doorbell's page is at the start of the window; b has set up no interrupt.
+    expect(new Engine(b.device).write(0x800_0040, DATA)).toBe(false);
+  });
+
+  test("a VMID brings nothing of its former guest", () => {
+    const [a, b] = [A, B].map((address) => bind(host, iommufd, address));
+    const parent = alloc(a.devId, HwptAllocFlags.NEST_PARENT);
+    /** A guest whose ASID 5 maps, or does not map, a page; its function writes there. */
+    const guest = ({ device, devId }: Bound, at: number, mapped: boolean): boolean => {
+      const viommu = iommufd.viommuAlloc({ type: 1, devId, hwptId: parent });
+      const vdevice = iommufd.vdeviceAlloc({ viommuId: viommu, devId, virtId: 5n });
+      const tables = new GuestTables(ram, GPA, at);
+      putWords(ram, at + 0x8_0000, tables.context(5));
+      tables.map(mapped ? 0x5000 : 0x6000, GPA + 0x9000);
+      const hwpt = nested(iommufd, devId, viommu, { V: 1, CONFIG: 5, S1CONTEXTPTR: GPA + at + 0x8_0000 });
+      device.attach(hwpt);
+      const written = new Engine(device).write(0x5000, DATA);
+      device.detach();
+      [hwpt, vdevice, viommu].forEach((id) => iommufd.destroy(id));
+      return written;
+    };
+    expect(guest(a, 0x10_0000, true)).toBe(true);
+    expect(guest(b, 0x20_0000, false)).toBe(false);
   });
 });
 

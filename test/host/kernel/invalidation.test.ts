@@ -138,6 +138,16 @@ describe("unmapping", () => {
     }
   });
 
+  test("is no concern of a vSMMU that is gone", () => {
+    const { iommufd, ioas, viommu } = setUp();
+    map(iommufd, ioas, host.allocateMemory("ram", MIB), 0x4000_0000);
+    iommufd.destroy(viommu);
+    const seen = watch();
+    iommufd.ioasUnmap(ioas, 0x4000_0000n, BigInt(MIB));
+    expect(covered(seen, 1)).toEqual([[0x4000_0000, 0x4000_0000 + MIB]]);
+    expect(covered(seen, 2)).toEqual([]);
+  });
+
   test("of very much without ranges invalidates everything of the VMIDs", () => {
     const { iommufd, ioas } = setUp({ idr3: 0x1014 });
     const ram = host.allocateMemory("ram", 64 * MIB);

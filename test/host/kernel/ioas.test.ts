@@ -142,6 +142,21 @@ describe("unmapping", () => {
   });
 });
 
+test("unmapping gives back the tables that are empty then", () => {
+  const { device } = bind(host, iommufd, A);
+  device.attach(ioas);
+  const ram = host.allocateMemory("ram", 0x10_0000);
+  const pages = host.hardware.memory.livePages;
+  for (let i = 0; i < 8; i++) {
+    mapAt(ram.hostAddress, BigInt(i) * 0x4000_0000n + 0x1_0000_0000n, 0x1000n);
+  }
+  expect(host.hardware.memory.livePages, "one of level 1, eight each of the levels 2 and 3").toBe(pages + 17);
+  for (let i = 0; i < 8; i++) {
+    iommufd.ioasUnmap(ioas, BigInt(i) * 0x4000_0000n + 0x1_0000_0000n, 0x1000n);
+  }
+  expect(host.hardware.memory.livePages).toBe(pages);
+});
+
 describe("copying", () => {
   test("maps the same pages elsewhere, across neighbours, and not through holes", () => {
     const { device, devId } = bind(host, iommufd, A);

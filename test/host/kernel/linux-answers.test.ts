@@ -264,6 +264,13 @@ describe("answers of a real Linux", () => {
     const parent = iommufd.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId, ptId, dataType: 0, data: NONE });
     replay([["vIOMMU", "EOPNOTSUPP", () => iommufd.viommuAlloc({ type: 1, devId, hwptId: parent })]]);
     host.close();
+    // IDR3.FWB stands for it: stage 2 forces memory to be write-back.
+    host = makeHost({ coherent: false, idr3: 0x1514 });
+    const forcing = host.openIommufd();
+    const id = host.openDevice(A).bind(forcing);
+    const hwptId = forcing.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId: id, ptId: forcing.ioasAlloc(), dataType: 0, data: NONE });
+    replay([["vIOMMU", "ok", () => void forcing.viommuAlloc({ type: 1, devId: id, hwptId })]]);
+    host.close();
     for (const idr0 of [0x0d44_1019, 0x0d44_101a]) {
       host = makeHost({ idr0 });
       const other = host.openIommufd();
