@@ -1,3 +1,4 @@
+import { writeFileSync } from "node:fs";
 import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { type ChardevSpec, describeChardev } from "../chardev/index.js";
@@ -17,11 +18,15 @@ interface GuestOptions {
   readonly seed: number;
   readonly firmware: "dt" | "acpi";
   readonly granule: 4096 | 16384 | 65536;
+  readonly tolerate?: Array<"event-class">;
+  readonly idleFirmware?: string;
 }
 
 const HELP = `
 It listens at PATH, and QEMU connects when it is started with
   -accel qtest -qtest unix:PATH -qtest-log none -display none [-qmp unix:PATH2]
+A QEMU without the qtest accelerator (Debian's 7.2) is started with -accel tcg -bios FILE, where
+--idle-firmware FILE has written a program that does nothing.
 With ,server=off it connects to a QEMU that listens (-qtest unix:PATH,server=on,wait=off).
 QEMU's -machine virt has no kernel and no firmware then: -kernel and -bios are to be left out.
 Messages are seen with -machine virt,gic-version=2 or msi=gicv2m; an ITS is hidden from the guest.
@@ -39,7 +44,9 @@ export function guestCommand(program: Command, streams: Streams, finish: (code: 
     .option("--json", "print the account as JSON")
     .option("--firmware <dt|acpi>", "the guest boots by the device tree or by ACPI", parseFirmware, "dt")
     .addOption(new Option("--granule <4K|16K|64K>", "page size of the guest's page tables").argParser(parseGranule).default(4096, "4K"))
+    .addOption(new Option("--tolerate <what...>", "leave out a check that the machine is known to fail (docs/differences.md)").choices(["event-class"]))
     .option("--seed <number>", "seed of the guest's patterns", parseSeed, 1)
+    .option("--idle-firmware <file>", "write firmware there that lets the CPU wait, for a QEMU without -accel qtest")
     .addHelpText("after", HELP)
     .action(async (_options: unknown, command: Command) => {
       const options = command.opts<GuestOptions>();
@@ -49,6 +56,9 @@ export function guestCommand(program: Command, streams: Streams, finish: (code: 
       const guest = await findGuest(options.guest);
       if (guest === null) {
         throw new Refusal("--guest none has nothing to do on another machine", { wouldWork: `--guest ${guestNames().join(", ")}, or a script` });
+      }
+      if (options.idleFirmware !== undefined) {
+        writeIdleFirmware(options.idleFirmware);
       }
       const shown = progress(streams, options.json === true);
       const qtest = side("--qtest", options.qtest);
@@ -60,12 +70,24 @@ export function guestCommand(program: Command, streams: Streams, finish: (code: 
         seed: options.seed,
         firmware: options.firmware,
         granule: options.granule,
-        onListening: (ports) => streams.err(waitingFor(qtest, qmp, ports)),
+        tolerate: options.tolerate,
+        onListening: (ports) => streams.err(waitingFor(qtest, qmp, ports, options.idleFirmware)),
         onProgress: shown.show,
       }).finally(shown.done);
       streams.out(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : format(report, streams.color));
       finish(report.ok ? 0 : 1);
     });
+}
+
+/** `wfi`, and a branch back to it (Arm DDI 0487, C6.2). */
+const IDLE_FIRMWARE = Uint8Array.of(0x7f, 0x20, 0x03, 0xd5, 0xff, 0xff, 0xff, 0x17);
+
+function writeIdleFirmware(file: string): void {
+  try {
+    writeFileSync(file, IDLE_FIRMWARE);
+  } catch (error) {
+    throw new Refusal(`--idle-firmware ${file} cannot be written`, { found: error instanceof Error ? error.message : String(error) });
+  }
 }
 
 /** QEMU connects: to listen is what is meant where nothing else is said. */
@@ -77,7 +99,7 @@ function side(option: string, text: string): ChardevSpec {
   return /,server\b/.test(text) ? spec : { ...spec, server: true };
 }
 
-function waitingFor(qtest: ChardevSpec, qmp: ChardevSpec | null, ports: { qtest: number | null; qmp: number | null }): string {
+function waitingFor(qtest: ChardevSpec, qmp: ChardevSpec | null, ports: { qtest: number | null; qmp: number | null }, idle: string | undefined): string {
   const option = (spec: ChardevSpec | null, port: number | null, name: string): string => {
     if ((spec?.kind !== "unix" && spec?.kind !== "tcp") || !spec.server) {
       return "";
@@ -85,7 +107,8 @@ function waitingFor(qtest: ChardevSpec, qmp: ChardevSpec | null, ports: { qtest:
     return ` -${name} ${describeChardev(spec.kind === "tcp" ? { ...spec, server: false, port: port ?? spec.port } : { ...spec, server: false })}`;
   };
   const options = option(qtest, ports.qtest, "qtest") + option(qmp, ports.qmp, "qmp");
-  return options === "" ? "" : `waiting for: qemu-system-aarch64 -machine virt -accel qtest -display none -qtest-log none${options} ...\n`;
+  const accel = idle === undefined ? "qtest" : `tcg -bios ${idle}`;
+  return options === "" ? "" : `waiting for: qemu-system-aarch64 -machine virt -accel ${accel} -display none -qtest-log none${options} ...\n`;
 }
 
 function format(report: RemoteReport, color: boolean): string {

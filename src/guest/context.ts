@@ -10,6 +10,12 @@ export interface HotplugCandidate {
   readonly argument: string;
 }
 
+/**
+ * What a machine may do against the architecture without failing the guest: `event-class`, the CLASS field of
+ * an event record (QEMU before 9.0 leaves it 0).
+ */
+export type Tolerance = "event-class";
+
 export interface GuestOptions {
   /** Seed of all patterns and sizes. */
   readonly seed: number;
@@ -20,6 +26,10 @@ export interface GuestOptions {
   /** How CMD_SYNC is awaited; default as Linux does. */
   readonly sync?: SyncMode;
   readonly hotplug?: readonly HotplugCandidate[];
+  /** Why the operator cannot reset the machine; left out: it can. */
+  readonly noReset?: string;
+  /** Checks that are left out; default none. */
+  readonly tolerate?: readonly Tolerance[];
 }
 
 export interface GuestStep {

@@ -2,6 +2,7 @@
  * One boot of the guest's operating system: firmware, memory, interrupts, SMMU drivers, PCI, and the devices
  * with their domains. Scripts and the `linux` program are written on top of it.
  */
+import type { Tolerance } from "./context.js";
 import type { MachinePort } from "../port/index.js";
 import { findDmaDevice } from "./devices/find.js";
 import type { DmaDevice } from "./devices/dma-device.js";
@@ -37,6 +38,8 @@ export interface KernelOptions {
   readonly sync?: SyncMode;
   /** RAM to keep away from besides what firmware occupies: a kernel that is being replaced, for kexec. */
   readonly occupied?: readonly AddressRange[];
+  /** Checks that are left out. */
+  readonly tolerate?: readonly Tolerance[];
 }
 
 export interface HostBridge {

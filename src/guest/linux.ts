@@ -32,7 +32,10 @@ export async function linux(context: GuestContext): Promise<GuestReport> {
   }
   finish(first);
   const second = start(context, reporter, random, { skipBuses: 1 });
-  if (ok) {
+  const { noReset } = context.options;
+  if (ok && noReset !== undefined) {
+    await reporter.step("system reset", async () => skip(noReset));
+  } else if (ok) {
     ok = await reporter.step("system reset", async () => {
       await context.operator.reset();
       return "bus numbers are given anew, other ones where there is room";
@@ -40,15 +43,15 @@ export async function linux(context: GuestContext): Promise<GuestReport> {
     ok = ok && (await boot(second, "second boot: ")) && (await reporter.step("second boot: nothing else", () => quiet(second)));
   }
   if (ok) {
-    await kexec(context, second, reporter, random);
+    await kexec(context, noReset === undefined ? second : first, reporter, random);
   }
   finish(second);
   return reporter.report();
 }
 
 function start(context: GuestContext, reporter: Reporter, random: Random, options: Partial<KernelOptions>): Session {
-  const { granule, firmware, sync } = context.options;
-  const kernel = new Kernel(context.port, { granule: Math.log2(granule), firmware, sync, ...options });
+  const { granule, firmware, sync, tolerate } = context.options;
+  const kernel = new Kernel(context.port, { granule: Math.log2(granule), firmware, sync, tolerate, ...options });
   return { kernel, random, reporter, mapped: [], slots: [], provoked: [] };
 }
 

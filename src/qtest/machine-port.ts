@@ -5,6 +5,7 @@ import { type QtestClient, QtestError } from "./client.js";
 const FIRST_SPI = 32;
 /** Lines on their way whose answers nobody waits for, at the most. */
 const POSTED_LIMIT = 256;
+const LONGEST_WAIT_MS = 5;
 
 export interface QtestPortOptions {
   /** QOM path of the GIC, whose inputs are its shared peripheral interrupts from 0 on. */
@@ -25,6 +26,8 @@ export class QtestPort implements MachinePort {
   private posted: Array<Promise<unknown>> = [];
   private failure: unknown = null;
   private stepped: boolean | null = null;
+  /** Calls of `interrupts` since the last that had any. */
+  private quiet = 0;
 
   private constructor(
     readonly client: QtestClient,
@@ -67,6 +70,7 @@ export class QtestPort implements MachinePort {
   async interrupts(): Promise<Interrupt[]> {
     await this.passTime();
     await this.settle(true);
+    this.quiet = this.pending.length > 0 ? 0 : this.quiet + 1;
     return this.pending.splice(0);
   }
 
@@ -74,8 +78,15 @@ export class QtestPort implements MachinePort {
     return await this.options.firmware(this);
   }
 
-  /** A machine whose own CPU makes time pass has no clock_step; then an answer of it is all there is to wait for. */
+  /**
+   * A machine whose own CPU makes time pass has no clock_step. What another process does besides (it unplugs a
+   * device, say) takes time of ours: the longer nothing comes, the more of it is given.
+   */
   private async passTime(): Promise<void> {
+    const wait = Math.min(this.quiet >> 4, LONGEST_WAIT_MS);
+    if (wait > 0 || this.stepped === false) {
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
     if (this.stepped === false) {
       await this.client.read(0, 4);
       return;

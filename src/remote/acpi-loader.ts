@@ -9,7 +9,6 @@ import { Refusal } from "../support/index.js";
 const FW_CFG = 0x0902_0000;
 const DMA_ADDRESS = FW_CFG + 0x10;
 const KEY_FILE_DIR = 0x19;
-const DMA_ERROR = 0x01;
 const DMA_READ = 0x02;
 const DMA_SELECT = 0x08;
 const DIRECTORY_ENTRY_BYTES = 64;
@@ -123,7 +122,7 @@ class FwCfg {
     const piece = 32 * 1024;
     for (let done = 0; done < size; done += piece) {
       const length = Math.min(piece, size - done);
-      const control = DMA_READ | (done === 0 ? (key << 16) | DMA_SELECT : 0);
+      const control = (DMA_READ | (done === 0 ? (key << 16) | DMA_SELECT : 0)) >>> 0;
       const descriptor = Buffer.alloc(16);
       descriptor.writeUInt32BE(control, 0);
       descriptor.writeUInt32BE(length, 4);
@@ -133,8 +132,11 @@ class FwCfg {
       address.writeBigUInt64BE(BigInt(this.scratch));
       await this.port.write(DMA_ADDRESS, 8, address.readBigUInt64LE());
       const left = Buffer.from(await this.port.readMemory(this.scratch, 4)).readUInt32BE();
-      if ((left & DMA_ERROR) !== 0 || left !== 0) {
-        throw new Refusal("fw_cfg refuses to be read", { found: `control ${left.toString(16)} after a read of key 0x${key.toString(16)}`, wouldWork: "QEMU's virt board; --firmware dt" });
+      if (left === control) {
+        throw new Refusal("no fw_cfg device at 0x9020000, from which ACPI tables come", { found: "a DMA descriptor that nobody has taken", wouldWork: "QEMU's virt board; --firmware dt" });
+      }
+      if (left !== 0) {
+        throw new Refusal("fw_cfg refuses to be read", { found: `control 0x${left.toString(16)} after a read of key 0x${key.toString(16)}`, wouldWork: "--firmware dt" });
       }
       out.set(await this.port.readMemory(this.scratch + 0x1000, length), done);
     }

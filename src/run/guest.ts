@@ -30,6 +30,10 @@ export interface GuestStart {
     readonly granule: 4096 | 16384 | 65536;
     readonly firmware: "dt" | "acpi";
     readonly hotplug: ReadonlyArray<{ readonly id: string; readonly argument: string }>;
+    /** Why the operator cannot reset the machine. */
+    readonly noReset?: string;
+    /** Checks of the guest that are left out. */
+    readonly tolerate?: ReadonlyArray<"event-class">;
   };
 }
 

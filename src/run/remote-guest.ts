@@ -16,6 +16,7 @@ export interface RemoteRequest {
   readonly seed: number;
   readonly firmware: "dt" | "acpi";
   readonly granule: GuestStart["options"]["granule"];
+  readonly tolerate?: GuestStart["options"]["tolerate"];
   /** Called when the sockets listen, with the ports chosen where they are TCP's. */
   readonly onListening?: (ports: { qtest: number | null; qmp: number | null }) => void;
   readonly onProgress?: (text: string) => void;
@@ -44,7 +45,7 @@ export async function runRemoteGuest(request: RemoteRequest): Promise<RemoteRepo
 }
 
 async function play(request: RemoteRequest, client: QtestClient, monitor: QmpClient | null): Promise<RemoteReport> {
-  const { guest, seed, granule, firmware } = request;
+  const { guest, seed, granule, firmware, tolerate } = request;
   let summary: GuestSummary | null = null;
   let failure: string | null = null;
   try {
@@ -58,7 +59,7 @@ async function play(request: RemoteRequest, client: QtestClient, monitor: QmpCli
         }
       },
     });
-    summary = await guest.run({ port, operator, say: request.onProgress ?? (() => {}), options: { seed, granule, firmware, hotplug } });
+    summary = await guest.run({ port, operator, say: request.onProgress ?? (() => {}), options: { seed, granule, firmware, hotplug, tolerate, ...(monitor === null ? { noReset: "a reset needs QMP (--qmp)" } : {}) } });
   } catch (error) {
     if (error instanceof Refusal) {
       throw error;
