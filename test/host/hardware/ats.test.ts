@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { HardwareFunction } from "../../../src/host/simulated/hardware/index.js";
+import { ATC_HIT, DeviceTranslationCache, NO_PASID } from "../../../src/host/simulated/hardware/device-cache.js";
 import { hostInput, nestedRig, PAGE_RO, PAGE_RW, type Rig, type Stage1, type Stage2 } from "./rig.js";
 
 const IOVA = 0x1000_0000;
@@ -170,5 +171,28 @@ describe("address translation services", () => {
     expect(rig.command(0x40n | sid, 52n)).toBe(1);
     rig.fn().enableAts(true);
     expect(rig.dma(rig.fn(), { operation: 3, target: BigInt(IOVA), length: 4, control: ATS }).status).toBe(0xa);
+  });
+});
+
+describe("the cache of a function", () => {
+  const READ = 1;
+  const at = (cache: DeviceTranslationCache, low: number, privileged = false): number | null =>
+    cache.lookup(NO_PASID, 1, low, READ, privileged) === ATC_HIT ? cache.outLow : null;
+
+  it("loses a large translation with any page of it", () => {
+    const cache = new DeviceTranslationCache();
+    cache.insert(NO_PASID, 1, 0x4020_5000, 21, 0, 0x8060_5000, READ, false);
+    expect(at(cache, 0x4021_2345)).toBe(0x8061_2345 | 0);
+    cache.invalidate(NO_PASID, false, 1, 0x4040_0000, 12);
+    cache.invalidate(NO_PASID, false, 2, 0x4021_0000, 12);
+    expect(at(cache, 0x4021_2345)).not.toBeNull();
+    cache.invalidate(NO_PASID, false, 1, 0x403f_f000, 12);
+    expect(at(cache, 0x4021_2345)).toBeNull();
+  });
+
+  it("keeps privileged and unprivileged translations apart", () => {
+    const cache = new DeviceTranslationCache();
+    cache.insert(NO_PASID, 1, 0x5000, 12, 0, 0x9000, READ, true);
+    expect([at(cache, 0x5004), at(cache, 0x5004, true)]).toEqual([null, 0x9004]);
   });
 });

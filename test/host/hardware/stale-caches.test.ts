@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { HardwareFunction } from "../../../src/host/simulated/hardware/index.js";
-import { nestedRig, PAGE_GLOBAL_RW, PAGE_RW, type Rig, S2_PAGE_RW, ste } from "./rig.js";
+import { hostInput, nestedRig, PAGE_GLOBAL_RW, PAGE_RW, type Rig, S2_PAGE_RW, ste } from "./rig.js";
 
 const IOVA = 0x1000_0000;
 const OLD = 0x4080_0000;
@@ -157,6 +157,18 @@ describe("configurations stay until they are invalidated", () => {
     rig.command(low, high);
     expect(where(rig, fn)).toBe(NEW);
   });
+});
+
+it("CFGI_CD has no SubstreamID where the SMMU has no substreams", () => {
+  const input = hostInput();
+  const smmus = [{ ...input.smmus[0], idr1: "0x02730010" }];
+  const { rig, fn, cd } = nestedRig({ input: { ...input, smmus, functions: input.functions.map((one) => ({ ...one, pasidBits: 0 })) } });
+  const other = rig.stage1();
+  other.map(IOVA, NEW, PAGE_RW);
+  expect(where(rig, fn)).toBe(OLD);
+  rig.writeCd(cd, other.root, 6);
+  rig.command(0x05n | (7n << 12n) | sid, 1n);
+  expect(where(rig, fn)).toBe(NEW);
 });
 
 describe("two virtual machines", () => {
