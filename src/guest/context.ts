@@ -12,7 +12,7 @@ export interface HotplugCandidate {
 
 /**
  * What a machine may do against the architecture without failing the guest: `event-class`, the CLASS field of
- * an event record (QEMU before 9.0 leaves it 0).
+ * an event record (QEMU 7.2 leaves it 0).
  */
 export type Tolerance = "event-class";
 
