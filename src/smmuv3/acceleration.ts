@@ -57,6 +57,7 @@ interface AcceleratedFunction {
 }
 
 const traceInstall = traceEvent("smmuv3_accel_install_ste", "vSID=0x%x ste type=%s hwpt_id=0x%x");
+const traceTranslate = traceEvent("smmuv3_accel_translate_ste", "vSID=0x%x hwpt_id=0x%x ste=%x:%x");
 const traceVdevice = traceEvent("smmuv3_accel_alloc_vdevice", "%s devid=0x%x vSID 0x%x vdevice %u");
 const traceSet = traceEvent("smmuv3_accel_set_iommu_device", "devfn=0x%x (idev devid=0x%x)");
 const traceUnset = traceEvent("smmuv3_accel_unset_iommu_device", "devfn=0x%x (idev devid=0x%x)");
@@ -379,7 +380,7 @@ export class SmmuAcceleration implements SmmuBackend {
         this.attachShared(fn, "abort");
     }
     if (traceInstall.on) {
-      traceInstall.emit(streamId, fn.table, fn.host.attachedTo ?? 0);
+      traceInstall.emit(streamId, fn.table === "nested" ? "translate" : fn.table, fn.host.attachedTo ?? 0);
     }
   }
 
@@ -401,7 +402,7 @@ export class SmmuAcceleration implements SmmuBackend {
         }
         outcome = `it keeps its ${fn.table} table (${second.message})`;
       }
-      this.log.warnLimited("smmuv3.install", `Device 0x${fn.host.devId.toString(16)}: Failed to install STE: ${fn.host.name} behind ${this.name}: ${error.message}; ${outcome}`);
+      this.log.warnLimited(`smmuv3.install ${fn.host.hostAddress}`, `Device 0x${fn.host.devId.toString(16)}: Failed to install STE: ${fn.host.name} behind ${this.name}: ${error.message}; ${outcome}`);
       return false;
     }
   }
@@ -430,6 +431,9 @@ export class SmmuAcceleration implements SmmuBackend {
       dataType: HwptDataType.ARM_SMMUV3,
       data: nestedData(reduced),
     });
+    if (traceTranslate.on) {
+      traceTranslate.emit(streamId, hwptId, toBigInt(reduced[3], reduced[2]), toBigInt(reduced[1], reduced[0]));
+    }
     try {
       fn.host.attach(hwptId);
     } catch (error) {

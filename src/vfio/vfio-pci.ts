@@ -271,7 +271,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
         throw error;
       }
       out.fill(0xff);
-      this.options.log.warnLimited("vfio.region", `${this.name}: read of region ${index} at 0x${offset.toString(16)}: ${error.message}`);
+      this.options.log.warnLimited(`vfio.region ${this.hostAddress}`, `${this.name}: read of region ${index} at 0x${offset.toString(16)}: ${error.message}`);
     }
   }
 
@@ -282,7 +282,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
       if (!(error instanceof HostError)) {
         throw error;
       }
-      this.options.log.warnLimited("vfio.region", `${this.name}: write to region ${index} at 0x${offset.toString(16)} is lost: ${error.message}`);
+      this.options.log.warnLimited(`vfio.region ${this.hostAddress}`, `${this.name}: write to region ${index} at 0x${offset.toString(16)} is lost: ${error.message}`);
     }
   }
 

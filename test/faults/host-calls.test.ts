@@ -4,29 +4,12 @@
  */
 import { describe, expect, it } from "vitest";
 import type { Errno } from "../../src/iommufd/index.js";
-import { type Call, cleanRun, faultyRun, type Plan, type Spec } from "./harness.js";
+import { type Call, cleanRun, faultyRun, type Plan } from "./harness.js";
+import { ONE_SMMU, TWO_SMMUS } from "./specs.js";
 
 const NIGHTLY = process.env.VIOMMU_FUZZ === "nightly";
 
-const SPECS: Spec[] = [
-  {
-    name: "one SMMU, one function",
-    host: "arm-small",
-    line:
-      "-M virt,accel=kvm,gic-version=3 -m 64M -nodefaults -object iommufd,id=iommufd0 -device arm-smmuv3,primary-bus=pcie.0,id=smmu0,accel=on " +
-      "-device pcie-root-port,id=rp1,chassis=1 -device vfio-pci,host=0000:01:00.0,bus=rp1,iommufd=iommufd0,id=nic0",
-  },
-  {
-    name: "two SMMUs and an emulated NIC",
-    host: "grace",
-    line:
-      "-M virt,accel=kvm,gic-version=3 -m 64M -nodefaults -object iommufd,id=iommufd0 " +
-      "-device pxb-pcie,id=pcie.1,bus_nr=16 -device arm-smmuv3,primary-bus=pcie.1,id=smmu1,accel=on -device pcie-root-port,id=rp1,bus=pcie.1,chassis=1 " +
-      "-device vfio-pci,host=0008:02:00.0,bus=rp1,id=nic0,iommufd=iommufd0 " +
-      "-device pxb-pcie,id=pcie.2,bus_nr=32 -device arm-smmuv3,primary-bus=pcie.2,id=smmu2,accel=on -device pcie-root-port,id=rp2,bus=pcie.2,chassis=2 " +
-      "-device vfio-pci,host=0009:02:00.0,bus=rp2,id=nic1,iommufd=iommufd0 -device virtio-net-pci,id=net0",
-  },
-];
+const SPECS = [ONE_SMMU, TWO_SMMUS];
 
 /** What the kernel may answer to a call. */
 const ERRNOS: Record<string, readonly Errno[]> = {
