@@ -79,3 +79,9 @@ function documentedRows(): Set<string> {
 export function printDifferences(differences: readonly Difference[]): string {
   return differences.map(({ key, ours, theirs }) => `${key}: viommu ${ours || "(nothing)"}, QEMU ${theirs || "(nothing)"}`).join("\n");
 }
+
+/** All differences of two observations. */
+export function unequal(ours: Observation, theirs: Observation): Difference[] {
+  const keys = new Set([...Object.keys(ours), ...Object.keys(theirs)]);
+  return [...keys].filter((key) => ours[key] !== theirs[key]).map((key) => ({ key, ours: ours[key] ?? "", theirs: theirs[key] ?? "" }));
+}

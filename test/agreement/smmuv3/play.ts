@@ -46,7 +46,7 @@ export class Player {
 
   constructor(
     readonly driver: Driver,
-    private readonly machine: SmmuMachine,
+    readonly machine: SmmuMachine,
   ) {}
 
   /** Queues, devices and data, once for a machine. */
@@ -72,6 +72,21 @@ export class Player {
     driver.store(COMMAND_QUEUE, new Uint8Array(ring.buffer));
     driver.write(smmu + REG.CR0, 4, CR0_QUEUES);
     this.restore();
+  }
+
+  /** A table of one StreamID, so that every access of a device is C_BAD_STREAMID; `probe` makes one. */
+  refuseStreams(): void {
+    const { driver } = this;
+    const { smmu } = this.machine;
+    driver.write(smmu + REG.CR0, 4, 0);
+    driver.write(smmu + REG.STRTAB_BASE, 8, POOL.base);
+    driver.write(smmu + REG.STRTAB_BASE_CFG, 4, 0);
+    driver.write(smmu + REG.CR2, 4, 2);
+  }
+
+  /** Four bytes read by edu. */
+  probe(): Promise<void> {
+    return this.edu(DATA.base, EDU_BUFFER, 4, 0);
   }
 
   /** Makes RAM what it was before the first case. */
