@@ -13,7 +13,7 @@ import {
   type IommufdDevice,
 } from "../iommufd/index.js";
 import { type HostIommuDevice, iommuPath, type PciBus } from "../pci/index.js";
-import { hex, type Log, Refusal, traceEvent } from "../support/index.js";
+import { hex, type Log, Refusal, toBigInt, traceEvent } from "../support/index.js";
 import { BATCH_CAPACITY, InvalidationBatch } from "./accel-batch.js";
 import { reduceEntry } from "./accel-entry.js";
 import { VeventReader } from "./accel-events.js";
