@@ -218,6 +218,16 @@ describe("the entry of a nested function", () => {
     expect(entries.length, "the same table again is no change").toBe(count);
   });
 
+  test("has no ATS where the function has none, whatever the guest asks for", () => {
+    const a = bind(host, iommufd, A);
+    const viommu = iommufd.viommuAlloc({ type: 1, devId: a.devId, hwptId: alloc(a.devId, HwptAllocFlags.NEST_PARENT) });
+    iommufd.vdeviceAlloc({ viommuId: viommu, devId: a.devId, virtId: 5n });
+    a.device.attach(nested(iommufd, a.devId, viommu, { V: 1, CONFIG: 5, S1CONTEXTPTR: GPA, EATS: 1 }));
+    const entry = host.hardware.smmus.get(SMMU0)!.readSte(0x100);
+    expect([get(entry, STE.CONFIG), get(entry, STE.EATS)]).toEqual([7, 0]);
+    expect(host.hardware.functions.get(A)!.atsEnabled).toBe(false);
+  });
+
   test("with V = 0 aborts", () => {
     const a = bind(host, iommufd, A);
     const parent = alloc(a.devId, HwptAllocFlags.NEST_PARENT);

@@ -205,6 +205,28 @@ describe("configuration space", () => {
     engine.raise(0);
     expect(hits).toEqual([2, 0]);
   });
+
+  test("a reset leaves ATS on where the function's table has it", () => {
+    host.close();
+    host = makeHost({ idr0: 0x0d44_141b }, { ats: true });
+    iommufd = host.openIommufd();
+    ioas = iommufd.ioasAlloc();
+    map(iommufd, ioas, host.allocateMemory("ram", 0x40_0000), GPA);
+    const a = bind(host, iommufd, A);
+    a.device.reset();
+    expect(host.hardware.functions.get(A)!.atsEnabled).toBe(false);
+    a.device.attach(ioas);
+    a.device.reset();
+    expect(host.hardware.functions.get(A)!.atsEnabled).toBe(true);
+    expect(new Engine(a.device).write(GPA, Uint8Array.of(1), { ats: true })).toBe(true);
+  });
+
+  test("closing resets the function: the next one to open it finds nothing of the last", () => {
+    const a = bind(host, iommufd, A);
+    new Engine(a.device).set(ENGINE.PATTERN, 77);
+    a.device.close();
+    expect(new Engine(bind(host, iommufd, A).device).get(ENGINE.PATTERN)).toBe(0);
+  });
 });
 
 describe("regions", () => {
