@@ -2,6 +2,7 @@
 import type { Observation } from "../agreement.js";
 import type { Driver } from "../driver.js";
 import { CMD_WORDS, encodeCommand, EVENT_WORDS, eventName, OP, REG } from "../../../src/smmuv3/spec/index.js";
+import type { CachingCase } from "./caching.js";
 import type { Access, TranslationCase } from "./image.js";
 import { COMMAND_QUEUE, COMMAND_QUEUE_BITS, DATA, EVENT_QUEUE, EVENT_QUEUE_BITS, POOL, RAM, SCRATCH, SENTINEL } from "./layout.js";
 import { EDU_DEVFN, type SmmuMachine, TESTDEV_DEVFN } from "./machines.js";
@@ -72,6 +73,55 @@ export class Player {
     driver.store(COMMAND_QUEUE, new Uint8Array(ring.buffer));
     driver.write(smmu + REG.CR0, 4, CR0_QUEUES);
     this.restore();
+  }
+
+  /** Puts commands into the queue and lets them be done. */
+  private issue(commands: readonly Int32Array[]): void {
+    for (const words of commands) {
+      this.driver.store(COMMAND_QUEUE + 16 * (this.commands & ((1 << COMMAND_QUEUE_BITS) - 1)), new Uint8Array(words.buffer, 0, 16));
+      this.commands = (this.commands + 1) & ((2 << COMMAND_QUEUE_BITS) - 1);
+      this.driver.write(this.machine.smmu + REG.CMDQ_PROD, 4, this.commands);
+    }
+  }
+
+  /** One read before a change, and one after the change and the commands. */
+  async playCaching({ before, after, commands }: CachingCase): Promise<readonly [string, string]> {
+    const { driver } = this;
+    const { smmu } = this.machine;
+    for (const [address, bytes] of runs(before.words)) {
+      driver.store(address, bytes);
+    }
+    driver.write(smmu + REG.CR0, 4, CR0_QUEUES);
+    driver.write(smmu + REG.STRTAB_BASE, 8, before.registers.strtabBase);
+    driver.write(smmu + REG.STRTAB_BASE_CFG, 4, before.registers.strtabBaseConfig);
+    driver.write(smmu + REG.CR0, 4, CR0_QUEUES | CR0_SMMUEN);
+    this.issue([encodeCommand(OP.CFGI_STE_RANGE, { RANGE: 31 }), encodeCommand(OP.TLBI_NSNH_ALL)]);
+    const [access] = before.accesses;
+    await this.access(access, 0);
+    const first = driver.read(smmu + REG.EVENTQ_PROD_PAGE0, 4);
+    for (const [address, word] of after.words) {
+      if (before.words.get(address) !== word) {
+        driver.store(address, new Uint8Array(BigUint64Array.of(word).buffer));
+      }
+    }
+    this.issue(commands);
+    await this.access(access, 1);
+    driver.write(smmu + REG.CR0, 4, CR0_QUEUES);
+    await this.edu(EDU_BUFFER, SCRATCH, 2 * SLOT, EDU_TO_RAM);
+    const [scratch, queue, middle, end] = await Promise.all([
+      driver.load(SCRATCH, USED),
+      driver.load(EVENT_QUEUE, (EVENT_WORDS * 4) << EVENT_QUEUE_BITS),
+      first,
+      driver.read(smmu + REG.EVENTQ_PROD_PAGE0, 4),
+    ]);
+    for (const [address, bytes] of runs(after.words)) {
+      driver.fill(address, bytes.length, 0);
+    }
+    const show = (n: number, prod: bigint): string =>
+      [Buffer.from(scratch.subarray(n * SLOT, n * SLOT + access.length)).toString("hex"), ...this.takeEvents(queue, Number(prod))].join("; ");
+    const shown = [show(0, middle), show(1, end)] as const;
+    driver.write(smmu + REG.EVENTQ_CONS_PAGE0, 4, this.events);
+    return shown;
   }
 
   /** A table of one StreamID, so that every access of a device is C_BAD_STREAMID; `probe` makes one. */
