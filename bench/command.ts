@@ -4,12 +4,12 @@ import { compare, processorTime, type Round } from "./measure.js";
 import type { Bench } from "./registry.js";
 
 /** Commands in the queue; bench/c/command.c makes the same ones. */
-const COMMANDS = 1 << 14;
+export const COMMANDS = 1 << 14;
 /** Times that a round goes through them. */
 const PASSES = 64;
 
 /** ID registers of an SMMU that nests, with ATS and range invalidation: what IDR0, IDR1, IDR3 and IDR5 say. */
-const ID_REGISTERS = [0x0d44_141b, 0x0273_0010, 0, 0x1414, 0, 0x74];
+export const ID_REGISTERS = [0x0d44_141b, 0x0273_0010, 0, 0x1414, 0, 0x74];
 
 /**
  * What a drain of the command queue does with a command before anything acts on it: fetch, judge (is it
@@ -78,7 +78,7 @@ function decodeAll(queue: Int32Array, rules: CommandRules, command: Int32Array, 
 }
 
 /** A queue as Linux fills it, with some reserved bits set and now and then an illegal command. */
-function makeQueue(): Int32Array {
+export function makeQueue(): Int32Array {
   const queue = new Int32Array(COMMANDS * CMD_WORDS);
   let state = 12_345;
   const random = (): number => {

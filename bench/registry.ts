@@ -3,6 +3,7 @@ import { bootBench, hostCallBench, stage2Bench } from "./machine.js";
 import { commandBench } from "./command.js";
 import { qtestBench } from "./qtest.js";
 import { tlbMemoryBench } from "./tlb-memory.js";
+import { traceBench } from "./trace.js";
 import { walkBench } from "./walk.js";
 
 /** One figure. Its name is the key in the JSON file: stable, dotted, camel case. */
@@ -44,4 +45,4 @@ export interface Bench {
 }
 
 /** All benches, in the order of their run. A new one is a file beside this one and a line here. */
-export const benches: readonly Bench[] = [walkBench, commandBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench, qtestBench];
+export const benches: readonly Bench[] = [walkBench, commandBench, traceBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench, qtestBench];

@@ -1,6 +1,7 @@
 export { ERRNO, HostError, type Errno } from "./errors.js";
 export { isIommufdDevice, type IommufdDevice } from "./host-device.js";
 export { HostObserver, observeHost, type HostCallFailure } from "./observed-host.js";
+export { descriptorOf, traceHost } from "./traced-host.js";
 export type {
   EventStream,
   Host,

@@ -14,6 +14,7 @@ import { type ObjectArgument, parseObject } from "./object-argument.js";
 import { describeArgument, located, parseOptionString } from "./option-string.js";
 import { optionRules } from "./qemu-options.js";
 import { deviceModels } from "./device-table.js";
+import { type TraceArguments, TraceOptions } from "./trace-argument.js";
 
 export interface SmpArguments {
   readonly cpus: number;
@@ -31,8 +32,7 @@ export interface MachineArguments {
   /** In the order of the command line, which is the order in which they are made. */
   readonly devices: readonly DeviceArgument[];
   readonly globals: readonly GlobalProperty[];
-  /** Patterns of -trace. */
-  readonly trace: readonly string[];
+  readonly trace: TraceArguments;
   readonly name: string | null;
   readonly uuid: string | null;
   readonly control: ControlArguments;
@@ -59,7 +59,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   const deviceTexts: string[] = [];
   const objects: ObjectArgument[] = [];
   const globals: GlobalProperty[] = [];
-  const trace: string[] = [];
+  const trace = new TraceOptions();
   const control = new ControlOptions();
   let nodefaults = false;
 
@@ -69,7 +69,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
       if (value === "help" || value === "?") {
         throw new Refusal(`-${option} ${value} asks QEMU for a list`, { wouldWork: "viommu devices, viommu device NAME, viommu hosts" });
       }
-      if (control.take(option, value)) {
+      if (control.take(option, value) || trace.take(option, value, notes)) {
         return;
       }
       switch (option) {
@@ -104,9 +104,6 @@ export function parseArguments(words: readonly string[]): MachineArguments {
         case "global":
           globals.push(parseGlobal(value, notes));
           break;
-        case "trace":
-          trace.push(...parseTrace(value));
-          break;
         case "name":
           name = parseName(value);
           break;
@@ -121,6 +118,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
           break;
         case "nic":
         case "net":
+          nodefaults ||= value === "none";
           parseNic(option, value, notes);
           break;
         default:
@@ -149,7 +147,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
     objects,
     devices,
     globals,
-    trace,
+    trace: trace.finish(),
     name,
     uuid,
     control: control.finish(notes),
@@ -272,22 +270,6 @@ function parseGlobal(value: string, notes: string[]): GlobalProperty {
     setProperty(model, name, given);
   }
   return { driver, name, value: given };
-}
-
-function parseTrace(value: string): string[] {
-  const { values } = parseOptionString("-trace", value, "enable");
-  const patterns: string[] = [];
-  for (const [key, given] of values) {
-    if (key === "enable") {
-      patterns.push(String(given));
-    } else {
-      throw new Refusal(`Invalid parameter '${key}'`, {
-        found: key === "events" || key === "file" ? `${key}= names a file: traces go to stderr` : undefined,
-        wouldWork: "-trace PATTERN or -trace enable=PATTERN",
-      });
-    }
-  }
-  return patterns;
 }
 
 function parseName(value: string): string {

@@ -20,3 +20,4 @@ export { type PropertyType, type PropertyValue, typeName } from "./property.js";
 export { type MachineEvent, MachineEvents, RunState, type RunStatus } from "./run-state.js";
 export type { MachineSmmu } from "./smmu-set.js";
 export { VirtBoard } from "./virt.js";
+export { parseTrace, type TraceArguments, traceFilePatterns, type TraceRequest } from "./trace-argument.js";

@@ -1,8 +1,8 @@
 /** One run: a host, a machine on it, a guest in the machine, and the account of what happened. */
 import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
-import { HostError, HostObserver, observeHost } from "../iommufd/index.js";
+import { HostError, HostObserver, observeHost, traceHost } from "../iommufd/index.js";
 import { Machine, parseArguments } from "../machine/index.js";
-import { Log, type LogLine, Refusal, setTrace, setTraceSink } from "../support/index.js";
+import { Log, type LogLine, Refusal } from "../support/index.js";
 import {
   dmaReport,
   eventReport,
@@ -18,6 +18,7 @@ import type { GuestStart, GuestSummary, GuestToRun } from "./guest.js";
 import { type MonitorSession, openMonitors } from "./monitor-session.js";
 import { openQtest } from "./qtest-session.js";
 import type { RunReport } from "./report.js";
+import { startTracing } from "./tracing.js";
 
 export interface RunRequest {
   /** The machine's arguments, as words. */
@@ -27,7 +28,7 @@ export interface RunRequest {
   readonly guest: GuestToRun | null;
   /** The guest was not asked for: a machine with a monitor does without it, and stays until the monitor ends it. */
   readonly guestByDefault?: boolean;
-  /** Patterns of trace events to show, besides those of -trace. */
+  /** What to trace besides what the arguments say, in -trace's form. */
   readonly trace?: readonly string[];
   /** Takes trace lines. */
   readonly onTrace?: (line: string) => void;
@@ -57,11 +58,11 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     throw new Refusal("ACPI is asked for and the machine has none", { found: "--firmware acpi, and acpi=off for the machine", wouldWork: "--firmware dt, or acpi=on" });
   }
   const log = new Log(request.onLog);
-  const stopTracing = startTracing([...args.trace, ...(request.trace ?? [])], request.onTrace, log);
+  const stopTracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log });
   const simulated = createSimulatedHost(request.host);
   const observer = new HostObserver();
   request.onObserver?.(observer);
-  const host = observeHost(simulated, observer);
+  const host = traceHost(observeHost(simulated, observer));
   try {
     let machine: Machine;
     try {
@@ -180,23 +181,4 @@ function hostDma(host: ReturnType<typeof createSimulatedHost>): HostFunctionDma[
     bytes: fn.counters.bytes,
     faults: fn.counters.faults,
   }));
-}
-
-/** Turns events on; the returned function turns them off again. A pattern without events is a warning, as in QEMU. */
-function startTracing(patterns: readonly string[], onTrace: ((line: string) => void) | undefined, log: Log): () => void {
-  if (onTrace !== undefined) {
-    setTraceSink(onTrace);
-  }
-  for (const pattern of patterns) {
-    const off = pattern.startsWith("-");
-    if (setTrace(off ? pattern.slice(1) : pattern, !off) === 0) {
-      log.warn(`trace event '${pattern}' does not exist`);
-    }
-  }
-  return () => {
-    for (const pattern of patterns) {
-      setTrace(pattern.replace(/^-/, ""), false);
-    }
-    setTraceSink(() => {});
-  };
 }

@@ -11,7 +11,12 @@ import {
   traceCmdqConsumeOut,
   traceCmdqOpcode,
   traceCommandName,
+  traceConfigRange,
   traceRangeInval,
+  traceTlbAll,
+  traceTlbAsidVmid,
+  traceTlbVmid,
+  traceTlbVmidStage1,
   traceTlbiNh,
   traceTlbiNhAsid,
   traceTlbiNsnh,
@@ -318,6 +323,9 @@ export class CommandQueue {
     if (traceCfgiSteRange.on) {
       traceCfgiSteRange.emit(first, last);
     }
+    if (traceConfigRange.on) {
+      traceConfigRange.emit(first, last);
+    }
     this.translator.invalidateSteRange(sid, range);
     return this.install(first, last);
   }
@@ -458,25 +466,44 @@ export class CommandQueue {
     const vmid = this.rules.stage2 ? get(command, CMD.VMID) : -1;
     switch (opcode) {
       case OP.TLBI_NH_ALL:
-        if (this.rules.stage2 && traceTlbiNh.on) {
-          traceTlbiNh.emit(vmid);
-        } else if (!this.rules.stage2 && traceTlbiNsnh.on) {
-          traceTlbiNsnh.emit();
+        if (this.rules.stage2) {
+          if (traceTlbiNh.on) {
+            traceTlbiNh.emit(vmid);
+          }
+          if (traceTlbVmidStage1.on) {
+            traceTlbVmidStage1.emit(vmid);
+          }
+        } else {
+          if (traceTlbiNsnh.on) {
+            traceTlbiNsnh.emit();
+          }
+          if (traceTlbAll.on) {
+            traceTlbAll.emit();
+          }
         }
         break;
       case OP.TLBI_NSNH_ALL:
         if (traceTlbiNsnh.on) {
           traceTlbiNsnh.emit();
         }
+        if (traceTlbAll.on) {
+          traceTlbAll.emit();
+        }
         break;
       case OP.TLBI_NH_ASID:
         if (traceTlbiNhAsid.on) {
           traceTlbiNhAsid.emit(get(command, CMD.ASID));
         }
+        if (traceTlbAsidVmid.on) {
+          traceTlbAsidVmid.emit(get(command, CMD.ASID), vmid);
+        }
         break;
       case OP.TLBI_S12_VMALL:
         if (traceTlbiS12Vmid.on) {
           traceTlbiS12Vmid.emit(vmid);
+        }
+        if (traceTlbVmid.on) {
+          traceTlbVmid.emit(vmid);
         }
         break;
       case OP.TLBI_NH_VA:

@@ -34,8 +34,13 @@ export const traceTranslateBypass = traceEvent("smmuv3_translate_bypass", "%s si
 export const traceTranslateAbort = traceEvent("smmuv3_translate_abort", "%s sid=0x%x abort on iova:0x%x is_write=%d");
 export const traceTranslateSuccess = traceEvent(
   "smmuv3_translate_success",
-  "%s sid=0x%x iova=0x%x translated=0x%x perm=0x%x",
+  "%s sid=0x%x iova=0x%x translated=0x%x perm=0x%x stage=%d",
 );
+export const traceTlbAll = traceEvent("smmu_iotlb_inv_all", "IOTLB invalidate all");
+export const traceTlbAsidVmid = traceEvent("smmu_iotlb_inv_asid_vmid", "IOTLB invalidate asid=%d vmid=%d");
+export const traceTlbVmid = traceEvent("smmu_iotlb_inv_vmid", "IOTLB invalidate vmid=%d");
+export const traceTlbVmidStage1 = traceEvent("smmu_iotlb_inv_vmid_s1", "IOTLB invalidate vmid=%d");
+export const traceConfigRange = traceEvent("smmu_configs_inv_sid_range", "Config cache INV SID range from 0x%x to 0x%x");
 export const traceResetExit = traceEvent("smmu_reset_exit", "");
 
 const opcodes = new Map<number, string>(Object.entries(OP).map(([name, opcode]) => [opcode, `SMMU_CMD_${name}`]));

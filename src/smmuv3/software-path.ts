@@ -9,7 +9,7 @@ import {
   traceTranslateSuccess,
 } from "./device-trace.js";
 import { BYPASSED, READ_AS_ZERO, type StreamTranslator, TRANSLATED } from "./lookup/index.js";
-import { EVENT, eventName } from "./spec/index.js";
+import { EVENT, eventName, get, STE, STE_WORDS } from "./spec/index.js";
 
 /** What the software path needs of its SMMU. */
 export interface TranslatingSmmu {
@@ -19,6 +19,7 @@ export interface TranslatingSmmu {
   readonly memory: AddressSpace;
   readonly log: Log;
   recordEvent(record: Int32Array): void;
+  fetchStreamTableEntry(streamId: number, out: Int32Array): number;
 }
 
 /** Largest piece that one translation is used for, in bits of bytes. */
@@ -30,6 +31,7 @@ const PIECE_BITS = 30;
  */
 export class SoftwareSpace implements DmaSpace {
   readonly kind = "iommu";
+  private readonly entry = new Int32Array(STE_WORDS);
 
   constructor(
     readonly name: string,
@@ -114,6 +116,11 @@ export class SoftwareSpace implements DmaSpace {
     this.smmu.recordEvent(translator.event);
   }
 
+  /** 1, 2, or 3 for both, as QEMU numbers them: the low bits of STE.Config (IHI 0070, 5.2). For traces alone. */
+  private stageOf(streamId: number): number {
+    return this.smmu.fetchStreamTableEntry(streamId, this.entry) < 0 ? 0 : get(this.entry, STE.CONFIG) & 3;
+  }
+
   private trace(answer: number, high: number, low: number, isWrite: boolean, streamId: number): void {
     const { translator } = this.smmu;
     if (answer === TRANSLATED) {
@@ -124,6 +131,7 @@ export class SoftwareSpace implements DmaSpace {
           toBigInt(high, low),
           toBigInt(translator.outHigh, translator.outLow),
           isWrite ? ACCESS_WRITE : ACCESS_READ,
+          this.stageOf(streamId),
         );
       }
     } else if (answer === BYPASSED) {

@@ -43,8 +43,33 @@ export function isTracePattern(name: string): boolean {
 
 /** The events whose name matches the glob (`*` any text, `?` one character), by name. */
 export function matchTrace(pattern: string): TraceEvent[] {
-  const regex = new RegExp(`^${pattern.replace(/[.+^${}()|[\]\\]/g, "\\$&").replace(/\*+/g, ".*").replace(/\?/g, ".")}$`);
-  return traceEvents().filter(({ name }) => regex.test(name));
+  return traceEvents().filter(({ name }) => matchesGlob(pattern, name));
+}
+
+/** In time of pattern times text: a pattern may come from a peer. */
+function matchesGlob(pattern: string, text: string): boolean {
+  let at = 0;
+  let star = -1;
+  let resume = 0;
+  let next = 0;
+  while (next < text.length) {
+    if (at < pattern.length && pattern[at] === "*") {
+      star = at++;
+      resume = next;
+    } else if (at < pattern.length && (pattern[at] === "?" || pattern[at] === text[next])) {
+      at++;
+      next++;
+    } else if (star >= 0) {
+      at = star + 1;
+      next = ++resume;
+    } else {
+      return false;
+    }
+  }
+  while (pattern[at] === "*") {
+    at++;
+  }
+  return at === pattern.length;
 }
 
 /** Turns the events on or off whose name matches the glob; returns how many. */
@@ -71,7 +96,7 @@ export function formatTrace(format: string, args: TraceArgument[]): string {
       arg === undefined || kind === "s" || typeof arg === "string"
         ? String(arg)
         : kind === "x" || kind === "X" || kind === "p"
-          ? (typeof arg === "number" && arg < 0 ? arg >>> 0 : arg).toString(16)
+          ? `${kind === "p" ? "0x" : ""}${(typeof arg === "number" && arg < 0 ? arg >>> 0 : arg).toString(16)}`
           : arg.toString();
     return width === "" ? text : text.padStart(Number(width), zero === "0" ? "0" : " ");
   });

@@ -2,10 +2,14 @@
  * An iommufd as the user named it (`-object iommufd,id=`): opened with its first function, closed with its
  * last, and the IO address spaces that functions share in it.
  */
-import type { Host, Iommufd } from "../iommufd/index.js";
+import { descriptorOf, type Host, type Iommufd } from "../iommufd/index.js";
 import type { AddressSpace } from "../memory/index.js";
-import { type Log, Refusal } from "../support/index.js";
+import { type Log, Refusal, traceEvent } from "../support/index.js";
 import { IoAddressSpace } from "./io-address-space.js";
+
+const traceConnect = traceEvent("iommufd_backend_connect", "fd=%d owned=%d users=%d");
+const traceDisconnect = traceEvent("iommufd_backend_disconnect", "fd=%d users=%d");
+const traceSpace = traceEvent("iommufd_cdev_alloc_ioas", " [iommufd=%d] new IOMMUFD container with ioasid=%d");
 
 export class IommufdContext {
   private opened: Iommufd | null = null;
@@ -28,11 +32,17 @@ export class IommufdContext {
   connect(): Iommufd {
     this.opened ??= this.host.openIommufd();
     this.users++;
+    if (traceConnect.on) {
+      traceConnect.emit(descriptorOf(this.opened), 1, this.users);
+    }
     return this.opened;
   }
 
   disconnect(): void {
     this.users--;
+    if (traceDisconnect.on) {
+      traceDisconnect.emit(this.users === 0 || this.opened === null ? -1 : descriptorOf(this.opened), this.users);
+    }
     if (this.users === 0) {
       this.opened?.close();
       this.opened = null;
@@ -45,6 +55,9 @@ export class IommufdContext {
     if (entry === undefined) {
       entry = { space: IoAddressSpace.make(this.opened!, memory, this.log), users: 0 };
       this.spaces.set(memory, entry);
+      if (traceSpace.on) {
+        traceSpace.emit(descriptorOf(this.opened!), entry.space.ioasId);
+      }
     }
     entry.users++;
     return entry.space;

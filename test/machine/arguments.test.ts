@@ -190,7 +190,7 @@ const wrong: Array<[line: string, words: string, more?: string]> = [
   ["-M virt -smp 600", "Invalid SMP CPUs 600. The max CPUs supported by machine 'virt-11.1' is 512"],
   ["-M virt -name guest=a,foo=1", "Invalid parameter 'foo'"],
   ["-M virt -uuid x", "failed to parse UUID string: wrong format"],
-  ["-M virt -trace file=x", "Invalid parameter 'file'"],
+  ["-M virt -trace files=x", "Invalid parameter 'files'"],
   ["-M virt -global edu.foo=1", "Property 'edu.foo' not found"],
   ["-M virt -global arm-smmuv3.accel=7", "Parameter 'accel' expects 'on' or 'off'"],
   ["-M virt -device help", "-device help asks QEMU for a list", "viommu devices"],

@@ -1,0 +1,173 @@
+import { execFile, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { findGuest, loadHost, runMachine, type RunReport, type RunRequest } from "../../src/run/index.js";
+
+const run = promisify(execFile);
+const has = (program: string, ...args: string[]): boolean => spawnSync(program, args).status === 0;
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "viommu-qmp-"));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+/** Starts a run; its monitor listens at the returned path. */
+async function start(extra: string, more: Partial<RunRequest> = {}): Promise<{ path: string; report: Promise<RunReport> }> {
+  const path = join(folder, "q.sock");
+  const report = runMachine({
+    arguments: [...`-M virt,accel=kvm,gic-version=3 -cpu host -m 1G -nodefaults ${extra}`.trim().split(" "), "-qmp", `unix:${path},server=on,wait=off`],
+    host: loadHost("board"),
+    guest: null,
+    ...more,
+  });
+  while (!existsSync(path)) {
+    await Promise.race([report, new Promise((resolve) => setTimeout(resolve, 5))]);
+  }
+  return { path, report };
+}
+
+const PASSTHROUGH =
+  "-object iommufd,id=iommufd0 -device arm-smmuv3,primary-bus=pcie.0,id=smmu0,accel=on -device pcie-root-port,id=rp0 -device vfio-pci,host=0000:03:00.0,id=nic0,bus=rp0,iommufd=iommufd0";
+
+/** Sends lines and collects what comes until the socket closes. */
+async function talk(path: string, ...lines: string[]): Promise<Array<{ [key: string]: unknown }>> {
+  const socket: Socket = connect(path);
+  let text = "";
+  socket.on("data", (bytes: Buffer) => (text += bytes.toString()));
+  for (const line of ['{"execute":"qmp_capabilities"}', ...lines]) {
+    socket.write(`${line}\n`);
+  }
+  await once(socket, "close");
+  return text
+    .split("\r\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as { [key: string]: unknown });
+}
+
+describe("a run with a monitor", () => {
+  it("lasts until quit, without a guest that nobody asked for, and leaves nothing", async () => {
+    const { path, report } = await start(PASSTHROUGH, { guest: await findGuest("linux"), guestByDefault: true });
+    const said = await talk(path, '{"execute":"query-status"}', '{"execute":"quit"}');
+    expect(said.slice(2)).toMatchObject([{ return: { status: "running" } }, { return: {} }, { event: "SHUTDOWN", data: { guest: false, reason: "host-qmp-quit" } }]);
+    expect(await report).toMatchObject({ ok: true, failure: null, guest: null, hostObjects: { alive: 0 } });
+    expect(existsSync(path)).toBe(false);
+  });
+
+  it("takes one client after another", async () => {
+    const { path, report } = await start("");
+    for (let n = 0; n < 3; n++) {
+      const socket = connect(path);
+      const [greeting] = (await once(socket, "data")) as [Buffer];
+      expect(greeting.toString()).toContain('"QMP"');
+      socket.destroy();
+    }
+    await talk(path, '{"execute":"quit"}');
+    expect((await report).ok).toBe(true);
+  });
+
+  it("ends by a signal as by quit, and says so", async () => {
+    const controller = new AbortController();
+    const { path, report } = await start(PASSTHROUGH, { stop: () => controller.signal });
+    const socket = connect(path);
+    let text = "";
+    socket.on("data", (bytes: Buffer) => (text += bytes.toString()));
+    socket.write('{"execute":"qmp_capabilities"}\n');
+    while (!text.includes('"return"')) {
+      await once(socket, "data");
+    }
+    controller.abort();
+    await once(socket, "close");
+    expect(text).toContain('"SHUTDOWN", "data": {"guest": false, "reason": "host-signal"}');
+    expect(await report).toMatchObject({ ok: true, hostObjects: { alive: 0 } });
+  });
+
+  it("lets the guest that was asked for run when it says cont, and ends with it", async () => {
+    const { path, report } = await start(`${PASSTHROUGH} -S`, { guest: await findGuest("linux") });
+    const said = await talk(path, '{"execute":"query-status"}', '{"execute":"cont"}');
+    expect(said[2]).toMatchObject({ return: { status: "prelaunch", running: false } });
+    const events = said.filter((one) => "event" in one).map((one) => one.event);
+    // The guest unplugs its card and plugs it again, and resets the machine.
+    expect(events).toEqual(expect.arrayContaining(["RESUME", "DEVICE_DELETED", "RESET", "SHUTDOWN"]));
+    expect(said.at(-1)).toMatchObject({ event: "SHUTDOWN", data: { guest: true, reason: "guest-shutdown" } });
+    expect(await report).toMatchObject({ ok: true, guest: { ok: true }, hostObjects: { alive: 0 } });
+  });
+
+  it("is left by quit in the middle of a guest", async () => {
+    const { path, report } = await start(`${PASSTHROUGH} -S`, { guest: await findGuest("linux") });
+    const socket = connect(path);
+    socket.write('{"execute":"qmp_capabilities"}{"execute":"cont"}{"execute":"stop"}{"execute":"quit"}');
+    socket.resume();
+    await once(socket, "close");
+    expect(await report).toMatchObject({ ok: true, guest: null, hostObjects: { alive: 0 } });
+  });
+
+  it("refuses a monitor that cannot be", async () => {
+    const words = (...more: string[]) => runMachine({ arguments: ["-M", "virt", "-nodefaults", ...more], host: loadHost("board"), guest: null });
+    await expect(words("-qmp", "nothing:1")).rejects.toThrow("'nothing:1' is not a valid char driver name");
+    await expect(words("-mon", "chardev=m,mode=control")).rejects.toThrow("Cannot find character device 'm'");
+    await expect(words("-chardev", "null,id=m", "-mon", "m,mode=robot")).rejects.toThrow("Parameter 'mode' does not accept value 'robot'");
+    await expect(words("-chardev", "null,id=m", "-mon", "m", "-qmp", "chardev:m")).rejects.toThrow("chardev 'm' is already in use");
+    await expect(words("-qmp", `unix:${folder}/no/such,server=on`)).rejects.toThrow("Failed to bind socket");
+  });
+});
+
+describe("clients that others have written", () => {
+  it.runIf(has("socat", "-V"))("socat with plain lines", async () => {
+    const { path, report } = await start("-device edu,id=e0");
+    const { stdout } = await run("sh", ["-c", `printf '%s\\n' '{"execute":"qmp_capabilities"}' '{"execute":"qom-get","arguments":{"path":"/machine/peripheral/e0","property":"dma_mask"}}' '{"execute":"quit"}' | socat -t 5 - "UNIX-CONNECT:${path}"`]);
+    expect(stdout).toContain('{"return": 268435455}');
+    expect((await report).ok).toBe(true);
+  });
+
+  it.runIf(has("python3", "-c", "import socket"))("python3 with its socket and json modules", async () => {
+    const { path, report } = await start("-device pcie-root-port,id=rp0");
+    const script = `
+import json, socket, sys
+s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); f = s.makefile("rw")
+assert "QMP" in json.loads(f.readline())
+def ask(name, **arguments):
+    f.write(json.dumps({"execute": name, "arguments": arguments})); f.flush()
+    while True:
+        answer = json.loads(f.readline())
+        if "event" not in answer: return answer
+ask("qmp_capabilities")
+assert ask("device_add", driver="edu", id="e1", bus="rp0") == {"return": {}}
+assert ask("device_add", driver="edu", id="e1", bus="rp0")["error"]["desc"] == "Duplicate device ID 'e1'"
+print([bus["bus"] for bus in ask("query-pci")["return"]]); ask("quit")
+`;
+    const { stdout } = await run("python3", ["-c", script, path]);
+    expect(stdout).toBe("[0]\n");
+    expect((await report).ok).toBe(true);
+  });
+
+  it.runIf(has("python3", "-c", "import qemu.qmp"))("QEMU's own Python package", async () => {
+    const { path, report } = await start("-device pcie-root-port,id=rp0");
+    const script = `
+import asyncio, sys
+from qemu.qmp import QMPClient, ExecuteError
+async def main():
+    client = QMPClient("test")
+    await client.connect(sys.argv[1])
+    await client.execute("device_add", {"driver": "edu", "id": "e1", "bus": "rp0"})
+    with client.listener("DEVICE_DELETED") as deleted:
+        await client.execute("device_del", {"id": "e1"})
+        print((await deleted.get())["data"]["path"])
+    try:
+        await client.execute("device_del", {"id": "e1"})
+    except ExecuteError as error:
+        print(error.error_class)
+    await client.execute("quit")
+    await client.disconnect()
+asyncio.run(main())
+`;
+    const { stdout } = await run("python3", ["-c", script, path]);
+    expect(stdout).toBe("/machine/peripheral/e1\nDeviceNotFound\n");
+    expect((await report).ok).toBe(true);
+  });
+});
