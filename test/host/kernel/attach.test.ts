@@ -408,6 +408,10 @@ describe("PASIDs", () => {
     expect([cached(), cached(7)]).toEqual([true, true]);
     a.device.attach(two, 7);
     expect([cached(), cached(7)]).toEqual([true, false]);
+    map(iommufd, other, ram, GPA);
+    expect([cached(), cached(7)]).toEqual([true, true]);
+    iommufd.ioasUnmap(other, BigInt(GPA), 0x40_0000n);
+    expect([cached(), cached(7)]).toEqual([true, false]);
     a.device.attach(one, 7);
     expect(cached(7)).toBe(true);
     a.device.detach(7);
