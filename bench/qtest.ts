@@ -20,7 +20,7 @@ async function readsPerSecond(path: string): Promise<number> {
   const machine = new Machine(parseArguments("-M virt,iommu=smmuv3 -nodefaults -m 512 -qtest null -accel qtest".split(" ")), host, new Log());
   machine.start();
   const server = new QtestServer({ memory: machine.board.memory, ports: null, clock: machine.board.clock, findDevice: (name) => machine.pins.find(name) });
-  const listener = createServer((socket) => server.serve({ readable: socket, writable: socket, close: () => socket.destroy() }));
+  const listener = createServer((socket) => server.serve({ readable: socket, writable: socket, end: () => socket.end(), close: () => socket.destroy() }));
   listener.listen(path);
   await once(listener, "listening");
   const client: Socket = connect(path);

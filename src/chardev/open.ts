@@ -6,10 +6,12 @@ import type { Readable, Writable } from "node:stream";
 import { Refusal } from "../support/index.js";
 import { type ChardevSpec, describeChardev } from "./spec.js";
 
-/** One peer's bytes in both directions. */
+/** One peer's bytes in both directions. A peer that ends its own is still there: who has no more to say closes the stream. */
 export interface ByteStream {
   readonly readable: Readable;
   readonly writable: Writable;
+  /** Ends the direction to the peer, once what was written has gone; standard output stays. Safe to call twice. */
+  end(): void;
   /** Ends both directions. Safe to call twice. */
   close(): void;
 }
@@ -35,7 +37,7 @@ export async function openChardev(spec: ChardevSpec, onPeer: (stream: ByteStream
     case "null":
       return silence(spec);
     case "stdio": {
-      const stream: ByteStream = { readable: process.stdin, writable: process.stdout, close: () => process.stdin.destroy() };
+      const stream: ByteStream = { readable: process.stdin, writable: process.stdout, end: () => {}, close: () => process.stdin.destroy() };
       const done = ended(process.stdin);
       onPeer(stream);
       return { spec, port: null, done, close: stream.close };
@@ -64,7 +66,7 @@ function address(spec: SocketSpec): { path: string } | { host: string; port: num
 }
 
 async function dial(spec: SocketSpec, onPeer: (stream: ByteStream) => void): Promise<Chardev> {
-  const socket = connect(address(spec));
+  const socket = connect({ ...address(spec), allowHalfOpen: true });
   try {
     await once(socket, "connect");
   } catch (error) {
@@ -137,7 +139,7 @@ function removeStaleSocket(spec: SocketSpec): void {
 function socketStream(socket: Socket): ByteStream {
   socket.setNoDelay(true);
   socket.on("error", () => {});
-  return { readable: socket, writable: socket, close: () => socket.destroy() };
+  return { readable: socket, writable: socket, end: () => socket.end(), close: () => socket.destroy() };
 }
 
 function ended(source: { once(event: "close", listener: () => void): unknown }): Promise<void> {

@@ -30,6 +30,7 @@ export class QtestClient {
   constructor(private readonly peer: QtestPeer) {
     peer.readable.setEncoding("latin1");
     peer.readable.on("data", (data: string) => this.receive(data));
+    peer.readable.once("end", () => peer.close());
     peer.readable.once("close", () => this.fail(new QtestError("the qtest socket has closed")));
     peer.readable.on("error", () => {});
     peer.writable.on("error", () => {});

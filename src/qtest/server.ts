@@ -14,12 +14,16 @@ const NEWLINE = 0x0a;
 const SPACE = 0x20;
 /** A line of the longest `write`, and room. */
 export const LINE_LIMIT = 2 * DATA_LIMIT + 4096;
+/** Bytes of answers that wait for the peer at the most, those of one command besides. */
+const UNREAD_LIMIT = 4 * 2 ** 20;
 const ADDRESS_LIMIT = 2 ** 52;
 
 /** A peer's two directions. */
 export interface QtestPeer {
   readonly readable: Readable;
   readonly writable: Writable;
+  /** No more is written. */
+  end(): void;
   close(): void;
 }
 
@@ -36,9 +40,13 @@ export class QtestServer {
   private readonly output = new Output((bytes) => this.send(bytes));
   private readonly commands: Commands;
   private peer: QtestPeer | null = null;
+  /** Bytes that have come and are not done: where the first one's rest begins. */
+  private input: Buffer[] = [];
+  private at = 0;
   /** Bytes of a line whose end has not come. */
   private pending: Buffer[] = [];
   private pendingBytes = 0;
+  private ended = false;
   private busy = false;
 
   constructor(
@@ -52,61 +60,94 @@ export class QtestServer {
   serve(peer: QtestPeer): void {
     this.peer = peer;
     this.counters.peers++;
+    this.input = [];
+    this.at = 0;
     this.pending = [];
     this.pendingBytes = 0;
+    this.ended = false;
     this.commands.opened();
     this.log?.opened();
     const { readable, writable } = peer;
+    const mine = (): boolean => this.peer === peer;
     readable.on("data", (bytes: Buffer) => {
-      if (this.peer === peer) {
+      if (mine()) {
         this.receive(bytes);
       }
     });
-    // Answers that the peer does not take hold its commands back.
-    writable.on("drain", () => readable.resume());
+    writable.on("drain", () => {
+      if (mine()) {
+        readable.resume();
+        this.process();
+      }
+    });
     readable.once("end", () => {
-      writable.end();
+      if (mine()) {
+        this.ended = true;
+        this.process();
+      }
     });
     readable.once("close", () => {
-      if (this.peer === peer) {
-        this.peer = null;
-        this.log?.closed();
+      if (mine() && !this.ended) {
+        this.finish(peer);
       }
     });
     writable.on("error", () => peer.close());
     readable.resume();
   }
 
-  /** Takes bytes as they come; whole lines are done at once. */
+  /** Takes bytes as they come; whole lines are done at once, unless the peer does not take their answers. */
   receive(bytes: Buffer): void {
-    let start = 0;
+    this.input.push(bytes);
+    this.process();
+  }
+
+  private process(): void {
+    if (this.busy) {
+      return;
+    }
     this.busy = true;
-    if (this.pending.length > 0) {
-      const end = bytes.indexOf(NEWLINE);
+    while (this.input.length > 0 && !this.held) {
+      const [chunk] = this.input;
+      const end = chunk.indexOf(NEWLINE, this.at);
+      const start = this.at;
       if (end < 0) {
-        this.keep(bytes);
-        this.busy = false;
-        this.output.flush();
-        return;
+        this.keep(chunk.subarray(start));
+        this.input.shift();
+        this.at = 0;
+        continue;
       }
-      const line = Buffer.concat([...this.pending, bytes.subarray(0, end)]);
-      this.pending = [];
-      this.pendingBytes = 0;
-      this.execute(line, 0, line.length);
-      start = end + 1;
-    }
-    for (let end = bytes.indexOf(NEWLINE, start); end >= 0; end = bytes.indexOf(NEWLINE, start)) {
-      this.execute(bytes, start, end);
-      start = end + 1;
-    }
-    if (start < bytes.length) {
-      this.keep(bytes.subarray(start));
+      this.at = end + 1;
+      if (this.pending.length === 0) {
+        this.execute(chunk, start, end);
+      } else {
+        const line = Buffer.concat([...this.pending, chunk.subarray(start, end)]);
+        this.pending = [];
+        this.pendingBytes = 0;
+        this.execute(line, 0, line.length);
+      }
     }
     this.busy = false;
     this.output.flush();
+    if (this.ended && this.input.length === 0 && this.peer !== null) {
+      this.finish(this.peer);
+    }
+  }
+
+  private finish(peer: QtestPeer): void {
+    this.peer = null;
+    this.log?.closed();
+    peer.end();
+  }
+
+  /** The peer has asked for so much without reading it that its next commands wait. */
+  private get held(): boolean {
+    return this.peer !== null && this.peer.writable.writableLength > UNREAD_LIMIT;
   }
 
   private keep(bytes: Buffer): void {
+    if (bytes.length === 0) {
+      return;
+    }
     this.pending.push(bytes);
     this.pendingBytes += bytes.length;
     if (this.pendingBytes > LINE_LIMIT) {

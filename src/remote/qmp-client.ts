@@ -26,6 +26,7 @@ export class QmpClient {
     const { readable, writable } = stream;
     readable.setEncoding("utf8");
     readable.on("data", (data: string) => this.receive(data));
+    readable.once("end", () => stream.close());
     readable.once("close", () => this.closed());
     readable.on("error", () => {});
     writable.on("error", () => {});

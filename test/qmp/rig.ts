@@ -21,6 +21,7 @@ export class QmpClient {
     const stream = {
       readable: this.toMonitor,
       writable: this.fromMonitor,
+      end: () => this.fromMonitor.end(),
       close: () => {
         this.closed = true;
         this.toMonitor.destroy();

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { openChardev } from "../../src/chardev/index.js";
 import { QtestClient } from "../../src/qtest/index.js";
 import { viommu } from "../cli/streams.js";
 import { compile, namedQemus, play } from "./process.js";
@@ -67,16 +68,16 @@ describe("viommu run -qtest", () => {
     writeFileSync(file, machine);
     const path = join(folder, "end");
     const log = join(folder, "log");
-    const listening = new Promise<QtestClient>((resolve) => {
-      void import("../../src/chardev/index.js").then(({ openChardev }) => openChardev({ kind: "unix", path, server: true, wait: false }, (peer) => resolve(new QtestClient(peer))));
-    });
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    let come: (client: QtestClient) => void = () => {};
+    const connected = new Promise<QtestClient>((resolve) => (come = resolve));
+    const listener = await openChardev({ kind: "unix", path, server: true, wait: false }, (peer) => come(new QtestClient(peer)));
     // QEMU's option before the file, as the README has it.
     const run = viommu("run", "-qtest", `unix:${path}`, "-qtest-log", log, "--json", file);
-    const client = await listening;
+    const client = await connected;
     expect(await client.read(0xc00_0000, 4)).not.toBe(0n);
     expect(await client.ask("nonsense")).toBe("FAIL Unknown command 'nonsense'");
     client.close();
+    listener.close();
     const { code, out, err } = await run;
     expect([code, err]).toEqual([0, ""]);
     const report = JSON.parse(out) as { ok: boolean; guest: unknown; hostObjects: { created: number; freed: number; alive: number } };
@@ -92,12 +93,35 @@ describe("viommu run -qtest", () => {
     const run = viommu("run", "--quiet", "--", ...words(`-M virt,iommu=smmuv3 -nodefaults -m 64 -accel qtest -qtest unix:${path},server=on,wait=off -qtest-log none`));
     for (let round = 0; round < 2; round++) {
       const socket = await connectWhenThere(path);
-      const client = new QtestClient({ readable: socket, writable: socket, close: () => socket.destroy() });
+      const client = new QtestClient({ readable: socket, writable: socket, end: () => socket.end(), close: () => socket.destroy() });
       expect(await client.read(0x905_0000, 4)).toBe(0x0d44_101bn);
       expect(await client.request("clock_step 7")).toBe(String(7 * (round + 1)));
       client.close();
     }
     process.emit("SIGTERM");
+    expect(await run).toEqual({ code: 0, out: "", err: "" });
+  });
+
+  it("connects to a TCP port", async () => {
+    let come: (client: QtestClient) => void = () => {};
+    const connected = new Promise<QtestClient>((resolve) => (come = resolve));
+    const listener = await openChardev({ kind: "tcp", host: "127.0.0.1", port: 0, server: true, wait: false }, (peer) => come(new QtestClient(peer)));
+    const run = viommu("run", "--quiet", "-qtest", `tcp:127.0.0.1:${listener.port}`, "-qtest-log", "none", "--", ...words("-M virt -nodefaults -m 64 -machine accel=qtest"));
+    const client = await connected;
+    const lines: Array<[number, boolean]> = [];
+    client.onInterrupt = (pin, raised) => lines.push([pin, raised]);
+    await client.interceptIn("/machine/unattached/device[1]");
+    await client.setIrqIn("/machine/unattached/device[1]", "unnamed-gpio-in", 5, 1);
+    expect(lines).toEqual([[5, true]]);
+    const data = Uint8Array.from({ length: 100_000 }, (_, i) => i % 251);
+    await client.writeMemory(0x4100_0000, data);
+    expect(await client.readMemory(0x4100_0000, data.length)).toEqual(data);
+    await expect(client.interceptOut("nobody")).rejects.toThrow("qtest: irq_intercept_out nobody: FAIL Unknown device");
+    await expect(client.clockStep()).rejects.toThrow("no pending deadline");
+    expect(await client.clockStep(5n)).toBe(5n);
+    client.close();
+    await expect(client.read(0, 4)).rejects.toThrow("closed");
+    listener.close();
     expect(await run).toEqual({ code: 0, out: "", err: "" });
   });
 

@@ -1,5 +1,5 @@
 /** A machine of ours with a qtest server, and a peer that keeps what it is sent. */
-import { PassThrough } from "node:stream";
+import { PassThrough, Writable } from "node:stream";
 import { type QtestLog, type QtestPeer, QtestServer } from "../../src/qtest/index.js";
 import { build, type Built } from "../machine/build.js";
 
@@ -16,9 +16,13 @@ export class Rig {
     machine.start();
     const { board, pins } = machine;
     this.server = new QtestServer({ memory: board.memory, ports: null, clock: board.clock, findDevice: (path) => pins.find(path) }, log);
-    const output = new PassThrough();
-    output.on("data", (bytes: Buffer) => (this.text += bytes.toString("latin1")));
-    const peer: QtestPeer = { readable: this.input, writable: output, close: () => this.input.destroy() };
+    const output = new Writable({
+      write: (bytes: Buffer, _encoding, done) => {
+        this.text += bytes.toString("latin1");
+        done();
+      },
+    });
+    const peer: QtestPeer = { readable: this.input, writable: output, end: () => output.end(), close: () => this.input.destroy() };
     this.server.serve(peer);
   }
 

@@ -1,5 +1,6 @@
+import { PassThrough, Writable } from "node:stream";
 import { afterEach, describe, expect, it } from "vitest";
-import { QtestLog } from "../../src/qtest/index.js";
+import { QtestLog, QtestServer } from "../../src/qtest/index.js";
 import { Rig } from "./rig.js";
 import { TRANSCRIPT, TRANSCRIPT_MACHINE } from "./transcript.js";
 
@@ -104,6 +105,32 @@ describe("what makes QEMU abort", () => {
     }
     expect(lines.join("")).toMatch(/^ERR a line of more than \d+ bytes$/);
     expect(rig.closed).toBe(true);
+  });
+
+  it("a peer that does not read is not answered without bound, and is answered when it reads", async () => {
+    start();
+    const held: Array<() => void> = [];
+    let lines = 0;
+    const output = new Writable({
+      highWaterMark: 1024,
+      write: (bytes: Buffer, _encoding, done) => {
+        lines += bytes.reduce((sum, byte) => sum + (byte === 0x0a ? 1 : 0), 0);
+        held.push(done);
+      },
+    });
+    const input = new PassThrough();
+    const server = new QtestServer({ memory: rig.built.machine.board.memory, ports: null, clock: null, findDevice: () => null });
+    server.serve({ readable: input, writable: output, end: () => output.end(), close: () => input.destroy() });
+    const count = 200;
+    input.end(`read ${RAM} 0x80000\n`.repeat(count));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(server.counters.commands).toBeLessThan(20);
+    expect(output.writableLength).toBeLessThan(8 * 2 ** 20);
+    while (!output.writableFinished) {
+      held.splice(0).forEach((done) => done());
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect([server.counters.commands, lines]).toEqual([count, count]);
   });
 
   it("random bytes are answered, a line for a line", () => {
