@@ -64,7 +64,7 @@ export class Qemu implements Driver {
     gone.catch(() => {});
     try {
       const [socket] = await Promise.race([connected, gone]);
-      const client = new QtestClient({ readable: socket, writable: socket, close: () => socket.destroy() });
+      const client = new QtestClient({ readable: socket, writable: socket, end: () => void socket.end(), close: () => void socket.destroy() });
       return new Qemu(program, child, folder, client, () => said);
     } finally {
       server.close();
