@@ -359,6 +359,13 @@ export class SmmuAcceleration implements SmmuBackend {
     }
     switch (decodeSte(this.entry, this.offer.lookup, this.view)) {
       case STE_CONFIG_S1:
+        if (this.offer.features.ssidBits === 0 && get(this.entry, STE.S1CDMAX) !== 0) {
+          // RES0 without SubstreamIDs (IHI 0070, 5.2): the descriptors behind the first are out of reach.
+          this.log.guestError(
+            "smmuv3.no-substreams",
+            () => `SMMUv3: multiple S1 context descriptors require SubstreamID support. Configure ssidsize > 0 (requires accel=on): ${this.name}, sid ${hex(streamId)}`,
+          );
+        }
         reduceEntry(this.entry, this.offer.features, this.reduced);
         this.attachNested(fn, streamId);
         break;
@@ -402,9 +409,18 @@ export class SmmuAcceleration implements SmmuBackend {
         }
         outcome = `it keeps its ${fn.table} table (${second.message})`;
       }
-      this.log.warnLimited(`smmuv3.install ${fn.host.hostAddress}`, `Device 0x${fn.host.devId.toString(16)}: Failed to install STE: ${fn.host.name} behind ${this.name}: ${error.message}; ${outcome}`);
+      this.log.warnLimited(`smmuv3.install ${fn.host.hostAddress}`, `${this.failureWords(fn)}: ${fn.host.name} behind ${this.name}: ${error.message}; ${outcome}`);
       return false;
     }
+  }
+
+  /** Upstream's words for what could not be attached: what GBPA says, or what the function's entry says. */
+  private failureWords(fn: AcceleratedFunction): string {
+    if (this.smmu.translationEnabled || this.objects === null) {
+      return `Device 0x${fn.host.devId.toString(16)}: Failed to install STE`;
+    }
+    const { abortHwptId, bypassHwptId } = this.objects;
+    return `Failed to attach GBPA hwpt ${this.smmu.globalBypassAborts ? abortHwptId : bypassHwptId} for hiodi devid ${fn.host.devId}`;
   }
 
   private attachShared(fn: AcceleratedFunction, table: "abort" | "bypass"): void {

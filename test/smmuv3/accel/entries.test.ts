@@ -170,6 +170,27 @@ describe("CFGI_STE_RANGE and CFGI_ALL", () => {
     expect([board.probe(A), board.probe(B)]).toEqual(reach);
   });
 
+  test("upstream's words say what could not be attached: an entry, or what GBPA says", () => {
+    const board = changed();
+    board.observer.failOn({ operation: "HWPT_ALLOC", nth: 1, errno: "ENOMEM" });
+    board.smmu.configureAll();
+    expect(board.log.warnings().at(-1)).toMatch(/^Device 0x[0-9a-f]+: Failed to install STE: .*HWPT_ALLOC: ENOMEM.*; it is blocked$/);
+    const other = booted();
+    other.observer.failOn({ operation: "VFIO_ATTACH_IOMMUFD_PT", nth: 1, errno: "EIO" });
+    other.smmu.cr0(0xc);
+    expect(other.log.warnings().at(-1)).toMatch(/^Failed to attach GBPA hwpt \d+ for hiodi devid \d+: .*VFIO_ATTACH_IOMMUFD_PT: EIO.*; it (?:is blocked|keeps its)/);
+  });
+
+  test("one context descriptor of many without SubstreamIDs is told in upstream's words, and is the one that counts", () => {
+    const board = changed();
+    board.smmu.ste(0x900, board.stage1(0, { S1CDMAX: 4, S1FMT: 0 }));
+    board.smmu.configureAll();
+    expect(board.log.lines.map((line) => line.text).join("\n")).toContain(
+      "SMMUv3: multiple S1 context descriptors require SubstreamID support. Configure ssidsize > 0 (requires accel=on): arm-smmuv3",
+    );
+    expect(board.probe(A)).toBe("table 0");
+  });
+
   test("one function's refusal is told, and the others get theirs", () => {
     const board = changed();
     board.smmu.ste(0xa00, board.stage1(1));
