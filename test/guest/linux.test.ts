@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { linux, type GuestOptions, type GuestStep } from "../../src/guest/index.js";
+import { Kernel, linux, type GuestOptions, type GuestStep } from "../../src/guest/index.js";
 import { contextFor, machineOf, runLinux } from "./end-to-end.js";
 
 const GRACE =
@@ -84,6 +84,45 @@ describe("the linux guest, from the firmware's tables to a kexec", () => {
     expect(detail("substreams")).toMatch(/PASID 1 .*PASID 1048575 .*C_BAD_CD/);
     expect(detail("unplug and plug")).toMatch(/^nic0: 12:00.0 unplugged, 12:00.0 plugged/);
     expect(detail("nothing else")).toMatch(/^7 events, all provoked/);
+    expect(detail("tear down")).toContain("their streams bypass, as their reserved window demands");
+  });
+
+  it("kexecs into RAM that the kernel before does not use: queues and tables are elsewhere", async () => {
+    const { machine, end } = machineOf("grace", GRACE);
+    const context = contextFor(machine);
+    const bases: bigint[][] = [];
+    const write = context.port.write.bind(context.port);
+    context.port.write = (address, size, value) => {
+      // STRTAB_BASE, CMDQ_BASE, EVENTQ_BASE.
+      if (size === 8 && [0x80, 0x90, 0xa0].includes(address - 0xc00_0000)) {
+        if (address === 0xc00_0080) {
+          bases.push([]);
+        }
+        bases.at(-1)!.push(value & 0xf_ffff_ffff_ffe0n);
+      }
+      return write(address, size, value);
+    };
+    expect((await linux(context)).ok).toBe(true);
+    end();
+    expect(bases.map((boot) => boot.length)).toEqual([3, 3, 3]);
+    expect(bases[1].filter((base) => bases[2].includes(base))).toEqual([]);
+  });
+
+  it("hands out no IOVA that a reserved window or another function's BAR has", async () => {
+    const { machine, end } = machineOf("grace", GRACE);
+    const kernel = new Kernel(machine.port(), { granule: 12, firmware: "dt" });
+    await kernel.readFirmware();
+    await kernel.probeSmmus();
+    await kernel.enumerate();
+    const device = kernel.devices.find((one) => one.dma !== null && one.master !== null)!;
+    const { iovas } = await kernel.createDomain(device);
+    const windows = [...kernel.windowsOf(device), ...device.bridge.description.windows.map((window) => ({ base: window.pciBase, size: window.size }))];
+    expect(windows.length).toBeGreaterThan(1);
+    for (const { base, size } of windows) {
+      const iova = Number(iovas.allocate(0x1000, base + size));
+      expect(windows.filter((window) => iova >= window.base && iova < window.base + window.size)).toEqual([]);
+    }
+    end();
   });
 
   it("is the same with the same seed, and other with another", async () => {
