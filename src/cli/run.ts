@@ -1,5 +1,5 @@
 import { type Command, Option } from "commander";
-import { DEFAULT_GUEST, DEFAULT_HOST, findGuest, formatAccount, guestNames, loadHost, runMachine, shippedHosts } from "../run/index.js";
+import { DEFAULT_GUEST, DEFAULT_HOST, findGuest, formatAccount, guestNames, loadHost, runMachine, shippedHosts, speaksOnStandardOutput } from "../run/index.js";
 import { parseFirmware, parseGranule, parseSeed } from "./guest-options.js";
 import { machineWords } from "./machine-words.js";
 import { progress } from "./progress.js";
@@ -34,8 +34,9 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
     .action(async (words: string[], options: RunOptions, command: Command) => {
       const ending = endBySignal();
       const finishProgress = progress(streams, options.json === true);
+      const machine = machineWords(words);
       const report = await runMachine({
-        arguments: machineWords(words),
+        arguments: machine,
         host: loadHost(options.host),
         guest: await findGuest(options.guest),
         guestByDefault: command.getOptionValueSource("guest") === "default",
@@ -52,7 +53,12 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
         ending.done();
       });
       if (options.quiet !== true) {
-        streams.out(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatAccount(report, { color: streams.color }));
+        const account = options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatAccount(report, { color: streams.color });
+        if (speaksOnStandardOutput(machine)) {
+          streams.err(account);
+        } else {
+          streams.out(account);
+        }
       }
       finish(report.ok ? 0 : 1);
     });
@@ -63,6 +69,8 @@ function collect(value: string, before: string[] | undefined): string[] {
 }
 
 const QTEST_HELP = `
+With -qmp unix:PATH,server=on,wait=off, -mon or -monitor (as QEMU has them) the machine is commanded
+by a monitor, and lasts until its quit; --guest NAME lets a guest run meanwhile (docs/qmp.md).
 With -qtest unix:PATH or tcp:HOST:PORT (as QEMU has it: it connects to a client that listens;
 ,server=on,wait=off listens instead) the socket plays the machine and there is no guest.`;
 

@@ -51,11 +51,11 @@ export class QmpMonitor implements SessionOwner {
     }
   }
 
-  /** Resolves when all that has been said is sent, or after `milliseconds`. */
-  async flush(milliseconds: number): Promise<void> {
+  /** Says goodbye: resolves when all that has been said is sent, or after `milliseconds`. */
+  async finish(milliseconds: number): Promise<void> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, milliseconds)));
-    await Promise.race([Promise.all([...this.sessions].map((session) => session.flush())), late]);
+    await Promise.race([Promise.all([...this.sessions].map((session) => session.finish())), late]);
     clearTimeout(timer);
   }
 

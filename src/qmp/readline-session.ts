@@ -17,7 +17,7 @@ export class ReadlineSession {
   ) {
     const { readable, writable } = stream;
     readable.on("data", (bytes: Buffer | string) => this.receive(bytes.toString("latin1")));
-    readable.once("end", () => stream.close());
+    readable.once("end", () => stream.end());
     writable.on("error", () => stream.close());
     writable.on("drain", () => readable.resume());
     this.print(`QEMU ${QEMU_VERSION.major}.${QEMU_VERSION.minor}.${QEMU_VERSION.micro} monitor - type 'help' for more information\n${PROMPT}`);

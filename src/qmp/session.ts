@@ -47,8 +47,9 @@ export class QmpSession {
         this.input.feed(typeof bytes === "string" ? Buffer.from(bytes) : bytes);
       }
     });
-    readable.once("end", () => this.enqueue(() => stream.close()));
-    readable.once("close", () => this.close());
+    readable.once("end", () => this.enqueue(() => stream.end()));
+    // What was asked before an orderly end is still answered.
+    readable.once("close", () => (readable.readableEnded ? this.enqueue(() => this.close()) : this.close()));
     writable.on("error", () => this.close());
     writable.on("drain", () => this.flow());
     const { packageName } = owner.context.target;
@@ -75,15 +76,16 @@ export class QmpSession {
     }
   }
 
-  /** Resolves when what has been sent has left. */
-  flush(): Promise<void> {
+  /** Ends the direction to the client; resolves when what has been sent has left. */
+  async finish(): Promise<void> {
     const { writable } = this.stream;
-    return this.closed || writable.writableLength === 0 || writable.destroyed
-      ? Promise.resolve()
-      : new Promise((resolve) => {
-          writable.once("close", resolve);
-          writable.write("", () => resolve());
-        });
+    if (!this.closed && writable.writable) {
+      await new Promise<void>((resolve) => {
+        writable.once("close", resolve);
+        writable.write("", () => resolve());
+      });
+    }
+    this.stream.end();
   }
 
   private enqueue(task: () => void | Promise<void>): void {

@@ -6,6 +6,6 @@ export type { GuestStart, GuestSummary, GuestToRun } from "./guest.js";
 export { packageFolder, packageVersion } from "./package-files.js";
 export { type RemoteReport, type RemoteRequest, runRemoteGuest } from "./remote-guest.js";
 export { reportSchema, type RunReport } from "./report.js";
-export { runMachine, type RunRequest } from "./run-machine.js";
+export { runMachine, type RunRequest, speaksOnStandardOutput } from "./run-machine.js";
 export { readTextFile, systemWords } from "./text-file.js";
 export { machineTree, wrap } from "./tree.js";

@@ -1,6 +1,6 @@
 /** The monitors of a machine: opened before its guest runs, served while it does, closed when the run ends. */
 import { type Chardev, describeChardev, openChardev } from "../chardev/index.js";
-import type { Machine } from "../machine/index.js";
+import type { Machine, MachineArguments, MonitorArgument } from "../machine/index.js";
 import { QmpMonitor } from "../qmp/index.js";
 import { packageVersion } from "./package-files.js";
 
@@ -16,13 +16,27 @@ export interface MonitorSession {
   close(): Promise<void>;
 }
 
+export interface MonitorOptions {
+  /** Ends the session. */
+  readonly stop: AbortSignal | undefined;
+  /** Somebody plays the machine besides. */
+  readonly hasGuest: boolean;
+}
+
+/** The monitors through which somebody may speak: a device that leads nowhere has nobody. */
+export function monitorsThatSpeak(args: MachineArguments): readonly MonitorArgument[] {
+  return args.control.monitors.filter(({ spec }) => spec.kind !== "null");
+}
+
 /**
  * Opens what -qmp, -mon and -monitor ask for.
  * @returns null where there is no monitor
  * @throws Refusal where a character device cannot be opened; none is left open
  */
-export async function openMonitors(machine: Machine, stop: AbortSignal | undefined): Promise<MonitorSession | null> {
-  const { monitors, noShutdown } = machine.args.control;
+export async function openMonitors(machine: Machine, options: MonitorOptions): Promise<MonitorSession | null> {
+  const { stop } = options;
+  const { noShutdown } = machine.args.control;
+  const monitors = monitorsThatSpeak(machine.args);
   if (monitors.length === 0) {
     return null;
   }
@@ -36,12 +50,17 @@ export async function openMonitors(machine: Machine, stop: AbortSignal | undefin
     quit: () => end(),
   });
   const close = async (): Promise<void> => {
-    await monitor.flush(LAST_WORDS);
+    await monitor.finish(LAST_WORDS);
     monitor.close();
     opened.forEach(({ chardev }) => chardev?.close());
   };
   try {
+    const firsts: Promise<void>[] = [];
     for (const { label, spec, mode, pretty } of monitors) {
+      let come: () => void = () => {};
+      if ("wait" in spec && spec.wait) {
+        firsts.push(new Promise((resolve) => (come = resolve)));
+      }
       const entry: (typeof opened)[number] = { label, chardev: null, filename: filename(describeChardev(spec)), peers: 0 };
       opened.push(entry);
       entry.chardev = await openChardev(spec, (stream) => {
@@ -52,12 +71,22 @@ export async function openMonitors(machine: Machine, stop: AbortSignal | undefin
         } else {
           monitor.serveReadline(stream);
         }
+        come();
       });
     }
+    // wait=on: nothing begins before somebody is there.
+    await Promise.race([Promise.all(firsts), aborted(stop)]);
   } catch (error) {
     await close();
     throw error;
   }
+  // Where every client has gone and no other can come, there is nobody left to end the machine.
+  const abandoned = Promise.all(opened.map(({ chardev }) => chardev?.done));
+  void abandoned.then(() => {
+    if (!options.hasGuest || !machine.runState.running) {
+      end();
+    }
+  });
   const signalled = (): void => {
     machine.events.emit({ name: "SHUTDOWN", data: { guest: false, reason: "host-signal" } });
     end();
@@ -70,7 +99,7 @@ export async function openMonitors(machine: Machine, stop: AbortSignal | undefin
     machine.events.emit({ name: "SHUTDOWN", data: { guest: true, reason: "guest-shutdown" } });
     if (noShutdown) {
       machine.runState.shutDown();
-      await ended;
+      await Promise.race([ended, abandoned]);
     }
   };
   return { ended, guestEnded, close };
@@ -79,4 +108,13 @@ export async function openMonitors(machine: Machine, stop: AbortSignal | undefin
 /** As query-chardev shows it: without what says how long to wait. */
 function filename(description: string): string {
   return description.replace(/,wait=(?:on|off)/, "");
+}
+
+function aborted(signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal?.aborted === true) {
+      resolve();
+    }
+    signal?.addEventListener("abort", () => resolve(), { once: true });
+  });
 }

@@ -15,7 +15,7 @@ import {
   warningReport,
 } from "./collect.js";
 import type { GuestStart, GuestSummary, GuestToRun } from "./guest.js";
-import { type MonitorSession, openMonitors } from "./monitor-session.js";
+import { type MonitorSession, monitorsThatSpeak, openMonitors } from "./monitor-session.js";
 import { openQtest } from "./qtest-session.js";
 import type { RunReport } from "./report.js";
 import { startTracing } from "./tracing.js";
@@ -77,9 +77,10 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     try {
       machine.start();
       before = machine.describe();
-      const stop = args.control.qtest !== null || args.control.monitors.length > 0 ? request.stop?.() : undefined;
-      const monitors = await openMonitors(machine, stop);
-      const asked = monitors !== null && request.guestByDefault === true ? null : request.guest;
+      const commanded = monitorsThatSpeak(args).length > 0;
+      const stop = args.control.qtest !== null || commanded ? request.stop?.() : undefined;
+      const asked = commanded && request.guestByDefault === true ? null : request.guest;
+      const monitors = await openMonitors(machine, { stop, hasGuest: args.control.qtest !== null || asked !== null });
       let program: GuestToRun | null = null;
       try {
         program = (await openQtest(machine, { stop, onLog: request.onQtestLog })) ?? asked;
@@ -125,6 +126,12 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     stopTracing();
     simulated.close();
   }
+}
+
+/** A monitor or qtest has standard output: nothing else may be written there. */
+export function speaksOnStandardOutput(words: readonly string[]): boolean {
+  const { qtest, monitors } = parseArguments(words).control;
+  return [qtest, ...monitors.map(({ spec }) => spec)].some((spec) => spec?.kind === "stdio");
 }
 
 interface GuestEnd {

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { printDifferences, unequal } from "./agreement.js";
+import { printDifferences, requireRows, unequal } from "./agreement.js";
 import { atLeast } from "./find-qemu.js";
 import { caseRange, randomOf } from "./random-cases.js";
 import { againstQemus, withBoth } from "./suite.js";
@@ -9,6 +9,7 @@ import { expectQueueCase, generateQueueCase, playQueueCase } from "./smmuv3/queu
 import { QUEUE_QUIRKS, type QueueMachine } from "./smmuv3/queue-model.js";
 
 againstQemus("aarch64", "SMMUv3 queues", () => null, (program) => {
+  requireRows(QUEUE_QUIRKS);
   for (const machine of smmuMachines(program).filter(({ name }) => name !== "legacy" || program.version[0] < 11)) {
     const { seed, first, count } = caseRange(100, 3000);
     it(`${machine.name}: ${count} random uses from ${seed}:${first}`, async () => {

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { formatJson, type Json } from "../../src/qmp/json.js";
 import { JsonInput, NESTING_LIMIT, TOKEN_COUNT_LIMIT } from "../../src/qmp/json-input.js";
@@ -87,6 +88,36 @@ describe("JSON from a client", () => {
     expect(parse(["[", "1,".repeat(TOKEN_COUNT_LIMIT)])[0]).toBe("JSON token count limit exceeded");
     expect(parse(['"', "a".repeat(TOKEN_LIMIT)])).toEqual(["1:1: JSON parse error, token size limit exceeded"]);
     expect(parse(["[", `"${"a".repeat(TOKEN_LIMIT - 2)}",`.repeat(5)])[0]).toBe("JSON token size limit exceeded");
+  });
+});
+
+describe("any input", () => {
+  it("that is JSON comes out as it is, in whatever pieces it comes", () => {
+    const values = fc.array(fc.jsonValue({ maxDepth: 4 }), { maxLength: 4 });
+    const cuts = fc.infiniteStream(fc.integer({ min: 1, max: 9 }));
+    fc.assert(
+      fc.property(values, cuts, fc.boolean(), (list, sizes, pretty) => {
+        const bytes = Buffer.from(list.map((value) => formatJson(value as Json, pretty)).join(" ") + "\n");
+        const chunks: Uint8Array[] = [];
+        for (let at = 0; at < bytes.length; at += chunks.at(-1)!.length) {
+          chunks.push(bytes.subarray(at, at + sizes.next().value!));
+        }
+        expect(formatJson(parse(chunks).map((one) => (typeof one === "string" ? one : one.value)))).toBe(formatJson(list as Json));
+      }),
+      { seed: 11, numRuns: 300 },
+    );
+  });
+
+  it("that is not ends in messages, and the next line is understood after a byte that UTF-8 never has", () => {
+    const words = fc.constantFrom("{", "}", "[", "]", ":", ",", '"', "'", "\\", "a", '"k"', "1", "-", ".", "e", "true", "nul", "\u00e9", "\t", "\n", "\0", "%", " ");
+    fc.assert(
+      fc.property(fc.array(words, { maxLength: 60 }), (parts) => {
+        const out = parse([parts.join(""), Uint8Array.of(0xff, 0x0a), '{"ok":1}']);
+        expect(out.at(-1)).toEqual({ value: { ok: 1 } });
+        out.slice(0, -1).forEach((one) => expect(typeof one === "string" ? one : "").toMatch(/^(?:|\d+:\d+: JSON parse error, .*)$/s));
+      }),
+      { seed: 12, numRuns: 500 },
+    );
   });
 });
 

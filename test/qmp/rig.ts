@@ -21,7 +21,10 @@ export class QmpClient {
     const stream = {
       readable: this.toMonitor,
       writable: this.fromMonitor,
-      end: () => this.fromMonitor.end(),
+      end: () => {
+        this.closed = true;
+        this.fromMonitor.end();
+      },
       close: () => {
         this.closed = true;
         this.toMonitor.destroy();

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { findGuest, loadHost, runMachine, type RunReport, type RunRequest } from "../../src/run/index.js";
+import { findGuest, loadHost, runMachine, type RunReport, type RunRequest, speaksOnStandardOutput } from "../../src/run/index.js";
 
 const run = promisify(execFile);
 const has = (program: string, ...args: string[]): boolean => spawnSync(program, args).status === 0;
@@ -107,6 +107,35 @@ describe("a run with a monitor", () => {
     expect(await report).toMatchObject({ ok: true, guest: null, hostObjects: { alive: 0 } });
   });
 
+  it("listens as -chardev and -mon say, and with wait=on begins with the first client", async () => {
+    const path = join(folder, "m.sock");
+    let ended = false;
+    const report = runMachine({
+      arguments: ["-M", "virt", "-nodefaults", "-chardev", `socket,id=m,path=${path},server=on`, "-mon", "chardev=m,mode=control,pretty=on"],
+      host: loadHost("board"),
+      guest: { name: "none", run: () => Promise.resolve({ steps: [], dmaChecked: 0, events: [], ok: true }) },
+    }).finally(() => (ended = true));
+    while (!existsSync(path)) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect(ended).toBe(false);
+    const socket = connect(path);
+    let text = "";
+    socket.on("data", (bytes: Buffer) => (text += bytes.toString()));
+    await once(socket, "close");
+    expect(text).toMatch(/^\{\r?\n {4}"QMP": \{/);
+    expect((await report).ok).toBe(true);
+  });
+
+  it("has no monitor where its device leads nowhere, and says who has standard output", async () => {
+    const words = "-M virt -nodefaults -qmp null".split(" ");
+    const report = await runMachine({ arguments: words, host: loadHost("board"), guest: { name: "none", run: () => Promise.resolve({ steps: [], dmaChecked: 0, events: [], ok: true }) }, guestByDefault: true });
+    expect(report).toMatchObject({ ok: true, guest: { name: "none" } });
+    expect(speaksOnStandardOutput(words)).toBe(false);
+    expect(speaksOnStandardOutput([...words, "-mon", "m", "-chardev", "stdio,id=m"])).toBe(true);
+  });
+
   it("refuses a monitor that cannot be", async () => {
     const words = (...more: string[]) => runMachine({ arguments: ["-M", "virt", "-nodefaults", ...more], host: loadHost("board"), guest: null });
     await expect(words("-qmp", "nothing:1")).rejects.toThrow("'nothing:1' is not a valid char driver name");
@@ -163,11 +192,34 @@ async def main():
     except ExecuteError as error:
         print(error.error_class)
     await client.execute("quit")
-    await client.disconnect()
+    try:
+        await client.disconnect()
+    except EOFError:
+        pass  # the other side was faster
 asyncio.run(main())
 `;
     const { stdout } = await run("python3", ["-c", script, path]);
     expect(stdout).toBe("/machine/peripheral/e1\nDeviceNotFound\n");
+    expect((await report).ok).toBe(true);
+  });
+
+  it.runIf(has("python3", "-c", "import qemu.qmp.legacy"))("QEMU's own Python package, its older interface", async () => {
+    const { path, report } = await start("");
+    const script = `
+import sys
+from qemu.qmp.legacy import QEMUMonitorProtocol
+vm = QEMUMonitorProtocol(sys.argv[1])
+print(vm.connect()["QMP"]["version"]["qemu"]["major"])
+print(vm.cmd("stop"), [event["event"] for event in vm.get_events(wait=True)])
+print(vm.cmd("human-monitor-command", **{"command-line": "info status"}))
+vm.cmd("quit")
+try:
+    vm.close()
+except EOFError:
+    pass  # the other side was faster
+`;
+    const { stdout } = await run("python3", ["-c", script, path]);
+    expect(stdout).toBe("11\n{} ['STOP']\nVM status: paused\r\n\n");
     expect((await report).ok).toBe(true);
   });
 });

@@ -1,5 +1,5 @@
 /** Judges translation cases: viommu against the reference, QEMU against viommu or against the rows that it has. */
-import type { Observation } from "../agreement.js";
+import { type Observation, requireRows } from "../agreement.js";
 import type { QemuProgram } from "../find-qemu.js";
 import type { TranslationCase } from "./image.js";
 import type { SmmuMachine } from "./machines.js";
@@ -27,6 +27,7 @@ export class TranslationAgreement {
     private readonly machine: SmmuMachine,
   ) {
     this.quirks = quirksOf(program.version);
+    requireRows([...this.quirks]);
   }
 
   /** False where the case leads to addresses that say nothing; it is not to be played. */
