@@ -1,4 +1,22 @@
 export { Refusal } from "./errors.js";
+export {
+  address,
+  AddressField,
+  bits,
+  deposit,
+  extract,
+  Field,
+  field,
+  type FieldValues,
+  get,
+  getAddress,
+  getWide,
+  type Layout,
+  pack,
+  put,
+  putAddress,
+  unpack,
+} from "./fields.js";
 export { Log, type LogLine } from "./log.js";
 export { TraceEvent, formatTrace, isTracePattern, matchTrace, setTrace, setTraceSink, traceEvent, traceEvents, type TraceArgument } from "./trace.js";
 export { hex, highWord, lowWord, toBigInt, toNumber } from "./words.js";

@@ -1,4 +1,4 @@
-import { address, field, pack, type FieldValues } from "./fields.js";
+import { address, field, pack, type FieldValues } from "../../support/index.js";
 
 /** Command: 16 bytes, four 32-bit words (Arm IHI 0070, 4.1). */
 export const CMD_WORDS = 4;

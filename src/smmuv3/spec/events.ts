@@ -1,4 +1,4 @@
-import { address, field, pack, type FieldValues } from "./fields.js";
+import { address, field, pack, type FieldValues } from "../../support/index.js";
 
 /** Event record: 32 bytes, eight 32-bit words (Arm IHI 0070, 7.3). */
 export const EVENT_WORDS = 8;

@@ -1,4 +1,21 @@
-export * from "./fields.js";
+export {
+  address,
+  AddressField,
+  bits,
+  deposit,
+  extract,
+  Field,
+  field,
+  type FieldValues,
+  get,
+  getAddress,
+  getWide,
+  type Layout,
+  pack,
+  put,
+  putAddress,
+  unpack,
+} from "../../support/index.js";
 export * from "./registers.js";
 export * from "./ste.js";
 export * from "./cd.js";

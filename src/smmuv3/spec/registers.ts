@@ -1,4 +1,4 @@
-import { address, bits } from "./fields.js";
+import { address, bits } from "../../support/index.js";
 
 /**
  * Register offsets in bytes from the SMMU's base (Arm IHI 0070, 6.2): page 0 at 0, page 1 at 0x10000,

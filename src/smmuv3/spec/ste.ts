@@ -1,4 +1,4 @@
-import { address, field, pack, type FieldValues } from "./fields.js";
+import { address, field, pack, type FieldValues } from "../../support/index.js";
 
 /** Stream Table Entry: 64 bytes, sixteen 32-bit words (Arm IHI 0070, 5.2). */
 export const STE_BYTES = 64;
