@@ -20,6 +20,8 @@ export interface QemuSearch {
   readonly programs: readonly QemuProgram[];
   /** What was looked for and not found, in words. */
   readonly missing: readonly string[];
+  /** What a variable names and does not run, in words. */
+  readonly wrong: readonly string[];
 }
 
 const VARIABLE: Record<Architecture, string> = { aarch64: "QEMU_AARCH64", x86_64: "QEMU_X86_64" };
@@ -32,16 +34,23 @@ export function findQemus(architecture: Architecture): QemuSearch {
   const program = `qemu-system-${architecture}`;
   const named = process.env[VARIABLE[architecture]];
   const chroot = process.env.VIOMMU_QEMU_CHROOT;
-  const candidates: string[][] = [named === undefined || named === "" ? [program] : named.split(" ")];
+  const candidates: Array<{ command: string[]; by: string | null }> = [
+    named === undefined || named === "" ? { command: [program], by: null } : { command: named.split(" "), by: VARIABLE[architecture] },
+  ];
   if (chroot !== undefined && chroot !== "") {
-    candidates.push([join(chroot, "run"), program]);
+    candidates.push({ command: [join(chroot, "run"), program], by: "VIOMMU_QEMU_CHROOT" });
   }
   const programs: QemuProgram[] = [];
   const missing: string[] = [];
-  for (const command of candidates) {
+  const wrong: string[] = [];
+  for (const { command, by } of candidates) {
     const version = versionOf(command);
     if (version === null) {
-      missing.push(`${command.join(" ")} does not run`);
+      if (by === null) {
+        missing.push(`${program} is not on PATH, and ${VARIABLE[architecture]} is not set`);
+      } else {
+        wrong.push(`${by}: ${command.join(" ")} does not run`);
+      }
     } else if (!programs.some((other) => String(other.version) === String(version))) {
       programs.push({ name: `QEMU ${version.join(".")}`, version, command, architecture, qtestAccelerator: hasQtest(command) });
     }
@@ -49,7 +58,7 @@ export function findQemus(architecture: Architecture): QemuSearch {
   if (chroot === undefined || chroot === "") {
     missing.push("VIOMMU_QEMU_CHROOT is not set");
   }
-  return { programs, missing };
+  return { programs, missing, wrong };
 }
 
 function versionOf(command: readonly string[]): QemuVersion | null {

@@ -7,7 +7,10 @@ import { Qemu } from "./qemu-driver.js";
 
 /** `needs` says what a QEMU lacks for the tests, null where it lacks nothing. */
 export function againstQemus(architecture: "aarch64" | "x86_64", topic: string, needs: (program: QemuProgram) => string | null, declare: (program: QemuProgram) => void): void {
-  const { programs, missing } = findQemus(architecture);
+  const { programs, missing, wrong } = findQemus(architecture);
+  for (const text of wrong) {
+    it(`${topic}: ${text}`, () => expect.fail(text));
+  }
   for (const text of missing) {
     it.skip(`${topic}: ${text}`, () => {});
   }

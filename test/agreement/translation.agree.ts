@@ -7,11 +7,14 @@ import { type CaseRange, caseRange, randomOf } from "./random-cases.js";
 import { againstQemus } from "./suite.js";
 import { generate } from "./smmuv3/generate.js";
 import type { TranslationCase } from "./smmuv3/image.js";
-import { type SmmuMachine, smmuMachines } from "./smmuv3/machines.js";
+import { type SmmuMachine, missingMachines, smmuMachines } from "./smmuv3/machines.js";
 import { Player } from "./smmuv3/play.js";
 import { TranslationAgreement } from "./smmuv3/translation-agreement.js";
 
 againstQemus("aarch64", "SMMUv3 translation", () => null, (program) => {
+  for (const text of missingMachines(program)) {
+    it.skip(text, () => {});
+  }
   const machines = smmuMachines(program).filter((machine) => machine.name !== "legacy" || program.version[0] < 11);
   for (const machine of machines) {
     const range = caseRange(Math.ceil(1000 / machines.length), Math.ceil(110_000 / machines.length));

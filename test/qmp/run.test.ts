@@ -1,15 +1,11 @@
-import { execFile, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { findGuest, loadHost, runMachine, type RunReport, type RunRequest, speaksOnStandardOutput } from "../../src/run/index.js";
-
-const run = promisify(execFile);
-const has = (program: string, ...args: string[]): boolean => spawnSync(program, args).status === 0;
+import { stockClients } from "./stock-clients.js";
 
 let folder: string;
 beforeEach(() => {
@@ -147,79 +143,8 @@ describe("a run with a monitor", () => {
 });
 
 describe("clients that others have written", () => {
-  it.runIf(has("socat", "-V"))("socat with plain lines", async () => {
-    const { path, report } = await start("-device edu,id=e0");
-    const { stdout } = await run("sh", ["-c", `printf '%s\\n' '{"execute":"qmp_capabilities"}' '{"execute":"qom-get","arguments":{"path":"/machine/peripheral/e0","property":"dma_mask"}}' '{"execute":"quit"}' | socat -t 5 - "UNIX-CONNECT:${path}"`]);
-    expect(stdout).toContain('{"return": 268435455}');
-    expect((await report).ok).toBe(true);
-  });
-
-  it.runIf(has("python3", "-c", "import socket"))("python3 with its socket and json modules", async () => {
-    const { path, report } = await start("-device pcie-root-port,id=rp0");
-    const script = `
-import json, socket, sys
-s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); f = s.makefile("rw")
-assert "QMP" in json.loads(f.readline())
-def ask(name, **arguments):
-    f.write(json.dumps({"execute": name, "arguments": arguments})); f.flush()
-    while True:
-        answer = json.loads(f.readline())
-        if "event" not in answer: return answer
-ask("qmp_capabilities")
-assert ask("device_add", driver="edu", id="e1", bus="rp0") == {"return": {}}
-assert ask("device_add", driver="edu", id="e1", bus="rp0")["error"]["desc"] == "Duplicate device ID 'e1'"
-print([bus["bus"] for bus in ask("query-pci")["return"]]); ask("quit")
-`;
-    const { stdout } = await run("python3", ["-c", script, path]);
-    expect(stdout).toBe("[0]\n");
-    expect((await report).ok).toBe(true);
-  });
-
-  it.runIf(has("python3", "-c", "import qemu.qmp"))("QEMU's own Python package", async () => {
-    const { path, report } = await start("-device pcie-root-port,id=rp0");
-    const script = `
-import asyncio, sys
-from qemu.qmp import QMPClient, ExecuteError
-async def main():
-    client = QMPClient("test")
-    await client.connect(sys.argv[1])
-    await client.execute("device_add", {"driver": "edu", "id": "e1", "bus": "rp0"})
-    with client.listener("DEVICE_DELETED") as deleted:
-        await client.execute("device_del", {"id": "e1"})
-        print((await deleted.get())["data"]["path"])
-    try:
-        await client.execute("device_del", {"id": "e1"})
-    except ExecuteError as error:
-        print(error.error_class)
-    await client.execute("quit")
-    try:
-        await client.disconnect()
-    except EOFError:
-        pass  # the other side was faster
-asyncio.run(main())
-`;
-    const { stdout } = await run("python3", ["-c", script, path]);
-    expect(stdout).toBe("/machine/peripheral/e1\nDeviceNotFound\n");
-    expect((await report).ok).toBe(true);
-  });
-
-  it.runIf(has("python3", "-c", "import qemu.qmp.legacy"))("QEMU's own Python package, its older interface", async () => {
-    const { path, report } = await start("");
-    const script = `
-import sys
-from qemu.qmp.legacy import QEMUMonitorProtocol
-vm = QEMUMonitorProtocol(sys.argv[1])
-print(vm.connect()["QMP"]["version"]["qemu"]["major"])
-print(vm.cmd("stop"), [event["event"] for event in vm.get_events(wait=True)])
-print(vm.cmd("human-monitor-command", **{"command-line": "info status"}))
-vm.cmd("quit")
-try:
-    vm.close()
-except EOFError:
-    pass  # the other side was faster
-`;
-    const { stdout } = await run("python3", ["-c", script, path]);
-    expect(stdout).toBe("11\n{} ['STOP']\nVM status: paused\r\n\n");
-    expect((await report).ok).toBe(true);
+  stockClients(async (machine) => {
+    const { path, report } = await start(machine);
+    return { path, ended: async () => expect((await report).ok).toBe(true) };
   });
 });

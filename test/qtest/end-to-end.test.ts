@@ -1,21 +1,16 @@
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { once } from "node:events";
-import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openChardev } from "../../src/chardev/index.js";
 import { QtestClient } from "../../src/qtest/index.js";
 import { viommu } from "../cli/streams.js";
-import { compile, namedQemus, play } from "./process.js";
-import { GOOD, MODES, type Outcome, runSequence, SEQUENCE_ARGUMENTS } from "./smmuv3-sequence.js";
-import { TRANSCRIPT, TRANSCRIPT_MACHINE } from "./transcript.js";
+import { compile } from "./process.js";
+import { stockClients } from "./stock-clients.js";
 
 const words = (text: string): string[] => text.split(" ");
-const python = spawnSync("python3", ["--version"]).status === 0;
-const SCRIPT = fileURLToPath(new URL("stock_client.py", import.meta.url));
 
 let built: ReturnType<typeof compile>;
 let ours: readonly string[];
@@ -30,36 +25,7 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-const drivers = [{ name: "viommu", command: null as readonly string[] | null }, ...namedQemus()];
-
-describe.each(drivers)("$name over its socket", ({ name, command }) => {
-  it.each(MODES)("runs the sequence of QEMU's iommu-smmuv3-test: %s", async (mode) => {
-    const played = await play(command ?? ours, words(SEQUENCE_ARGUMENTS));
-    let outcome: Outcome;
-    try {
-      outcome = await runSequence(played.client, mode);
-    } finally {
-      expect(await played.end(), played.out()).toBe(0);
-    }
-    expect(outcome).toMatchObject(GOOD);
-    // IDR0 of the legacy SMMU: both stages (0x0d44101b); CR0 and CR0ACK agree; no error, no event.
-    expect(outcome.registers.map((value) => value.toString(16))).toEqual(["d44101b", "2730010", "74", "d", "d", "0", "0", "0"]);
-  });
-
-  it("answers as was recorded from QEMU 11.1", async () => {
-    const played = await play(command ?? ours, words(TRANSCRIPT_MACHINE));
-    const answers = await Promise.all(TRANSCRIPT.map(([request]) => played.client.ask(request)));
-    expect(answers).toEqual(TRANSCRIPT.map(([, answer]) => answer));
-    expect(await played.end(), played.out()).toBe(0);
-  });
-
-  it.skipIf(!python)("serves a client that starts it and speaks as libqtest does", () => {
-    const program = command ?? ours;
-    const { status, stdout, stderr } = spawnSync("python3", [SCRIPT, ...program], { encoding: "utf8", timeout: 60_000 });
-    expect(stderr + stdout, name).toContain("all is well");
-    expect(status).toBe(0);
-  });
-});
+describe("viommu over its socket", () => stockClients("viommu", () => ours));
 
 describe("viommu run -qtest", () => {
   it("ends with its client, frees what it had of the host, and accounts for it", async () => {

@@ -7,7 +7,6 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openChardev } from "../../src/chardev/index.js";
 import { QtestClient } from "../../src/qtest/index.js";
-import { findQemus } from "../agreement/find-qemu.js";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
@@ -22,14 +21,6 @@ export function compile(): { command: readonly string[]; remove: () => void } {
     throw new Error(`tsc: ${stdout}`);
   }
   return { command: [process.execPath, join(folder, "src", "cli", "main.js")], remove: () => rmSync(folder, { recursive: true, force: true }) };
-}
-
-/** Where a variable names a QEMU: those that are 11.1 or newer, which have iommu-testdev. */
-export function namedQemus(): ReadonlyArray<{ readonly name: string; readonly command: readonly string[] }> {
-  if ((process.env.VIOMMU_QEMU_CHROOT ?? "") === "" && (process.env.QEMU_AARCH64 ?? "") === "") {
-    return [];
-  }
-  return findQemus("aarch64").programs.filter(({ version: [major, minor], qtestAccelerator }) => qtestAccelerator && (major > 11 || (major === 11 && minor >= 1)));
 }
 
 /** A program under a qtest client. */

@@ -34,3 +34,14 @@ export function smmuMachines(program: QemuProgram): SmmuMachine[] {
 function legacyStage1(program: QemuProgram): SmmuMachine {
   return { name: "legacy", arguments: ["-machine", `virt-${program.version.join(".")},iommu=smmuv3,gic-version=3`, ...BOARD, ...EDU], smmu: LEGACY_SMMU, stages: "1" };
 }
+
+/** What a QEMU cannot show of the SMMUv3, each with the reason. */
+export function missingMachines(program: QemuProgram): string[] {
+  return atLeast(program.version, 11, 0)
+    ? []
+    : [
+        "stage 2, nested: it has stage 1 alone",
+        "arm-smmuv3, its stage=: the SMMU of iommu=smmuv3 is all it has",
+        "accesses by iommu-testdev: it has none, edu alone makes them",
+      ]
+}
