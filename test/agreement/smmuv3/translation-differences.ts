@@ -9,7 +9,11 @@ import { QUIRKS, type Quirk } from "./reference.js";
 /** Rows of versions before 9.0 alone, the others are of all. */
 const OLD: ReadonlySet<Quirk> = new Set<Quirk>(["S-3", "S-15", "S-33", "S-34", "S-35", "S-36", "S-37", "S-38"]);
 
+/** Rows that versions before 9.0 do not have, and could show. */
+const NEW: ReadonlySet<Quirk> = new Set<Quirk>(["S-7"]);
+
 /** The rows that a QEMU has. */
 export function quirksOf(version: QemuVersion): ReadonlySet<Quirk> {
-  return new Set(QUIRKS.filter((quirk) => !atLeast(version, 9, 0) || !OLD.has(quirk)));
+  const others = atLeast(version, 9, 0) ? OLD : NEW;
+  return new Set(QUIRKS.filter((quirk) => !others.has(quirk)));
 }
