@@ -2,7 +2,6 @@
 import { EmulatedEndpoint } from "../devices/index.js";
 import type { MsiRoute } from "../msi/index.js";
 import type { PciFunction } from "../pci/index.js";
-import type { MachineSmmu } from "./smmu-set.js";
 
 export interface MsiRouteEntry {
   /** The function's id; its host address where it has none. */
@@ -65,7 +64,7 @@ export function emulatedDma(functions: Iterable<PciFunction>): FunctionDma[] {
 }
 
 export interface InvalidationAccount {
-  /** The SMMU's id. */
+  /** The IOMMU's id. */
   readonly iommu: string;
   /** Commands of the guest, by the architecture's names. */
   readonly commands: Readonly<Record<string, number>>;
@@ -75,18 +74,4 @@ export interface InvalidationAccount {
   readonly forwarded: number;
   /** HWPT_INVALIDATE calls. */
   readonly hostCalls: number;
-}
-
-export function invalidationAccount(smmu: MachineSmmu): InvalidationAccount {
-  const counters = smmu.device.counters();
-  const guestCommands = Object.entries(counters.commandsByName)
-    .filter(([name]) => /TLBI|ATC_INV|CFGI_CD/.test(name))
-    .reduce((sum, [, count]) => sum + count, 0);
-  return {
-    iommu: smmu.device.id,
-    commands: counters.commandsByName,
-    guestCommands,
-    forwarded: smmu.acceleration?.forwarded ?? 0,
-    hostCalls: smmu.acceleration?.invalidateCalls ?? 0,
-  };
 }

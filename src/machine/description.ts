@@ -1,8 +1,6 @@
 /** A machine as data, for the account and for the firmware's tables, and as a tree for people. */
 import { formatBdf, type PciBus, type PciFunction } from "../pci/index.js";
-import type { MsiController } from "./machine-options.js";
-import type { MachineSmmu } from "./smmu-set.js";
-import type { VirtBoard } from "./virt.js";
+import type { Board } from "./board.js";
 
 export interface IommuDescription {
   readonly id: string;
@@ -59,8 +57,9 @@ export interface MachineDescription {
   readonly cpus: number;
   /** Bytes. */
   readonly memory: number;
-  readonly gicVersion: number;
-  readonly msiController: MsiController;
+  /** Null: no machine of Arm's. */
+  readonly gicVersion: number | null;
+  readonly msiController: Board["msiController"];
   readonly iommus: readonly IommuDescription[];
   /** Without the host bridge. */
   readonly functions: readonly FunctionDescription[];
@@ -68,37 +67,23 @@ export interface MachineDescription {
   readonly buses: readonly BusDescription[];
 }
 
-export function describeMachine(board: VirtBoard): MachineDescription {
+export function describeMachine(board: Board): MachineDescription {
   const { args } = board;
   return {
     type: args.machine.type,
     name: args.name,
     cpu: args.cpu,
     cpus: args.smp.cpus,
-    memory: board.map.ram.size,
+    memory: board.ramSize,
     gicVersion: board.gicVersion,
     msiController: board.msiController,
-    iommus: board.smmus.all.map(describeIommu),
+    iommus: board.iommus.map((iommu) => iommu.describe()),
     functions: board.functions.map(({ fn }) => describeFunction(board, fn)),
     buses: [describeBus(board, board.pci.bus)],
   };
 }
 
-function describeIommu(smmu: MachineSmmu): IommuDescription {
-  const { stage, ril, ats, oas, ssidsize } = smmu.device.properties;
-  return {
-    id: smmu.device.id,
-    bus: smmu.bus.id,
-    accel: smmu.acceleration !== null,
-    hostIommu: smmu.acceleration?.hostIommu ?? null,
-    legacy: smmu.legacy,
-    base: smmu.base,
-    interrupts: [0, 1, 2, 3].map((index) => 32 + smmu.spi + index),
-    features: { stage, ril, ats, oas, ssidsize },
-  };
-}
-
-function describeFunction(board: VirtBoard, fn: PciFunction): FunctionDescription {
+function describeFunction(board: Board, fn: PciFunction): FunctionDescription {
   const smmu = board.smmuOf(fn);
   return {
     id: fn.id,
@@ -118,7 +103,7 @@ function isNumbered(fn: PciFunction): boolean {
   return bus.isRoot || bus.number !== 0;
 }
 
-function describeBus(board: VirtBoard, bus: PciBus): BusDescription {
+function describeBus(board: Board, bus: PciBus): BusDescription {
   const order = [...bus.functions.keys()].sort((a, b) => a - b);
   return {
     id: bus.id,

@@ -1,4 +1,4 @@
-/** The firmware's tables of a board: what they describe, and where they are put. */
+/** The firmware's tables of the virt board: what they describe, and where they are put. */
 import { buildAcpi, buildDeviceTree, type FirmwareDescription } from "./firmware/index.js";
 import type { VirtBoard } from "./virt.js";
 import { MSI_WINDOW, VIRT, VIRT_SPI } from "./virt-map.js";
@@ -11,7 +11,7 @@ export function describeFirmware(board: VirtBoard): FirmwareDescription {
   const smmus = board.smmus.all;
   const expanders = board.functions.flatMap(({ fn }) => fn.secondaryBuses.filter((bus) => bus.isRoot));
   return {
-    ram: board.ram.map(({ base, piece }) => ({ base, size: piece.size, numaNode: piece.node })),
+    ram: board.ram.map(({ base, size, piece }) => ({ base, size, numaNode: piece.node })),
     cpus: board.args.smp.cpus,
     interrupts: {
       gicVersion: board.gicVersion === 2 ? 2 : 3,
@@ -46,16 +46,18 @@ export function describeFirmware(board: VirtBoard): FirmwareDescription {
   };
 }
 
-/** Where the tables go: the device tree at the start of RAM, as QEMU has it, ACPI behind it. */
+/** Tables at guest-physical addresses. */
 export interface PlacedTables {
-  readonly deviceTree: { readonly address: number; readonly bytes: Uint8Array };
+  /** Null: the machine has none. */
+  readonly deviceTree: { readonly address: number; readonly bytes: Uint8Array } | null;
   /** Null: acpi=off. */
   readonly acpi: { readonly address: number; readonly bytes: Uint8Array; readonly tables: ReadonlyMap<string, Uint8Array> } | null;
 }
 
 const ALIGNMENT = 0x1_0000;
 
-export function buildTables(board: VirtBoard): PlacedTables {
+/** The device tree at the start of RAM, as QEMU has it, ACPI behind it. */
+export function buildVirtTables(board: VirtBoard): PlacedTables {
   const description = describeFirmware(board);
   const deviceTree = { address: board.map.ram.base, bytes: buildDeviceTree(description) };
   if (!board.args.machine.acpi) {

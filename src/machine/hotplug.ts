@@ -2,11 +2,11 @@
 import { HotplugPort, type PciFunction } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
 import type { MachineArguments } from "./arguments.js";
+import type { Board } from "./board.js";
 import { parseDevice } from "./device-argument.js";
 import { listed } from "./nearest.js";
 import { located } from "./option-string.js";
 import type { MachineEvents } from "./run-state.js";
-import type { VirtBoard } from "./virt.js";
 
 interface Waiting {
   resolve(): void;
@@ -26,7 +26,7 @@ export class Hotplug {
   unplugged = 0;
 
   constructor(
-    private readonly board: VirtBoard,
+    private readonly board: Board,
     private readonly args: MachineArguments,
     private readonly log: Log,
     private readonly events: MachineEvents,
@@ -53,7 +53,7 @@ export class Hotplug {
       if (!device.model.hotpluggable) {
         throw new Refusal(`Device '${device.model.name}' does not support hotplugging`, { found: "the machine is running", wouldWork: "-device at start" });
       }
-      const taken = this.board.find(device.id)?.fn.label ?? this.board.smmus.all.find((smmu) => device.id !== "" && smmu.argument?.id === device.id)?.device.id;
+      const taken = this.board.find(device.id)?.fn.label ?? this.board.iommus.find((iommu) => device.id !== "" && iommu.argument?.id === device.id)?.id;
       if (taken !== undefined) {
         // QEMU finds it with the options in the one form, with the devices in the other.
         throw new Refusal(argument.trimStart().startsWith("{") ? `Duplicate device ID '${device.id}'` : `Duplicate ID '${device.id}' for device`, { found: `${taken} is there`, wouldWork: "another id" });

@@ -1,29 +1,64 @@
-/** The interrupts of a machine as its guest takes them: what a GIC keeps pending. */
+/** The interrupts of a machine as its guest takes them: what an interrupt controller keeps pending. */
 import type { InterruptSink } from "../msi/index.js";
 import type { Interrupt } from "../port/index.js";
 import type { Log } from "../support/index.js";
 
 /** Bits of an ITS event id (GITS_TYPER.ID_bits of QEMU's ITS: 15, for 16 bits). */
 const EVENT_ID_LIMIT = 2 ** 16;
-/** Interrupts that can be pending at once. A GIC has a bit for each; here each costs an object. */
+/** Interrupts that can be pending at once. A controller has a bit for each; here each costs an object. */
 const PENDING_LIMIT = 2 ** 20;
 
-/** Called with the INTID (32 and up) and the level of a line. */
-export type LineWatcher = (intid: number, level: number) => void;
+/** Called with the number of an interrupt controller's line and its level. */
+export type LineWatcher = (line: number, level: number) => void;
 
-/**
- * Pending interrupts, oldest first. One that is pending already does not become pending twice (Arm IHI 0069,
- * 4.1.1: a bit for each interrupt); a level-triggered one becomes pending when its line rises.
- */
-export class InterruptLog implements InterruptSink {
+/** Pending interrupts, oldest first, and levels of lines. One that is pending already does not become pending twice. */
+export abstract class InterruptLog {
   /** Messages that arrived, and edges, those that merged with a pending one included. */
   messagesDelivered = 0;
   edges = 0;
   private readonly pending = new Map<number, Interrupt>();
-  private readonly levels = new Set<number>();
   private watchers: LineWatcher[] = [];
 
-  constructor(private readonly log: Log) {}
+  constructor(protected readonly log: Log) {}
+
+  /** Tells every level that a line is set to, edges as up and down. */
+  watchLines(watcher: LineWatcher): void {
+    this.watchers.push(watcher);
+  }
+
+  protected tell(line: number, level: number): void {
+    for (const watcher of this.watchers) {
+      watcher(line, level);
+    }
+  }
+
+  take(): Interrupt[] {
+    const taken = [...this.pending.values()];
+    this.pending.clear();
+    return taken;
+  }
+
+  /** Nothing is pending after a reset; lines keep their level. */
+  reset(): void {
+    this.pending.clear();
+  }
+
+  /** @param key what tells the interrupt from others */
+  protected add(key: number, interrupt: Interrupt): void {
+    if (this.pending.size < PENDING_LIMIT || this.pending.has(key)) {
+      this.pending.set(key, interrupt);
+    } else {
+      this.log.guestError("interrupts.pending", () => `more than ${PENDING_LIMIT} interrupts are pending: this one is dropped`);
+    }
+  }
+}
+
+/**
+ * A GIC's: one that is pending already does not become pending twice (Arm IHI 0069, 4.1.1: a bit for each
+ * interrupt); a level-triggered one becomes pending when its line rises. Lines are INTIDs, 32 and up.
+ */
+export class GicInterrupts extends InterruptLog implements InterruptSink {
+  private readonly levels = new Set<number>();
 
   message(deviceId: number, eventId: number): void {
     if (eventId >= EVENT_ID_LIMIT) {
@@ -62,38 +97,8 @@ export class InterruptLog implements InterruptSink {
     }
   }
 
-  /** Tells every level that a line is set to, edges as up and down. */
-  watchLines(watcher: LineWatcher): void {
-    this.watchers.push(watcher);
-  }
-
-  private tell(intid: number, level: number): void {
-    for (const watcher of this.watchers) {
-      watcher(intid, level);
-    }
-  }
-
   private rise(intid: number): void {
     this.edges++;
     this.add(intid, { kind: "spi", intid });
-  }
-
-  take(): Interrupt[] {
-    const taken = [...this.pending.values()];
-    this.pending.clear();
-    return taken;
-  }
-
-  /** Nothing is pending after a reset; lines keep their level. */
-  reset(): void {
-    this.pending.clear();
-  }
-
-  private add(key: number, interrupt: Interrupt): void {
-    if (this.pending.size < PENDING_LIMIT || this.pending.has(key)) {
-      this.pending.set(key, interrupt);
-    } else {
-      this.log.guestError("gic.pending", () => `more than ${PENDING_LIMIT} interrupts are pending: this one is dropped`);
-    }
   }
 }

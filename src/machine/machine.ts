@@ -5,8 +5,9 @@
 import type { Host } from "../iommufd/index.js";
 import type { AccessSize, FirmwareTables, Interrupt, MachineOperator, MachinePort } from "../port/index.js";
 import type { Log } from "../support/index.js";
-import { emulatedDma, type FunctionDma, type InvalidationAccount, invalidationAccount, type MsiRouteEntry } from "./accounts.js";
+import { emulatedDma, type FunctionDma, type InvalidationAccount, type MsiRouteEntry } from "./accounts.js";
 import type { MachineArguments } from "./arguments.js";
+import type { Board } from "./board.js";
 import { describeMachine, type MachineDescription } from "./description.js";
 import { Hotplug } from "./hotplug.js";
 import { InterruptPins } from "./interrupt-pins.js";
@@ -14,7 +15,7 @@ import { MachineEvents, RunState } from "./run-state.js";
 import { VirtBoard } from "./virt.js";
 
 export class Machine {
-  readonly board: VirtBoard;
+  readonly board: Board;
   /** Interrupt lines by QOM paths. */
   readonly pins: InterruptPins;
   readonly events = new MachineEvents();
@@ -44,12 +45,9 @@ export class Machine {
    */
   start(): void {
     const elsewhere = this.board.functions
-      .filter(({ fn }) => fn.passthrough !== null && (this.board.smmuOf(fn)?.acceleration ?? null) === null)
+      .filter(({ fn }) => fn.passthrough !== null && this.board.iommuOf(fn)?.accelerated !== true)
       .map(({ fn }) => `${fn.label} is on bus '${fn.bus?.id ?? ""}'`);
-    for (const smmu of this.board.smmus.all) {
-      smmu.acceleration?.freeze(elsewhere);
-      smmu.device.freeze();
-    }
+    this.board.iommus.forEach((iommu) => iommu.start(elsewhere));
     this.hotplug.watch();
     this.state = "running";
     this.board.writeFirmware();
@@ -121,16 +119,15 @@ export class Machine {
   }
 
   /**
-   * system_reset: functions first, so that none does DMA; then the SMMUs, which move every function from the
-   * guest's tables to what GBPA says after reset; then what was pending goes, and the firmware starts anew.
+   * system_reset: functions first, so that none does DMA; then the IOMMUs, which move every function from the
+   * guest's tables to what applies after reset; then what was pending goes, and the firmware starts anew.
    * @param reason of qapi's ShutdownCause
    */
   reset(reason = "host-qmp-system-reset"): void {
     const { board } = this;
     board.pci.reset();
-    for (const smmu of board.smmus.all) {
-      smmu.device.reset();
-    }
+    board.iommus.forEach((iommu) => iommu.reset());
+    board.resetBoard();
     board.interrupts.reset();
     this.hotplug.reset();
     board.writeFirmware();
@@ -143,7 +140,7 @@ export class Machine {
     this.events.emit({ name: "POWERDOWN" });
   }
 
-  /** Takes the machine apart: functions, SMMUs, memory. Safe to call twice. */
+  /** Takes the machine apart: functions, IOMMUs, memory. Safe to call twice. */
   shutdown(): void {
     if (this.state !== "gone") {
       this.state = "gone";
@@ -162,14 +159,14 @@ export class Machine {
     return describeMachine(this.board);
   }
 
-  /** Messages' routes, DMA of emulated functions, and invalidations of each SMMU, since the machine was built. */
+  /** Messages' routes, DMA of emulated functions, and invalidations of each IOMMU, since the machine was built. */
   accounts(): { msi: MsiRouteEntry[]; messages: number; dma: FunctionDma[]; invalidation: InvalidationAccount[] } {
     const { board } = this;
     return {
       msi: board.msiAccount.list(),
       messages: board.interrupts.messagesDelivered,
       dma: emulatedDma(board.everPlugged),
-      invalidation: board.smmus.all.map(invalidationAccount),
+      invalidation: board.iommus.map((iommu) => iommu.invalidation()),
     };
   }
 

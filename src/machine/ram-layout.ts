@@ -6,6 +6,12 @@ import type { MachineArguments } from "./arguments.js";
 import { DEFAULT_RAM } from "./memory-arguments.js";
 import type { ObjectArgument } from "./object-argument.js";
 
+export interface Range {
+  readonly base: number;
+  /** Bytes. */
+  readonly size: number;
+}
+
 export interface RamPiece {
   /** The backend's id, or QEMU's name for RAM without one. */
   readonly name: string;
@@ -14,8 +20,8 @@ export interface RamPiece {
   readonly node: number | null;
 }
 
-/** The pieces from the base of RAM on, one after the other. @throws Refusal in QEMU's words */
-export function ramPieces(args: MachineArguments): RamPiece[] {
+/** The pieces of RAM, one after the other. @param name of RAM without a backend. @throws Refusal in QEMU's words */
+export function ramPieces(args: MachineArguments, name: string): RamPiece[] {
   const backends = new Map(args.objects.filter((object) => object.type === "memory-backend").map((object) => [object.id, object]));
   const { nodes } = args.numa;
   if (nodes.some((node) => node.memdev !== null)) {
@@ -49,7 +55,7 @@ export function ramPieces(args: MachineArguments): RamPiece[] {
     }
     return [{ name: backend.id, size: backend.size, node: nodes.length === 0 ? null : 0 }];
   }
-  return [{ name: "mach-virt.ram", size: args.memory.size ?? DEFAULT_RAM, node: nodes.length === 0 ? null : 0 }];
+  return [{ name, size: args.memory.size ?? DEFAULT_RAM, node: nodes.length === 0 ? null : 0 }];
 }
 
 function find(backends: ReadonlyMap<string, ObjectArgument>, id: string, words: string, where: string): ObjectArgument {
@@ -64,7 +70,7 @@ function find(backends: ReadonlyMap<string, ObjectArgument>, id: string, words: 
 }
 
 function checkTotal(pieces: readonly RamPiece[], size: number): void {
-  const total = pieces.reduce((sum, piece) => sum + piece.size, 0);
+  const total = totalSize(pieces);
   if (total !== size) {
     throw new Refusal(`total memory for NUMA nodes (0x${total.toString(16)}) should equal RAM size (0x${size.toString(16)})`, {
       wouldWork: `-m ${total / 2 ** 20}M`,
@@ -77,22 +83,45 @@ export interface PlacedRam {
   readonly block: RamBlock;
   /** Guest-physical address. */
   readonly base: number;
+  /** The part of the block that is there: bytes into it, and bytes. */
+  readonly offset: number;
+  readonly size: number;
 }
 
-/** Takes the memory of a host; all of it or none. */
-export function allocateRam(host: Host, pieces: readonly RamPiece[], base: number): PlacedRam[] {
+/** Bytes of all pieces. */
+export function totalSize(pieces: readonly RamPiece[]): number {
+  return pieces.reduce((sum, piece) => sum + piece.size, 0);
+}
+
+/**
+ * Takes the memory of a host, all of it or none, and places it: the pieces fill one span after the other, and one
+ * that does not fit into what is left of a span goes on in the next.
+ */
+export function allocateRam(host: Host, pieces: readonly RamPiece[], spans: readonly Range[]): PlacedRam[] {
   const placed: PlacedRam[] = [];
-  let at = base;
+  const blocks: RamBlock[] = [];
+  let span = 0;
+  let used = 0;
   try {
     for (const piece of pieces) {
-      placed.push({ piece, block: host.allocateMemory(piece.name, piece.size), base: at });
-      at += piece.size;
+      const block = host.allocateMemory(piece.name, piece.size);
+      blocks.push(block);
+      for (let offset = 0; offset < piece.size; ) {
+        if (used === spans[span].size) {
+          span++;
+          used = 0;
+        }
+        const size = Math.min(piece.size - offset, spans[span].size - used);
+        placed.push({ piece, block, base: spans[span].base + used, offset, size });
+        used += size;
+        offset += size;
+      }
     }
   } catch (error) {
-    placed.reverse().forEach(({ block }) => host.freeMemory(block));
+    blocks.reverse().forEach((block) => host.freeMemory(block));
     if (error instanceof RangeError || error instanceof HostError) {
       throw new Refusal(`cannot set up guest memory '${pieces[0].name}': Cannot allocate memory`, {
-        found: `${pieces.reduce((sum, piece) => sum + piece.size, 0)} bytes on ${host.description}: ${error.message}`,
+        found: `${totalSize(pieces)} bytes on ${host.description}: ${error.message}`,
         wouldWork: "a smaller -m",
       });
     }

@@ -11,17 +11,18 @@ import {
   SoftwareIommuOps,
 } from "../smmuv3/index.js";
 import { type Log, Refusal } from "../support/index.js";
+import type { MachineIommu } from "./board.js";
 import { type DeviceArgument, deviceLabel, type GlobalProperty } from "./device-argument.js";
-import type { InterruptLog } from "./interrupt-log.js";
+import type { GicInterrupts } from "./interrupt-log.js";
 import type { MachineOptions } from "./machine-options.js";
 import { checkSmmuProperties, type SmmuRequest } from "./smmu-argument.js";
-import { userSmmuPlace, VIRT, VIRT_SPI } from "./virt-map.js";
+import { describeSmmu, smmuInvalidation } from "./smmu-account.js";
+import { FIRST_SPI, userSmmuPlace, VIRT, VIRT_SPI } from "./virt-map.js";
 
-export interface MachineSmmu {
+export interface MachineSmmu extends MachineIommu {
   readonly device: SmmuV3;
   readonly bus: PciBus;
   readonly acceleration: SmmuAcceleration | null;
-  readonly ops: IommuOps;
   /** The SMMU of -machine iommu=smmuv3. */
   readonly legacy: boolean;
   /** Registers: guest-physical address and bytes. */
@@ -29,7 +30,6 @@ export interface MachineSmmu {
   readonly size: number;
   /** The first of four SPIs: eventq, priq, cmdq-sync, gerror. */
   readonly spi: number;
-  readonly argument: DeviceArgument | null;
 }
 
 export interface SmmuSetParts {
@@ -37,13 +37,11 @@ export interface SmmuSetParts {
   readonly words: WordMemory;
   /** Where the registers are mapped. */
   readonly root: MemoryRegion;
-  readonly interrupts: InterruptLog;
+  readonly interrupts: GicInterrupts;
   readonly msiDoorbell: number | null;
   readonly machine: MachineOptions;
   readonly log: Log;
 }
-
-const FIRST_SPI = 32;
 
 export class SmmuSet {
   private readonly members: MachineSmmu[] = [];
@@ -141,7 +139,17 @@ export class SmmuSet {
     }
     setupIommu(bus, ops);
     parts.root.add(place.base, MemoryRegion.mmio(id, place.size, device));
-    this.members.push({ device, bus, acceleration, ops, legacy: argument === null, ...place, argument });
+    const member = { device, id, bus, acceleration, accelerated: acceleration !== null, ops, legacy: argument === null, ...place, argument };
+    this.members.push({
+      ...member,
+      start: (elsewhere) => {
+        acceleration?.freeze(elsewhere);
+        device.freeze();
+      },
+      reset: () => device.reset(),
+      describe: () => describeSmmu(member),
+      invalidation: () => smmuInvalidation(member),
+    });
   }
 
   private lines(spi: number): SmmuInterruptLines {

@@ -3,13 +3,9 @@
  * (INTID minus 32). hw/arm/virt.c of QEMU 11.1: base_memmap, extended_memmap, a15irqmap.
  */
 import { hex, Refusal } from "../support/index.js";
+import type { BoardMap } from "./board.js";
 import type { MachineOptions } from "./machine-options.js";
-
-export interface Range {
-  readonly base: number;
-  /** Bytes. */
-  readonly size: number;
-}
+import type { Range } from "./ram-layout.js";
 
 const GIB = 2 ** 30;
 
@@ -33,6 +29,9 @@ export const VIRT = {
   pcieEcamLow: { base: 0x3f00_0000, size: 0x0100_0000 },
   ram: { base: 0x4000_0000, size: 255 * GIB },
 } as const;
+
+/** INTID of the first SPI (Arm IHI 0069, 2.2). */
+export const FIRST_SPI = 32;
 
 export const VIRT_SPI = {
   uart: 1,
@@ -71,15 +70,9 @@ export function userSmmuPlace(index: number): { base: number; size: number; spi:
   };
 }
 
-export interface VirtMap {
+/** 256 buses with highmem-ecam, else 16; no high window without highmem and highmem-mmio. */
+export interface VirtMap extends BoardMap {
   readonly ram: Range;
-  readonly ecam: Range;
-  /** 256 with highmem-ecam, else 16. */
-  readonly busCount: number;
-  readonly mmio32: Range;
-  /** Null: highmem or highmem-mmio is off. */
-  readonly mmio64: Range | null;
-  readonly pio: Range;
 }
 
 /** Bits of a physical address of the CPU model, where they are few; 48 for those not listed (a host's, or 48 and more). */

@@ -15,6 +15,11 @@ export interface PciRootOptions {
   /** default_bus_bypass_iommu of the machine: pcie.0 has no IOMMU whatever is attached. */
   readonly bypassIommu?: boolean;
   readonly numaNode?: number;
+  /** The function at 00.0; default QEMU's generic one. */
+  readonly hostBridge?: PciFunction;
+  /** Interrupt lines of the root complex, and which of them a device's pin (0: INTA) on pcie.0 reaches; default four, turned by the device number. */
+  readonly interruptLines?: number;
+  readonly lineOf?: (device: number, pin: number) => number;
 }
 
 /** Bytes of ECAM for 256 buses. */
@@ -23,16 +28,17 @@ export const ECAM_BYTES = 0x1000_0000;
 export class PciRoot implements PciTopology {
   readonly systemMemory: DmaSpace;
   readonly bus: PciBus;
-  readonly hostBridge: GpexHostBridge;
+  readonly hostBridge: PciFunction;
   /** PCI memory space, byte n being PCI address n: the machine makes its windows aliases of it. */
   readonly memory = MemoryRegion.container("pci-memory", 2 ** 52);
   readonly mapper: BarMapper;
-  /** Level of the four interrupt lines of the root complex (0: INTA, after swizzling by device number). */
+  /** Level of an interrupt line of the root complex. */
   onInterruptLine: (line: number, level: boolean) => void = () => {};
   private readonly expanders: PciBus[] = [];
   private readonly chassisSlots = new Map<PciFunction, string>();
   private readonly listeners: Array<() => void> = [];
-  private readonly lineCounts = [0, 0, 0, 0];
+  private readonly lineCounts: number[];
+  private readonly lineOf: (device: number, pin: number) => number;
   private readonly routed = new Map<PciFunction, number>();
   private busCache = new Map<number, PciBus | null>();
 
@@ -47,7 +53,9 @@ export class PciRoot implements PciTopology {
     this.bus.bypassIommu = options.bypassIommu ?? false;
     this.bus.topology = this;
     this.mapper = new BarMapper(this.memory);
-    this.hostBridge = new GpexHostBridge();
+    this.lineCounts = new Array<number>(options.interruptLines ?? 4).fill(0);
+    this.lineOf = options.lineOf ?? ((device, pin) => (pin + device) & 3);
+    this.hostBridge = options.hostBridge ?? new GpexHostBridge();
     plugFunction(this.hostBridge, this.bus, 0);
   }
 
@@ -186,14 +194,17 @@ export class PciRoot implements PciTopology {
     }
   }
 
-  /** Line 0 to 3 at the root complex that a function's INTx pin reaches. */
+  /** Line at the root complex that a function's INTx pin reaches. An expander's bus is as device 0 of pcie.0 to its pins. */
   interruptLine(fn: PciFunction): number {
     let pin = Math.max(fn.config.bytes[0x3d], 1) - 1;
     for (let at: PciFunction = fn; ; ) {
-      pin = (pin + (at.devfn >> 3)) & 3;
       const bus: PciBus | null = at.bus;
+      if (bus === this.bus) {
+        return this.lineOf(at.devfn >> 3, pin);
+      }
+      pin = (pin + (at.devfn >> 3)) & 3;
       if (bus === null || bus.isRoot || bus.bridge === null) {
-        return pin;
+        return this.lineOf(0, pin);
       }
       at = bus.bridge;
     }

@@ -26,7 +26,7 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
   const { machine } = report;
 
   lines.push(color.bold(`Machine ${machine.type}`) + ` on ${report.host}`);
-  row("memory", `${size(machine.memory)}, ${plural(machine.cpus, "CPU")}, GICv${machine.gicVersion}, MSIs by ${msiName(machine.msiController)}`);
+  row("memory", `${size(machine.memory)}, ${plural(machine.cpus, "CPU")}, ${machine.gicVersion === null ? "IOAPIC" : `GICv${machine.gicVersion}`}, MSIs by ${msiName(machine.msiController)}`);
   for (const iommu of machine.iommus) {
     const { stage, ril, ats, oas, ssidsize } = iommu.features;
     row(iommu.id, `${iommu.accel ? `accelerated by ${iommu.hostIommu ?? "nobody yet"}` : "translates in software"}, covers ${iommu.bus}; ` +
@@ -101,7 +101,7 @@ function plural(count: number, what: string): string {
 }
 
 function msiName(controller: RunReport["machine"]["msiController"]): string {
-  return controller === "its" ? "the ITS" : controller === "gicv2m" ? "the GICv2m frame" : "nobody";
+  return controller === "apic" ? "the local APICs" : controller === "its" ? "the ITS" : controller === "gicv2m" ? "the GICv2m frame" : "nobody";
 }
 
 /** Bytes with the largest unit that leaves at least one. */

@@ -1,5 +1,5 @@
 import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
-import { buildTables, Machine, parseArguments } from "../machine/index.js";
+import { Machine, parseArguments } from "../machine/index.js";
 import { Log } from "../support/index.js";
 
 /**
@@ -14,8 +14,8 @@ export function firmwareTables(words: readonly string[], description: HostDescri
     const machine = new Machine(args, host, new Log());
     try {
       machine.start();
-      const { deviceTree, acpi } = buildTables(machine.board);
-      const files = new Map([["virt.dtb", deviceTree.bytes]]);
+      const { deviceTree, acpi } = machine.board.buildTables();
+      const files = new Map(deviceTree === null ? [] : [["virt.dtb", deviceTree.bytes]]);
       for (const [signature, bytes] of acpi?.tables ?? []) {
         files.set(`${signature}.aml`, bytes);
       }

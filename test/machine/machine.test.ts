@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { HostError, type HostObserver } from "../../src/iommufd/index.js";
+import type { VirtBoard } from "../../src/machine/index.js";
 import { Refusal } from "../../src/support/index.js";
 import { ACCEL, build, type Built, GPU } from "./build.js";
 import { refusalOf } from "./refused.js";
@@ -93,7 +94,7 @@ describe("a machine's life", () => {
     const { machine, observer } = running(`${ACCEL} ${GPU}`);
     const order: string[] = [];
     observer.onCall = (operation) => order.push(operation);
-    machine.board.interrupts.spi(40);
+    (machine.board as VirtBoard).interrupts.spi(40);
     machine.reset();
     // The function's reset comes before its SMMU's attachments.
     expect(order[0]).toBe("VFIO_RESET");

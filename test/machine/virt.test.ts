@@ -1,5 +1,4 @@
 import { describe, expect, it } from "vitest";
-import { buildTables } from "../../src/machine/index.js";
 import { ACCEL, build, type Built, GPU, VFIO } from "./build.js";
 
 const RAM = 0x4000_0000;
@@ -194,7 +193,7 @@ describe("the virt board", () => {
     const off = build("-M virt,acpi=off -nodefaults").machine;
     off.start();
     expect((await off.port().firmware()).acpiRoot).toBeNull();
-    expect(buildTables(off.board).acpi).toBeNull();
+    expect(off.board.buildTables().acpi).toBeNull();
     off.shutdown();
   });
 

@@ -1,5 +1,6 @@
 import { PassThrough, Writable } from "node:stream";
 import { afterEach, describe, expect, it } from "vitest";
+import type { VirtBoard } from "../../src/machine/index.js";
 import { QtestLog, QtestServer } from "../../src/qtest/index.js";
 import { Rig } from "./rig.js";
 import { TRANSCRIPT, TRANSCRIPT_MACHINE } from "./transcript.js";
@@ -199,7 +200,7 @@ describe("interrupt lines", () => {
   it("that change between commands are told at once", () => {
     start();
     rig.ask(`irq_intercept_in ${GIC}`);
-    rig.built.machine.board.interrupts.spi(32 + 9);
+    (rig.built.machine.board as VirtBoard).interrupts.spi(32 + 9);
     expect(rig.take()).toEqual(["IRQ raise 9", "IRQ lower 9"]);
   });
 

@@ -27,7 +27,7 @@ export const queryCommands: readonly QmpCommand[] = [
   query("query-chardev-backends", () => ["socket", "stdio", "null"].map((name) => ({ name }))),
   query("query-yank", ({ target }) => target.chardevs().filter(({ filename }) => /^(?:unix|tcp):/.test(filename)).map(({ label }) => ({ type: "chardev", id: label }))),
   query("query-pci", ({ target }) => pciAsJson(describePci(target.machine.board.pci))),
-  query("query-memory-size-summary", ({ target }) => ({ "base-memory": target.machine.board.map.ram.size, "plugged-memory": 0 })),
+  query("query-memory-size-summary", ({ target }) => ({ "base-memory": target.machine.board.ramSize, "plugged-memory": 0 })),
   query("query-memdev", ({ target }) => {
     const { board } = target.machine;
     const backends = board.objects.list().filter(({ type }) => type === "memory-backend");

@@ -1,9 +1,9 @@
 /** `info iommu`: where each function's DMA goes. SMMUs with what they cover; of passed-through functions the tables and the vDEVICE in the host. */
-import type { MachineSmmu, VirtBoard } from "../../machine/index.js";
+import type { Board, MachineSmmu } from "../../machine/index.js";
 import { formatBdf, type PciFunction } from "../../pci/index.js";
 import { VfioPci } from "../../vfio/index.js";
 
-export function formatIommus(board: VirtBoard): string {
+export function formatIommus(board: Board): string {
   const endpoints = board.functions.map(({ fn }) => fn).filter((fn) => !fn.isBridge);
   const out: string[] = [];
   for (const smmu of board.smmus.all) {

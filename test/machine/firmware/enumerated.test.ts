@@ -5,7 +5,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { buildTables, splitWords } from "../../../src/machine/index.js";
+import { splitWords } from "../../../src/machine/index.js";
 import { build } from "../build.js";
 
 interface Enumerated {
@@ -28,7 +28,7 @@ function comparable(table: Uint8Array): string {
 }
 
 function iortOf(machine: ReturnType<typeof build>["machine"]): string {
-  return comparable(buildTables(machine.board).acpi!.tables.get("IORT")!);
+  return comparable(machine.board.buildTables().acpi!.tables.get("IORT")!);
 }
 
 describe("a machine's IORT equals QEMU's", () => {

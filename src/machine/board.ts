@@ -1,0 +1,254 @@
+/**
+ * What every board has: system memory, the PCI hierarchy with its functions, objects, names, message routes. A
+ * board is built all or not at all; what it has taken of the host is given back in the order of dependence.
+ */
+import type { Host } from "../iommufd/index.js";
+import { AddressSpace, MemoryRegion, RamWordMemory } from "../memory/index.js";
+import { MsiRouter } from "../msi/index.js";
+import { type IommuOps, type PciBus, type PciFunction, PciRoot, type PciRootOptions, plugFunction, unplugFunction } from "../pci/index.js";
+import type { FirmwareTables, PinDevice } from "../port/index.js";
+import { type Log, Refusal } from "../support/index.js";
+import { type InvalidationAccount, MsiAccount } from "./accounts.js";
+import type { MachineArguments } from "./arguments.js";
+import type { IommuDescription } from "./description.js";
+import { type DeviceArgument, deviceLabel } from "./device-argument.js";
+import { DeviceNames } from "./device-names.js";
+import type { PlacedTables } from "./firmware-tables.js";
+import { type FunctionParts, makeFunction } from "./functions.js";
+import type { InterruptLog } from "./interrupt-log.js";
+import type { MsiController } from "./machine-options.js";
+import { MachineObjects } from "./machine-objects.js";
+import { nearest } from "./nearest.js";
+import { allocateRam, type PlacedRam, type Range, ramPieces } from "./ram-layout.js";
+import type { MachineSmmu } from "./smmu-set.js";
+import { VirtualClock } from "./virtual-clock.js";
+
+/** Where a board has PCI; addresses are guest-physical, in bytes. */
+export interface BoardMap {
+  /** Configuration space, while it is mapped. */
+  readonly ecam: Range;
+  /** Buses that configuration space has room for. */
+  readonly busCount: number;
+  readonly mmio32: Range;
+  /** Null: the machine has no window above 4 GiB. */
+  readonly mmio64: Range | null;
+  readonly pio: Range;
+}
+
+/** An IOMMU of a machine, whatever its architecture. */
+export interface MachineIommu {
+  readonly id: string;
+  /** Null: the machine made it of itself. */
+  readonly argument: DeviceArgument | null;
+  readonly ops: IommuOps;
+  /** What its QOM path is of. */
+  readonly device: object;
+  /** Passed-through functions behind it use the host's IOMMU by the guest's tables. */
+  readonly accelerated: boolean;
+  /** Everything is plugged. @param elsewhere passed-through functions that no accelerated IOMMU covers, in words. @throws Refusal */
+  start(elsewhere: readonly string[]): void;
+  reset(): void;
+  describe(): IommuDescription;
+  invalidation(): InvalidationAccount;
+}
+
+export interface PluggedFunction {
+  readonly fn: PciFunction;
+  readonly argument: DeviceArgument;
+}
+
+/** What a board decides before it is built. */
+export interface BoardPlan {
+  readonly map: BoardMap;
+  /** Name of RAM without a backend. */
+  readonly ramName: string;
+  /** Where RAM goes, in order: the pieces fill one span after the other. */
+  readonly ramSpans: readonly Range[];
+  readonly interrupts: InterruptLog;
+  readonly pci: Omit<PciRootOptions, "systemMemory" | "bypassIommu">;
+}
+
+export abstract class Board {
+  abstract readonly kind: "virt" | "q35";
+  /** In the order in which people are told of them. */
+  abstract readonly iommus: readonly MachineIommu[];
+  /** Those of them that are SMMUv3. */
+  abstract readonly smmus: { readonly all: readonly MachineSmmu[] };
+  /** Guest-physical address that a function's message is to be written to; null: the machine has no MSI controller. */
+  abstract readonly msiDoorbell: number | null;
+  /** Who takes messages. */
+  abstract readonly msiController: MsiController | "apic";
+  /** Null: no machine of Arm's. */
+  abstract readonly gicVersion: number | null;
+  readonly map: BoardMap;
+  readonly memory: AddressSpace;
+  readonly words = new RamWordMemory();
+  readonly ram: readonly PlacedRam[];
+  readonly pci: PciRoot;
+  readonly interrupts: InterruptLog;
+  readonly router: MsiRouter;
+  readonly objects: MachineObjects;
+  readonly msiAccount = new MsiAccount();
+  /** Of -accel qtest; null: devices work at once. */
+  readonly clock: VirtualClock | null;
+  /** QOM paths of what the user asked for. */
+  readonly names = new DeviceNames();
+  /** Everything that was ever plugged, for the account. */
+  readonly everPlugged: PciFunction[] = [];
+  /** In the order in which they were plugged. */
+  readonly functions: PluggedFunction[] = [];
+  /** Where the firmware has put its tables; nowhere before the machine starts. */
+  firmware: FirmwareTables = { deviceTree: null, acpiRoot: null };
+  protected readonly root = MemoryRegion.container("system", 2 ** 52);
+  private readonly parts: FunctionParts;
+
+  /** @throws Refusal or HostError, with nothing left of it */
+  protected constructor(
+    readonly args: MachineArguments,
+    readonly host: Host,
+    readonly log: Log,
+    plan: BoardPlan,
+  ) {
+    this.clock = args.machine.accelerator === "qtest" ? new VirtualClock() : null;
+    if (this.clock !== null) {
+      this.clock.running = !args.control.stopped;
+    }
+    this.map = plan.map;
+    this.ram = allocateRam(host, ramPieces(args, plan.ramName), plan.ramSpans);
+    for (const { block, base, offset, size } of this.ram) {
+      this.words.place(base, block, offset, size);
+    }
+    this.memory = new AddressSpace("memory", this.root);
+    this.interrupts = plan.interrupts;
+    this.router = new MsiRouter(this.memory, log);
+    this.pci = new PciRoot({ ...plan.pci, systemMemory: this.memory, bypassIommu: args.machine.bypassIommu });
+    const { memoryBackend } = args.machine;
+    const mapped = new Set([...args.numa.nodes.map(({ memdev }) => memdev), memoryBackend].filter((id) => id !== null));
+    this.objects = new MachineObjects(args.objects, mapped, host, log);
+    this.parts = {
+      host,
+      clock: this.clock,
+      iommufds: this.objects.iommufds,
+      router: this.router,
+      msiAccount: this.msiAccount,
+      log,
+      numaNodes: args.numa.nodes.length,
+      busCount: this.map.busCount,
+      systemMemory: this.memory,
+      plugged: () => this.functions.map(({ fn }) => fn),
+    };
+  }
+
+  /** Where the machine's tables are, and what they hold, for buses as they are numbered now. */
+  abstract buildTables(): PlacedTables;
+  /** Devices with interrupt lines by their QOM paths. */
+  abstract pinPaths(): Map<string, () => PinDevice>;
+
+  /** Bytes of RAM. */
+  get ramSize(): number {
+    return this.ram.reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Runs what makes the rest of the board; when it throws, nothing is left. */
+  protected build(make: () => void): void {
+    try {
+      make();
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
+  }
+
+  protected busNames(): string[] {
+    return [...this.pci.buses()].map((bus) => bus.id);
+  }
+
+  /** Makes and plugs a function. @throws Refusal or HostError, with nothing left of it */
+  plug(device: DeviceArgument, hotplugged: boolean): PciFunction {
+    const bus = this.findBus(device);
+    const fn = makeFunction(device, this.parts);
+    plugFunction(fn, bus, device.devfn < 0 ? null : device.devfn, { hotplugged });
+    this.functions.push({ fn, argument: device });
+    this.names.add(fn, device.id);
+    this.everPlugged.push(fn);
+    return fn;
+  }
+
+  private findBus(device: DeviceArgument): PciBus {
+    if (device.bus === null) {
+      return this.pci.bus;
+    }
+    const bus = this.pci.findBus(device.bus);
+    if (bus === null) {
+      const names = this.busNames();
+      const later = this.args.devices.some((other) => other.id === device.bus);
+      const near = nearest(device.bus, names);
+      throw new Refusal(`Bus '${device.bus}' not found`, {
+        found: `${deviceLabel(device)} with bus=${device.bus}${later ? ", which a later -device makes" : near === null ? "" : `; did you mean ${near}?`}`,
+        wouldWork: `bus=ID with one of ${names.join(", ")}`,
+      });
+    }
+    return bus;
+  }
+
+  /** Writes the firmware's tables into RAM, for the machine as it is; tables that do not fit are left out. */
+  writeFirmware(): void {
+    const { deviceTree, acpi } = this.buildTables();
+    const write = (table: { address: number; bytes: Uint8Array } | null): number | null => {
+      const room = table === null ? undefined : this.ram.find(({ base, size }) => table.address >= base && table.address + table.bytes.length <= base + size);
+      if (table === null || room === undefined) {
+        return null;
+      }
+      this.memory.writeBytes(table.address, table.bytes);
+      return table.address;
+    };
+    this.firmware = { deviceTree: write(deviceTree), acpiRoot: write(acpi) };
+  }
+
+  find(id: string): PluggedFunction | null {
+    return this.functions.find(({ fn }) => id !== "" && fn.id === id) ?? null;
+  }
+
+  /** The function has been unplugged: it is the machine's no more. */
+  forget(fn: PciFunction): void {
+    const index = this.functions.findIndex((plugged) => plugged.fn === fn);
+    if (index >= 0) {
+      this.functions.splice(index, 1);
+      this.names.remove(fn);
+    }
+    this.router.removeAll(fn);
+  }
+
+  /** The IOMMU that a function's requests go through; null: none. */
+  iommuOf(fn: PciFunction): MachineIommu | null {
+    const ops = fn.bus === null ? null : fn.iommuPath.ops;
+    return ops === null ? null : (this.iommus.find((iommu) => iommu.ops === ops) ?? null);
+  }
+
+  /** The same where it is an SMMUv3. */
+  smmuOf(fn: PciFunction): MachineSmmu | null {
+    const iommu = this.iommuOf(fn);
+    return iommu === null ? null : (this.smmus.all.find((smmu) => smmu === iommu) ?? null);
+  }
+
+  /** A reset's part that the board has besides functions, IOMMUs and pending interrupts. */
+  resetBoard(): void {}
+
+  protected disposeIommus(): void {}
+
+  /** Unplugs everything in reverse order, then frees what the machine has of the host. */
+  dispose(): void {
+    for (const { fn } of [...this.functions].reverse()) {
+      if (fn.bus !== null) {
+        unplugFunction(fn);
+      }
+      this.router.removeAll(fn);
+    }
+    this.functions.length = 0;
+    this.disposeIommus();
+    this.memory.close();
+    for (const block of [...new Set(this.ram.map((placed) => placed.block))].reverse()) {
+      this.host.freeMemory(block);
+    }
+  }
+}
