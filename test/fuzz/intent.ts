@@ -102,7 +102,7 @@ export interface HostEntry {
 /** The entry of the host's stream table for a function. */
 export function hostEntry(host: SimulatedHost, address: string): HostEntry {
   const device = host.hardware.functions.get(address)!;
-  const words = device.smmu!.readSte(device.streamId);
+  const words = device.smmu!.readSte(device.sourceId);
   const config = (words[0] & 1) === 0 ? 0 : (words[0] >>> 1) & 7;
   const table = config === 0 ? "abort" : config === 6 ? "bypass" : "nested";
   const contexts = BigInt(words[0] >>> 0) | (BigInt(words[1] >>> 0) << 32n);

@@ -220,6 +220,6 @@ describe("the DMA engine", () => {
       }
     }
     expect(rig.smmu.counters.transactions).toBeGreaterThan(0);
-    expect(fn.streamId).toBe(0x100);
+    expect(fn.sourceId).toBe(0x100);
   });
 });

@@ -175,8 +175,8 @@ export class Rig {
   }
 
   install(fn: HardwareFunction, words: Int32Array): void {
-    fn.smmu!.writeSte(fn.streamId, words);
-    this.command(0x03n | (BigInt(fn.streamId) << 32n), 1n);
+    fn.smmu!.writeSte(fn.sourceId, words);
+    this.command(0x03n | (BigInt(fn.sourceId) << 32n), 1n);
   }
 
   /** A command given as its two 64-bit words; returns the CERROR code. */

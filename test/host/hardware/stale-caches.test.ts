@@ -129,7 +129,7 @@ describe("configurations stay until they are invalidated", () => {
   ])("%s drops the entry and the contexts reached by it", (_name, low, high) => {
     const { rig, fn } = nestedRig();
     expect(where(rig, fn)).toBe(OLD);
-    fn.smmu!.writeSte(fn.streamId, ste(1n));
+    fn.smmu!.writeSte(fn.sourceId, ste(1n));
     expect(where(rig, fn)).toBe(OLD);
     rig.command(0x03n | (0x200n << 32n), 1n);
     rig.command(0x04n | (0x400n << 32n), 8n);

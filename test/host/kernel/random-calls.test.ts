@@ -181,7 +181,7 @@ class Chaos {
   /** No entry is ever open, and DMA to where no IOAS maps anything fails. */
   check(): void {
     for (const fn of this.host.hardware.functions.values()) {
-      const entry = fn.smmu!.readSte(fn.streamId);
+      const entry = fn.smmu!.readSte(fn.sourceId);
       const config = (entry[0] >>> 1) & 7;
       expect(entry[0] & 1).toBe(1);
       expect([0, 5, 6, 7]).toContain(config);

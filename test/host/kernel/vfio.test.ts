@@ -105,7 +105,7 @@ describe("closing", () => {
     iommufd.destroy(parent);
     const hardware = host.hardware.functions.get(A)!;
     expect(hardware.configRead(4, 2) & 4, "bus mastering is off").toBe(0);
-    expect([...host.hardware.smmus.get(hardware.smmu!.name)!.readSte(hardware.streamId).subarray(0, 2)]).toEqual([1, 0]);
+    expect([...host.hardware.smmus.get(hardware.smmu!.name)!.readSte(hardware.sourceId).subarray(0, 2)]).toEqual([1, 0]);
   });
 
   test("an iommufd waits for the functions and queues that hold it", () => {

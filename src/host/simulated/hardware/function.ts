@@ -18,12 +18,13 @@ import {
   PASID_EXECUTE,
   PASID_PRIVILEGED,
 } from "./function-config.js";
-import { type FunctionDescription, streamIdOf } from "./host-description.js";
-import type { HardwareSmmu } from "./smmu.js";
+import { type FunctionDescription, sourceIdOf } from "./host-description.js";
+import type { HardwareIommu } from "./iommu.js";
+import { HardwareSmmu } from "./smmu/smmu.js";
 
 /** What a function's message-signalled interrupt writes, and where. */
 export interface MsiTarget {
-  /** An IOVA: the write goes through the SMMU. */
+  /** An IOVA: the write goes through the IOMMU. */
   readonly address: bigint;
   readonly data: number;
 }
@@ -32,7 +33,7 @@ export interface MsiTarget {
 const REFUSED = -1;
 const DISCARDED = -2;
 
-/** The bus behind the SMMU: host-physical reads and writes of a function; false where nothing answers. */
+/** The bus behind the IOMMU: host-physical reads and writes of a function; false where nothing answers. */
 export interface HostBus {
   read(hpa: number, out: Uint8Array): boolean;
   write(source: HardwareFunction, hpa: number, data: Uint8Array): boolean;
@@ -43,7 +44,7 @@ export interface DmaCounters {
   transactions: number;
   /** Bytes that got through. */
   bytes: number;
-  /** Requests that were terminated: by the SMMU, or because nothing answers. */
+  /** Requests that were terminated: by the IOMMU, or because nothing answers. */
   faults: number;
   /** ATS Translation Requests sent. */
   translationRequests: number;
@@ -55,10 +56,11 @@ export interface DmaCounters {
 
 /**
  * A PCI Express function: configuration space, a DMA engine and MSI-X in BAR 0, and what the description
- * gives it of ATS and PASID. Everything it sends goes through its SMMU. BARs other than 0 read as zero.
+ * gives it of ATS and PASID. Everything it sends goes through its IOMMU. BARs other than 0 read as zero.
  */
 export class HardwareFunction implements EngineHost {
-  readonly streamId: number;
+  /** With which its requests reach the IOMMU: StreamID, or requester id of a VT-d. */
+  readonly sourceId: number;
   readonly counters: DmaCounters = { transactions: 0, bytes: 0, faults: 0, translationRequests: 0, cacheHits: 0, messages: 0 };
   /** Whether the function answers Invalidate Requests; one that has fallen off the bus does not (CERROR_ATC_INV_SYNC). */
   answersInvalidations = true;
@@ -72,14 +74,19 @@ export class HardwareFunction implements EngineHost {
   constructor(
     readonly description: FunctionDescription,
     /** null: nothing translates its DMA. */
-    readonly smmu: HardwareSmmu | null,
+    readonly iommu: HardwareIommu | null,
     private readonly bus: HostBus,
   ) {
-    this.streamId = streamIdOf(description);
+    this.sourceId = sourceIdOf(description);
     this.config = new FunctionConfig(description);
     this.engine = new DmaEngine(this);
     this.msiTargets = new Array<MsiTarget | null>(description.msixVectors).fill(null);
     this.pending = new Uint8Array(description.msixVectors);
+  }
+
+  /** The SMMU in front of it; null: none, or an IOMMU of another architecture. */
+  get smmu(): HardwareSmmu | null {
+    return this.iommu instanceof HardwareSmmu ? this.iommu : null;
   }
 
   /** Entries in the function's own translation cache. */
@@ -221,7 +228,7 @@ export class HardwareFunction implements EngineHost {
     this.pending.fill(0);
   }
 
-  /** Invalidate Request from the SMMU (CMD_ATC_INV); false: no answer. `bits` is log2 of the bytes. */
+  /** Invalidate Request from the IOMMU; false: no answer. `bits` is log2 of the bytes. */
   invalidateCache(pasid: number, global: boolean, high: number, low: number, bits: number): boolean {
     if (!this.answersInvalidations) {
       return false;
@@ -298,15 +305,15 @@ export class HardwareFunction implements EngineHost {
   /** Takes a request to where it goes: the host-physical address, REFUSED or DISCARDED. */
   private request(high: number, low: number, pasid: number, access: number, ats: boolean): number {
     this.counters.transactions++;
-    const { smmu } = this;
-    if (smmu === null) {
+    const { iommu } = this;
+    if (iommu === null) {
       return high >>> 20 === 0 ? physical(high, low) : REFUSED;
     }
     if (!ats) {
-      if (!smmu.translate(this.streamId, pasid, high, low, access)) {
+      if (!iommu.translate(this.sourceId, pasid, high, low, access)) {
         return REFUSED;
       }
-      return smmu.outDiscarded ? DISCARDED : physical(smmu.outHigh, smmu.outLow);
+      return iommu.outDiscarded ? DISCARDED : physical(iommu.outHigh, iommu.outLow);
     }
     const { cache } = this;
     const kind = access & (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE);
@@ -315,15 +322,15 @@ export class HardwareFunction implements EngineHost {
       this.counters.cacheHits++;
     } else {
       this.counters.translationRequests++;
-      const granted = smmu.translationRequest(this.streamId, pasid, high, low, access);
+      const granted = iommu.translationRequest(this.sourceId, pasid, high, low, access);
       if (granted !== 0) {
-        cache.insert(pasid, high, low, smmu.outPageBits, smmu.outHigh, smmu.outLow, granted, privileged);
+        cache.insert(pasid, high, low, iommu.outPageBits, iommu.outHigh, iommu.outLow, granted, privileged);
       }
       if (cache.lookup(pasid, high, low, kind, privileged) !== ATC_HIT) {
         return REFUSED;
       }
     }
-    return smmu.translated(this.streamId, cache.outHigh, cache.outLow, access) ? physical(smmu.outHigh, smmu.outLow) : REFUSED;
+    return iommu.translated(this.sourceId, pasid, cache.outHigh, cache.outLow, access) ? physical(iommu.outHigh, iommu.outLow) : REFUSED;
   }
 
   private finish(ok: boolean, bytes: number): boolean {

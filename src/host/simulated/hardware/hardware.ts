@@ -1,7 +1,7 @@
 import { HardwareFunction, type HostBus } from "./function.js";
-import { type HostDescription, streamIdOf } from "./host-description.js";
+import { type HostDescription, sourceIdOf } from "./host-description.js";
 import { PhysicalMemory } from "./physical-memory.js";
-import { HardwareSmmu } from "./smmu.js";
+import { HardwareSmmu } from "./smmu/smmu.js";
 
 /** The page of registers that the interrupt controller shows to devices (GITS_TRANSLATER lies in it). */
 const DOORBELL_PAGE = 0x1000;
@@ -21,12 +21,12 @@ export class SimulatedHardware implements HostBus {
     this.memory = new PhysicalMemory(description.memory);
     for (const smmu of description.smmus) {
       const functions = description.functions.filter((fn) => fn.smmu === smmu.name);
-      this.smmus.set(smmu.name, new HardwareSmmu(smmu, this.memory, functions.map((fn) => streamIdOf(fn))));
+      this.smmus.set(smmu.name, new HardwareSmmu(smmu, this.memory, functions.map((fn) => sourceIdOf(fn))));
     }
     for (const fn of description.functions) {
       const smmu = fn.smmu === null ? null : this.smmus.get(fn.smmu)!;
       const made = new HardwareFunction(fn, smmu, this);
-      smmu?.connect(made.streamId, made);
+      smmu?.connect(made.sourceId, made);
       this.functions.set(fn.address, made);
     }
   }

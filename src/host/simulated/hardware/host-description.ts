@@ -171,8 +171,8 @@ export function requesterIdOf(address: string): number {
   return (parseInt(match[2], 16) << 8) | (parseInt(match[3], 16) << 3) | Number(match[4]);
 }
 
-/** StreamID with which a function's transactions reach its SMMU. */
-export function streamIdOf(description: FunctionDescription): number {
+/** The id with which a function's transactions reach its IOMMU: StreamID of an SMMU, requester id of a VT-d. */
+export function sourceIdOf(description: FunctionDescription): number {
   return description.streamId ?? requesterIdOf(description.address);
 }
 
@@ -262,13 +262,13 @@ function checkFunctions(host: HostDescription, fileName: string): void {
       if (fn.address === other.address) {
         throw refusal(fileName, `${path}.address`, `the same as functions[${j}].address`);
       }
-      if (smmu !== undefined && fn.smmu === other.smmu && streamIdOf(fn) === streamIdOf(other)) {
-        throw refusal(fileName, `${path}.streamId`, `StreamID 0x${streamIdOf(fn).toString(16)} of ${fn.smmu} is functions[${j}]'s`);
+      if (smmu !== undefined && fn.smmu === other.smmu && sourceIdOf(fn) === sourceIdOf(other)) {
+        throw refusal(fileName, `${path}.streamId`, `StreamID 0x${sourceIdOf(fn).toString(16)} of ${fn.smmu} is functions[${j}]'s`);
       }
     });
     if (smmu !== undefined) {
-      if (streamIdOf(fn) >= 2 ** extract(smmu.idr1, IDR1.SIDSIZE)) {
-        throw refusal(fileName, `${path}.streamId`, `StreamID 0x${streamIdOf(fn).toString(16)} needs more than ${fn.smmu}'s SIDSIZE`);
+      if (sourceIdOf(fn) >= 2 ** extract(smmu.idr1, IDR1.SIDSIZE)) {
+        throw refusal(fileName, `${path}.streamId`, `StreamID 0x${sourceIdOf(fn).toString(16)} needs more than ${fn.smmu}'s SIDSIZE`);
       }
       if (fn.pasidBits > extract(smmu.idr1, IDR1.SSIDSIZE)) {
         throw refusal(fileName, `${path}.pasidBits`, `${fn.pasidBits} bits, and ${fn.smmu} has SSIDSIZE ${extract(smmu.idr1, IDR1.SSIDSIZE)}`);

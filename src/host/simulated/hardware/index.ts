@@ -4,7 +4,7 @@ export {
   loadHostDescription,
   requesterIdOf,
   SMMU_ERRATA,
-  streamIdOf,
+  sourceIdOf,
   type BarDescription,
   type FunctionDescription,
   type HostDescription,
@@ -14,7 +14,8 @@ export {
   type SmmuErratum,
 } from "./host-description.js";
 export { PhysicalMemory, type MemoryRange } from "./physical-memory.js";
-export { HardwareSmmu, type SmmuCounters } from "./smmu.js";
+export { HardwareSmmu, type SmmuCounters } from "./smmu/smmu.js";
+export type { HardwareIommu, InvalidationTarget } from "./iommu.js";
 export { HardwareFunction, type DmaCounters, type MsiTarget } from "./function.js";
 export { SimulatedHardware } from "./hardware.js";
 export * from "../../../dma-engine/index.js";

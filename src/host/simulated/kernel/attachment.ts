@@ -10,8 +10,6 @@ import {
   HwptNested,
   HwptPaging,
   IoasObject,
-  MSI_WINDOW_BYTES,
-  MSI_WINDOW_START,
   pagingOf,
 } from "./iommufd-objects.js";
 import type { ObjectTable, Refuse } from "./objects.js";
@@ -20,12 +18,12 @@ import type { ObjectTable, Refuse } from "./objects.js";
 export class MsiWindow {
   private readonly pages: number[] = [];
 
-  /** The place of a doorbell's page; ENOMEM when the window is full. */
-  placeOf(doorbellPage: number, refuse: Refuse): number {
+  /** The place of a doorbell's page in a window of that size; ENOMEM when the window is full. */
+  placeOf(doorbellPage: number, windowPages: number, refuse: Refuse): number {
     let place = this.pages.indexOf(doorbellPage);
     if (place < 0) {
       place = this.pages.length;
-      if (place === MSI_WINDOW_BYTES / 4096) {
+      if (place === windowPages) {
         throw refuse("ENOMEM", "the window for MSIs is full");
       }
       this.pages.push(doorbellPage);
@@ -64,7 +62,7 @@ export function attachDevice(context: AttachContext, device: DeviceObject, ptId:
 export function detachDevice(context: AttachContext, device: DeviceObject, refuse: Refuse): void {
   const old = device.hwpt;
   if (old !== null) {
-    device.master.driver.attach(device.master, null, refuse);
+    device.master.attach(null, refuse);
     device.hwpt = null;
     pagingOf(old).ioas.pagetable.release(device);
     device.users--;
@@ -81,15 +79,15 @@ export function attachPasid(context: AttachContext, device: DeviceObject, pasid:
   if (pasid <= 0) {
     throw refuse("EINVAL", `PASID ${pasid}`);
   }
-  const compatible = (hwpt: Hwpt | null): boolean => hwpt === null || (hwpt instanceof HwptPaging && hwpt.forPasids);
-  if (!(target instanceof HwptPaging) || !compatible(target) || !compatible(device.hwpt)) {
+  const isTable = target instanceof HwptPaging || target instanceof HwptNested;
+  if (!isTable || !target.forPasids || device.hwpt?.forPasids === false) {
     throw refuse("EINVAL", "PASIDs need tables that were made for them (HWPT_ALLOC_PASID)");
   }
   const old = device.pasids.get(pasid);
   if (old === target) {
     return;
   }
-  device.master.driver.attachPasid(device.master, pasid, target.domain, refuse);
+  device.master.attachPasid(pasid, target.domain, refuse);
   device.pasids.set(pasid, target);
   target.users++;
   if (old !== undefined) {
@@ -102,7 +100,7 @@ export function attachPasid(context: AttachContext, device: DeviceObject, pasid:
 export function detachPasid(context: AttachContext, device: DeviceObject, pasid: number, refuse: Refuse): void {
   const old = device.pasids.get(pasid);
   if (old !== undefined) {
-    device.master.driver.attachPasid(device.master, pasid, null, refuse);
+    device.master.attachPasid(pasid, null, refuse);
     device.pasids.delete(pasid);
     device.users--;
     putHwpt(context, old);
@@ -111,14 +109,16 @@ export function detachPasid(context: AttachContext, device: DeviceObject, pasid:
 
 /** Makes a doorbell reachable by the function; returns the address that its vectors write to. */
 export function prepareMsi(context: AttachContext, device: DeviceObject, doorbell: number, refuse: Refuse): number {
-  if (device.hwpt === null) {
+  const { mapsDoorbells, reserved } = device.master.driver;
+  if (device.hwpt === null || !mapsDoorbells) {
     return doorbell;
   }
   const offset = doorbell % 4096;
-  const place = context.msiWindow.placeOf(doorbell - offset, refuse);
+  const windowPages = Number(reserved.last - reserved.start + 1n) / 4096;
+  const place = context.msiWindow.placeOf(doorbell - offset, windowPages, refuse);
   pagingOf(device.hwpt).installMsi(place, doorbell - offset, refuse);
   device.msiPages.add(place);
-  return MSI_WINDOW_START + place * 4096 + offset;
+  return Number(reserved.start) + place * 4096 + offset;
 }
 
 /** A table that the IOAS has made before and that suits the function, or a new one. */
@@ -150,20 +150,20 @@ function attachHwpt(context: AttachContext, device: DeviceObject, hwpt: Hwpt, re
   if (old === hwpt) {
     return;
   }
-  if (device.pasids.size > 0 && !(hwpt instanceof HwptPaging && hwpt.forPasids)) {
+  if (device.pasids.size > 0 && !hwpt.forPasids) {
     throw refuse("EINVAL", "PASIDs of the function are attached; the table was not made for that (HWPT_ALLOC_PASID)");
   }
   const { ioas } = pagingOf(hwpt);
   const oldIoas = old === null ? null : pagingOf(old).ioas;
   if (ioas !== oldIoas) {
-    const last = BigInt(MSI_WINDOW_START + MSI_WINDOW_BYTES - 1);
-    ioas.pagetable.reserve(BigInt(MSI_WINDOW_START), last, device, refuse);
+    const { reserved } = device.master.driver;
+    ioas.pagetable.reserve(reserved.start, reserved.last, device, refuse);
   }
   try {
     for (const place of device.msiPages) {
       pagingOf(hwpt).installMsi(place, context.msiWindow.pageAt(place), refuse);
     }
-    device.master.driver.attach(device.master, hwpt.domain, refuse);
+    device.master.attach(hwpt.domain, refuse);
   } catch (error) {
     if (ioas !== oldIoas) {
       ioas.pagetable.release(device);

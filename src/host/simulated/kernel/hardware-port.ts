@@ -50,8 +50,9 @@ export interface PhysicalFunctionDescription {
 
 export interface PhysicalFunction {
   readonly description: PhysicalFunctionDescription;
-  readonly streamId: number;
-  readonly smmu: PhysicalSmmu | null;
+  /** With which its requests reach its IOMMU: StreamID, or requester id of a VT-d. */
+  readonly sourceId: number;
+  readonly iommu: { readonly name: string } | null;
   /** Little-endian value of 1, 2 or 4 bytes, unsigned. */
   configRead(offset: number, size: number): number;
   configWrite(offset: number, size: number, value: number): void;

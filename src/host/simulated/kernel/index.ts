@@ -1,3 +1,4 @@
 export type { HostMemory, PhysicalFunction, PhysicalFunctionDescription, PhysicalHost, PhysicalSmmu } from "./hardware-port.js";
-export { SimulatedKernel, type SmmuAccount } from "./kernel.js";
+export { SimulatedKernel } from "./kernel.js";
+export type { SmmuAccount } from "./smmu/driver.js";
 export type { TableAccount } from "./iommufd.js";

@@ -1,6 +1,6 @@
 import type { RamBlock } from "../../../memory/index.js";
 import { HostError, type IovaRange } from "../../../iommufd/index.js";
-import type { PagingDomain } from "./domains.js";
+import type { PagingDomain } from "./iommu-driver.js";
 import type { Refuse } from "./objects.js";
 import type { ProcessMemory } from "./process-memory.js";
 

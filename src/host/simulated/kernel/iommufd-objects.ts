@@ -1,16 +1,9 @@
-import { HostError, VeventqType } from "../../../iommufd/index.js";
-import { encodeCommand, OP } from "../../../smmuv3/spec/index.js";
-import type { NestedDomain, PagingDomain, Vsmmu } from "./domains.js";
 import type { VirtualEventQueue, FaultQueue } from "./event-queue.js";
 import type { PhysicalFunction } from "./hardware-port.js";
 import { IoPagetable } from "./io-pagetable.js";
-import { KernelObject, refusing, type ObjectType, type Refuse } from "./objects.js";
+import type { IommuDriver, Master, NestedDomain, PagingDomain, ViommuPort, ViommuShare } from "./iommu-driver.js";
+import { guarded, KernelObject, refusing, type ObjectType, type Refuse } from "./objects.js";
 import type { ProcessMemory } from "./process-memory.js";
-import type { Master, SmmuDriver } from "./smmu-driver.js";
-
-/** The window of IOVAs for MSIs that the SMMUv3 driver asks for (IOMMU_RESV_SW_MSI). */
-export const MSI_WINDOW_START = 0x800_0000;
-export const MSI_WINDOW_BYTES = 0x10_0000;
 
 export class IoasObject extends KernelObject {
   readonly type: ObjectType = "ioas";
@@ -35,11 +28,13 @@ export class HwptPaging extends KernelObject {
   private readonly msiPages = new Set<number>();
 
   /**
+   * @param driver of the function that it was made for
    * @param auto made by attaching a function to the IOAS itself: it goes with its last attachment
    * @param forPasids may be attached where PASIDs are used
    */
   constructor(
     readonly ioas: IoasObject,
+    readonly driver: IommuDriver,
     readonly domain: PagingDomain,
     readonly auto: boolean,
     readonly forPasids: boolean,
@@ -55,11 +50,7 @@ export class HwptPaging extends KernelObject {
   /** Maps a doorbell's page at its place in the MSI window, once. */
   installMsi(page: number, doorbellPage: number, refuse: Refuse): void {
     if (!this.msiPages.has(page)) {
-      try {
-        this.domain.mapDoorbell(MSI_WINDOW_START + page * 4096, doorbellPage);
-      } catch (error) {
-        throw error instanceof HostError ? refuse(error.errno, error.message) : error;
-      }
+      guarded(() => this.domain.mapDoorbell(Number(this.driver.reserved.start) + page * 4096, doorbellPage), refuse);
       this.msiPages.add(page);
     }
   }
@@ -78,24 +69,27 @@ export class HwptPaging extends KernelObject {
   }
 }
 
-/** A guest's stream table entry, on a vIOMMU. */
+/** What a guest says of a function: on a vIOMMU, or straight on a parent. */
 export class HwptNested extends KernelObject {
   readonly type: ObjectType = "hwpt-nested";
   fault: FaultQueue | null = null;
 
+  /** @param forPasids may be attached where PASIDs are used */
   constructor(
-    readonly viommu: ViommuObject,
+    readonly base: ViommuObject | HwptPaging,
     readonly domain: NestedDomain,
+    readonly forPasids: boolean,
   ) {
     super();
-    viommu.users++;
+    base.users++;
   }
 
   release(): void {
+    this.domain.release();
     if (this.fault !== null) {
       this.fault.users--;
     }
-    this.viommu.users--;
+    this.base.users--;
   }
 }
 
@@ -103,59 +97,42 @@ export type Hwpt = HwptPaging | HwptNested;
 
 /** The kernel-managed table under an attachment. */
 export function pagingOf(hwpt: Hwpt): HwptPaging {
-  return hwpt instanceof HwptPaging ? hwpt : hwpt.viommu.parentHwpt;
+  if (hwpt instanceof HwptPaging) {
+    return hwpt;
+  }
+  return hwpt.base instanceof HwptPaging ? hwpt.base : hwpt.base.parentHwpt;
 }
 
-/** A vIOMMU: the share of one physical SMMU that belongs to one guest. */
-export class ViommuObject extends KernelObject implements Vsmmu {
+/** A vIOMMU: the share of one physical IOMMU that belongs to one guest. */
+export class ViommuObject extends KernelObject implements ViommuPort {
   readonly type: ObjectType = "viommu";
-  readonly vmid: number;
   readonly devices = new Map<bigint, Master>();
   readonly queues = new Map<number, VirtualEventQueue>();
-  private readonly hwpt: HwptPaging;
+  readonly share: ViommuShare;
 
-  /** Throws HostError where the SMMU has no VMID left. */
   constructor(
-    readonly driver: SmmuDriver,
-    hwpt: HwptPaging,
+    readonly driver: IommuDriver,
+    readonly parentHwpt: HwptPaging,
+    refuse: Refuse,
   ) {
     super();
-    this.hwpt = hwpt;
-    // A VMID of its own: two guests' SMMUs on one parent use the same ASIDs for different things.
-    this.vmid = driver.vmids.take();
-    hwpt.domain.vmids.add(this.vmid);
-    hwpt.users++;
-  }
-
-  /** The table's object, and the table as the SMMU's driver takes it. */
-  get parentHwpt(): HwptPaging {
-    return this.hwpt;
+    this.share = driver.allocateViommu(this, refuse);
+    parentHwpt.users++;
   }
 
   get parent(): PagingDomain {
-    return this.hwpt.domain;
+    return this.parentHwpt.domain;
   }
 
-  reportEvent(record: Int32Array): boolean {
-    const queue = this.queues.get(VeventqType.ARM_SMMUV3);
-    if (queue === undefined) {
-      return false;
-    }
-    const data = new Uint8Array(4 * record.length);
-    const view = new DataView(data.buffer);
-    for (let i = 0; i < record.length; i++) {
-      view.setInt32(4 * i, record[i], true);
-    }
-    queue.report(data);
-    return true;
+  reportEvent(type: number, data: Uint8Array): boolean {
+    const queue = this.queues.get(type);
+    queue?.report(data);
+    return queue !== undefined;
   }
 
   release(): void {
-    this.hwpt.domain.vmids.delete(this.vmid);
-    this.driver.run(encodeCommand(OP.TLBI_S12_VMALL, { VMID: this.vmid }));
-    this.driver.sync();
-    this.driver.vmids.give(this.vmid);
-    this.hwpt.users--;
+    this.share.release();
+    this.parentHwpt.users--;
   }
 }
 

@@ -1,7 +1,5 @@
 import {
   DIRTY_BITMAP_NO_CLEAR,
-  HostError,
-  HWPT_ARM_SMMUV3_BYTES,
   HwptAllocFlags,
   HwptDataType,
   OptionId,
@@ -17,16 +15,13 @@ import {
   type MapRequest,
 } from "../../../iommufd/index.js";
 import { attachDevice, attachPasid, detachDevice, detachPasid, MsiWindow, prepareMsi, type AttachContext } from "./attachment.js";
-import { NestedDomain, PagingDomain, type DomainKind } from "./domains.js";
 import { FaultQueue, QueueStream, VirtualEventQueue } from "./event-queue.js";
 import { hwInfoOf } from "./hw-info.js";
-import { invalidateVsmmu } from "./invalidation.js";
 import { DeviceObject, type Hwpt, HwptNested, HwptPaging, IoasObject, VdeviceObject, ViommuObject } from "./iommufd-objects.js";
-import { ObjectTable, refusing, type KernelObject, type Refuse } from "./objects.js";
+import type { Master } from "./iommu-driver.js";
+import { guarded, ObjectTable, refusing, type KernelObject, type Refuse } from "./objects.js";
 import type { PhysicalFunction } from "./hardware-port.js";
 import type { ProcessMemory } from "./process-memory.js";
-import type { Master } from "./smmu-driver.js";
-import { readGuestEntry } from "./stream-entries.js";
 
 const U64_MAX = (1n << 64n) - 1n;
 /** Sequence numbers of events end at 2^31 - 1; a deeper queue is refused. */
@@ -45,7 +40,7 @@ export interface TableAccount {
 }
 
 /**
- * An open /dev/iommu of the simulated kernel: the object model of Linux's iommufd for SMMUv3. A bound
+ * An open /dev/iommu of the simulated kernel: the object model of Linux's iommufd. A bound
  * device and an open queue keep it alive after `close`, as their files do there.
  */
 export class SimulatedIommufd implements Iommufd, AttachContext {
@@ -77,7 +72,7 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
             {
               hwptId: object.id,
               stage: object.domain.stage,
-              tableBytes: object.domain.table.tableBytes,
+              tableBytes: object.domain.tableBytes,
               mappedBytes: Number(object.ioas.pagetable.mappedBytes),
             },
           ]
@@ -216,9 +211,10 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
       }
       hwpt = this.allocatePaging(target, device, flags, false, refuse);
     } else if (target instanceof ViommuObject) {
-      hwpt = this.allocateNested(target, device, request, refuse);
+      checkSameIommu(target, device, refuse);
+      hwpt = this.table.add(new HwptNested(target, target.share.allocateNested(request, refuse), false));
     } else if (target instanceof HwptPaging) {
-      throw refuse("EOPNOTSUPP", "this SMMU's nested tables are made on a vIOMMU");
+      hwpt = this.allocateOnParent(target, device, request, refuse);
     } else {
       throw refuse("EINVAL", `a ${target.type} has no tables`);
     }
@@ -245,8 +241,9 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     if (!domain.dirtyTracking) {
       throw refuse("EOPNOTSUPP", "the table was made without dirty tracking");
     }
+    guarded(() => domain.setDirtyTracking(enable), refuse);
     if (enable) {
-      // Writes before now do not count. The hardware keeps the state at all times, as Linux has it.
+      // Writes before now do not count.
       domain.readDirty(0, domain.apertureLast + 1, true, () => {});
     }
   }
@@ -284,12 +281,13 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     }
     const start = Number(iova);
     const size = Number(pageSize);
-    domain.readDirty(start, Number(length), (flags & DIRTY_BITMAP_NO_CLEAR) === 0, (base, bytes) => {
+    const note = (base: number, bytes: number): void => {
       const last = Math.min(pages - 1, Math.floor((base + bytes - 1 - start) / size));
       for (let page = Math.max(0, Math.floor((base - start) / size)); page <= last; page++) {
         bitmap[page >> 3] |= 1 << (page & 7);
       }
-    });
+    };
+    guarded(() => domain.readDirty(start, Number(length), (flags & DIRTY_BITMAP_NO_CLEAR) === 0, note), refuse);
   }
 
   hwptInvalidate(request: InvalidateRequest): InvalidateResult {
@@ -299,9 +297,12 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     }
     const target = this.table.find(request.hwptId);
     if (target instanceof ViommuObject) {
-      return invalidateVsmmu(target, request);
+      return target.share.invalidate(request);
     }
-    return { errno: target === undefined ? "ENOENT" : target instanceof HwptNested ? "EOPNOTSUPP" : "EINVAL", handled: 0 };
+    if (target instanceof HwptNested) {
+      return target.domain.invalidate?.(request) ?? { errno: "EOPNOTSUPP", handled: 0 };
+    }
+    return { errno: target === undefined ? "ENOENT" : "EINVAL", handled: 0 };
   }
 
   faultQueueAlloc(): { id: number; stream: EventStream } {
@@ -316,33 +317,19 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
       throw refuse("EOPNOTSUPP", `flags 0x${(request.flags ?? 0).toString(16)}, type ${request.type}`);
     }
     const { driver } = this.table.get(request.devId, DeviceObject, refuse).master;
-    if (!driver.features.nesting) {
-      throw refuse("EOPNOTSUPP", `${driver.smmu.name} does not nest`);
-    }
-    // Without either a guest could make its DMA incoherent with memory that the host believes coherent.
-    if (!driver.smmu.coherent && !driver.features.forceWriteBack) {
-      throw refuse("EOPNOTSUPP", `${driver.smmu.name} has neither CANWBS nor S2FWB`);
-    }
-    if (request.type !== ViommuType.ARM_SMMUV3) {
-      throw refuse("EOPNOTSUPP", `type ${request.type}`);
-    }
+    driver.checkViommu(request.type, refuse);
     const hwpt = this.table.get(request.hwptId, HwptPaging, refuse);
     if (!hwpt.nestParent) {
       throw refuse("EINVAL", "the table was not made as a nesting parent");
     }
-    if (hwpt.domain.driver !== driver) {
-      throw refuse("EINVAL", `the parent belongs to ${hwpt.domain.driver.smmu.name}, the function to ${driver.smmu.name}`);
-    }
-    return this.table.add(this.guard(() => new ViommuObject(driver, hwpt), refuse)).id;
+    return this.table.add(new ViommuObject(driver, hwpt, refuse)).id;
   }
 
   vdeviceAlloc(request: { viommuId: number; devId: number; virtId: bigint }): number {
     const refuse = this.enter("VDEVICE_ALLOC");
     const viommu = this.table.get(request.viommuId, ViommuObject, refuse);
     const device = this.table.get(request.devId, DeviceObject, refuse);
-    if (viommu.driver !== device.master.driver) {
-      throw refuse("EINVAL", `the vIOMMU belongs to ${viommu.driver.smmu.name}, the function to ${device.master.driver.smmu.name}`);
-    }
+    checkSameIommu(viommu, device, refuse);
     if (device.vdevice !== null) {
       throw refuse("EEXIST", `the function has vDEVICE ${device.vdevice.id}`);
     }
@@ -424,46 +411,32 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
   }
 
   allocatePaging(ioas: IoasObject, device: DeviceObject, flags: number, auto: boolean, refuse: Refuse): HwptPaging {
-    const { driver } = device.master;
+    const { master } = device;
     if ((flags & ~KNOWN_HWPT_FLAGS) !== 0) {
       throw refuse("EOPNOTSUPP", `flags 0x${(flags >>> 0).toString(16)}`);
     }
-    const kind = domainKind(device.master, flags, refuse);
-    if (!driver.features.kernelPages) {
-      throw refuse("EINVAL", `${driver.smmu.name} has no 4 KiB granule`);
+    const kind = flags & ~HwptAllocFlags.FAULT_ID_VALID;
+    if (kind !== flags && (flags & HwptAllocFlags.NEST_PARENT) !== 0) {
+      throw refuse("EOPNOTSUPP", "a nesting parent has no fault queue");
     }
-    const domain = this.guard(() => new PagingDomain(driver, kind), refuse);
+    const domain = master.driver.allocatePaging(master, kind, refuse);
     try {
       ioas.pagetable.addDomain(domain, refuse);
     } catch (error) {
       domain.release();
       throw error;
     }
-    const hwpt = new HwptPaging(ioas, domain, auto, (flags & HwptAllocFlags.PASID) !== 0);
+    const hwpt = new HwptPaging(ioas, master.driver, domain, auto, (flags & HwptAllocFlags.PASID) !== 0);
     ioas.hwpts.push(hwpt);
     return this.table.add(hwpt);
   }
 
-  private allocateNested(viommu: ViommuObject, device: DeviceObject, request: HwptAllocRequest, refuse: Refuse): HwptNested {
-    if (viommu.driver !== device.master.driver) {
-      throw refuse("EINVAL", `the vIOMMU belongs to ${viommu.driver.smmu.name}, the function to ${device.master.driver.smmu.name}`);
-    }
-    if ((request.flags & ~HwptAllocFlags.FAULT_ID_VALID) !== 0 || request.data.length === 0) {
-      throw refuse("EOPNOTSUPP", `flags 0x${(request.flags >>> 0).toString(16)}, ${request.data.length} bytes of data`);
-    }
-    if (request.dataType !== HwptDataType.ARM_SMMUV3 || request.data.length < HWPT_ARM_SMMUV3_BYTES) {
-      throw refuse("EINVAL", `data type ${request.dataType}, ${request.data.length} bytes`);
-    }
-    if (request.data.subarray(HWPT_ARM_SMMUV3_BYTES).some((byte) => byte !== 0)) {
-      throw refuse("E2BIG", "data beyond what is known");
-    }
-    const view = new DataView(request.data.buffer, request.data.byteOffset);
-    const words = Int32Array.from({ length: 4 }, (_unused, i) => view.getInt32(4 * i, true));
-    const guest = readGuestEntry(words);
-    if (guest === null) {
-      throw refuse("EIO", `stream table entry ${Array.from(words, (word) => (word >>> 0).toString(16).padStart(8, "0")).join(" ")}`);
-    }
-    return this.table.add(new HwptNested(viommu, new NestedDomain(viommu, guest)));
+  /** A nested table straight on a nesting parent (Linux iommufd_hwpt_nested_alloc). */
+  private allocateOnParent(parent: HwptPaging, device: DeviceObject, request: HwptAllocRequest, refuse: Refuse): HwptNested {
+    const { master } = device;
+    const flags = request.flags & ~HwptAllocFlags.FAULT_ID_VALID;
+    const domain = master.driver.allocateNested(master, parent, { ...request, flags }, refuse);
+    return this.table.add(new HwptNested(parent, domain, (flags & HwptAllocFlags.PASID) !== 0));
   }
 
   private open(queue: VirtualEventQueue | FaultQueue): QueueStream {
@@ -492,39 +465,13 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     }
     return refuse;
   }
-
-  /** A lower layer's refusal under this call's name. */
-  private guard<T>(action: () => T, refuse: Refuse): T {
-    try {
-      return action();
-    } catch (error) {
-      throw error instanceof HostError ? refuse(error.errno, error.detail) : error;
-    }
-  }
 }
 
-/**
- * Which domain the SMMUv3 driver makes for HWPT_ALLOC flags (Linux arm_smmu_domain_alloc_paging_flags).
- * A nesting parent that tracks dirty pages goes further than Linux does today: stage 2 has the same
- * hardware state (HTTU) that Linux uses in stage 1.
- */
-function domainKind(master: Master, allFlags: number, refuse: Refuse): DomainKind {
-  const { features } = master.driver;
-  const flags = allFlags & ~HwptAllocFlags.FAULT_ID_VALID;
-  const dirtyTracking = (flags & HwptAllocFlags.DIRTY_TRACKING) !== 0;
-  if (dirtyTracking && !features.dirty) {
-    throw refuse("EOPNOTSUPP", `${master.driver.smmu.name} does not keep the dirty state`);
+function checkSameIommu(viommu: ViommuObject, device: DeviceObject, refuse: Refuse): void {
+  const { driver } = device.master;
+  if (viommu.driver !== driver) {
+    throw refuse("EINVAL", `the vIOMMU belongs to ${viommu.driver.name}, the function to ${driver.name}`);
   }
-  if ((flags & HwptAllocFlags.NEST_PARENT) !== 0) {
-    if (!features.nesting || (allFlags & ~(HwptAllocFlags.NEST_PARENT | HwptAllocFlags.DIRTY_TRACKING)) !== 0) {
-      throw refuse("EOPNOTSUPP", features.nesting ? "flags that a nesting parent cannot have" : "the SMMU does not nest");
-    }
-    return { stage: 2, nestParent: true, dirtyTracking };
-  }
-  if (flags !== 0 && !features.stage1) {
-    throw refuse("EOPNOTSUPP", "the SMMU has no stage 1");
-  }
-  return { stage: features.stage1 ? 1 : 2, nestParent: false, dirtyTracking };
 }
 
 function booleanOption(value: bigint, refuse: Refuse): boolean {

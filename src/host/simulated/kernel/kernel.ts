@@ -3,29 +3,19 @@ import { HostError, type Host, type HostFunction, type Iommufd, type VfioDevice 
 import type { PhysicalFunction, PhysicalHost } from "./hardware-port.js";
 import { SimulatedIommufd, type TableAccount } from "./iommufd.js";
 import { ProcessMemory } from "./process-memory.js";
-import { SmmuDriver, type Master } from "./smmu-driver.js";
+import type { IommuDriver, Master } from "./iommu-driver.js";
+import { SmmuDriver, type SmmuAccount } from "./smmu/driver.js";
 import { SimulatedVfioDevice, type VfioHost } from "./vfio-device.js";
 import { quiesce } from "./vfio-config.js";
 
-/** What one SMMU has of tags and events, for accounts and tests. */
-export interface SmmuAccount {
-  readonly name: string;
-  readonly vmids: number;
-  readonly asids: number;
-  /** Events that went to no guest, by event number. */
-  readonly unhandledEvents: ReadonlyMap<number, number>;
-  /** Commands of the kernel or of guests that the SMMU answered with an error. */
-  readonly commandErrors: number;
-}
-
 /**
  * The kernel of the simulated host: iommufd and VFIO above, the hardware below. From the first moment
- * every function behind an SMMU is blocked until it is attached.
+ * every function behind an IOMMU is blocked until it is attached.
  */
 export class SimulatedKernel implements Host, VfioHost {
   readonly description: string;
   private readonly memory: ProcessMemory;
-  private readonly drivers = new Map<string, SmmuDriver>();
+  private readonly drivers = new Map<string, IommuDriver>();
   private readonly masters = new Map<PhysicalFunction, Master>();
   private readonly iommufds = new Set<SimulatedIommufd>();
   private readonly devices = new Set<SimulatedVfioDevice>();
@@ -42,8 +32,8 @@ export class SimulatedKernel implements Host, VfioHost {
     }
     for (const device of hardware.functions.values()) {
       quiesce(device);
-      if (device.smmu !== null) {
-        this.masters.set(device, this.drivers.get(device.smmu.name)!.probe(device));
+      if (device.iommu !== null) {
+        this.masters.set(device, this.drivers.get(device.iommu.name)!.probe(device));
       }
     }
     hardware.onMsi((source, _address, data) => {
@@ -85,12 +75,12 @@ export class SimulatedKernel implements Host, VfioHost {
   }
 
   functions(): HostFunction[] {
-    return [...this.hardware.functions.values()].map(({ description, smmu }) => ({
+    return [...this.hardware.functions.values()].map(({ description, iommu }) => ({
       address: description.address,
       vendorId: description.vendor,
       deviceId: description.device,
       classCode: description.class,
-      iommu: smmu?.name ?? null,
+      iommu: iommu?.name ?? null,
       numaNode: description.numaNode,
       driver: description.driver,
     }));
@@ -114,13 +104,7 @@ export class SimulatedKernel implements Host, VfioHost {
 
   /** What the SMMUs' drivers have in use. */
   smmuAccounts(): SmmuAccount[] {
-    return [...this.drivers.values()].map((driver) => ({
-      name: driver.smmu.name,
-      vmids: driver.vmids.live,
-      asids: driver.asids.live,
-      unhandledEvents: driver.unhandledEvents,
-      commandErrors: driver.commandErrors,
-    }));
+    return [...this.drivers.values()].flatMap((driver) => (driver instanceof SmmuDriver ? [driver.account()] : []));
   }
 
   /** Every translation table that the kernel keeps for the process. */

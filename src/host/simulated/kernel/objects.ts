@@ -9,6 +9,20 @@ export function refusing(operation: string): Refuse {
   return (errno, detail) => new HostError(operation, errno, detail);
 }
 
+/** A lower layer's error as the refusal of a call; anything but a HostError stays as it is. */
+export function underCall(error: unknown, refuse: Refuse): unknown {
+  return error instanceof HostError ? refuse(error.errno, error.detail) : error;
+}
+
+/** Runs an action of a lower layer under a call's name. */
+export function guarded<T>(action: () => T, refuse: Refuse): T {
+  try {
+    return action();
+  } catch (error) {
+    throw underCall(error, refuse);
+  }
+}
+
 /**
  * An object of an iommufd: it has an id, and counts who uses it, its own table included. It can be
  * destroyed only when the table is its one user.

@@ -3,7 +3,7 @@ import type { PhysicalFunction } from "./hardware-port.js";
 import { SimulatedIommufd } from "./iommufd.js";
 import type { DeviceObject } from "./iommufd-objects.js";
 import { refusing, type Refuse } from "./objects.js";
-import type { Master } from "./smmu-driver.js";
+import type { Master } from "./iommu-driver.js";
 import { quiesce, VfioConfigSpace } from "./vfio-config.js";
 
 /** What a device needs of the kernel around it. */
@@ -54,7 +54,7 @@ export class SimulatedVfioDevice implements VfioDevice {
     if (!(iommufd instanceof SimulatedIommufd) || iommufd.isClosed) {
       throw refuse("EINVAL", "not an open iommufd of this host");
     }
-    if (this.master === null || !this.master.driver.features.cacheCoherent) {
+    if (this.master === null || !this.master.driver.cacheCoherent) {
       throw refuse("EINVAL", `${this.address} has no IOMMU with coherent table walks`);
     }
     this.object = iommufd.bindDevice(this.device, this.master);
@@ -187,7 +187,7 @@ export class SimulatedVfioDevice implements VfioDevice {
       this.iommufd!.unbindDevice(this.object, refusing("VFIO_CLOSE"));
       this.object = null;
       // The reset has switched PASIDs off; the kernel has them on while nobody has the function open too.
-      this.device.enablePasid(this.master!.substreamBits > 0);
+      this.device.enablePasid(this.master!.pasidBits > 0);
     }
     this.host.closed(this);
   }
@@ -204,7 +204,7 @@ export class SimulatedVfioDevice implements VfioDevice {
     const { device, master, irqs } = this;
     device.reset();
     this.config!.restore();
-    device.enablePasid(master!.substreamBits > 0);
+    device.enablePasid(master!.pasidBits > 0);
     if (master!.atsEnabled) {
       device.enableAts(true);
     }

@@ -1,6 +1,6 @@
-import { highWord, lowWord } from "../../../support/index.js";
-import { buildL1Std, buildSte, STE_CONFIG_ABORT, STE_WORDS, STRTAB_FMT_2LEVEL, STRTAB_FMT_LINEAR } from "../../../smmuv3/spec/index.js";
-import type { PhysicalMemory } from "./physical-memory.js";
+import { highWord, lowWord } from "../../../../support/index.js";
+import { buildL1Std, buildSte, STE_CONFIG_ABORT, STE_WORDS, STRTAB_FMT_2LEVEL, STRTAB_FMT_LINEAR } from "../../../../smmuv3/spec/index.js";
+import type { PhysicalMemory } from "../physical-memory.js";
 
 /** StreamIDs of one second-level table: as Linux has it, SPLIT = 8. */
 const SPLIT = 8;

@@ -1,4 +1,4 @@
-import { ACCESS_EXECUTE, ACCESS_WRITE } from "../../../translation/index.js";
+import { ACCESS_EXECUTE, ACCESS_WRITE } from "../../../../translation/index.js";
 import {
   ABORTED,
   featuresOf,
@@ -9,7 +9,7 @@ import {
   READ_AS_ZERO,
   StreamTranslator,
   TRANSLATED,
-} from "../../../smmuv3/lookup/index.js";
+} from "../../../../smmuv3/lookup/index.js";
 import {
   ATC_SIZE_ALL,
   CERROR_ATC_INV_SYNC,
@@ -23,18 +23,14 @@ import {
   IDR1,
   OP,
   SYNC_CS_IRQ,
-} from "../../../smmuv3/spec/index.js";
-import { NO_PASID } from "./device-cache.js";
+} from "../../../../smmuv3/spec/index.js";
+import { NO_PASID } from "../device-cache.js";
 import { DirtyState } from "./dirty-state.js";
-import type { SmmuDescription, SmmuErratum } from "./host-description.js";
-import { HostStreamTable } from "./host-stream-table.js";
-import type { PhysicalMemory } from "./physical-memory.js";
-import { shownIdRegisters } from "./smmu-features.js";
-
-/** A function's answer to Invalidate Requests; false: none came in time. */
-export interface InvalidationTarget {
-  invalidateCache(pasid: number, global: boolean, high: number, low: number, bits: number): boolean;
-}
+import type { SmmuDescription, SmmuErratum } from "../host-description.js";
+import type { HardwareIommu, InvalidationTarget } from "../iommu.js";
+import { HostStreamTable } from "./stream-table.js";
+import type { PhysicalMemory } from "../physical-memory.js";
+import { shownIdRegisters } from "./id-registers.js";
 
 export interface SmmuCounters {
   /** Transactions, Translation Requests and Translated transactions that came in. */
@@ -55,17 +51,15 @@ export interface SmmuCounters {
  * command queue and the event queue. Translation on, ATS checks on (CR0.SMMUEN, CR0.ATSCHK), as Linux
  * resets it. Nothing cached is dropped but by commands.
  */
-export class HardwareSmmu {
+export class HardwareSmmu implements HardwareIommu {
   /** IDR0 to IDR5 as read from the registers: see `shownIdRegisters`. */
   readonly idr: Int32Array;
   readonly features: LookupFeatures;
   readonly counters: SmmuCounters = { transactions: 0, faults: 0, tlbHits: 0, walks: 0, events: 0, commands: new Map() };
-  /** After a successful `translate`, `translated` or `translationRequest`: where exactly the input address goes. */
   outHigh = 0;
   outLow = 0;
-  /** log2 bytes of the region around the input address that the answer holds for. */
   outPageBits = 0;
-  /** The transaction ended well without memory (CD.A = 0): a read gives zero, a write is dropped. */
+  /** CD.A = 0. */
   outDiscarded = false;
 
   private readonly translator: StreamTranslator;
@@ -214,8 +208,8 @@ export class HardwareSmmu {
     return answer < 0 ? 0 : this.translator.outPermissions;
   }
 
-  /** Checks a Translated transaction (3.9.1.3); returns whether it may go on. */
-  translated(streamId: number, high: number, low: number, access: number): boolean {
+  /** Checks a Translated transaction (3.9.1.3), which has no use for a SubstreamID; returns whether it may go on. */
+  translated(streamId: number, _ssid: number, high: number, low: number, access: number): boolean {
     this.outDiscarded = false;
     return this.pass(streamId, NO_PASID, high, low, access, KIND_ATS_TRANSLATED) >= 0;
   }

@@ -8,9 +8,9 @@ import {
   type Errno,
   type InvalidateRequest,
   type InvalidateResult,
-} from "../../../iommufd/index.js";
-import { CMD, OP } from "../../../smmuv3/spec/index.js";
-import type { Vsmmu } from "./domains.js";
+} from "../../../../iommufd/index.js";
+import { CMD, OP } from "../../../../smmuv3/spec/index.js";
+import type { Vsmmu } from "./vsmmu.js";
 
 const WORDS = INVALIDATE_ARM_SMMUV3_BYTES / 4;
 

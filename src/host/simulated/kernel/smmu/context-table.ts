@@ -4,9 +4,9 @@ import {
   CD_WORDS,
   STE_S1FMT_64K_L2,
   STE_S1FMT_LINEAR,
-} from "../../../smmuv3/spec/index.js";
-import { highWord, lowWord } from "../../../support/index.js";
-import type { HostMemory } from "./hardware-port.js";
+} from "../../../../smmuv3/spec/index.js";
+import { highWord, lowWord } from "../../../../support/index.js";
+import type { HostMemory } from "../hardware-port.js";
 
 const LEAF_CONTEXTS_BITS = 10;
 const LEAF_BITS = 16;

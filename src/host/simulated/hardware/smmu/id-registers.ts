@@ -8,8 +8,8 @@ import {
   IDR1,
   IDR3,
   IDR5,
-} from "../../../smmuv3/spec/index.js";
-import type { SmmuDescription } from "./host-description.js";
+} from "../../../../smmuv3/spec/index.js";
+import type { SmmuDescription } from "../host-description.js";
 
 /** Larger encodings of IDR5.OAS mean 52 bits and more; tables hold 48-bit addresses here. */
 const OAS_48 = 5;

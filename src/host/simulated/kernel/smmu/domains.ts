@@ -1,7 +1,11 @@
-import { encodeCommand, OP, TLBI_TG_4K } from "../../../smmuv3/spec/index.js";
-import { PageTable, type LeafAttributes } from "./page-table.js";
-import type { Master, SmmuDriver } from "./smmu-driver.js";
+import { HwptAllocFlags } from "../../../../iommufd/index.js";
+import { encodeCommand, OP, TLBI_TG_4K } from "../../../../smmuv3/spec/index.js";
+import { PageTable, type LeafAttributes } from "../page-table.js";
+import type { NestedDomain, PagingDomain } from "../iommu-driver.js";
+import type { Refuse } from "../objects.js";
+import type { SmmuDriver, SmmuMaster } from "./driver.js";
 import type { GuestEntry } from "./stream-entries.js";
+import type { Vsmmu } from "./vsmmu.js";
 
 /** Descriptor bits 11:2 (Arm DDI 0487 D8.3.2). */
 const ACCESS_FLAG = 1 << 10;
@@ -33,36 +37,30 @@ export interface DomainKind {
 }
 
 export interface Attachment {
-  readonly master: Master;
+  readonly master: SmmuMaster;
   readonly ssid: number;
   /** A nested attachment: a change of stage 2 empties the function's whole ATC. */
   readonly nested: boolean;
 }
 
-/** A vSMMU's share of a physical SMMU: its VMID on a nesting parent. */
-export interface Vsmmu {
-  readonly driver: SmmuDriver;
-  readonly parent: PagingDomain;
-  readonly vmid: number;
-  /** Functions by vSID. */
-  readonly devices: ReadonlyMap<bigint, Master>;
-  /** Takes an event record (8 words) whose StreamID is replaced already. */
-  reportEvent(record: Int32Array): boolean;
-}
-
 /** What a guest's stream table entry says, on a vSMMU. */
-export class NestedDomain {
+export class SmmuNestedDomain implements NestedDomain {
+  /** Invalidations go to the vIOMMU. */
+  readonly invalidate = null;
+
   constructor(
     readonly vsmmu: Vsmmu,
     readonly guest: GuestEntry,
   ) {}
+
+  release(): void {}
 }
 
 /**
  * A translation of the kernel's own: IOVA to physical, in stage 1 or stage 2 of one SMMU. Linux takes
  * stage 1 for a plain domain where the SMMU has it, and stage 2 for a nesting parent.
  */
-export class PagingDomain {
+export class SmmuPagingDomain implements PagingDomain {
   readonly table: PageTable;
   /** VMID of a stage-2 domain, ASID of a stage-1 domain. */
   readonly tag: number;
@@ -107,6 +105,13 @@ export class PagingDomain {
   get apertureLast(): number {
     return 2 ** this.table.inputBits - 1;
   }
+
+  get tableBytes(): number {
+    return this.table.tableBytes;
+  }
+
+  /** The hardware keeps the state at all times, as Linux has it. */
+  setDirtyTracking(_on: boolean): void {}
 
   map(iova: number, hpa: number, length: number, readable: boolean, writable: boolean, blocks: boolean): void {
     this.table.map(iova, hpa, length, this.attributes(readable, writable), blocks);
@@ -247,4 +252,27 @@ function startLevel(stage: 1 | 2, inputBits: number): number {
     return 1;
   }
   return 0;
+}
+
+/**
+ * Which domain the SMMUv3 driver makes for HWPT_ALLOC flags (Linux arm_smmu_domain_alloc_paging_flags).
+ * A nesting parent that tracks dirty pages goes further than Linux does today: stage 2 has the same
+ * hardware state (HTTU) that Linux uses in stage 1.
+ */
+export function domainKind(driver: SmmuDriver, flags: number, refuse: Refuse): DomainKind {
+  const { features } = driver;
+  const dirtyTracking = (flags & HwptAllocFlags.DIRTY_TRACKING) !== 0;
+  if (dirtyTracking && !features.dirty) {
+    throw refuse("EOPNOTSUPP", `${driver.name} does not keep the dirty state`);
+  }
+  if ((flags & HwptAllocFlags.NEST_PARENT) !== 0) {
+    if (!features.nesting || (flags & ~(HwptAllocFlags.NEST_PARENT | HwptAllocFlags.DIRTY_TRACKING)) !== 0) {
+      throw refuse("EOPNOTSUPP", features.nesting ? "flags that a nesting parent cannot have" : "the SMMU does not nest");
+    }
+    return { stage: 2, nestParent: true, dirtyTracking };
+  }
+  if (flags !== 0 && !features.stage1) {
+    throw refuse("EOPNOTSUPP", "the SMMU has no stage 1");
+  }
+  return { stage: features.stage1 ? 1 : 2, nestParent: false, dirtyTracking };
 }

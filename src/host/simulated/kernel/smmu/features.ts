@@ -1,5 +1,5 @@
-import { extract, IDR0, IDR0_STALL_MODEL_BOTH, IDR1, IDR3, IDR5, IIDR, OAS_BITS } from "../../../smmuv3/spec/index.js";
-import type { PhysicalSmmu } from "./hardware-port.js";
+import { extract, IDR0, IDR0_STALL_MODEL_BOTH, IDR1, IDR3, IDR5, IIDR, OAS_BITS } from "../../../../smmuv3/spec/index.js";
+import type { PhysicalSmmu } from "../hardware-port.js";
 
 /** What the kernel's driver makes of an SMMU's ID registers and of the errata that it knows by IIDR. */
 export interface SmmuFeatures {

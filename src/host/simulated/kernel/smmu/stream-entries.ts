@@ -20,10 +20,10 @@ import {
   STE_S1DSS_TERMINATE,
   STE_SHCFG_INCOMING,
   STE_WORDS,
-} from "../../../smmuv3/spec/index.js";
+} from "../../../../smmuv3/spec/index.js";
 import type { ContextTable } from "./context-table.js";
-import type { PageTable } from "./page-table.js";
-import type { SmmuFeatures } from "./smmu-features.js";
+import type { PageTable } from "../page-table.js";
+import type { SmmuFeatures } from "./features.js";
 
 /** Write-back, read- and write-allocate; inner shareable. */
 const WBRA = 1;

@@ -6,18 +6,29 @@ import {
   EVT,
   get,
   OP,
-} from "../../../smmuv3/spec/index.js";
-import { HostError } from "../../../iommufd/index.js";
+} from "../../../../smmuv3/spec/index.js";
+import {
+  HwInfoType,
+  type HwptAllocRequest,
+  type IovaRange,
+  ViommuType,
+} from "../../../../iommufd/index.js";
 import { ContextTable } from "./context-table.js";
-import { NestedDomain, PagingDomain, type Attachment, type Vsmmu } from "./domains.js";
-import type { HostMemory, PhysicalFunction, PhysicalSmmu } from "./hardware-port.js";
-import type { Refuse } from "./objects.js";
-import { smmuFeatures, type SmmuFeatures } from "./smmu-features.js";
+import { domainKind, SmmuNestedDomain, SmmuPagingDomain, type Attachment } from "./domains.js";
+import type { HostMemory, PhysicalFunction, PhysicalSmmu } from "../hardware-port.js";
+import { hwInfoOf } from "./hw-info.js";
+import type { Domain, IommuAccount, IommuDriver, Master, PagingDomain, ViommuPort } from "../iommu-driver.js";
+import { guarded, underCall, type Refuse } from "../objects.js";
+import { smmuFeatures, type SmmuFeatures } from "./features.js";
 import { abortEntry, nestedEntry, stage1Context, stage1Entry, stage2Entry } from "./stream-entries.js";
-import { TagPool } from "./tag-pool.js";
+import { TagPool } from "../tag-pool.js";
+import { Vsmmu } from "./vsmmu.js";
 
 /** Without two-level context tables the kernel takes one page of 64 KiB: 1024 descriptors. */
 const MOST_LINEAR_SUBSTREAM_BITS = 10;
+
+/** The window of IOVAs for MSIs that the driver asks for (IOMMU_RESV_SW_MSI; Linux MSI_IOVA_BASE, MSI_IOVA_LENGTH). */
+const MSI_WINDOW: IovaRange = { start: 0x800_0000n, last: 0x80f_ffffn };
 
 /** Events that the kernel passes to a guest (struct iommu_vevent_arm_smmuv3). */
 const FORWARDED_EVENTS: ReadonlySet<number> = new Set([
@@ -31,34 +42,47 @@ const FORWARDED_EVENTS: ReadonlySet<number> = new Set([
   EVENT.F_PERMISSION,
 ]);
 
-/** What a function may be attached to, as the driver sees it. */
-export type Domain = PagingDomain | NestedDomain;
+/** What one SMMU has of tags and events. */
+export interface SmmuAccount extends IommuAccount {
+  readonly vmids: number;
+  readonly asids: number;
+  /** Events that went to no guest, by event number. */
+  readonly unhandledEvents: ReadonlyMap<number, number>;
+}
 
 /** A function behind an SMMU: its stream table entry, its context table, its ATS. */
-export class Master {
+export class SmmuMaster implements Master {
   /** What the function is attached to without PASID; null: its transactions abort. */
-  domain: Domain | null = null;
+  domain: SmmuPagingDomain | SmmuNestedDomain | null = null;
   atsEnabled = false;
   /** Where the function's events go, fixed when it was attached. */
   guest: { readonly vsmmu: Vsmmu; readonly vsid: number } | null = null;
   contexts: ContextTable | null = null;
-  readonly substreamBits: number;
-  private readonly attachments = new Map<number, { domain: PagingDomain; attachment: Attachment }>();
+  readonly pasidBits: number;
+  private readonly attachments = new Map<number, { domain: SmmuPagingDomain; attachment: Attachment }>();
 
   constructor(
     readonly driver: SmmuDriver,
     readonly device: PhysicalFunction,
   ) {
     const bits = Math.min(device.description.pasidBits, driver.features.substreamBits);
-    this.substreamBits = driver.features.twoLevelContexts ? bits : Math.min(bits, MOST_LINEAR_SUBSTREAM_BITS);
+    this.pasidBits = driver.features.twoLevelContexts ? bits : Math.min(bits, MOST_LINEAR_SUBSTREAM_BITS);
   }
 
   get streamId(): number {
-    return this.device.streamId;
+    return this.device.sourceId;
   }
 
   get atsPossible(): boolean {
     return this.driver.features.ats && this.device.description.ats;
+  }
+
+  attach(domain: Domain | null, refuse: Refuse): void {
+    this.driver.attach(this, domain, refuse);
+  }
+
+  attachPasid(pasid: number, domain: Domain | null, refuse: Refuse): void {
+    this.driver.attachPasid(this, pasid, domain, refuse);
   }
 
   /**
@@ -77,7 +101,7 @@ export class Master {
         SID: this.streamId,
         SSV: !all && ssid !== 0,
         SSID: all ? 0 : ssid,
-        GLOBAL: all && this.substreamBits > 0,
+        GLOBAL: all && this.pasidBits > 0,
         ATC_SIZE: all ? ATC_SIZE_ALL : bits,
         ADDRESS: all ? 0n : BigInt(Math.floor(iova / size) * size),
       }),
@@ -86,7 +110,7 @@ export class Master {
   }
 
   /** Notes which table the transactions with `ssid` use, so that its changes reach the function's ATC. */
-  use(ssid: number, domain: PagingDomain | null, nested: boolean): void {
+  use(ssid: number, domain: SmmuPagingDomain | null, nested: boolean): void {
     const old = this.attachments.get(ssid);
     if (old !== undefined) {
       old.domain.attachments.delete(old.attachment);
@@ -101,7 +125,10 @@ export class Master {
 }
 
 /** The kernel's driver of one physical SMMU. */
-export class SmmuDriver {
+export class SmmuDriver implements IommuDriver {
+  readonly reserved = MSI_WINDOW;
+  readonly mapsDoorbells = true;
+  readonly hwInfoType = HwInfoType.ARM_SMMUV3;
   readonly features: SmmuFeatures;
   readonly vmids: TagPool;
   readonly asids: TagPool;
@@ -109,7 +136,7 @@ export class SmmuDriver {
   readonly unhandledEvents = new Map<number, number>();
   /** Commands that the hardware answered with an error. */
   commandErrors = 0;
-  private readonly masters = new Map<number, Master>();
+  private readonly masters = new Map<number, SmmuMaster>();
 
   constructor(
     readonly smmu: PhysicalSmmu,
@@ -122,12 +149,69 @@ export class SmmuDriver {
   }
 
   /** Takes charge of a function: until it is attached its transactions abort. */
-  probe(device: PhysicalFunction): Master {
-    const master = new Master(this, device);
-    this.masters.set(device.streamId, master);
+  probe(device: PhysicalFunction): SmmuMaster {
+    const master = new SmmuMaster(this, device);
+    this.masters.set(device.sourceId, master);
     this.install(master, abortEntry());
-    device.enablePasid(master.substreamBits > 0);
+    device.enablePasid(master.pasidBits > 0);
     return master;
+  }
+
+  get name(): string {
+    return this.smmu.name;
+  }
+
+  get cacheCoherent(): boolean {
+    return this.features.cacheCoherent;
+  }
+
+  get tracksDirty(): boolean {
+    return this.features.dirty;
+  }
+
+  hwInfo(): Uint8Array {
+    return hwInfoOf(this.smmu);
+  }
+
+  allocatePaging(_master: Master, flags: number, refuse: Refuse): SmmuPagingDomain {
+    const kind = domainKind(this, flags, refuse);
+    if (!this.features.kernelPages) {
+      throw refuse("EINVAL", `${this.name} has no 4 KiB granule`);
+    }
+    return guarded(() => new SmmuPagingDomain(this, kind), refuse);
+  }
+
+  /** This SMMU's nested tables are made on a vIOMMU (no domain_alloc_nested in Linux). */
+  allocateNested(_master: Master, _parent: object, _request: HwptAllocRequest, refuse: Refuse): never {
+    throw refuse("EOPNOTSUPP", "this SMMU's nested tables are made on a vIOMMU");
+  }
+
+  checkViommu(type: number, refuse: Refuse): void {
+    if (!this.features.nesting) {
+      throw refuse("EOPNOTSUPP", `${this.name} does not nest`);
+    }
+    // Without either a guest could make its DMA incoherent with memory that the host believes coherent.
+    if (!this.smmu.coherent && !this.features.forceWriteBack) {
+      throw refuse("EOPNOTSUPP", `${this.name} has neither CANWBS nor S2FWB`);
+    }
+    if (type !== ViommuType.ARM_SMMUV3) {
+      throw refuse("EOPNOTSUPP", `type ${type}`);
+    }
+  }
+
+  allocateViommu(port: ViommuPort, refuse: Refuse): Vsmmu {
+    const parent = this.own(port.parent, "parent", refuse);
+    return guarded(() => new Vsmmu(this, parent, port), refuse);
+  }
+
+  account(): SmmuAccount {
+    return {
+      name: this.name,
+      vmids: this.vmids.live,
+      asids: this.asids.live,
+      unhandledEvents: this.unhandledEvents,
+      commandErrors: this.commandErrors,
+    };
   }
 
   /** Runs a command of four words; an error is counted and, as in Linux, the command passed over. */
@@ -149,23 +233,26 @@ export class SmmuDriver {
    * Attaches a function's transactions without PASID to a domain, or blocks them, in one change of its
    * stream table entry. Throws with the old attachment in force.
    */
-  attach(master: Master, domain: Domain | null, refuse: Refuse): void {
+  attach(master: SmmuMaster, domain: Domain | null, refuse: Refuse): void {
     if (domain === null) {
       this.block(master);
-    } else if (domain instanceof NestedDomain) {
+      master.domain = null;
+    } else if (domain instanceof SmmuNestedDomain) {
       this.attachNested(master, domain, refuse);
+      master.domain = domain;
     } else {
-      this.attachPaging(master, domain, refuse);
+      const own = this.own(domain as PagingDomain, "table", refuse);
+      this.attachPaging(master, own, refuse);
+      master.domain = own;
     }
-    master.domain = domain;
   }
 
   /**
    * Attaches transactions with a PASID to a stage-1 domain, or takes that away (null). Those without PASID are
    * blocked or go through the function's context table too: attachment.ts sees to that.
    */
-  attachPasid(master: Master, pasid: number, domain: PagingDomain | null, refuse: Refuse): void {
-    if (domain === null) {
+  attachPasid(master: SmmuMaster, pasid: number, target: Domain | null, refuse: Refuse): void {
+    if (target === null) {
       if (master.contexts?.has(pasid) === true) {
         this.writeContext(master, pasid, null);
         if (master.atsEnabled) {
@@ -176,13 +263,11 @@ export class SmmuDriver {
       this.dropContextsIfUnused(master);
       return;
     }
-    if (domain.driver !== this) {
-      throw refuse("EINVAL", `the table belongs to ${domain.driver.smmu.name}, the function to ${this.smmu.name}`);
+    const domain = this.own(target as PagingDomain, "table", refuse);
+    if (pasid >= 2 ** master.pasidBits) {
+      throw refuse("EINVAL", `PASID ${pasid} is beyond the function's ${master.pasidBits} bits`);
     }
-    if (pasid >= 2 ** master.substreamBits) {
-      throw refuse("EINVAL", `PASID ${pasid} is beyond the function's ${master.substreamBits} bits`);
-    }
-    const usesContexts = master.domain instanceof PagingDomain && master.domain.stage === 1;
+    const usesContexts = master.domain instanceof SmmuPagingDomain && master.domain.stage === 1;
     const contexts = this.contextsFor(master, pasid, refuse);
     this.writeContext(master, pasid, stage1Context(this.features, domain.table, domain.tag, domain.dirtyTracking));
     this.switchAts(master, master.atsPossible, () =>
@@ -191,10 +276,16 @@ export class SmmuDriver {
     master.use(pasid, domain, false);
   }
 
-  private attachPaging(master: Master, domain: PagingDomain, refuse: Refuse): void {
-    if (domain.driver !== this) {
-      throw refuse("EINVAL", `the table belongs to ${domain.driver.smmu.name}, the function to ${this.smmu.name}`);
+  /** A domain of this driver: a table is one SMMU's. */
+  private own(domain: PagingDomain, what: string, refuse: Refuse): SmmuPagingDomain {
+    if (!(domain instanceof SmmuPagingDomain) || domain.driver !== this) {
+      const owner = domain instanceof SmmuPagingDomain ? domain.driver.name : "another IOMMU";
+      throw refuse("EINVAL", `the ${what} belongs to ${owner}, the function to ${this.name}`);
     }
+    return domain;
+  }
+
+  private attachPaging(master: SmmuMaster, domain: SmmuPagingDomain, refuse: Refuse): void {
     const ats = master.atsPossible;
     if (domain.stage === 1) {
       const contexts = this.contextsFor(master, 0, refuse);
@@ -210,7 +301,7 @@ export class SmmuDriver {
     master.use(0, domain, false);
   }
 
-  private attachNested(master: Master, domain: NestedDomain, refuse: Refuse): void {
+  private attachNested(master: SmmuMaster, domain: SmmuNestedDomain, refuse: Refuse): void {
     const { vsmmu, guest } = domain;
     if (vsmmu.driver !== this) {
       throw refuse("EINVAL", `the vIOMMU belongs to ${vsmmu.driver.smmu.name}, the function to ${this.smmu.name}`);
@@ -234,7 +325,7 @@ export class SmmuDriver {
     master.use(0, parent, true);
   }
 
-  private block(master: Master): void {
+  private block(master: SmmuMaster): void {
     if (master.contexts?.hasSubstreams === true) {
       this.install(master, stage1Entry(this.features, master.contexts, master.atsEnabled, "terminate"));
     } else {
@@ -246,7 +337,7 @@ export class SmmuDriver {
   }
 
   /** ATS goes off before an entry without it is installed, and on after one with it; caches are emptied. */
-  private switchAts(master: Master, on: boolean, install: () => void): void {
+  private switchAts(master: SmmuMaster, on: boolean, install: () => void): void {
     const was = master.atsEnabled;
     if (was && !on) {
       master.device.enableAts(false);
@@ -261,27 +352,27 @@ export class SmmuDriver {
     }
   }
 
-  private install(master: Master, entry: Int32Array): void {
+  private install(master: SmmuMaster, entry: Int32Array): void {
     this.smmu.writeSte(master.streamId, entry);
     this.run(encodeCommand(OP.CFGI_STE, { SID: master.streamId, LEAF: 1 }));
     this.sync();
   }
 
-  private writeContext(master: Master, ssid: number, words: Int32Array | null): void {
+  private writeContext(master: SmmuMaster, ssid: number, words: Int32Array | null): void {
     master.contexts!.write(ssid, words);
     this.run(encodeCommand(OP.CFGI_CD, { SID: master.streamId, SSID: ssid, LEAF: 1 }));
     this.sync();
   }
 
-  private clearContext(master: Master): void {
+  private clearContext(master: SmmuMaster): void {
     if (master.contexts?.has(0) === true) {
       this.writeContext(master, 0, null);
     }
     this.dropContextsIfUnused(master);
   }
 
-  private dropContextsIfUnused(master: Master): void {
-    const pointsThere = master.domain instanceof PagingDomain && master.domain.stage === 1 && master.contexts?.has(0) === true;
+  private dropContextsIfUnused(master: SmmuMaster): void {
+    const pointsThere = master.domain instanceof SmmuPagingDomain && master.domain.stage === 1 && master.contexts?.has(0) === true;
     if (master.contexts !== null && master.contexts.size === 0 && !pointsThere) {
       if (master.domain === null) {
         // The last PASID of a blocked function is gone: its entry still points at the table.
@@ -293,10 +384,10 @@ export class SmmuDriver {
   }
 
   /** The function's context table with a place for `ssid`. */
-  private contextsFor(master: Master, ssid: number, refuse: Refuse): ContextTable {
+  private contextsFor(master: SmmuMaster, ssid: number, refuse: Refuse): ContextTable {
     const table = master.contexts;
     try {
-      const contexts = table ?? new ContextTable(this.memory, master.substreamBits, this.features.twoLevelContexts);
+      const contexts = table ?? new ContextTable(this.memory, master.pasidBits, this.features.twoLevelContexts);
       master.contexts = contexts;
       contexts.prepare(ssid);
       return contexts;
@@ -305,7 +396,7 @@ export class SmmuDriver {
         master.contexts.release();
         master.contexts = null;
       }
-      throw error instanceof HostError ? refuse(error.errno, error.message) : error;
+      throw underCall(error, refuse);
     }
   }
 

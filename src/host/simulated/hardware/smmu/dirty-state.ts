@@ -1,8 +1,8 @@
-import { MEMORY_OK, type WordMemory } from "../../../memory/index.js";
-import { highWord, lowWord, toNumber } from "../../../support/index.js";
-import { CD_OK, CdView, decodeCd, decodeSte, type LookupFeatures, STE_ILLEGAL, SteView } from "../../../smmuv3/lookup/index.js";
-import { CD, CLASS_IN, EVENT, EVT, get, L1CD, getAddress, STE } from "../../../smmuv3/spec/index.js";
-import { levelShift, type StageTables } from "../../../translation/index.js";
+import { MEMORY_OK, type WordMemory } from "../../../../memory/index.js";
+import { highWord, lowWord, toNumber } from "../../../../support/index.js";
+import { CD_OK, CdView, decodeCd, decodeSte, type LookupFeatures, STE_ILLEGAL, SteView } from "../../../../smmuv3/lookup/index.js";
+import { CD, CLASS_IN, EVENT, EVT, get, L1CD, getAddress, STE } from "../../../../smmuv3/spec/index.js";
+import { levelShift, type StageTables } from "../../../../translation/index.js";
 
 /** Dirty bit modifier: bit 51 of a leaf descriptor, in its high word (DDI 0487 D8.3.2, HTTU). */
 const DIRTY_BIT_MODIFIER = 1 << 19;

@@ -1,0 +1,13 @@
+import { HW_INFO_ARM_SMMUV3, HW_INFO_ARM_SMMUV3_BYTES } from "../../../../iommufd/index.js";
+import type { PhysicalSmmu } from "../hardware-port.js";
+
+/** struct iommu_hw_info_arm_smmuv3 of an SMMU. */
+export function hwInfoOf(smmu: PhysicalSmmu): Uint8Array {
+  const info = new DataView(new ArrayBuffer(HW_INFO_ARM_SMMUV3_BYTES));
+  for (let i = 0; i < 6; i++) {
+    info.setInt32(HW_INFO_ARM_SMMUV3.IDR + 4 * i, smmu.idr[i], true);
+  }
+  info.setInt32(HW_INFO_ARM_SMMUV3.IIDR, smmu.iidr, true);
+  info.setInt32(HW_INFO_ARM_SMMUV3.AIDR, smmu.aidr, true);
+  return new Uint8Array(info.buffer);
+}
