@@ -4,8 +4,28 @@ import { GuestFailure } from "./failure.js";
 
 export type InterruptHandler = () => void | Promise<void>;
 
-const keyOf = (interrupt: Interrupt): string =>
-  interrupt.kind === "spi" ? `spi:${interrupt.intid}` : `msi:${interrupt.deviceId}:${interrupt.eventId}`;
+function keyOf(interrupt: Interrupt): string {
+  switch (interrupt.kind) {
+    case "spi":
+      return `spi:${interrupt.intid}`;
+    case "msi":
+      return `msi:${interrupt.deviceId}:${interrupt.eventId}`;
+    case "vector":
+      return `vector:${interrupt.vector}`;
+  }
+}
+
+/** For messages. */
+export function describeInterrupt(interrupt: Interrupt): string {
+  switch (interrupt.kind) {
+    case "spi":
+      return `interrupt ${interrupt.intid}`;
+    case "msi":
+      return `message ${interrupt.eventId} of device 0x${interrupt.deviceId.toString(16)}`;
+    case "vector":
+      return `vector ${interrupt.vector} at ${interrupt.logical ? "logical destination" : "APIC"} 0x${interrupt.destination.toString(16)}`;
+  }
+}
 
 export class InterruptController {
   private readonly handlers = new Map<string, InterruptHandler>();

@@ -2,6 +2,7 @@
 import { EVENT } from "../../smmuv3/spec/index.js";
 import { checkFault, checkTransfer, fillBuffers, transferLength } from "../dma-check.js";
 import { check } from "../failure.js";
+import { describeInterrupt } from "../interrupts.js";
 import { skip } from "../report.js";
 import { formatEvent, type DecodedEvent } from "../smmu/event-queue.js";
 import { BUFFER_BYTES, count, hexText, listed, type Mapped, type Session } from "./session.js";
@@ -164,9 +165,7 @@ export async function quiet(session: Session): Promise<string> {
     ...kernel.smmus.flatMap((smmu) => smmu.globalErrors.map((bits) => `${smmu.name} global error ${hexText(bits)}`)),
     ...kernel.smmus.flatMap((smmu) => smmu.commands.errors.map((error) => `${smmu.name} command error ${error.error} at ${error.command}`)),
     ...kernel.smmus.filter((smmu) => smmu.eventOverflows > 0).map((smmu) => `${smmu.name} event queue overflow`),
-    ...kernel.interrupts.unexpected.map((interrupt) =>
-      interrupt.kind === "spi" ? `interrupt ${interrupt.intid}` : `message ${interrupt.eventId} of device ${hexText(interrupt.deviceId)}`,
-    ),
+    ...kernel.interrupts.unexpected.map(describeInterrupt),
   ];
   check(wrong.length === 0, () => `expected nothing else, found ${wrong.join("; ")}`);
   const commands = kernel.smmus.reduce((sum, smmu) => sum + [...smmu.commands.issued.values()].reduce((a, b) => a + b, 0), 0);
