@@ -25,7 +25,7 @@ const fault = (board: Board, address: string, iova: number): void => expect(boar
 describe("a fault of the hardware", () => {
   test("is an event in the guest's queue with the guest's StreamID, and an interrupt", () => {
     const board = booted();
-    expect(board.hardware(A).streamId).toBe(0x100);
+    expect(board.hardware(A).sourceId).toBe(0x100);
     fault(board, A, IOVA + 0x3000);
     fault(board, B, 0x5_1234_5678);
     const events = board.smmu.events();
