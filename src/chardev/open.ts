@@ -1,7 +1,8 @@
 /** Opens character devices: connects, or listens and takes one peer after the other as QEMU's socket backend does. */
 import { once } from "node:events";
-import { lstatSync, unlinkSync } from "node:fs";
+import { existsSync, lstatSync, unlinkSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { dirname } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import { Refusal } from "../support/index.js";
 import { type ChardevSpec, describeChardev } from "./spec.js";
@@ -111,9 +112,9 @@ async function listen(spec: SocketSpec, onPeer: (stream: ByteStream) => void): P
   try {
     await once(server, "listening");
   } catch (error) {
-    throw new Refusal(`Failed to ${spec.kind === "unix" ? `bind socket to ${spec.path}` : `find an available port`}: ${reason(error)}`, {
+    throw new Refusal(`Failed to ${spec.kind === "unix" ? `bind socket to ${spec.path}` : `find an available port`}: ${lacksFolder(spec) ? "No such file or directory" : reason(error)}`, {
       found: describeChardev(spec),
-      wouldWork: "an address that nothing else uses",
+      wouldWork: lacksFolder(spec) ? "a path in a folder that is there" : "an address that nothing else uses",
     });
   }
   const done = ended(server);
@@ -123,6 +124,11 @@ async function listen(spec: SocketSpec, onPeer: (stream: ByteStream) => void): P
     [current, ...waiting.splice(0)].forEach((socket) => socket?.destroy());
   };
   return { spec, port: typeof bound === "object" && bound !== null ? bound.port : null, done, close };
+}
+
+/** Node says EACCES where a socket's folder is not there. */
+function lacksFolder(spec: SocketSpec): boolean {
+  return spec.kind === "unix" && !existsSync(dirname(spec.path));
 }
 
 /** A socket file that an earlier process has left stands in the way; anything else stays. */

@@ -50,8 +50,13 @@ export async function main(words: readonly string[], streams: Streams): Promise<
   }
 }
 
-/** QEMU's options with an argument that may stand before the `--`, among viommu's own. */
-const QEMU_OPTIONS = new Set(["-qtest", "-qtest-log", "-qmp", "-qmp-pretty", "-chardev", "-mon", "-monitor"]);
+/** QEMU's options that may stand before the `--`, among those of `viommu run`, with how many arguments they have. */
+const QEMU_OPTIONS: ReadonlyMap<string, number> = new Map([
+  ...["qtest", "qtest-log", "qmp", "qmp-pretty", "chardev", "mon", "monitor", "serial", "display", "audio", "accel"].map((name) => [name, 1] as const),
+  ...["S", "nodefaults", "no-shutdown"].map((name) => [name, 0] as const),
+]);
+/** Those that `viommu guest` has itself. */
+const GUEST_OPTIONS = new Set(["-qtest", "-qmp"]);
 
 /**
  * Puts the `--` before a pasted command line where it was left out (`viommu run qemu-system-aarch64 -M virt`),
@@ -63,11 +68,13 @@ function separate(words: readonly string[]): string[] {
   const own: string[] = [];
   const moved: string[] = [];
   for (let i = 0; i < at; i++) {
-    if (QEMU_OPTIONS.has(words[i])) {
-      moved.push(...words.slice(i, Math.min(i + 2, at)));
-      i++;
+    // QEMU takes its options with one dash and with two.
+    const operands = words[0] === "run" && words[i].startsWith("-") ? QEMU_OPTIONS.get(words[i].replace(/^--?/, "")) : undefined;
+    if (operands !== undefined) {
+      moved.push(...words.slice(i, Math.min(i + 1 + operands, at)));
+      i += operands;
     } else {
-      own.push(words[i]);
+      own.push(words[0] === "guest" && GUEST_OPTIONS.has(words[i]) ? `-${words[i]}` : words[i]);
     }
   }
   const rest = words[at] === "--" ? words.slice(at + 1) : words.slice(at);

@@ -160,7 +160,7 @@ export function setAccelerator(options: MachineOptions, value: string): void {
   if (known === undefined) {
     throw new Refusal(`invalid accelerator ${value}`, {
       found: ["hvf", "xen", "mshv", "whpx", "nitro"].includes(value) ? `${value}: QEMU has it, viommu does not` : `accel=${value}`,
-      wouldWork: "kvm, tcg",
+      wouldWork: "kvm, tcg, qtest",
     });
   }
   options.accelerator = known as MachineOptions["accelerator"];

@@ -1,4 +1,5 @@
 /** One run: a host, a machine on it, a guest in the machine, and the account of what happened. */
+import { describeChardev } from "../chardev/index.js";
 import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
 import { HostError, HostObserver, observeHost, traceHost } from "../iommufd/index.js";
 import { Machine, parseArguments } from "../machine/index.js";
@@ -26,7 +27,10 @@ export interface RunRequest {
   readonly host: HostDescription;
   /** Null: the machine is started and shut down. With -qtest among the arguments the socket takes its place. */
   readonly guest: GuestToRun | null;
-  /** The guest was not asked for: a machine with a monitor does without it, and stays until the monitor ends it. */
+  /**
+   * True: the guest was not asked for, and a machine with a monitor does without it and stays until the monitor ends
+   * it. False: it was asked for, and is refused beside -qtest.
+   */
   readonly guestByDefault?: boolean;
   /** What to trace besides what the arguments say, in -trace's form. */
   readonly trace?: readonly string[];
@@ -56,6 +60,12 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
   const args = parseArguments(request.arguments);
   if (request.firmware === "acpi" && !args.machine.acpi) {
     throw new Refusal("ACPI is asked for and the machine has none", { found: "--firmware acpi, and acpi=off for the machine", wouldWork: "--firmware dt, or acpi=on" });
+  }
+  if (args.control.qtest !== null && request.guest !== null && request.guestByDefault === false) {
+    throw new Refusal("a machine that a qtest socket plays has no guest program", {
+      found: `-qtest ${describeChardev(args.control.qtest)}, and the guest ${request.guest.name}`,
+      wouldWork: "one of the two; viommu guest --qtest runs a guest at the other end of the socket",
+    });
   }
   const log = new Log(request.onLog);
   const stopTracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log });
