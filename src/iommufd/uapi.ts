@@ -41,6 +41,25 @@ export const VEVENT_HEADER = { FLAGS: 0, SEQUENCE: 4 } as const;
 /** Bytes of struct iommu_vevent_arm_smmuv3: evt[4], little-endian u64. */
 export const VEVENT_ARM_SMMUV3_BYTES = 32;
 
+/** Bytes of struct iommu_hw_info_vtd. */
+export const HW_INFO_VTD_BYTES = 24;
+/** Byte offsets in it: u32 FLAGS, u64 CAP_REG and ECAP_REG (the registers as VT-d 11.4.2 and 11.4.3 have them). */
+export const HW_INFO_VTD = { FLAGS: 0, CAP_REG: 8, ECAP_REG: 16 } as const;
+/** enum iommu_hw_info_vtd_flags: no read-only mappings in a nesting parent. */
+export const HwInfoVtdFlags = { ERRATA_772415_SPR17: 1 << 0 } as const;
+/** Bytes of struct iommu_hwpt_vtd_s1. */
+export const HWPT_VTD_S1_BYTES = 24;
+/** Byte offsets in it: u64 FLAGS and PGTBL_ADDR, u32 ADDR_WIDTH (bits of input addresses: 48 or 57) and RESERVED. */
+export const HWPT_VTD_S1 = { FLAGS: 0, PGTBL_ADDR: 8, ADDR_WIDTH: 16, RESERVED: 20 } as const;
+/** enum iommu_hwpt_vtd_s1_flags: supervisor requests, extended access flag, write protect. */
+export const HwptVtdS1Flags = { SRE: 1 << 0, EAFE: 1 << 1, WPE: 1 << 2 } as const;
+/** Bytes of struct iommu_hwpt_vtd_s1_invalidate. */
+export const INVALIDATE_VTD_S1_BYTES = 24;
+/** Byte offsets in it: u64 ADDR and NPAGES (of 4 KiB; 2^64 - 1: everything), u32 FLAGS and RESERVED. */
+export const INVALIDATE_VTD_S1 = { ADDR: 0, NPAGES: 8, FLAGS: 16, RESERVED: 20 } as const;
+/** enum iommu_hwpt_vtd_s1_invalidate_flags: only leaf entries have changed. */
+export const InvalidateVtdFlags = { LEAF: 1 << 0 } as const;
+
 /** VFIO PCI region indexes (linux/vfio.h, VFIO_PCI_BAR0_REGION_INDEX and on). */
 export const VfioRegion = { BAR0: 0, BAR1: 1, BAR2: 2, BAR3: 3, BAR4: 4, BAR5: 5, ROM: 6, CONFIG: 7 } as const;
 /** VFIO PCI interrupt indexes. */

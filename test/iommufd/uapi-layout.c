@@ -56,6 +56,25 @@ int main(void)
 	VALUE("VEVENT_HEADER.FLAGS", offsetof(struct iommufd_vevent_header, flags));
 	VALUE("VEVENT_HEADER.SEQUENCE", offsetof(struct iommufd_vevent_header, sequence));
 	VALUE("VEVENT_ARM_SMMUV3_BYTES", sizeof(struct iommu_vevent_arm_smmuv3));
+	VALUE("HW_INFO_VTD_BYTES", sizeof(struct iommu_hw_info_vtd));
+	VALUE("HW_INFO_VTD.FLAGS", offsetof(struct iommu_hw_info_vtd, flags));
+	VALUE("HW_INFO_VTD.CAP_REG", offsetof(struct iommu_hw_info_vtd, cap_reg));
+	VALUE("HW_INFO_VTD.ECAP_REG", offsetof(struct iommu_hw_info_vtd, ecap_reg));
+	VALUE("HwInfoVtdFlags.ERRATA_772415_SPR17", IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17);
+	VALUE("HWPT_VTD_S1_BYTES", sizeof(struct iommu_hwpt_vtd_s1));
+	VALUE("HWPT_VTD_S1.FLAGS", offsetof(struct iommu_hwpt_vtd_s1, flags));
+	VALUE("HWPT_VTD_S1.PGTBL_ADDR", offsetof(struct iommu_hwpt_vtd_s1, pgtbl_addr));
+	VALUE("HWPT_VTD_S1.ADDR_WIDTH", offsetof(struct iommu_hwpt_vtd_s1, addr_width));
+	VALUE("HWPT_VTD_S1.RESERVED", offsetof(struct iommu_hwpt_vtd_s1, __reserved));
+	VALUE("HwptVtdS1Flags.SRE", IOMMU_VTD_S1_SRE);
+	VALUE("HwptVtdS1Flags.EAFE", IOMMU_VTD_S1_EAFE);
+	VALUE("HwptVtdS1Flags.WPE", IOMMU_VTD_S1_WPE);
+	VALUE("INVALIDATE_VTD_S1_BYTES", sizeof(struct iommu_hwpt_vtd_s1_invalidate));
+	VALUE("INVALIDATE_VTD_S1.ADDR", offsetof(struct iommu_hwpt_vtd_s1_invalidate, addr));
+	VALUE("INVALIDATE_VTD_S1.NPAGES", offsetof(struct iommu_hwpt_vtd_s1_invalidate, npages));
+	VALUE("INVALIDATE_VTD_S1.FLAGS", offsetof(struct iommu_hwpt_vtd_s1_invalidate, flags));
+	VALUE("INVALIDATE_VTD_S1.RESERVED", offsetof(struct iommu_hwpt_vtd_s1_invalidate, __reserved));
+	VALUE("InvalidateVtdFlags.LEAF", IOMMU_VTD_INV_FLAGS_LEAF);
 
 	VALUE("VfioRegion.BAR0", VFIO_PCI_BAR0_REGION_INDEX);
 	VALUE("VfioRegion.BAR1", VFIO_PCI_BAR1_REGION_INDEX);
