@@ -1,25 +1,34 @@
 import { MEMORY_OK, type WordMemory } from "../memory/index.js";
 import { levelShift } from "./geometry.js";
 import { REQUIRED_PERMISSIONS, STAGE1_PERMISSIONS, STAGE2_PERMISSIONS } from "./permissions.js";
-import { StageConfig } from "./stage-config.js";
+import { LEVEL_OFFSET, StageConfig } from "./stage-config.js";
 import {
+  ACCESS_EXECUTE,
+  ACCESS_PRIVILEGED,
   ACCESS_READ,
+  ACCESS_WRITE,
+  PERM_ALL,
+  PERM_PRIVILEGED_SHIFT,
+  PERM_READ,
   WALK_ACCESS_FLAG_FAULT,
   WALK_ADDRESS_SIZE_FAULT,
   WALK_EXTERNAL_ABORT,
   WALK_OK,
   WALK_PERMISSION_FAULT,
   WALK_TRANSLATION_FAULT,
-  type StageTables,
+  WALK_UPDATE_FAULT,
+  type Tables,
 } from "./types.js";
 
 /**
- * Walks VMSAv8-64 translation tables in physical memory (Arm DDI 0487 D8.2, D8.3): stage 1, stage 2, and
- * stage 1 with every descriptor fetch and the output going through stage 2.
+ * Walks translation tables in physical memory: stage 1, stage 2, and stage 1 with every descriptor fetch and
+ * the output going through stage 2. VMSAv8-64 (Arm DDI 0487 D8.2, D8.3) and Intel VT-d's first and second stage
+ * (specification 3.6 to 3.8) are the same walk with other masks (`StageConfig`).
  *
  * A walk returns a WALK_* code and leaves its results in the fields below; they hold until the next walk.
- * Nothing is cached and nothing is written to memory (no HTTU: a clear access flag is a fault unless
- * disabled, DBM is ignored).
+ * Nothing is cached. VMSAv8-64 tables are not written (no HTTU: a clear access flag is a fault unless disabled,
+ * DBM is ignored). In x86 tables the walk sets accessed bits in each entry that it uses, and the dirty bit of
+ * the leaf that a write ends at.
  */
 export class LoopWalker {
   /** Output address of exactly the input address; after WALK_OK. Physical, or an IPA after walkStage1 alone. */
@@ -31,15 +40,24 @@ export class LoopWalker {
   outPermissions = 0;
   /** Level of the descriptor that ended the walk; of a nested walk stage 1's. */
   outLevel = 0;
-  /** 1 where stage 1 says that the translation is the same for all ASIDs (nG clear); 0 for stage 2 alone. */
+  /** 1 where stage 1 says that the translation is the same for all ASIDs (nG clear); 0 for stage 2 alone and for x86 tables. */
   outGlobal = 0;
+  /** 1 where a leaf's dirty bit is kept and still clear: who caches the translation leaves the write permissions out, so that a write walks. */
+  outClean = 0;
 
   /** Which stage faulted: 1 or 2. */
   faultStage = 1;
   /** Lookup level of the fault. */
   faultLevel = 0;
-  /** 1 where stage 2 faulted on the fetch of a stage-1 descriptor (event CLASS TT), else 0 (CLASS IN). */
+  /** 1 where stage 2 faulted on the fetch of a stage-1 descriptor (event CLASS TT), or on the update of its accessed and dirty bits; else 0 (CLASS IN). */
   faultOnTableWalk = 0;
+  /** Lookup level of the stage-1 descriptor whose fetch or update stage 2 faulted on; after faultOnTableWalk. */
+  faultTableLevel = 0;
+  /**
+   * What was not permitted, after WALK_PERMISSION_FAULT of x86 tables: ACCESS_PRIVILEGED alone where only
+   * supervisors may, else those of ACCESS_READ, ACCESS_WRITE and ACCESS_EXECUTE that were asked for and denied.
+   */
+  faultAccess = 0;
   /** The IPA of a stage-2 fault, all its bits; else 0. */
   faultHigh = 0;
   faultLow = 0;
@@ -47,8 +65,8 @@ export class LoopWalker {
   fetchHigh = 0;
   fetchLow = 0;
 
-  private tables1: StageTables | undefined;
-  private tables2: StageTables | undefined;
+  private tables1: Tables | undefined;
+  private tables2: Tables | undefined;
   private config1!: StageConfig;
   private config2!: StageConfig;
 
@@ -58,6 +76,10 @@ export class LoopWalker {
   private leafBits = 0;
   private leafLevel = 0;
   private tableAttributes = 0;
+  /** Of x86 tables: what all entries grant, and the leaf's own address, as the tables that led there have it. */
+  private leafPermissions = 0;
+  private leafAtHigh = 0;
+  private leafAtLow = 0;
 
   /** Result of `load`. */
   private loadedHigh = 0;
@@ -66,16 +88,16 @@ export class LoopWalker {
   constructor(protected readonly memory: WordMemory) {}
 
   /**
-   * Stage 1 alone. `iova` is reduced to the tables' input bits: the caller chose the tables and checked the
-   * bits above with `selectStage1Range`.
+   * Stage 1 alone. Of VMSAv8-64 tables `iova` is reduced to the tables' input bits: the caller chose the tables
+   * and checked the bits above with `selectStage1Range`. Of a VT-d first stage the whole address counts.
    */
-  walkStage1(tables: StageTables, iovaHigh: number, iovaLow: number, access: number): number {
+  walkStage1(tables: Tables, iovaHigh: number, iovaLow: number, access: number): number {
     this.useStage1(tables);
     return this.stage1(false, iovaHigh, iovaLow, access);
   }
 
-  /** Stage 2 alone. An IPA beyond the tables' input bits is a translation fault of level 0. */
-  walkStage2(tables: StageTables, ipaHigh: number, ipaLow: number, access: number): number {
+  /** Stage 2 alone. An IPA beyond the tables' input bits is a translation fault of level 0 (x86: an address size fault). */
+  walkStage2(tables: Tables, ipaHigh: number, ipaLow: number, access: number): number {
     this.useStage2(tables);
     const code = this.stage2(ipaHigh, ipaLow, access);
     if (code !== WALK_OK) {
@@ -88,14 +110,14 @@ export class LoopWalker {
   }
 
   /** Stage 1 whose addresses are IPAs that stage 2 translates. */
-  walkNested(stage1: StageTables, stage2: StageTables, iovaHigh: number, iovaLow: number, access: number): number {
+  walkNested(stage1: Tables, stage2: Tables, iovaHigh: number, iovaLow: number, access: number): number {
     this.useStage1(stage1);
     this.useStage2(stage2);
     return this.stage1(true, iovaHigh, iovaLow, access);
   }
 
   /** The tables' configuration; the last one of each stage is kept. */
-  protected useStage1(tables: StageTables): StageConfig {
+  protected useStage1(tables: Tables): StageConfig {
     if (tables !== this.tables1) {
       this.config1 = new StageConfig(tables);
       this.tables1 = tables;
@@ -103,7 +125,7 @@ export class LoopWalker {
     return this.config1;
   }
 
-  protected useStage2(tables: StageTables): StageConfig {
+  protected useStage2(tables: Tables): StageConfig {
     if (tables !== this.tables2) {
       this.config2 = new StageConfig(tables);
       this.tables2 = tables;
@@ -113,40 +135,69 @@ export class LoopWalker {
 
   private stage1(nested: boolean, iovaHigh: number, iovaLow: number, access: number): number {
     const config = this.config1;
+    // VT-d specification 3.6: bits above the width equal its highest one.
+    const sign = iovaHigh & config.canonicalHigh;
+    if (sign !== 0 && sign !== config.canonicalHigh) {
+      return this.fault(1, WALK_ADDRESS_SIZE_FAULT, config.startLevel);
+    }
     const high = iovaHigh & ~config.inputBeyondHigh;
     const low = iovaLow & ~config.inputBeyondLow;
-    const code = this.descend(config, nested, high, low);
+    const code = this.descend(config, nested, high, low, 1, access);
     if (code !== WALK_OK) {
       return code;
     }
-    // The attributes: UXN, PXN of bits 54:53, AP[2:1] of bits 7:6; the tables' of bits 62:59 (DDI 0487 D8.3).
-    const permissions =
-      STAGE1_PERMISSIONS[
-        config.stage1Controls |
-          (((this.tableAttributes & config.hierarchicalMask) >>> 27) << 4) |
-          (((this.leafHigh >>> 21) & 3) << 2) |
-          ((this.leafLow >>> 6) & 3)
-      ];
-    if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0) {
-      return this.fault(1, WALK_PERMISSION_FAULT, this.leafLevel);
+    let permissions = this.leafPermissions;
+    if (config.entryPermissions === undefined) {
+      // The attributes: UXN, PXN of bits 54:53, AP[2:1] of bits 7:6; the tables' of bits 62:59 (DDI 0487 D8.3).
+      permissions =
+        STAGE1_PERMISSIONS[
+          config.stage1Controls |
+            (((this.tableAttributes & config.hierarchicalMask) >>> 27) << 4) |
+            (((this.leafHigh >>> 21) & 3) << 2) |
+            ((this.leafLow >>> 6) & 3)
+        ];
+      if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0) {
+        return this.fault(1, WALK_PERMISSION_FAULT, this.leafLevel);
+      }
     }
     const level = this.leafLevel;
     const pageBits = this.leafBits;
-    const global = (this.leafLow & 0x800) === 0 ? 1 : 0;
-    this.combine(low);
-    this.outPageBits = pageBits;
-    this.outPermissions = permissions;
+    const global = (this.leafLow & config.globalMask) === config.globalValue ? 1 : 0;
+    const leafLow = this.leafLow;
+    const leafAtHigh = this.leafAtHigh;
+    const leafAtLow = this.leafAtLow;
+    this.combine(config, low);
+    let outHigh = this.outHigh;
+    let outLow = this.outLow;
+    let outPageBits = pageBits;
+    let clean = 0;
     if (nested) {
-      const nestedCode = this.stage2(this.outHigh, this.outLow, access);
+      const nestedCode = this.stage2(outHigh, outLow, access);
       if (nestedCode !== WALK_OK) {
         this.faultOnTableWalk = 0;
         return nestedCode;
       }
-      this.outPermissions &= permissions;
-      this.outPageBits = Math.min(pageBits, this.outPageBits);
+      outHigh = this.outHigh;
+      outLow = this.outLow;
+      outPageBits = Math.min(pageBits, this.outPageBits);
+      permissions &= this.outPermissions;
+      clean = this.outClean;
     }
+    // The leaf's own bits come last: an access that stage 2 refuses leaves no trace in it.
+    const bits = wantedBits(config, access);
+    if ((leafLow & bits) !== bits) {
+      const updateCode = this.update(config, nested, leafAtHigh, leafAtLow, bits, 1, level);
+      if (updateCode !== WALK_OK) {
+        return updateCode;
+      }
+    }
+    this.outHigh = outHigh;
+    this.outLow = outLow;
+    this.outPageBits = outPageBits;
+    this.outPermissions = permissions;
     this.outLevel = level;
     this.outGlobal = global;
+    this.outClean = clean | (((leafLow | bits) & config.dirtyBit) !== config.dirtyBit ? 1 : 0);
     return WALK_OK;
   }
 
@@ -155,18 +206,28 @@ export class LoopWalker {
     const config = this.config2;
     let code: number;
     if ((ipaHigh & config.inputBeyondHigh) !== 0 || (ipaLow & config.inputBeyondLow) !== 0) {
-      // DDI 0487 D8.2.4: outside the input range, a level 0 translation fault.
-      code = this.fault(2, WALK_TRANSLATION_FAULT, 0);
+      // DDI 0487 D8.2.4: outside the input range, a level 0 translation fault. VT-d specification 3.7: beyond the width.
+      code = this.fault(2, config.inputBeyondCode, config.inputBeyondCode === WALK_TRANSLATION_FAULT ? 0 : config.startLevel);
     } else {
-      code = this.descend(config, false, ipaHigh, ipaLow, 2);
+      code = this.descend(config, false, ipaHigh, ipaLow, 2, access);
     }
     if (code === WALK_OK) {
-      const permissions =
-        STAGE2_PERMISSIONS[config.stage2Controls | (((this.leafHigh >>> 21) & 3) << 2) | ((this.leafLow >>> 6) & 3)];
-      if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0) {
-        code = this.fault(2, WALK_PERMISSION_FAULT, this.leafLevel);
+      let permissions = this.leafPermissions;
+      if (config.entryPermissions === undefined) {
+        permissions =
+          STAGE2_PERMISSIONS[config.stage2Controls | (((this.leafHigh >>> 21) & 3) << 2) | ((this.leafLow >>> 6) & 3)];
+        if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0) {
+          code = this.fault(2, WALK_PERMISSION_FAULT, this.leafLevel);
+        }
       } else {
-        this.combine(ipaLow);
+        const bits = wantedBits(config, access);
+        if ((this.leafLow & bits) !== bits) {
+          code = this.update(config, false, this.leafAtHigh, this.leafAtLow, bits, 2, this.leafLevel);
+        }
+      }
+      if (code === WALK_OK) {
+        this.outClean = ((this.leafLow | wantedBits(config, access)) & config.dirtyBit) !== config.dirtyBit ? 1 : 0;
+        this.combine(config, ipaLow);
         this.outPageBits = this.leafBits;
         this.outPermissions = permissions;
         return WALK_OK;
@@ -178,40 +239,46 @@ export class LoopWalker {
   }
 
   /** Puts the leaf's address and the input's offset in its page together into out. */
-  private combine(low: number): void {
+  private combine(config: StageConfig, low: number): void {
     const offsetMask = (1 << this.leafBits) - 1;
-    this.outHigh = this.leafHigh & 0xffff;
+    this.outHigh = this.leafHigh & config.addressHigh;
     this.outLow = (this.leafLow & ~offsetMask) | (low & offsetMask);
   }
 
   /** Follows tables to the leaf of an address within the input range. Leaves leaf*, tableAttributes. */
-  private descend(config: StageConfig, nested: boolean, high: number, low: number, stage: 1 | 2 = 1): number {
+  private descend(config: StageConfig, nested: boolean, high: number, low: number, stage: 1 | 2, access: number): number {
     const granuleBits = config.granuleBits;
     const stride = granuleBits - 3;
+    const granted = config.entryPermissions;
     let level = config.startLevel;
     let shift = levelShift(granuleBits, level);
     let tableHigh = config.baseHigh;
     let tableLow = config.baseLow;
     let mask = config.firstIndexMask;
     let attributes = 0;
+    let permissions = PERM_ALL;
     if (config.baseFaults) {
       return this.fault(stage, WALK_ADDRESS_SIZE_FAULT, 0);
     }
     for (;;) {
       const index = (shift >= 32 ? high >>> (shift - 32) : (high << (32 - shift)) | (low >>> shift)) & mask;
-      let entryHigh = tableHigh;
-      let entryLow = tableLow | (index << 3);
+      const atHigh = tableHigh;
+      const atLow = tableLow | (index << 3);
+      let entryHigh = atHigh;
+      let entryLow = atLow;
       if (nested) {
-        const code = this.stage2(entryHigh, entryLow, ACCESS_READ);
+        const code = this.stage2(atHigh, atLow, ACCESS_READ);
         if (code !== WALK_OK) {
           this.faultOnTableWalk = 1;
+          this.faultTableLevel = level;
           return code;
         }
         // DDI 0487 D8.4.3, HCR_EL2.PTW; IHI 0070 5.2 STE.S2PTW: tables are not in Device memory (MemAttr[3:2] zero).
         if (this.config2.protectedTableWalk && (this.leafLow & 0x30) === 0) {
-          this.faultHigh = entryHigh;
-          this.faultLow = entryLow;
+          this.faultHigh = atHigh;
+          this.faultLow = atLow;
           this.faultOnTableWalk = 1;
+          this.faultTableLevel = level;
           return this.fault(2, WALK_PERMISSION_FAULT, this.leafLevel);
         }
         entryHigh = this.outHigh;
@@ -224,35 +291,87 @@ export class LoopWalker {
       }
       const descriptorLow = this.loadedLow;
       const descriptorHigh = this.loadedHigh;
-      const kind = descriptorLow & 3;
-      // DDI 0487 D8.3.1: bit 0 clear is invalid; 0b01 is a block where the level has blocks, else reserved.
-      if ((kind & 1) === 0 || (kind === 1 && !hasBlocks(granuleBits, level))) {
+      const at = level + LEVEL_OFFSET;
+      const isTable = (descriptorLow & config.tableMask[at]) === config.tableValue[at];
+      if (
+        (descriptorLow & config.presentBits) === 0 ||
+        (!isTable && (descriptorLow & config.leafMask[at]) !== config.leafValue[at])
+      ) {
         return this.fault(stage, WALK_TRANSLATION_FAULT, level);
       }
-      const isTable = kind === 3 && level < 3;
-      // A block's bits below its size are ignored; the largest block is 1 GiB.
-      const addressLow = descriptorLow & (-1 << (isTable ? granuleBits : shift));
-      if ((descriptorHigh & 0xffff & config.outputBeyondHigh) !== 0 || (addressLow & config.outputBeyondLow) !== 0) {
-        return this.fault(stage, WALK_ADDRESS_SIZE_FAULT, level);
-      }
-      if (!isTable) {
-        if ((descriptorLow & config.accessFlag) !== config.accessFlag) {
-          return this.fault(stage, WALK_ACCESS_FLAG_FAULT, level);
+      if (granted !== undefined) {
+        permissions &= granted[((descriptorHigh >>> 29) & 4) | ((descriptorLow >>> config.permissionShift) & 3)];
+        if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0) {
+          this.faultAccess = deniedAccess(config, access, permissions);
+          return this.fault(stage, WALK_PERMISSION_FAULT, level);
         }
-        this.leafHigh = descriptorHigh;
-        this.leafLow = descriptorLow;
-        this.leafBits = shift;
-        this.leafLevel = level;
-        this.tableAttributes = attributes;
-        return WALK_OK;
       }
-      attributes |= descriptorHigh;
-      tableHigh = descriptorHigh & 0xffff;
-      tableLow = addressLow;
-      level++;
-      shift -= stride;
-      mask = (1 << stride) - 1;
+      if (isTable) {
+        if ((descriptorHigh & config.tableReservedHigh) !== 0 || (descriptorLow & config.tableReservedLow[at]) !== 0) {
+          return this.fault(stage, config.reservedCode, level);
+        }
+        if ((descriptorLow & config.accessedBits) !== config.accessedBits) {
+          const code = this.update(config, nested, atHigh, atLow, config.accessedBits, stage, level);
+          if (code !== WALK_OK) {
+            return code;
+          }
+        }
+        attributes |= descriptorHigh;
+        tableHigh = descriptorHigh & config.addressHigh;
+        tableLow = descriptorLow & (-1 << granuleBits);
+        level++;
+        shift -= stride;
+        mask = (1 << stride) - 1;
+        continue;
+      }
+      if ((descriptorHigh & config.leafReservedHigh) !== 0 || (descriptorLow & config.leafReservedLow[at]) !== 0) {
+        return this.fault(stage, config.reservedCode, level);
+      }
+      if ((descriptorLow & config.accessFlag) !== config.accessFlag) {
+        return this.fault(stage, WALK_ACCESS_FLAG_FAULT, level);
+      }
+      this.leafHigh = descriptorHigh;
+      this.leafLow = descriptorLow;
+      this.leafBits = shift;
+      this.leafLevel = level;
+      this.tableAttributes = attributes;
+      this.leafPermissions = permissions;
+      this.leafAtHigh = atHigh;
+      this.leafAtLow = atLow;
+      return WALK_OK;
     }
+  }
+
+  /**
+   * Sets accessed and dirty bits in an x86 entry (VT-d specification 3.6.3, 3.7.2). Under a stage 2 that is a
+   * write to the entry's guest-physical address, which stage 2 has to allow (3.8), and marks as it marks any.
+   */
+  private update(config: StageConfig, nested: boolean, atHigh: number, atLow: number, bits: number, stage: 1 | 2, level: number): number {
+    let entryHigh = atHigh;
+    let entryLow = atLow;
+    if (config.updatesFault) {
+      return this.fault(stage, WALK_UPDATE_FAULT, level);
+    }
+    if (nested) {
+      const code = this.stage2(atHigh, atLow, ACCESS_WRITE);
+      if (code !== WALK_OK) {
+        this.faultOnTableWalk = 1;
+        this.faultTableLevel = level;
+        return code;
+      }
+      entryHigh = this.outHigh;
+      entryLow = this.outLow;
+    }
+    const memory = this.memory;
+    if (
+      !this.load(entryHigh, entryLow) ||
+      memory.store64(entryHigh, entryLow, this.loadedHigh, this.loadedLow | bits) !== MEMORY_OK
+    ) {
+      this.fetchHigh = entryHigh;
+      this.fetchLow = entryLow;
+      return this.fault(stage, WALK_UPDATE_FAULT, level);
+    }
+    return WALK_OK;
   }
 
   /** Loads a descriptor: from the flat part at once, from elsewhere by asking the memory. */
@@ -285,7 +404,19 @@ export class LoopWalker {
   }
 }
 
-/** Levels that have block descriptors with 48-bit addresses: 1 and 2 with 4K, 2 with 16K and 64K (DDI 0487 D8.3.1). */
-function hasBlocks(granuleBits: number, level: number): boolean {
-  return level === 2 || (level === 1 && granuleBits === 12);
+/** What an access has to find set in an x86 leaf, or sets. */
+function wantedBits(config: StageConfig, access: number): number {
+  return config.accessedBits | ((access & ACCESS_WRITE) !== 0 ? config.dirtyBit : 0);
+}
+
+/** Which parts of an access entries do not grant (see LoopWalker.faultAccess). */
+function deniedAccess(config: StageConfig, access: number, permissions: number): number {
+  const privileged = (access & ACCESS_PRIVILEGED) !== 0;
+  const own = privileged ? permissions >>> PERM_PRIVILEGED_SHIFT : permissions;
+  if (config.hasUserBit && !privileged && (own & PERM_READ) === 0) {
+    return ACCESS_PRIVILEGED;
+  }
+  // PERM_READ, PERM_WRITE and PERM_EXECUTE have the values of the accesses; a fetch needs execution only.
+  const needed = (access & ACCESS_EXECUTE) !== 0 ? access & ~ACCESS_READ : access;
+  return needed & ~own & (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE);
 }

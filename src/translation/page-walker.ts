@@ -2,7 +2,7 @@ import type { WordMemory } from "../memory/index.js";
 import { LoopWalker } from "./loop-walker.js";
 import { REQUIRED_PERMISSIONS, STAGE1_PERMISSIONS, STAGE2_PERMISSIONS } from "./permissions.js";
 import type { StageConfig } from "./stage-config.js";
-import { WALK_OK, type StageTables } from "./types.js";
+import { WALK_OK, type Tables } from "./types.js";
 
 const FOUR_GIB = 0x1_0000_0000;
 const NO_WORDS = new Int32Array(0);
@@ -29,8 +29,8 @@ export class PageWalker extends LoopWalker {
   private preparedFlat: Int32Array | undefined;
   private preparedBase = 0;
   private preparedBytes = 0;
-  private prepared1: StageTables | undefined;
-  private prepared2: StageTables | undefined;
+  private prepared1: Tables | undefined;
+  private prepared2: Tables | undefined;
 
   /** Where stage 1's descriptors are: the flat part, cut to what shares its address's high word; the first word's address. */
   private flat: Int32Array = NO_WORDS;
@@ -80,7 +80,7 @@ export class PageWalker extends LoopWalker {
     super(memory);
   }
 
-  override walkStage1(tables: StageTables, iovaHigh: number, iovaLow: number, access: number): number {
+  override walkStage1(tables: Tables, iovaHigh: number, iovaLow: number, access: number): number {
     if (tables !== this.prepared1 || this.memoryChanged()) {
       this.prepare(tables, this.prepared2);
     }
@@ -90,7 +90,7 @@ export class PageWalker extends LoopWalker {
     return super.walkStage1(tables, iovaHigh, iovaLow, access);
   }
 
-  override walkStage2(tables: StageTables, ipaHigh: number, ipaLow: number, access: number): number {
+  override walkStage2(tables: Tables, ipaHigh: number, ipaLow: number, access: number): number {
     if (tables !== this.prepared2 || this.memoryChanged()) {
       this.prepare(this.prepared1, tables);
     }
@@ -106,8 +106,8 @@ export class PageWalker extends LoopWalker {
    * until then it only reads, and only in the flat part.
    */
   override walkNested(
-    stage1: StageTables,
-    stage2: StageTables,
+    stage1: Tables,
+    stage2: Tables,
     iovaHigh: number,
     iovaLow: number,
     access: number,
@@ -253,7 +253,7 @@ export class PageWalker extends LoopWalker {
     );
   }
 
-  private prepare(stage1: StageTables | undefined, stage2: StageTables | undefined): void {
+  private prepare(stage1: Tables | undefined, stage2: Tables | undefined): void {
     if (this.memoryChanged()) {
       this.prepareFlat();
     }
@@ -465,6 +465,7 @@ function holds(words: Int32Array, high: number, low: number, baseHigh: number, b
 function isPlain(config: StageConfig): boolean {
   return (
     config.granuleBits === 12 &&
+    config.entryPermissions === undefined &&
     config.startLevel <= 2 &&
     !config.baseFaults &&
     config.inputBeyondLow === 0 &&

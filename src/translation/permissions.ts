@@ -95,3 +95,37 @@ export const STAGE2_PERMISSIONS: Uint8Array = Uint8Array.from({ length: 32 }, (_
   }
   return permissions;
 });
+
+/** Offsets into FIRST_PERMISSIONS for a PASID entry's controls, or-ed. */
+export const FIRST_EXECUTE_DISABLE = 8;
+export const FIRST_WRITE_PROTECT = 16;
+export const FIRST_SUPERVISOR = 32;
+
+/**
+ * What one entry of a VT-d first stage grants; a translation has what all its entries grant. Index bits 2:0 are
+ * XD, U/S and R/W of the entry, bit 3 says that XD counts, bit 4 is WPE, bit 5 SRE (VT-d specification 3.6.2).
+ */
+export const FIRST_PERMISSIONS: Uint8Array = Uint8Array.from({ length: 64 }, (_unused, index) => {
+  const writable = (index & 1) !== 0;
+  const execute = (index & 4) === 0 || (index & FIRST_EXECUTE_DISABLE) === 0;
+  let permissions = 0;
+  if ((index & 2) !== 0) {
+    permissions |= PERM_READ | (writable ? PERM_WRITE : 0) | (execute ? PERM_EXECUTE : 0);
+  }
+  if ((index & FIRST_SUPERVISOR) !== 0) {
+    const write = writable || (index & FIRST_WRITE_PROTECT) === 0;
+    permissions |= PERM_PRIVILEGED_READ | (write ? PERM_PRIVILEGED_WRITE : 0) | (execute ? PERM_PRIVILEGED_EXECUTE : 0);
+  }
+  return permissions;
+});
+
+/**
+ * The same of a second stage: index bits 1:0 are W and R; a fetch is a read here, execute permissions are not
+ * supported (ECAP.ERS clear). Eight entries, as the index of a first stage's has XD in bit 2.
+ */
+export const SECOND_PERMISSIONS: Uint8Array = Uint8Array.from(
+  { length: 8 },
+  (_unused, index) =>
+    ((index & 1) !== 0 ? PERM_READ | PERM_PRIVILEGED_READ | PERM_EXECUTE | PERM_PRIVILEGED_EXECUTE : 0) |
+    ((index & 2) !== 0 ? PERM_WRITE | PERM_PRIVILEGED_WRITE : 0),
+);

@@ -1,11 +1,36 @@
 import { levelShift } from "./geometry.js";
-import { STAGE1_PAN, STAGE1_WXN, STAGE2_XNX } from "./permissions.js";
-import type { StageTables } from "./types.js";
+import {
+  FIRST_EXECUTE_DISABLE,
+  FIRST_PERMISSIONS,
+  FIRST_SUPERVISOR,
+  FIRST_WRITE_PROTECT,
+  SECOND_PERMISSIONS,
+  STAGE1_PAN,
+  STAGE1_WXN,
+  STAGE2_XNX,
+} from "./permissions.js";
+import {
+  WALK_ADDRESS_SIZE_FAULT,
+  WALK_RESERVED_FAULT,
+  WALK_TRANSLATION_FAULT,
+  type StageTables,
+  type Tables,
+  type X86Tables,
+} from "./types.js";
 
-/** Descriptors hold 48-bit output addresses (no FEAT_LPA, no FEAT_LPA2). */
+/** VMSAv8-64 descriptors hold 48-bit output addresses (no FEAT_LPA, no FEAT_LPA2). */
 const MOST_OUTPUT_BITS = 48;
 
-/** One stage's tables in the form that walks read: small integers only, one shape whoever made the tables. */
+/** x86 page-size bit: set in a leaf above the last level. */
+const PAGE_SIZE = 0x80;
+
+/** Levels are -1 to 3; tables by level are indexed by the level and this. */
+export const LEVEL_OFFSET = 1;
+
+/**
+ * One stage's tables in the form that walks read: the format of its descriptors as masks, small integers
+ * only, one shape whoever made the tables.
+ */
 export class StageConfig {
   granuleBits = 12;
   startLevel = 0;
@@ -19,21 +44,64 @@ export class StageConfig {
   inputBeyondLow = 0;
   outputBeyondHigh = 0;
   outputBeyondLow = 0;
+  /** What a stage-2 input beyond its bits is: a WALK_* code. */
+  inputBeyondCode = WALK_TRANSLATION_FAULT;
+  /** x86 first stage: high-word bits of an input address that are all equal, or the address is not canonical; else 0. */
+  canonicalHigh = 0;
   /** The first table's base is no output address: every walk ends with an address size fault. */
   baseFaults = false;
-  /** Descriptor bit 10 where its absence is a fault, else 0. */
+
+  /** High-word bits of a descriptor that belong to its address. */
+  addressHigh = 0xffff;
+  /** Low-word bits without any of which a descriptor is not there. */
+  presentBits = 1;
+  /** By level: what a descriptor's low word is masked with and has to equal to be a table, and to be a leaf. Neither is a translation fault. */
+  readonly tableMask = new Int32Array(5);
+  readonly tableValue = new Int32Array(5);
+  readonly leafMask = new Int32Array(5);
+  readonly leafValue = new Int32Array(5);
+  /** Bits that have to be zero in a table descriptor and, by level, in a leaf; what it is when they are not. */
+  tableReservedHigh = 0;
+  leafReservedHigh = 0;
+  readonly tableReservedLow = new Int32Array(5);
+  readonly leafReservedLow = new Int32Array(5);
+  reservedCode = WALK_ADDRESS_SIZE_FAULT;
+  /** A leaf is global where its low word, so masked, equals the value. */
+  globalMask = 0x800;
+  globalValue = 0;
+
+  /** VMSAv8-64: descriptor bit 10 where its absence is a fault, else 0. */
   accessFlag = 0;
-  /** Bits of a table's high word that count: 62:59, or none with HPD. */
+  /** VMSAv8-64: bits of a table's high word that count: 62:59, or none with HPD. */
   hierarchicalMask = 0;
-  /** Offsets into STAGE1_PERMISSIONS and STAGE2_PERMISSIONS. */
+  /** VMSAv8-64: offsets into STAGE1_PERMISSIONS and STAGE2_PERMISSIONS. */
   stage1Controls = 0;
   stage2Controls = 0;
   protectedTableWalk = false;
 
-  constructor(tables: StageTables) {
-    this.granuleBits = tables.granuleBits;
+  /** x86: what an entry grants, by XD (bit 2) and the two bits at `permissionShift`; a translation has what all entries grant. */
+  entryPermissions: Uint8Array | undefined = undefined;
+  permissionShift = 0;
+  /** x86 first stage: without U/S an unprivileged access is refused before anything else. */
+  hasUserBit = false;
+  /** x86: bits that the walk sets in each entry it uses, and in the leaf of a write; 0 where it keeps none. */
+  accessedBits = 0;
+  dirtyBit = 0;
+  updatesFault = false;
+
+  constructor(tables: Tables) {
+    if (tables.format === undefined) {
+      this.takeVmsa(tables);
+    } else {
+      this.takeX86(tables);
+    }
+  }
+
+  private takeVmsa(tables: StageTables): void {
+    const granuleBits = tables.granuleBits;
+    this.granuleBits = granuleBits;
     this.startLevel = tables.startLevel;
-    const firstShift = levelShift(tables.granuleBits, tables.startLevel);
+    const firstShift = levelShift(granuleBits, tables.startLevel);
     const firstIndexBits = Math.max(0, tables.inputBits - firstShift);
     this.firstIndexMask = (1 << firstIndexBits) - 1;
     // The first table may be as small as one descriptor; TTBs have no bits below 16 (IHI 0070 5.4 CD.TTB0).
@@ -46,6 +114,17 @@ export class StageConfig {
     this.outputBeyondHigh = beyondHigh(outputBits);
     this.outputBeyondLow = beyondLow(outputBits);
     this.baseFaults = (tables.baseHigh & this.outputBeyondHigh) !== 0 || (this.baseLow & this.outputBeyondLow) !== 0;
+    this.tableReservedHigh = this.leafReservedHigh = 0xffff & this.outputBeyondHigh;
+    for (let level = 0; level <= 3; level++) {
+      const at = level + LEVEL_OFFSET;
+      // DDI 0487 D8.3.1: 0b11 is a table or, at the last level, a page; 0b01 a block where the level has blocks, else reserved.
+      this.tableMask[at] = this.leafMask[at] = 3;
+      this.tableValue[at] = level < 3 ? 3 : -1;
+      this.leafValue[at] = level === 3 ? 3 : hasBlocks(granuleBits, level) ? 1 : -1;
+      // A block's bits below its size are ignored; the largest block is 1 GiB.
+      this.tableReservedLow[at] = this.outputBeyondLow & (-1 << granuleBits);
+      this.leafReservedLow[at] = this.outputBeyondLow & (-1 << Math.min(31, levelShift(granuleBits, level)));
+    }
     this.accessFlag = tables.accessFlagFaultsDisabled ? 0 : 0x400;
     this.hierarchicalMask = tables.hierarchicalDisabled ? 0 : 0x7800_0000;
     this.stage1Controls =
@@ -53,6 +132,64 @@ export class StageConfig {
     this.stage2Controls = tables.executeNeverPerPrivilege === true ? STAGE2_XNX : 0;
     this.protectedTableWalk = tables.protectedTableWalk === true;
   }
+
+  private takeX86(tables: X86Tables): void {
+    const first = tables.format === "first";
+    this.startLevel = 4 - tables.levels;
+    const firstShift = levelShift(12, this.startLevel);
+    this.firstIndexMask = (1 << Math.min(9, Math.max(0, tables.inputBits - firstShift))) - 1;
+    this.addressHigh = 0xf_ffff;
+    this.baseHigh = tables.baseHigh & this.addressHigh;
+    this.baseLow = tables.baseLow & ~0xfff;
+    this.inputBeyondHigh = beyondHigh(tables.inputBits);
+    this.inputBeyondLow = beyondLow(tables.inputBits);
+    this.inputBeyondCode = WALK_ADDRESS_SIZE_FAULT;
+    this.canonicalHigh = first ? beyondHigh(tables.inputBits - 1) : 0;
+    this.outputBeyondHigh = beyondHigh(tables.outputBits) & this.addressHigh;
+    this.outputBeyondLow = beyondLow(tables.outputBits);
+    this.reservedCode = WALK_RESERVED_FAULT;
+    // 9.8: bits 62:52 of first-stage entries are ignored, 63 is XD. 9.9: of second-stage ones 62 is transient mapping or reserved.
+    this.tableReservedHigh = this.outputBeyondHigh | (first ? 0 : 0x4000_0000);
+    this.leafReservedHigh = this.outputBeyondHigh | (first || tables.transientMapping === true ? 0 : 0x4000_0000);
+    const addressReserved = this.outputBeyondLow & ~0xfff;
+    // Bit 11 of second-stage leaves is SNP; elsewhere in that stage it is reserved.
+    const leafReserved = addressReserved | (first || tables.snoopControl === true ? 0 : 0x800);
+    for (let level = this.startLevel; level <= 3; level++) {
+      const at = level + LEVEL_OFFSET;
+      const large = level === 2 ? tables.pages2m : level === 1 && tables.pages1g;
+      this.tableMask[at] = large ? PAGE_SIZE : 0;
+      this.tableValue[at] = level === 3 ? -1 : 0;
+      this.leafMask[at] = large ? PAGE_SIZE : 0;
+      this.leafValue[at] = large ? PAGE_SIZE : level === 3 ? 0 : -1;
+      this.tableReservedLow[at] = addressReserved | (first ? 0 : 0x800) | (large ? 0 : PAGE_SIZE);
+      // Of a large page the bits below its size; bit 12 of first-stage ones is PAT.
+      const offset = level === 3 ? 0 : (1 << levelShift(12, Math.max(1, level))) - 1;
+      this.leafReservedLow[at] = leafReserved | (offset & (first ? ~0x1fff : ~0xfff));
+    }
+    this.presentBits = first ? 1 : 3;
+    this.globalMask = 0;
+    this.globalValue = 1;
+    const controls =
+      (tables.executeDisable === true ? FIRST_EXECUTE_DISABLE : 0) |
+      (tables.writeProtect === true ? FIRST_WRITE_PROTECT : 0) |
+      (tables.supervisor === true ? FIRST_SUPERVISOR : 0);
+    this.entryPermissions = first ? FIRST_PERMISSIONS.subarray(controls, controls + 8) : SECOND_PERMISSIONS;
+    this.permissionShift = first ? 1 : 0;
+    this.hasUserBit = first;
+    if (first) {
+      this.accessedBits = 0x20 | (tables.extendedAccessed === true ? 0x400 : 0);
+      this.dirtyBit = 0x40;
+    } else if (tables.accessedDirty === true) {
+      this.accessedBits = 0x100;
+      this.dirtyBit = 0x200;
+    }
+    this.updatesFault = tables.unsnoopedWalk === true;
+  }
+}
+
+/** Levels that have block descriptors with 48-bit addresses: 1 and 2 with 4K, 2 with 16K and 64K (DDI 0487 D8.3.1). */
+function hasBlocks(granuleBits: number, level: number): boolean {
+  return level === 2 || (level === 1 && granuleBits === 12);
 }
 
 /** High word of the address bits from `bits` on. */

@@ -1,10 +1,11 @@
 import type { PageWalker } from "./page-walker.js";
 import { NO_ASID, type Tlb } from "./tlb.js";
-import { WALK_OK, type StageTables } from "./types.js";
+import { PERM_PRIVILEGED_WRITE, PERM_WRITE, WALK_OK, type Tables } from "./types.js";
 
 /** As constants of this module: an import costs two more loads and a check at each use. */
 const ok = WALK_OK;
 const noAsid: number = NO_ASID;
+const notWrites = ~(PERM_WRITE | PERM_PRIVILEGED_WRITE);
 
 /**
  * A TLB in front of a walker: what a translation unit does with one transaction. Faults come from a walk,
@@ -33,7 +34,7 @@ export class Translator {
     return this.tlb.outPageBits;
   }
 
-  /** PERM_* */
+  /** PERM_* of the cached translation: without the writes where the page is clean and a write has to mark it first (LoopWalker.outClean). */
   get outPermissions(): number {
     return this.tlb.outPermissions;
   }
@@ -41,15 +42,15 @@ export class Translator {
   /**
    * Translates an address by stage 1, stage 2 or both; without either it is an error of the caller.
    *
-   * @param vmid,asid what tags the translation; the ASID counts only where there is a stage 1
+   * @param vmid,asid what tags the translation: VMID and ASID, or domain id and PASID; the second counts only where there is a stage 1
    * @param addressHigh,addressLow IOVA (or IPA for stage 2 alone), of which `selectStage1Range` chose `stage1`
    * @returns WALK_*; after a fault the walker's fields tell more
    */
   translate(
     vmid: number,
     asid: number,
-    stage1: StageTables | undefined,
-    stage2: StageTables | undefined,
+    stage1: Tables | undefined,
+    stage2: Tables | undefined,
     addressHigh: number,
     addressLow: number,
     access: number,
@@ -64,8 +65,8 @@ export class Translator {
 
   private walk(
     context: number,
-    stage1: StageTables | undefined,
-    stage2: StageTables | undefined,
+    stage1: Tables | undefined,
+    stage2: Tables | undefined,
     addressHigh: number,
     addressLow: number,
     access: number,
@@ -90,7 +91,7 @@ export class Translator {
       walker.outHigh,
       walker.outLow,
       walker.outPageBits,
-      walker.outPermissions,
+      walker.outClean === 0 ? walker.outPermissions : walker.outPermissions & notWrites,
       walker.outGlobal === 1,
     );
     return ok;
