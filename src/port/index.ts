@@ -5,6 +5,9 @@
  */
 export type AccessSize = 1 | 2 | 4 | 8;
 
+/** Width of an access to I/O port space, in bytes. */
+export type PortSize = 1 | 2 | 4;
+
 export type Interrupt =
   /** Shared peripheral interrupt by its GIC INTID (32 and up). */
   | { readonly kind: "spi"; readonly intid: number }
