@@ -1,5 +1,5 @@
 /** Fault reasons and fault recording registers (Intel VT-d 5.x, 7.1 and 11.4.7). */
-import { address, field } from "../../support/index.js";
+import { address, field, put } from "../../support/index.js";
 
 export const FAULT_RECORD_BYTES = 16;
 export const FAULT_RECORD_WORDS = 4;
@@ -49,9 +49,13 @@ export const FAULT = {
   IR_ENTRY_RESERVED: 0x24,
   IR_COMPATIBILITY_BLOCKED: 0x25,
   IR_SOURCE_ID: 0x26,
-  /** Scalable mode: root table address register. */
+  /** A request without PASID to the interrupt range that is no interrupt request, such as a read. */
+  IR_ILLEGAL_REQUEST: 0x29,
+  /** Root table address register: TTM that is reserved, or not supported. */
   SM_ROOT_TABLE_ADDRESS: 0x30,
   SM_TTM_WITH_PASID: 0x31,
+  /** TTM is abort-DMA. */
+  SM_ABORT_DMA: 0x33,
   SM_ROOT_ACCESS: 0x38,
   SM_ROOT_NOT_PRESENT: 0x39,
   SM_ROOT_RESERVED: 0x3a,
@@ -89,18 +93,25 @@ export const FAULT = {
   SM_SS_NOT_PERMITTED: 0x79,
   SM_SS_RESERVED: 0x7a,
   SM_SS_ROOT_ACCESS: 0x7b,
+  /** Accessed and dirty flags of the second stage: walks are not snooped; the update failed. */
   SM_SS_UPDATE: 0x7c,
+  SM_SS_UPDATE_FAILED: 0x7d,
   SM_NOT_CANONICAL: 0x80,
   /** A user request to a supervisor page. */
   SM_PRIVILEGE: 0x81,
   SM_EXECUTE: 0x82,
-  /** Beyond what the second stage, and what the first one's output, may have. */
-  SM_ADDRESS_BEYOND_MGAW: 0x83,
-  SM_OUTPUT_BEYOND: 0x84,
+  /** The input of pass-through and of Translated requests is beyond the host's address width. */
+  SM_ADDRESS_BEYOND_HAW: 0x83,
+  /** The input is beyond what the second stage has. */
+  SM_ADDRESS_BEYOND_MGAW: 0x84,
   SM_WRITE: 0x85,
   SM_READ: 0x86,
   SM_INTERRUPT_RANGE: 0x87,
+  /** The PASID is wider than ECAP.PSS. */
+  SM_PASID_SIZE: 0x89,
+  /** Accessed and dirty flags of the first stage: walks are not snooped; the update failed. */
   SM_FS_UPDATE_NOT_SNOOPED: 0x90,
+  SM_FS_UPDATE_FAILED: 0x91,
 } as const;
 
 const names = new Map<number, string>(Object.entries(FAULT).map(([name, reason]) => [reason, name]));
@@ -108,4 +119,48 @@ const names = new Map<number, string>(Object.entries(FAULT).map(([name, reason])
 /** The name above; FAULT_0xNN for one that is not defined. */
 export function faultName(reason: number): string {
   return names.get(reason) ?? `FAULT_0x${reason.toString(16).padStart(2, "0")}`;
+}
+
+/** A faulted request, as a record shows it. */
+export interface FaultedRequest {
+  /** Requester id. */
+  readonly source: number;
+  /** Its PASID, or -1. */
+  readonly pasid: number;
+  /** Its address type: 0 untranslated, 1 translation request, 2 translated. */
+  readonly addressType: number;
+  /** Its address, or of an interrupt the index in bits 63:48. */
+  readonly high: number;
+  readonly low: number;
+  readonly write: boolean;
+  /** With a PASID: execution, privileged mode was asked for. */
+  readonly execute: boolean;
+  readonly privileged: boolean;
+}
+
+/**
+ * Fills a fault record (11.4.7.6) with F set: what becomes a fault recording register's content.
+ *
+ * @param out four words
+ * @param pasids ECAP.PASID: without it the PASID's fields are zero
+ * @param deviceTlb ECAP.DT: without it AT is zero
+ */
+export function fillFault(out: Int32Array, reason: number, request: FaultedRequest, pasids: boolean, deviceTlb: boolean): void {
+  out[0] = request.low & FRCD.FI.lowMask;
+  out[1] = request.high;
+  out[2] = 0;
+  out[3] = 0;
+  put(out, FRCD.SID, request.source);
+  put(out, FRCD.FR, reason);
+  put(out, FRCD.T1, request.write ? 0 : 1);
+  put(out, FRCD.F, 1);
+  if (deviceTlb) {
+    put(out, FRCD.AT, request.addressType);
+  }
+  if (pasids && request.pasid >= 0) {
+    put(out, FRCD.PP, 1);
+    put(out, FRCD.PV, request.pasid);
+    put(out, FRCD.EXE, request.execute && !request.write ? 1 : 0);
+    put(out, FRCD.PRIV, request.privileged ? 1 : 0);
+  }
 }

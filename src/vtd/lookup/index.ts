@@ -1,0 +1,26 @@
+export { featuresOf, type VtdFeatures } from "./features.js";
+export {
+  ATS_ABORTED,
+  ATS_UNSUPPORTED,
+  BLOCKED,
+  BYPASSED,
+  INTERRUPT,
+  KIND_TRANSLATED,
+  KIND_TRANSLATION_REQUEST,
+  KIND_UNTRANSLATED,
+  NO_PASID,
+  TRANSLATED,
+} from "./answers.js";
+export { ContextView, decodeContext, decodeRoot, decodeScalableContext, RootView } from "./context-entry.js";
+export {
+  classifyPasidEntry,
+  decodeDirectory,
+  DirectoryView,
+  PASID_FIRST_STAGE,
+  PASID_INVALID,
+  PASID_NESTED,
+  PASID_NOT_PRESENT,
+  PASID_PASS_THROUGH,
+  PASID_SECOND_STAGE,
+  PasidView,
+} from "./pasid-entry.js";
