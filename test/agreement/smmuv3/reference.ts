@@ -13,7 +13,7 @@ import { printEvent } from "./play.js";
 /** Rows of docs/differences.md that translation can show. */
 export const QUIRKS = [
   "S-1", "S-7", "S-8", "S-9", "S-10", "S-11", "S-12", "S-13", "S-14", "S-15", "S-16", "S-17", "S-18", "S-19", "S-20",
-  "S-21", "S-22", "S-23", "S-24", "S-25", "S-26", "S-27", "S-28", "S-29", "S-30", "S-31", "S-32", "S-33", "S-34", "S-35", "S-36", "S-37", "S-38", "S-3",
+  "S-21", "S-22", "S-23", "S-24", "S-25", "S-26", "S-27", "S-28", "S-29", "S-30", "S-31", "S-32", "S-33", "S-34", "S-35", "S-36", "S-37", "S-38", "S-3", "S-47",
 ] as const;
 export type Quirk = (typeof QUIRKS)[number];
 
@@ -329,7 +329,7 @@ class Reference {
   }
 
   private fetchCd(transaction: Transaction, ste: Int32Array, stage2: Stage | null): Int32Array | Fault {
-    let address = BigInt(getAddress(ste, STE.S1CONTEXTPTR));
+    let address = bits(BigInt(getAddress(ste, STE.S1CONTEXTPTR)), this.quirks.has("S-47") ? 47 : 63, 0);
     if (stage2 !== null) {
       if (this.quirks.has("S-18") && address >> BigInt(OAS) !== 0n) {
         return new Fault(null);
