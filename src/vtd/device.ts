@@ -1,0 +1,515 @@
+import type { AddressSpace, MmioHandler, RamWordMemory } from "../memory/index.js";
+import { deposit, extract, get, getAddress, highWord, type Log, lowWord, toBigInt } from "../support/index.js";
+import type { InvalidationTarget, VtdBackend } from "./backend.js";
+import { DEFAULT_VTD_PROPERTIES, type VtdProperties } from "./capabilities.js";
+import { descriptorTypeName } from "./descriptor-rules.js";
+import * as trace from "./device-trace.js";
+import { EventMessage, type MessageSender } from "./event-message.js";
+import { FaultLog } from "./fault-log.js";
+import { InvalidationQueue } from "./invalidation-queue.js";
+import { VtdIommuOps } from "./iommu-ops.js";
+import { REGISTER_BYTES, RegisterFile } from "./register-file.js";
+import { SoftwareSpace } from "./software-path.js";
+import { CCMD, faultName, FRCD, GCMD, GRANULARITY_GLOBAL, GRANULARITY_SELECTIVE, IOTLB_REG, IRTA, IVA, REG, RTADDR } from "./spec/index.js";
+
+/** What an intel-iommu is made of; addresses are guest-physical. */
+export interface VtdDeviceOptions {
+  /** The user's id. */
+  readonly id: string;
+  readonly properties: Partial<VtdProperties>;
+  /** System memory: where translated DMA goes. */
+  readonly memory: AddressSpace;
+  /** The RAM of the same address space, for queues and tables. */
+  readonly words: RamWordMemory;
+  /** Delivers the unit's own interrupt messages, untranslated. */
+  readonly sendMessage: MessageSender;
+  readonly log: Log;
+}
+
+/** What a unit did, for the account. */
+export interface VtdCounters {
+  /** Descriptors done: all, and by type. */
+  readonly descriptors: number;
+  readonly descriptorsByType: Readonly<Record<string, number>>;
+  readonly waits: number;
+  /** Descriptors that the host has done, and batches sent to it. */
+  readonly forwarded: number;
+  readonly flushes: number;
+  readonly queueErrors: number;
+  /** Faults recorded, by reason too; lost to a full record or collapsed into a pending one. */
+  readonly faults: number;
+  readonly faultsByReason: Readonly<Record<string, number>>;
+  readonly faultsLost: number;
+  readonly faultsCollapsed: number;
+  readonly interrupts: { readonly fault: number; readonly completion: number };
+}
+
+const WIDE_REGISTERS: ReadonlySet<number> = new Set([
+  REG.CAP,
+  REG.ECAP,
+  REG.RTADDR,
+  REG.CCMD,
+  REG.IQH,
+  REG.IQT,
+  REG.IQA,
+  REG.IQERCD,
+  REG.IRTA,
+  REG.PQH,
+  REG.PQT,
+  REG.PQA,
+]);
+
+/**
+ * A VT-d remapping unit: registers, global commands, invalidation (registers and queue), faults, interrupt
+ * remapping, and the software translation for emulated functions. What passed-through functions need is
+ * asked of `backend`, in the guest's order.
+ */
+export class VtdDevice implements MmioHandler, InvalidationTarget {
+  /** Bytes of the register region. */
+  static readonly regionBytes = REGISTER_BYTES;
+
+  readonly id: string;
+  readonly properties: VtdProperties;
+  readonly registers: RegisterFile;
+  readonly faults: FaultLog;
+  readonly queue: InvalidationQueue;
+  /** Who serves the passed-through functions; null: nobody. */
+  backend: VtdBackend | null = null;
+  /** For every root bus of the machine. */
+  readonly ops: VtdIommuOps;
+  private readonly pageRequests: EventMessage;
+  /** RTADDR and IRTA as the last SRTP and SIRTP took them. */
+  private readonly rootTable = new Int32Array(2);
+  private readonly interruptTable = new Int32Array(2);
+
+  constructor(private readonly options: VtdDeviceOptions) {
+    this.id = options.id;
+    this.properties = { ...DEFAULT_VTD_PROPERTIES, ...options.properties };
+    const { log, memory, words, sendMessage } = options;
+    this.registers = new RegisterFile(this.properties);
+    this.faults = new FaultLog(options.id, this.registers, sendMessage, log);
+    this.queue = new InvalidationQueue({
+      id: options.id,
+      registers: this.registers,
+      words,
+      memory,
+      faults: this.faults,
+      target: this,
+      send: sendMessage,
+      log,
+      addressBits: this.properties.awBits,
+    });
+    this.pageRequests = new EventMessage(this.registers, REG.PECTL, sendMessage);
+    this.ops = new VtdIommuOps((name) => new SoftwareSpace(name, this));
+  }
+
+  get log(): Log {
+    return this.options.log;
+  }
+
+  /** System memory behind the unit. */
+  get memory(): AddressSpace {
+    return this.options.memory;
+  }
+
+  get words(): RamWordMemory {
+    return this.options.words;
+  }
+
+  // ---- the state that the guest has programmed ----
+
+  /** GSTS.TES: requests are translated. */
+  get translationEnabled(): boolean {
+    return this.status(GCMD.TE.inPlace);
+  }
+
+  /** GSTS.IRES: interrupts are remapped. */
+  get interruptRemappingEnabled(): boolean {
+    return this.status(GCMD.IRE.inPlace);
+  }
+
+  /** Address of the root table in use, guest-physical. */
+  get rootTableAddress(): number {
+    return getAddress(this.rootTable, RTADDR.RTA) % 2 ** this.properties.awBits;
+  }
+
+  /** RTADDR.TTM as the last SRTP took it; legacy where scalable mode is not offered. */
+  get tableMode(): number {
+    return this.properties.scalableMode ? get(this.rootTable, RTADDR.TTM) : 0;
+  }
+
+  /** The interrupt remapping table in use: guest-physical address and number of entries. */
+  get interruptTableAddress(): number {
+    return getAddress(this.interruptTable, IRTA.ADDR) % 2 ** this.properties.awBits;
+  }
+
+  get interruptTableEntries(): number {
+    return 2 << get(this.interruptTable, IRTA.S);
+  }
+
+  /** IRTA.EIME: destinations are 32-bit APIC ids. */
+  get extendedInterruptMode(): boolean {
+    return this.properties.eim && get(this.interruptTable, IRTA.EIME) !== 0;
+  }
+
+  private status(bit: number): boolean {
+    return (this.registers.word(REG.GSTS) & bit) !== 0;
+  }
+
+  // ---- interrupts ----
+
+  /**
+   * An interrupt message that a function or the I/O APIC writes to the interrupt range (guest-physical
+   * 0xfee00000 to 0xfeefffff), as remapped. Null: it is blocked, and the fault is recorded.
+   */
+  remapInterrupt(_requesterId: number, address: bigint, data: number): { address: bigint; data: number } | null {
+    return this.interruptRemappingEnabled ? null : { address, data };
+  }
+
+  // ---- registers ----
+
+  read(offset: number, size: number): bigint {
+    const { registers } = this;
+    let value = 0n;
+    if (this.served(offset, size, "read")) {
+      if (offset === REG.IQH) {
+        if (this.queue.unfinished) {
+          // The queue grew while it was drained: a guest that polls gets it finished.
+          this.queue.drain();
+        }
+        if (trace.traceInvQiHead.on) {
+          trace.traceInvQiHead.emit(registers.word(REG.IQH) >>> 4);
+        }
+      }
+      value = toBigInt(size === 8 ? registers.read(offset + 4) : 0, registers.read(offset));
+    }
+    if (trace.traceRegRead.on) {
+      trace.traceRegRead.emit(offset, size);
+    }
+    return value;
+  }
+
+  write(offset: number, size: number, value: bigint): void {
+    if (trace.traceRegWrite.on) {
+      trace.traceRegWrite.emit(offset, size, value);
+    }
+    if (!this.served(offset, size, "write")) {
+      return;
+    }
+    const before = this.registers.word(REG.GSTS);
+    if (offset === REG.GCMD) {
+      this.globalCommand(before, lowWord(value));
+      return;
+    }
+    const low = this.registers.write(offset, lowWord(value));
+    const high = size === 8 && this.registers.write(offset + 4, highWord(value));
+    if (!low && !high) {
+      this.log.guestError(
+        "vtd.ignored-write",
+        () => `${this.id}: ${size} byte write of 0x${value.toString(16)} to 0x${offset.toString(16)} is ignored: read-only, or not there`,
+      );
+    }
+    this.written(offset, size, value);
+  }
+
+  /** Registers take aligned accesses of 4 bytes, and of 8 where they are 64 bits wide (11.2). */
+  private served(offset: number, size: number, what: string): boolean {
+    const { ivaOffset, iotlbOffset, faultOffset, faultRecords } = this.registers;
+    const wide =
+      WIDE_REGISTERS.has(offset) ||
+      offset === ivaOffset ||
+      offset === iotlbOffset ||
+      (offset >= faultOffset && offset < faultOffset + 16 * faultRecords && offset % 8 === 0);
+    if (offset >= 0 && offset + size <= REGISTER_BYTES && ((size === 4 && offset % 4 === 0) || (size === 8 && wide))) {
+      return true;
+    }
+    this.log.guestError("vtd.access", () => `${this.id}: ${size} byte ${what} at 0x${offset.toString(16)} is not served`);
+    return false;
+  }
+
+  /** What follows a write; `size` 8 has written both halves. */
+  private written(offset: number, size: number, value: bigint): void {
+    const { registers, faults, queue } = this;
+    const last = offset + size - 4;
+    switch (offset) {
+      case REG.FSTS:
+        faults.statusWritten();
+        // 6.5.2.10: the queue goes on once software has cleared the error.
+        this.drain();
+        return;
+      case REG.FECTL:
+        if (trace.traceRegWriteFectl.on) {
+          trace.traceRegWriteFectl.emit(value);
+        }
+        faults.event.deliver();
+        return;
+      case REG.ICS:
+        queue.statusWritten();
+        return;
+      case REG.IECTL:
+        if (trace.traceRegWriteIectl.on) {
+          trace.traceRegWriteIectl.emit(value);
+        }
+        queue.completion.deliver();
+        return;
+      case REG.PECTL:
+        this.pageRequests.deliver();
+        return;
+      case REG.IQT:
+        if (trace.traceInvQiTail.on) {
+          trace.traceInvQiTail.emit(registers.word(REG.IQT) >>> 4);
+        }
+        this.drain();
+        return;
+    }
+    if (last === REG.CCMD + 4) {
+      this.contextCommand();
+    } else if (last === registers.iotlbOffset + 4) {
+      this.iotlbCommand();
+    } else if (last >= registers.faultOffset && (last - registers.faultOffset) / 4 % 4 === FRCD.F.word) {
+      faults.recordsWritten();
+    }
+  }
+
+  private drain(): void {
+    if (this.status(GCMD.QIE.inPlace)) {
+      this.queue.drain();
+    }
+  }
+
+  // ---- global commands (11.4.4) ----
+
+  /**
+   * A write to GCMD: bits that differ from GSTS, and the set-pointer bits, are commands. All are done when
+   * the write returns. Software has to give one at a time; several are done in the order in which a driver
+   * gives them: pointers before enables.
+   */
+  private globalCommand(status: number, value: number): void {
+    if (trace.traceRegWriteGcmd.on) {
+      trace.traceRegWriteGcmd.emit(status, value);
+    }
+    const enables = GCMD.TE.inPlace | GCMD.QIE.inPlace | GCMD.IRE.inPlace | GCMD.CFI.inPlace;
+    const pulses = GCMD.SRTP.inPlace | GCMD.SIRTP.inPlace | GCMD.WBF.inPlace;
+    const commands = ((status ^ value) & enables) | (value & pulses);
+    if ((commands & (commands - 1)) !== 0) {
+      this.log.guestError("vtd.gcmd", () => `${this.id}: GCMD 0x${(value >>> 0).toString(16)} gives several commands at once (status 0x${(status >>> 0).toString(16)})`);
+    }
+    const on = (bit: number): boolean => (value & bit) !== 0;
+    const { intremap, dmaTranslation } = this.properties;
+    if ((commands & GCMD.SRTP.inPlace) !== 0) {
+      this.setRootTable();
+    }
+    if ((commands & GCMD.SIRTP.inPlace) !== 0 && intremap) {
+      this.setInterruptTable();
+    }
+    if ((commands & GCMD.QIE.inPlace) !== 0) {
+      this.enableQueue(on(GCMD.QIE.inPlace));
+    }
+    if ((commands & GCMD.CFI.inPlace) !== 0 && intremap) {
+      this.report(GCMD.CFI.inPlace, on(GCMD.CFI.inPlace));
+    }
+    if ((commands & GCMD.IRE.inPlace) !== 0 && intremap) {
+      this.report(GCMD.IRE.inPlace, on(GCMD.IRE.inPlace));
+      if (trace.traceIrEnable.on) {
+        trace.traceIrEnable.emit(on(GCMD.IRE.inPlace) ? 1 : 0);
+      }
+    }
+    if ((commands & GCMD.TE.inPlace) !== 0 && dmaTranslation) {
+      this.report(GCMD.TE.inPlace, on(GCMD.TE.inPlace));
+      if (trace.traceDmarEnable.on) {
+        trace.traceDmarEnable.emit(on(GCMD.TE.inPlace) ? 1 : 0);
+      }
+      this.programTranslator();
+      this.backend?.tablesChanged();
+    }
+    // WBF: CAP.RWBF is 0, there is no write buffer to flush and WBFS stays clear (11.4.4.1).
+  }
+
+  private report(bit: number, on: boolean): void {
+    const status = this.registers.word(REG.GSTS);
+    this.registers.set(REG.GSTS, on ? status | bit : status & ~bit);
+  }
+
+  /** CAP.ESRTPS: setting the pointer invalidates context cache, PASID cache and IOTLB, too (6.6). */
+  private setRootTable(): void {
+    const { registers } = this;
+    this.rootTable[0] = registers.word(REG.RTADDR);
+    this.rootTable[1] = registers.word(REG.RTADDR + 4);
+    this.report(GCMD.SRTP.inPlace, true);
+    if (trace.traceRegDmarRoot.on) {
+      trace.traceRegDmarRoot.emit(this.rootTableAddress, this.tableMode === 1 ? 1 : 0);
+    }
+    this.programTranslator();
+    this.invalidateAll();
+    this.backend?.tablesChanged();
+  }
+
+  private setInterruptTable(): void {
+    const { registers } = this;
+    this.interruptTable[0] = registers.word(REG.IRTA);
+    this.interruptTable[1] = registers.word(REG.IRTA + 4);
+    this.report(GCMD.SIRTP.inPlace, true);
+    if (trace.traceRegIrRoot.on) {
+      trace.traceRegIrRoot.emit(this.interruptTableAddress, this.interruptTableEntries);
+    }
+    this.interruptEntries(-1, 0);
+  }
+
+  private enableQueue(on: boolean): void {
+    if (trace.traceInvQiEnable.on) {
+      trace.traceInvQiEnable.emit(on ? 1 : 0);
+    }
+    if (on) {
+      this.queue.enable();
+      this.report(GCMD.QIE.inPlace, true);
+      this.drain();
+      return;
+    }
+    if (this.queue.waiting) {
+      this.log.guestError("vtd.queue-off", () => `${this.id}: queued invalidation is switched off with descriptors waiting; they are lost`);
+    }
+    this.queue.disable();
+    this.report(GCMD.QIE.inPlace, false);
+  }
+
+  // ---- register-based invalidation (11.4.6) ----
+
+  private contextCommand(): void {
+    const { registers } = this;
+    const high = registers.word(REG.CCMD + 4);
+    if ((high & CCMD.ICC.inPlace) === 0) {
+      return;
+    }
+    const low = registers.word(REG.CCMD);
+    const granularity = this.status(GCMD.QIE.inPlace) ? 0 : extract(high, CCMD.CIRG);
+    if (granularity === 0) {
+      // 6.5.1: not with queued invalidation, and not without a granularity; CAIG 0 tells that nothing was done.
+      this.log.guestError("vtd.ccmd", () => `${this.id}: CCMD 0x${toBigInt(high, low).toString(16)} is not performed`);
+    } else {
+      this.contextCache(granularity, extract(low, CCMD.DID), extract(low, CCMD.SID), extract(high, CCMD.FM));
+    }
+    registers.set(REG.CCMD + 4, deposit(high & ~CCMD.ICC.inPlace, CCMD.CAIG, granularity));
+  }
+
+  private iotlbCommand(): void {
+    const { registers } = this;
+    const at = registers.iotlbOffset + 4;
+    const high = registers.word(at);
+    if ((high & IOTLB_REG.IVT.inPlace) === 0) {
+      return;
+    }
+    const granularity = this.status(GCMD.QIE.inPlace) ? 0 : extract(high, IOTLB_REG.IIRG);
+    if (granularity === 0) {
+      this.log.guestError("vtd.iotlb", () => `${this.id}: IOTLB 0x${toBigInt(high, 0).toString(16)} is not performed`);
+    } else {
+      const iva = [registers.word(registers.ivaOffset), registers.word(registers.ivaOffset + 4)];
+      this.iotlb(granularity, extract(high, IOTLB_REG.DID), iva[1], iva[0] & IVA.ADDR.lowMask, get(iva, IVA.AM), get(iva, IVA.IH) !== 0);
+    }
+    registers.set(at, deposit(high & ~IOTLB_REG.IVT.inPlace, IOTLB_REG.IAIG, granularity));
+  }
+
+  // ---- InvalidationTarget ----
+
+  contextCache(granularity: number, domainId: number, sourceId: number, functionMask: number): boolean {
+    if (granularity === GRANULARITY_SELECTIVE) {
+      // FM hides 0, 1, 2 or 3 bits of the function number, from its highest on (6.5.2.1): bit 2, bits 2:1, bits 2:0.
+      const mask = [0, 4, 6, 7][functionMask];
+      if (trace.traceInvDescCcDevices.on) {
+        trace.traceInvDescCcDevices.emit(sourceId, mask);
+      }
+      return this.backend?.contextCacheInvalidated(domainId, sourceId, mask) ?? true;
+    }
+    const everything = granularity === GRANULARITY_GLOBAL;
+    if (everything && trace.traceInvDescCcGlobal.on) {
+      trace.traceInvDescCcGlobal.emit();
+    } else if (!everything && trace.traceInvDescCcDomain.on) {
+      trace.traceInvDescCcDomain.emit(domainId);
+    }
+    return this.backend?.contextCacheInvalidated(everything ? -1 : domainId, -1, 0) ?? true;
+  }
+
+  pasidCache(granularity: number, domainId: number, pasid: number): boolean {
+    const scope = passScope(granularity, domainId, pasid);
+    return this.backend?.pasidCacheInvalidated(scope.domainId, scope.pasid) ?? true;
+  }
+
+  iotlb(granularity: number, domainId: number, addressHigh: number, addressLow: number, addressMask: number, _leaf: boolean): boolean {
+    const pages = granularity === GRANULARITY_SELECTIVE ? addressMask : -1;
+    return this.backend?.iotlbInvalidated(granularity === GRANULARITY_GLOBAL ? -1 : domainId, addressHigh, addressLow, pages) ?? true;
+  }
+
+  pasidIotlb(_domainId: number, _pasid: number, _addressHigh: number, _addressLow: number, _addressMask: number, _leaf: boolean): void {
+    // Nothing is cached in software yet.
+  }
+
+  deviceTlb(_sourceId: number, _pasid: number, _everyPasid: boolean, _addressHigh: number, _addressLow: number, _sizeBits: number): void {
+    // No emulated function caches translations.
+  }
+
+  interruptEntries(_index: number, _mask: number): void {
+    // Entries are fetched at each interrupt.
+  }
+
+  private invalidateAll(): void {
+    this.interruptEntries(-1, 0);
+  }
+
+  private programTranslator(): void {
+    // The translation follows TES and the root table.
+  }
+
+  /** Reset: registers and caches as at the start, then the backend. */
+  reset(): void {
+    this.registers.reset();
+    this.faults.reset();
+    this.queue.reset();
+    this.rootTable.fill(0);
+    this.interruptTable.fill(0);
+    this.programTranslator();
+    this.invalidateAll();
+    this.backend?.reset();
+    if (trace.traceResetExit.on) {
+      trace.traceResetExit.emit();
+    }
+  }
+
+  counters(): VtdCounters {
+    const { queue, faults } = this;
+    const named = (counts: Int32Array, name: (n: number) => string): Record<string, number> => {
+      const out: Record<string, number> = {};
+      counts.forEach((count, n) => {
+        if (count !== 0) {
+          out[name(n)] = count;
+        }
+      });
+      return out;
+    };
+    const descriptorsByType = named(queue.consumed, descriptorTypeName);
+    return {
+      descriptors: Object.values(descriptorsByType).reduce((sum, count) => sum + count, 0),
+      descriptorsByType,
+      waits: descriptorsByType.wait ?? 0,
+      forwarded: queue.forwarded,
+      flushes: queue.flushes,
+      queueErrors: queue.errors,
+      faults: faults.recorded,
+      faultsByReason: named(faults.byReason, faultName),
+      faultsLost: faults.lost,
+      faultsCollapsed: faults.collapsed,
+      interrupts: { fault: faults.event.sent, completion: queue.completion.sent },
+    };
+  }
+}
+
+/** A PASID-cache granularity as what it narrows to (6.5.2.2): -1 does not narrow. */
+function passScope(granularity: number, domainId: number, pasid: number): { domainId: number; pasid: number } {
+  switch (granularity) {
+    case 1:
+      return { domainId, pasid };
+    case 0:
+      return { domainId, pasid: -1 };
+    default:
+      return { domainId: -1, pasid: -1 };
+  }
+}
+
