@@ -89,14 +89,24 @@ export function checkPlace(bus: PciBus, candidate: PciFunction, devfn: number): 
   checkMultifunction(bus, candidate, slot, fn);
 }
 
+/** A function that is to come into the only slot of a link while the guest knows another one there. @throws Refusal */
+export function checkSlotTaken(bus: PciBus, candidate: PciFunction): void {
+  const first = bus.functions.get(0);
+  if (bus.options.singleSlot === true && candidate.hotplugged && first !== undefined) {
+    throw occupied(0, first, candidate, "a port whose slot is empty");
+  }
+}
+
+function occupied(slot: number, first: PciFunction, candidate: PciFunction, wouldWork: string): Refusal {
+  return new Refusal(`PCI: slot ${slot} function 0 already occupied by ${first.model}, new func ${candidate.model} cannot be exposed to guest.`, { wouldWork });
+}
+
 function checkMultifunction(bus: PciBus, candidate: PciFunction, slot: number, fn: number): void {
   const slotText = slot.toString(16);
   const first = bus.functions.get(slot * 8);
   if (fn !== 0) {
     if (candidate.hotplugged && first !== undefined) {
-      throw new Refusal(`PCI: slot ${slot} function 0 already occupied by ${first.model}, new func ${candidate.model} cannot be exposed to guest.`, {
-        wouldWork: "function 0 as the last of the slot",
-      });
+      throw occupied(slot, first, candidate, "function 0 as the last of the slot");
     }
     if (first !== undefined && !first.multifunction) {
       throw new Refusal(`PCI: single function device can't be populated in function ${slotText}.${fn}`, {

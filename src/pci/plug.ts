@@ -1,7 +1,7 @@
 /** The life of a function on a bus: placed, given its address space, realized; and back, in order. */
 import { Refusal } from "../support/index.js";
 import type { PciBus } from "./bus.js";
-import { checkBusRules, checkPlace } from "./bus-rules.js";
+import { checkBusRules, checkPlace, checkSlotTaken } from "./bus-rules.js";
 import type { PciFunction } from "./function.js";
 import type { IommuOps } from "./iommu.js";
 
@@ -39,6 +39,9 @@ export function plugFunction(fn: PciFunction, bus: PciBus, devfn: number | null,
   }
   const port = slotPort(bus);
   checkBusRules(bus, fn);
+  if (devfn === null) {
+    checkSlotTaken(bus, fn);
+  }
   const place = devfn ?? bus.freeDevfn();
   checkPlace(bus, fn, place);
   port?.checkPlug(fn);

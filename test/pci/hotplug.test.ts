@@ -112,6 +112,9 @@ describe("hot plug", () => {
     expect(words(() => plugFunction(new Nvme({ id: "f2" }), port.secondary, 2, { hotplugged: true }))).toBe(
       "PCI: slot 0 function 0 already occupied by nvme, new func nvme cannot be exposed to guest.",
     );
+    expect(words(() => plugFunction(new Nvme({ id: "f3" }), port.secondary, null, { hotplugged: true }))).toBe(
+      "PCI: slot 0 function 0 already occupied by nvme, new func nvme cannot be exposed to guest.",
+    );
   });
 
   it("is refused where the port or the bus does not do it", () => {
