@@ -40,6 +40,8 @@ export interface VtdBackend {
 /** What an invalidation does outside of the queue: caches of the software path, and the backend. */
 export interface InvalidationTarget {
   readonly backend: VtdBackend | null;
+  /** RTADDR.TTM in use. */
+  readonly tableMode: number;
   /** Granularities are those of the spec room. False: a passed-through function did not get what the tables say. */
   contextCache(granularity: number, domainId: number, sourceId: number, functionMask: number): boolean;
   pasidCache(granularity: number, domainId: number, pasid: number): boolean;

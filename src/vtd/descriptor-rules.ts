@@ -17,6 +17,9 @@ import {
   PASID_IOTLB_DESC,
   PASID_IOTLB_PAGE,
   PASID_IOTLB_PASID,
+  TTM_ABORT_DMA,
+  TTM_LEGACY,
+  TTM_SCALABLE,
   WAIT_DESC,
   WIDE_DESCRIPTOR_WORDS,
 } from "./spec/index.js";
@@ -30,7 +33,10 @@ export interface DescriptorProblem {
 const INVALID_TYPE: DescriptorProblem = { iqei: IQEI.INVALID_TYPE, text: "no such type, or its capability is not offered" };
 const RESERVED_BITS: DescriptorProblem = { iqei: IQEI.RESERVED_FIELD, text: "reserved bits are set" };
 const RESERVED_GRANULARITY: DescriptorProblem = { iqei: IQEI.RESERVED_FIELD, text: "the granularity is reserved" };
-const NARROW: DescriptorProblem = { iqei: IQEI.INVALID_WIDTH, text: "PASID-based types need descriptors of 256 bits (IQA.DW)" };
+const NARROW: DescriptorProblem = { iqei: IQEI.INVALID_WIDTH, text: "scalable mode needs descriptors of 256 bits (IQA.DW)" };
+const WIDE: DescriptorProblem = { iqei: IQEI.INVALID_WIDTH, text: "descriptors of 256 bits (IQA.DW) need scalable mode (ECAP.SMTS)" };
+const TABLE_MODE: DescriptorProblem = { iqei: IQEI.INVALID_TTM, text: "RTADDR.TTM is reserved" };
+const WRONG_MODE: DescriptorProblem = { iqei: IQEI.INVALID_TYPE, text: "the type is scalable mode's, and RTADDR.TTM says legacy mode" };
 const ADDRESS_MASK: DescriptorProblem = { iqei: IQEI.RESERVED_FIELD, text: "the address mask is larger than CAP.MAMV" };
 const EMPTY_WAIT: DescriptorProblem = { iqei: IQEI.RESERVED_FIELD, text: "none of IF, SW, FN and PD is set" };
 
@@ -66,13 +72,29 @@ function offered(type: number, ecap: Int32Array): boolean {
   }
 }
 
-/** What makes a descriptor invalid (6.5.2.10), or null. `wide`: IQA.DW. */
-export function descriptorProblem(d: Int32Array, type: number, wide: boolean, registers: RegisterFile): DescriptorProblem | null {
+/** Why no descriptor can be done in a table mode (RTADDR.TTM) and width (6.5.2.11, table of valid types; 11.4.9.9), or null. */
+function queueProblem(wide: boolean, mode: number, ecap: Int32Array): DescriptorProblem | null {
+  const scalable = get(ecap, ECAP.SMTS) !== 0;
+  if (mode !== TTM_LEGACY && mode !== TTM_SCALABLE && (mode !== TTM_ABORT_DMA || get(ecap, ECAP.ADMS) === 0)) {
+    return TABLE_MODE;
+  }
+  if (wide) {
+    return scalable ? null : WIDE;
+  }
+  return mode === TTM_LEGACY ? null : NARROW;
+}
+
+/** What makes a descriptor invalid (6.5.2.11), or null. `wide`: IQA.DW; `mode`: RTADDR.TTM in use. */
+export function descriptorProblem(d: Int32Array, type: number, wide: boolean, mode: number, registers: RegisterFile): DescriptorProblem | null {
+  const general = queueProblem(wide, mode, registers.ecap);
+  if (general !== null) {
+    return general;
+  }
   if (!offered(type, registers.ecap)) {
     return INVALID_TYPE;
   }
-  if (!wide && type >= DESCRIPTOR_TYPE.PASID_IOTLB) {
-    return NARROW;
+  if (mode === TTM_LEGACY && type >= DESCRIPTOR_TYPE.PASID_IOTLB) {
+    return WRONG_MODE;
   }
   const reserved = DESCRIPTOR_RESERVED[type];
   if (reserved !== undefined && reserved.some((mask, word) => (d[word] & mask) !== 0)) {
@@ -100,6 +122,9 @@ export function descriptorProblem(d: Int32Array, type: number, wide: boolean, re
       return granularity === PASID_IOTLB_PASID || granularity === PASID_IOTLB_PAGE ? null : RESERVED_GRANULARITY;
     }
     case DESCRIPTOR_TYPE.WAIT:
+      if (get(d, WAIT_DESC.PD) !== 0 && get(registers.ecap, ECAP.PDS) === 0) {
+        return RESERVED_BITS;
+      }
       return get(d, WAIT_DESC.IF) + get(d, WAIT_DESC.SW) + get(d, WAIT_DESC.FN) + get(d, WAIT_DESC.PD) === 0 ? EMPTY_WAIT : null;
     default:
       return null;

@@ -10,7 +10,21 @@ import { InvalidationQueue } from "./invalidation-queue.js";
 import { VtdIommuOps } from "./iommu-ops.js";
 import { REGISTER_BYTES, RegisterFile } from "./register-file.js";
 import { SoftwareSpace } from "./software-path.js";
-import { CCMD, faultName, FRCD, GCMD, GRANULARITY_GLOBAL, GRANULARITY_SELECTIVE, IOTLB_REG, IRTA, IVA, REG, RTADDR } from "./spec/index.js";
+import {
+  CAP,
+  CCMD,
+  faultName,
+  FRCD,
+  GCMD,
+  GRANULARITY_GLOBAL,
+  GRANULARITY_SELECTIVE,
+  IOTLB_REG,
+  IRTA,
+  IVA,
+  REG,
+  RTADDR,
+  TTM_LEGACY,
+} from "./spec/index.js";
 
 /** What an intel-iommu is made of; addresses are guest-physical. */
 export interface VtdDeviceOptions {
@@ -234,7 +248,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
     switch (offset) {
       case REG.FSTS:
         faults.statusWritten();
-        // 6.5.2.10: the queue goes on once software has cleared the error.
+        // 6.5.2.11: the queue goes on once software has cleared the error.
         this.drain();
         return;
       case REG.FECTL:
@@ -322,7 +336,15 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
       this.programTranslator();
       this.backend?.tablesChanged();
     }
+    this.restartFaults();
     // WBF: CAP.RWBF is 0, there is no write buffer to flush and WBFS stays clear (11.4.4.1).
+  }
+
+  /** 7.2.1: with neither translation nor remapping the next fault goes to the first record. */
+  private restartFaults(): void {
+    if (!this.translationEnabled && !this.interruptRemappingEnabled) {
+      this.faults.reset();
+    }
   }
 
   private report(bit: number, on: boolean): void {
@@ -374,6 +396,11 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
 
   // ---- register-based invalidation (11.4.6) ----
 
+  /** Not beside queued invalidation, and in legacy mode alone (6.5.1, 11.4.6.1). */
+  private get registersInvalidate(): boolean {
+    return !this.status(GCMD.QIE.inPlace) && this.tableMode === TTM_LEGACY;
+  }
+
   private contextCommand(): void {
     const { registers } = this;
     const high = registers.word(REG.CCMD + 4);
@@ -381,9 +408,9 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
       return;
     }
     const low = registers.word(REG.CCMD);
-    const granularity = this.status(GCMD.QIE.inPlace) ? 0 : extract(high, CCMD.CIRG);
+    const granularity = this.registersInvalidate ? extract(high, CCMD.CIRG) : 0;
     if (granularity === 0) {
-      // 6.5.1: not with queued invalidation, and not without a granularity; CAIG 0 tells that nothing was done.
+      // 11.4.6.1: CAIG 0 tells that nothing was done.
       this.log.guestError("vtd.ccmd", () => `${this.id}: CCMD 0x${toBigInt(high, low).toString(16)} is not performed`);
     } else {
       this.contextCache(granularity, extract(low, CCMD.DID), extract(low, CCMD.SID), extract(high, CCMD.FM));
@@ -398,11 +425,13 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
     if ((high & IOTLB_REG.IVT.inPlace) === 0) {
       return;
     }
-    const granularity = this.status(GCMD.QIE.inPlace) ? 0 : extract(high, IOTLB_REG.IIRG);
+    const iva = [registers.word(registers.ivaOffset), registers.word(registers.ivaOffset + 4)];
+    const asked = this.registersInvalidate ? extract(high, IOTLB_REG.IIRG) : 0;
+    // 11.4.6.3: a larger mask than CAP.MAMV is an incorrect request, too.
+    const granularity = asked === GRANULARITY_SELECTIVE && get(iva, IVA.AM) > get(registers.cap, CAP.MAMV) ? 0 : asked;
     if (granularity === 0) {
       this.log.guestError("vtd.iotlb", () => `${this.id}: IOTLB 0x${toBigInt(high, 0).toString(16)} is not performed`);
     } else {
-      const iva = [registers.word(registers.ivaOffset), registers.word(registers.ivaOffset + 4)];
       this.iotlb(granularity, extract(high, IOTLB_REG.DID), iva[1], iva[0] & IVA.ADDR.lowMask, get(iva, IVA.AM), get(iva, IVA.IH) !== 0);
     }
     registers.set(at, deposit(high & ~IOTLB_REG.IVT.inPlace, IOTLB_REG.IAIG, granularity));

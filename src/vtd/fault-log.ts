@@ -1,25 +1,8 @@
-import { deposit, extract, get, hex, type Log, put, toBigInt } from "../support/index.js";
+import { deposit, extract, get, hex, type Log, toBigInt } from "../support/index.js";
 import { traceDmarFault, traceFrrNew, traceFstsClearIp, traceFstsPpf } from "./device-trace.js";
 import { EventMessage, type MessageSender } from "./event-message.js";
 import type { RegisterFile } from "./register-file.js";
 import { FAULT_RECORD_BYTES, FAULT_RECORD_WORDS, faultName, FRCD, FSTS, IQERCD, REG } from "./spec/index.js";
-
-/** A request that could not be served, as a fault record tells of it (Intel VT-d, 11.4.7.6). */
-export interface FaultRecord {
-  /** FAULT of the spec. */
-  readonly reason: number;
-  readonly sourceId: number;
-  /** The request's address as two words; for an interrupt its index in bits 63:48. */
-  readonly addressHigh: number;
-  readonly addressLow: number;
-  readonly isWrite: boolean;
-  /** -1: the request had none. */
-  readonly pasid: number;
-  readonly execute?: boolean;
-  readonly privileged?: boolean;
-  /** 0 untranslated, 1 translation request, 2 translated. */
-  readonly addressType?: number;
-}
 
 /** Fault status, recording registers and the fault event (7.2, 7.3, 11.4.7). */
 export class FaultLog {
@@ -30,7 +13,6 @@ export class FaultLog {
   readonly byReason = new Int32Array(256);
   readonly event: EventMessage;
   private next = 0;
-  private readonly record4 = new Int32Array(FAULT_RECORD_WORDS);
 
   constructor(
     private readonly id: string,
@@ -41,23 +23,26 @@ export class FaultLog {
     this.event = new EventMessage(registers, REG.FECTL, send);
   }
 
+  /** Reset, and TES and IRES both clear (7.2.1): the next record is the first one again. */
   reset(): void {
     this.next = 0;
   }
 
-  /** Records a fault, or loses it: 7.2.1 says when. */
-  record(fault: FaultRecord): void {
+  /** Records a fault (a recording register's four words), or loses it: 7.2.1 says when. */
+  record(fault: ArrayLike<number>): void {
     const { registers } = this;
-    const address = toBigInt(fault.addressHigh, fault.addressLow);
+    const reason = get(fault, FRCD.FR);
+    const sourceId = get(fault, FRCD.SID);
+    const isWrite = get(fault, FRCD.T1) === 0;
     if (traceDmarFault.on) {
-      traceDmarFault.emit(fault.sourceId, fault.reason, address, fault.isWrite ? 1 : 0);
+      traceDmarFault.emit(sourceId, reason, toBigInt(fault[1], fault[0]), isWrite ? 1 : 0);
     }
-    this.byReason[fault.reason]++;
+    this.byReason[reason]++;
     this.log.guestError(
       "vtd.fault",
       () =>
-        `${this.id}: ${faultName(fault.reason)} (${hex(fault.reason)}): ${fault.isWrite ? "write" : "read"} of ${hex(address)} by source id ${hex(fault.sourceId)}` +
-        (fault.pasid < 0 ? "" : `, PASID ${hex(fault.pasid)}`),
+        `${this.id}: ${faultName(reason)} (${hex(reason)}): ${isWrite ? "write" : "read"} at ${hex(toBigInt(fault[1], fault[0]))} by source id ${hex(sourceId)}` +
+        (get(fault, FRCD.PP) === 0 ? "" : `, PASID ${hex(get(fault, FRCD.PV))}`),
     );
     const status = registers.word(REG.FSTS);
     if ((status & FSTS.PFO.inPlace) !== 0) {
@@ -66,15 +51,14 @@ export class FaultLog {
     }
     // A source that has a fault pending may have the others collapsed into it.
     for (let n = 0; n < registers.faultRecords; n++) {
-      if (this.isPending(n) && extract(registers.word(this.place(n) + 8), FRCD.SID) === fault.sourceId) {
+      if (this.isPending(n) && extract(registers.word(this.place(n) + 4 * FRCD.SID.word), FRCD.SID) === sourceId) {
         this.collapsed++;
         return;
       }
     }
     const at = this.next;
     if (this.isPending(at)) {
-      this.lost++;
-      this.raise(FSTS.PFO.inPlace);
+      this.overflow();
       return;
     }
     this.write(at, fault);
@@ -88,6 +72,12 @@ export class FaultLog {
     if (traceFstsPpf.on) {
       traceFstsPpf.emit(1);
     }
+  }
+
+  /** Faults were lost before they could be recorded: as for a full record, PFO tells. */
+  overflow(): void {
+    this.lost++;
+    this.raise(FSTS.PFO.inPlace);
   }
 
   /** An error of the invalidation queue, with its reason for IQERCD (11.4.8.9). */
@@ -155,32 +145,15 @@ export class FaultLog {
     return extract(this.registers.word(this.place(n) + 4 * FRCD.F.word), FRCD.F) !== 0;
   }
 
-  private write(n: number, fault: FaultRecord): void {
-    const words = this.record4.fill(0);
-    words[0] = fault.addressLow & FRCD.FI.lowMask;
-    words[1] = fault.addressHigh;
-    put(words, FRCD.SID, fault.sourceId);
-    put(words, FRCD.FR, fault.reason);
-    // The type is two bits apart: 0 write, 1 page request, 2 read, 3 atomic; T1 is bit 1 of it.
-    put(words, FRCD.T1, fault.isWrite ? 0 : 1);
-    put(words, FRCD.AT, fault.addressType ?? 0);
-    if (fault.pasid >= 0) {
-      put(words, FRCD.PP, 1);
-      put(words, FRCD.PV, fault.pasid);
-      put(words, FRCD.EXE, fault.execute === true ? 1 : 0);
-      put(words, FRCD.PRIV, fault.privileged === true ? 1 : 0);
-    }
+  private write(n: number, fault: ArrayLike<number>): void {
     if (traceFrrNew.on) {
-      traceFrrNew.emit(n, toBigInt(words[3], words[2]), toBigInt(words[1], words[0]));
+      traceFrrNew.emit(n, toBigInt(fault[3] & ~FRCD.F.inPlace, fault[2]), toBigInt(fault[1], fault[0]));
     }
-    put(words, FRCD.F, 1);
     const at = this.place(n);
-    words.forEach((word, i) => this.registers.set(at + 4 * i, word));
-  }
-
-  /** The record at `n`, for tests and the monitor: its reason, or 0 where none is pending. */
-  pendingReason(n: number): number {
-    return this.isPending(n) ? get(this.registers.words, FRCD.FR, this.place(n) / 4) : 0;
+    for (let word = 0; word < FAULT_RECORD_WORDS; word++) {
+      this.registers.set(at + 4 * word, fault[word]);
+    }
+    this.registers.set(at + 4 * FRCD.F.word, fault[FRCD.F.word] | FRCD.F.inPlace);
   }
 }
 

@@ -2,4 +2,3 @@ export type { VtdBackend } from "./backend.js";
 export { capabilityRegister, DEFAULT_VTD_PROPERTIES, extendedCapabilityRegister, type VtdProperties } from "./capabilities.js";
 export { type VtdCounters, VtdDevice, type VtdDeviceOptions } from "./device.js";
 export type { MessageSender } from "./event-message.js";
-export type { FaultRecord } from "./fault-log.js";

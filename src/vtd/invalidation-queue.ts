@@ -107,7 +107,7 @@ export class InvalidationQueue {
     return registers.word(REG.IQH) !== registers.word(REG.IQT);
   }
 
-  /** ICS was written: a completion that software has seen is not pending any more (11.4.8.5). */
+  /** ICS was written: a completion that software has seen is not pending any more (6.5.2.10). */
   statusWritten(): void {
     if ((this.parts.registers.word(REG.ICS) & ICS.IWC.inPlace) === 0) {
       this.completion.settle();
@@ -132,7 +132,7 @@ export class InvalidationQueue {
   }
 
   private run(): void {
-    const { registers, faults, target } = this.parts;
+    const { registers, target } = this.parts;
     let budget = this.entries;
     let at = registers.word(REG.IQH) >>> this.shift;
     this.unfinished = false;
@@ -140,15 +140,17 @@ export class InvalidationQueue {
       const iqt = registers.word(REG.IQT);
       const tail = iqt >>> this.shift;
       if ((registers.word(REG.FSTS) & FSTS.IQE.inPlace) !== 0) {
-        // 6.5.2.10: nothing is fetched until software has cleared the error.
+        // 6.5.2.11: nothing is fetched until software has cleared the error.
         break;
       }
-      if (tail >= this.entries || (iqt & ((1 << this.shift) - 1)) !== 0) {
+      const aligned = (iqt & ((1 << this.shift) - 1)) === 0;
+      if (tail >= this.entries || !aligned) {
         if (trace.traceWarnInvalidQiTail.on) {
           trace.traceWarnInvalidQiTail.emit(tail);
         }
         if (this.flush(at)) {
-          this.fail(IQEI.INVALID_TAIL, () => `IQT ${hex(iqt)} is ${tail >= this.entries ? `beyond a queue of ${this.entries} descriptors` : "not aligned for descriptors of 256 bits"}`);
+          const text = aligned ? `beyond a queue of ${this.entries} descriptors` : "not aligned for descriptors of 256 bits";
+          this.fail(aligned ? IQEI.INVALID_TAIL : IQEI.UNALIGNED_TAIL, () => `IQT ${hex(iqt)} is ${text}`);
         }
         return;
       }
@@ -170,8 +172,7 @@ export class InvalidationQueue {
         return;
       }
       const type = descriptorType(descriptor[0]);
-      const wide = this.shift === 5;
-      const problem = descriptorProblem(descriptor, type, wide, registers);
+      const problem = descriptorProblem(descriptor, type, this.shift === 5, target.tableMode, registers);
       if (trace.traceInvDesc.on) {
         trace.traceInvDesc.emit(descriptorTypeName(type), toBigInt(descriptor[3], descriptor[2]), toBigInt(descriptor[1], descriptor[0]));
       }
@@ -191,12 +192,7 @@ export class InvalidationQueue {
         return;
       }
     }
-    if (!this.flush(at)) {
-      return;
-    }
-    if (faults.queueErrorActive) {
-      this.unfinished = false;
-    }
+    this.flush(at);
   }
 
   private addressOf(at: number): number {
@@ -342,7 +338,7 @@ export class InvalidationQueue {
     this.parts.registers.set(REG.IQH, at << this.shift);
   }
 
-  /** 6.5.2.8: everything before it is done; then the status write, and the completion event. */
+  /** 6.5.2.9: everything before it is done; then the status write, and the completion event. */
   private wait(at: number, next: number): boolean {
     const { descriptor: d, status } = this;
     const { memory } = this.parts;
@@ -373,7 +369,7 @@ export class InvalidationQueue {
   private complete(): void {
     const { registers } = this.parts;
     if ((registers.word(REG.ICS) & ICS.IWC.inPlace) !== 0) {
-      // Software has not seen the one before: not a new condition (11.4.8.5).
+      // Software has not seen the one before: not a new condition (6.5.2.10).
       if (trace.traceInvDescWaitIrq.on) {
         trace.traceInvDescWaitIrq.emit("One pending, skip current");
       }

@@ -234,14 +234,17 @@ export const IQERCD = {
 /** Values of IQERCD.IQEI. */
 export const IQEI = {
   NONE: 0,
-  /** IQT is beyond the queue, or unaligned for wide descriptors. */
+  /** IQT is beyond the queue. */
   INVALID_TAIL: 1,
   FETCH: 2,
+  /** A type that the table mode does not have. */
   INVALID_TYPE: 3,
   RESERVED_FIELD: 4,
-  /** A type that the table mode does not have, or with IQA.DW clear. */
+  /** IQA.DW clear in scalable or abort-DMA mode, or set without ECAP.SMTS and ADMS. */
   INVALID_WIDTH: 5,
-  INVALID_TTM: 6,
+  /** IQT is not aligned for descriptors of 256 bits. */
+  UNALIGNED_TAIL: 6,
+  INVALID_TTM: 7,
 } as const;
 
 /** IRTA (11.4.9.1). */
