@@ -24,3 +24,15 @@ export {
   PASID_SECOND_STAGE,
   PasidView,
 } from "./pasid-entry.js";
+export { StructureReader, type RootPointer } from "./structures.js";
+export { VtdTranslator, type VtdTranslatorOptions } from "./vtd-translator.js";
+export {
+  decodeIrte,
+  INTERRUPT_BLOCKED,
+  INTERRUPT_REMAPPED,
+  INTERRUPT_UNCHANGED,
+  InterruptRemapper,
+  IrteView,
+  isSourceAllowed,
+} from "./interrupt-remapper.js";
+export { GuestTables } from "./guest-tables.js";

@@ -1,0 +1,122 @@
+import type { WordMemory } from "../../memory/index.js";
+import { MOST_PASID_BITS, PASID_ENTRY_WORDS, PASID_TABLE_ENTRIES } from "../spec/index.js";
+import type { ContextView } from "./context-entry.js";
+import type { VtdFeatures } from "./features.js";
+import { PASID_NOT_PRESENT, PasidView } from "./pasid-entry.js";
+import { StructureReader, type RootPointer } from "./structures.js";
+
+/**
+ * A guest's remapping structures for who follows them rather than translates: nothing is cached, and entries are
+ * read until two readings agree, since the guest may write them meanwhile; after a few tries the last one counts,
+ * as the guest's invalidation follows. The work is bounded by the scope asked for.
+ */
+export class GuestTables {
+  /** PASID entries and directory entries read so far: the work done. */
+  entriesRead = 0;
+  private readonly reader: StructureReader;
+  private readonly previous = new Int32Array(PASID_ENTRY_WORDS);
+  private readonly view = new PasidView();
+
+  /** @param coherent for `classifyPasidEntry` */
+  constructor(
+    memory: WordMemory,
+    readonly features: VtdFeatures,
+    coherent = false,
+  ) {
+    this.reader = new StructureReader(memory, features, coherent);
+  }
+
+  /**
+   * Reads a function's context entry; the mode is legacy or scalable.
+   *
+   * @returns 0 or a fault reason, as in `out.reason`
+   */
+  readContext(pointer: RootPointer, requesterId: number, out: ContextView): number {
+    let reason = this.reader.readContext(pointer, requesterId, out);
+    for (let tries = 0; tries < TRIES; tries++) {
+      this.previous.set(this.reader.lastWords);
+      reason = this.reader.readContext(pointer, requesterId, out);
+      if (this.agrees()) {
+        break;
+      }
+    }
+    return reason;
+  }
+
+  /**
+   * How many PASIDs a function can have: below the context's directory limit and the unit's PASID width.
+   */
+  pasidCount(context: ContextView): number {
+    return Math.min(context.pasidLimit, 2 ** Math.min(MOST_PASID_BITS, this.features.pasidBits));
+  }
+
+  /**
+   * Reads the entry of one PASID of a scalable-mode context that is in order.
+   *
+   * @returns PASID_*, as in `out.kind`; PASID_NOT_PRESENT for one beyond `pasidCount`
+   */
+  readPasid(context: ContextView, pasid: number, out: PasidView): number {
+    if (pasid >= this.pasidCount(context)) {
+      out.kind = PASID_NOT_PRESENT;
+      return out.kind;
+    }
+    this.entriesRead++;
+    const table = this.reader.readDirectory(context, pasid >>> 6, out);
+    return table < 0 ? out.kind : this.readEntry(table, pasid, out);
+  }
+
+  /** The sixteen words of the entry that was read last. */
+  get entryWords(): Int32Array {
+    return this.reader.lastWords;
+  }
+
+  /**
+   * Visits the PASIDs from `first` to below `end` whose entries are present, in order, also those that are not
+   * in order (PASID_INVALID). Tables whose directory entry is not present are passed over with one reading.
+   *
+   * @param visit gets the PASID and its entry, which hold until it returns
+   */
+  forEachPasid(
+    context: ContextView,
+    first: number,
+    end: number,
+    visit: (pasid: number, view: PasidView, words: Int32Array) => void,
+  ): void {
+    const last = Math.min(end, this.pasidCount(context));
+    let pasid = first;
+    while (pasid < last) {
+      const next = Math.min(last, (Math.floor(pasid / PASID_TABLE_ENTRIES) + 1) * PASID_TABLE_ENTRIES);
+      this.entriesRead++;
+      const table = this.reader.readDirectory(context, pasid >>> 6, this.view);
+      for (; table >= 0 && pasid < next; pasid++) {
+        this.entriesRead++;
+        if (this.readEntry(table, pasid, this.view) !== PASID_NOT_PRESENT) {
+          visit(pasid, this.view, this.reader.lastWords);
+        }
+      }
+      pasid = next;
+    }
+  }
+
+  private readEntry(table: number, pasid: number, out: PasidView): number {
+    const index = pasid % PASID_TABLE_ENTRIES;
+    let kind = this.reader.readEntry(table, index, out);
+    for (let tries = 0; kind !== PASID_NOT_PRESENT && tries < TRIES; tries++) {
+      this.previous.set(this.reader.lastWords);
+      kind = this.reader.readEntry(table, index, out);
+      if (this.agrees()) {
+        break;
+      }
+    }
+    return kind;
+  }
+
+  /** Whether the last two readings are the same. */
+  private agrees(): boolean {
+    const words = this.reader.lastWords;
+    return this.previous.every((word, i) => word === words[i]);
+  }
+}
+
+/** Readings after the first, at most. */
+const TRIES = 3;
