@@ -11,11 +11,23 @@ export interface CaseRange {
 
 /** What VIOMMU_CASE asks for, else cases from 0 on: `nightly` of them with VIOMMU_FUZZ=nightly. VIOMMU_SEED sets another seed. */
 export function caseRange(usual: number, nightly: number): CaseRange {
-  const alone = /^(\d+):(\d+)$/.exec(process.env.VIOMMU_CASE ?? "");
+  const { VIOMMU_CASE: one = "" } = process.env;
+  const alone = /^(\d+):(\d+)$/.exec(one);
+  if (alone === null && one !== "") {
+    throw new Error(`VIOMMU_CASE=${one} is not SEED:INDEX`);
+  }
   if (alone !== null) {
     return { seed: Number(alone[1]), first: Number(alone[2]), count: 1 };
   }
-  return { seed: Number(process.env.VIOMMU_SEED ?? SEED), first: 0, count: process.env.VIOMMU_FUZZ === "nightly" ? nightly : Number(process.env.VIOMMU_CASES ?? usual) };
+  return { seed: whole("VIOMMU_SEED", SEED), first: 0, count: process.env.VIOMMU_FUZZ === "nightly" ? nightly : whole("VIOMMU_CASES", usual) };
+}
+
+function whole(name: string, usual: number): number {
+  const text = process.env[name] ?? "";
+  if (!/^\d*$/.test(text)) {
+    throw new Error(`${name}=${text} is not a whole number`);
+  }
+  return text === "" ? usual : Number(text);
 }
 
 /** The generator of one case: it does not depend on those before. */

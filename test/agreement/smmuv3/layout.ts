@@ -18,10 +18,11 @@ export const DATA = { base: 0x4200_0000, size: 0x0008_0000 };
 /** Physical addresses where nothing answers. */
 export const HOLE = 0x6000_0000;
 
-/**
- * Whether both machines have the same at a physical address, and know it: RAM from the pool on, or nothing. Before
- * the pool are the device tree, the queues and what devices were given; behind RAM come devices and PCI.
- */
+/** The queues and what devices are given: their contents are nobody's case. */
+const OWN = { base: BigInt(COMMAND_QUEUE), end: BigInt(SENTINEL + 0x1000) };
+
+/** Whether both machines have the same at a physical address, and a case knows it: RAM, or nothing. Between them lie devices and PCI. */
 export function isSafe(address: bigint): boolean {
-  return (address >= BigInt(POOL.base) && address < 0x40_0000_0000n) || address >= 0x100_0000_0000n;
+  const isRam = address >= BigInt(RAM.base) && address < 0x40_0000_0000n;
+  return (isRam && !(address >= OWN.base && address < OWN.end)) || address >= 0x100_0000_0000n;
 }
