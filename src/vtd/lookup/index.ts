@@ -36,3 +36,4 @@ export {
   isSourceAllowed,
 } from "./interrupt-remapper.js";
 export { GuestTables } from "./guest-tables.js";
+export { applyInvalidation } from "./invalidations.js";

@@ -83,12 +83,19 @@ export class VtdTranslator implements RootPointer {
   /** Of a Translation Request: U, the range is accessed by untranslated requests only. */
   outUntranslatedOnly = false;
 
+  /** Which entry decided: its domain id (-1 where none was found), its PASID (-1 in legacy mode), PASID_* (0 in legacy mode). */
+  domain = -1;
+  entryPasid = NO_PASID;
+  entryKind = 0;
+
   /** Why a request was blocked, or a Translation Request got no permission: a FAULT reason; else 0. */
   reason = 0;
   /** The fault is to be recorded: it is not recoverable, and no entry on its way has FPD where it is qualified. */
   hasFault = false;
   /** The fault record, F set, where `hasFault`; valid until the next call. */
   readonly record = new Int32Array(FAULT_RECORD_WORDS);
+  /** The stage whose tables the fault is about; 0 for one of another kind. Of a nested entry 1 is the guest's. */
+  faultStage = 0;
 
   readonly tlb: Tlb;
   private readonly walker: PageWalker;
@@ -163,6 +170,10 @@ export class VtdTranslator implements RootPointer {
     this.hasFault = false;
     this.reason = 0;
     this.faultsDisabled = false;
+    this.faultStage = 0;
+    this.domain = -1;
+    this.entryPasid = NO_PASID;
+    this.entryKind = 0;
     this.outUntranslatedOnly = false;
     this.requesterId = requesterId;
     this.pasid = kind === KIND_TRANSLATED ? NO_PASID : pasid;
@@ -356,6 +367,7 @@ export class VtdTranslator implements RootPointer {
   }
 
   private translateLegacy(context: ContextView, inputMask: number): number {
+    this.domain = context.domain;
     // LGN.1.1, LGN.1.3; before the IOTLB, which does not tell such addresses from others.
     if ((this.high & inputMask) !== 0) {
       return this.block(FAULT.ADDRESS_BEYOND_MGAW);
@@ -369,7 +381,7 @@ export class VtdTranslator implements RootPointer {
       return this.completeRequest(context.domain, undefined, tables, this.access);
     }
     const code = translator.translate(context.domain, 0, undefined, tables, this.high, this.low, this.access);
-    return code === WALK_OK ? this.finish(this.access) : this.block(legacyReasonOf(code, this.walker, tables, this.access));
+    return code === WALK_OK ? this.finish(this.access) : this.blockWalk(legacyReasonOf(code, this.walker, tables, this.access), 2);
   }
 
   private translateScalable(context: ContextView): number {
@@ -391,6 +403,9 @@ export class VtdTranslator implements RootPointer {
       return this.block(this.reason);
     }
     const view = entry.view;
+    this.domain = view.domain;
+    this.entryPasid = pasid;
+    this.entryKind = view.kind;
     this.faultsDisabled ||= view.faultsDisabled;
     if ((access & (ACCESS_EXECUTE | ACCESS_PRIVILEGED)) !== 0) {
       // SPT.5, SPT.6.
@@ -414,7 +429,7 @@ export class VtdTranslator implements RootPointer {
       return this.completeRequest(view.domain, entry, undefined, access);
     }
     const code = this.translator.translate(view.domain, entry.tag, view.stage1, view.stage2, high, this.low, access);
-    return code === WALK_OK ? this.finish(access) : this.block(scalableReasonOf(code, this.walker, view));
+    return code === WALK_OK ? this.finish(access) : this.blockWalk(scalableReasonOf(code, this.walker, view), this.walker.faultStage);
   }
 
   /** SCT.6, SGN.10, SCT.7, SCT.9: whether the context lets a PASID through. */
@@ -503,11 +518,9 @@ export class VtdTranslator implements RootPointer {
       }
     }
     if (code !== WALK_OK) {
-      return this.block(
-        view === undefined
-          ? legacyReasonOf(code, this.walker, legacy!, granted | privilege)
-          : scalableReasonOf(code, this.walker, view),
-      );
+      const reason =
+        view === undefined ? legacyReasonOf(code, this.walker, legacy!, granted) : scalableReasonOf(code, this.walker, view);
+      return this.blockWalk(reason, this.walker.faultStage);
     }
     const translator = this.translator;
     this.outHigh = translator.outHigh;
@@ -542,6 +555,13 @@ export class VtdTranslator implements RootPointer {
     this.outPageBits = this.features.hostAddressBits;
     this.outPermissions = ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE;
     return BYPASSED;
+  }
+
+  /** Ends a request with the fault of a walk. A first-stage entry's address beyond the second stage is the entry's fault. */
+  private blockWalk(reason: number, stage: number): number {
+    const answer = this.block(reason);
+    this.faultStage = reason === FAULT.SM_FS_BEYOND_SECOND_STAGE ? 1 : stage;
+    return answer;
   }
 
   /** Ends a request with a fault: the answer by the request's kind, and the record where one is due (7.1.1, 7.1.3). */
