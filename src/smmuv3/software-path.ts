@@ -1,5 +1,5 @@
-import { type AddressSpace, type DmaAttributes, DMA_FAULT, DMA_OK, type DmaSpace } from "../memory/index.js";
-import { highWord, type Log, lowWord, toBigInt, toNumber } from "../support/index.js";
+import { type AddressSpace, DISCARDED, type DmaAttributes, REFUSED, RESOLVED, TranslatedSpace } from "../memory/index.js";
+import { type Log, toBigInt } from "../support/index.js";
 import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_READ, ACCESS_WRITE } from "../translation/index.js";
 import {
   traceRecordEvent,
@@ -22,83 +22,36 @@ export interface TranslatingSmmu {
   fetchStreamTableEntry(streamId: number, out: Int32Array): number;
 }
 
-/** Largest piece that one translation is used for, in bits of bytes. */
-const PIECE_BITS = 30;
-
 /**
  * The address space of one emulated function behind an SMMU. The StreamID is the requester id that comes
  * with each access, so it follows when the guest renumbers buses.
  */
-export class SoftwareSpace implements DmaSpace {
-  readonly kind = "iommu";
+export class SoftwareSpace extends TranslatedSpace {
   private readonly entry = new Int32Array(STE_WORDS);
 
   constructor(
-    readonly name: string,
+    name: string,
     private readonly smmu: TranslatingSmmu,
-  ) {}
-
-  read(iova: bigint, out: Uint8Array, attributes: DmaAttributes): number {
-    return this.transfer(iova, out, false, attributes);
+  ) {
+    super(name, smmu.memory);
   }
 
-  write(iova: bigint, data: Uint8Array, attributes: DmaAttributes): number {
-    return this.transfer(iova, data, true, attributes);
-  }
-
-  translate(iova: bigint, attributes: DmaAttributes): number | null {
+  protected resolve(high: number, low: number, isWrite: boolean, attributes: DmaAttributes, quiet: boolean): number {
     const { translator } = this.smmu;
-    const answer = translator.translate(
-      attributes.requesterId,
-      attributes.pasid,
-      highWord(iova),
-      lowWord(iova),
-      accessOf(true, attributes),
-    );
-    return answer === TRANSLATED || answer === BYPASSED ? toNumber(translator.outHigh, translator.outLow) : null;
-  }
-
-  /**
-   * Translates piece by piece, each within what one translation covers. Bytes before a fault are transferred;
-   * a read brings zeros for the rest, as QEMU's devices get them.
-   */
-  private transfer(iova: bigint, bytes: Uint8Array, isWrite: boolean, attributes: DmaAttributes): number {
-    const { translator, memory } = this.smmu;
-    const access = accessOf(isWrite, attributes);
-    let high = highWord(iova);
-    let low = lowWord(iova);
-    let done = 0;
-    while (done < bytes.length) {
-      const answer = translator.translate(attributes.requesterId, attributes.pasid, high, low, access);
+    const answer = translator.translate(attributes.requesterId, attributes.pasid, high, low, accessOf(isWrite, attributes));
+    if (!quiet) {
       this.trace(answer, high, low, isWrite, attributes.requesterId);
       if (translator.hasEvent) {
         this.record(attributes.requesterId, high, low);
       }
-      const translated = answer === TRANSLATED || answer === BYPASSED;
-      if (!translated && answer !== READ_AS_ZERO) {
-        if (!isWrite) {
-          bytes.fill(0, done);
-        }
-        return DMA_FAULT;
-      }
-      const size = 2 ** (translated ? Math.min(translator.outPageBits, PIECE_BITS) : 12);
-      const step = Math.min(bytes.length - done, size - (low & (size - 1)));
-      const piece = bytes.subarray(done, done + step);
-      if (translated) {
-        const address = toNumber(translator.outHigh, translator.outLow);
-        const code = isWrite ? memory.writeBytes(address, piece, attributes) : memory.readBytes(address, piece, attributes);
-        if (code !== DMA_OK) {
-          return code;
-        }
-      } else if (!isWrite) {
-        piece.fill(0);
-      }
-      done += step;
-      const next = (low >>> 0) + step;
-      low = next | 0;
-      high = (high + (next > 0xffff_ffff ? 1 : 0)) | 0;
     }
-    return DMA_OK;
+    if (answer === TRANSLATED || answer === BYPASSED) {
+      this.outHigh = translator.outHigh;
+      this.outLow = translator.outLow;
+      this.outPageBits = translator.outPageBits;
+      return RESOLVED;
+    }
+    return answer === READ_AS_ZERO ? DISCARDED : REFUSED;
   }
 
   private record(streamId: number, high: number, low: number): void {

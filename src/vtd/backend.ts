@@ -45,9 +45,9 @@ export interface InvalidationTarget {
   /** Granularities are those of the spec room. False: a passed-through function did not get what the tables say. */
   contextCache(granularity: number, domainId: number, sourceId: number, functionMask: number): boolean;
   pasidCache(granularity: number, domainId: number, pasid: number): boolean;
-  iotlb(granularity: number, domainId: number, addressHigh: number, addressLow: number, addressMask: number, leaf: boolean): boolean;
+  iotlb(granularity: number, domainId: number, addressHigh: number, addressLow: number, addressMask: number): boolean;
   /** Caches of the software path alone; the queue takes care of the backend's batch. `addressMask` -1: all pages. */
-  pasidIotlb(domainId: number, pasid: number, addressHigh: number, addressLow: number, addressMask: number, leaf: boolean): void;
+  pasidIotlb(domainId: number, pasid: number, addressHigh: number, addressLow: number, addressMask: number): void;
   /** `pasid` -1: requests without PASID; `sizeBits`: log2 of the bytes from the address on. `everyPasid`: G. */
   deviceTlb(sourceId: number, pasid: number, everyPasid: boolean, addressHigh: number, addressLow: number, sizeBits: number): void;
   /** 2^`mask` entries from `index` on; all where `index` is -1. */

@@ -1,3 +1,4 @@
+import { featuresOf, INTERRUPT_BLOCKED, INTERRUPT_REMAPPED, InterruptRemapper, VtdTranslator } from "./lookup/index.js";
 import type { AddressSpace, MmioHandler, RamWordMemory } from "../memory/index.js";
 import { deposit, extract, get, getAddress, highWord, type Log, lowWord, toBigInt } from "../support/index.js";
 import type { InvalidationTarget, VtdBackend } from "./backend.js";
@@ -21,6 +22,8 @@ import {
   IOTLB_REG,
   IRTA,
   IVA,
+  PASID_CACHE_DOMAIN,
+  PASID_CACHE_PASID,
   REG,
   RTADDR,
   TTM_LEGACY,
@@ -87,10 +90,15 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
   readonly registers: RegisterFile;
   readonly faults: FaultLog;
   readonly queue: InvalidationQueue;
+  /** The translation of emulated functions, and of all interrupts. */
+  readonly translator: VtdTranslator;
+  readonly remapper: InterruptRemapper;
   /** Who serves the passed-through functions; null: nobody. */
   backend: VtdBackend | null = null;
   /** For every root bus of the machine. */
   readonly ops: VtdIommuOps;
+  /** Called when remapped interrupts may have changed: cached routes are to be made anew. */
+  onInterruptsChanged: () => void = () => {};
   private readonly pageRequests: EventMessage;
   /** RTADDR and IRTA as the last SRTP and SIRTP took them. */
   private readonly rootTable = new Int32Array(2);
@@ -113,6 +121,10 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
       log,
       addressBits: this.properties.awBits,
     });
+    const features = featuresOf(toBigInt(this.registers.cap[1], this.registers.cap[0]), toBigInt(this.registers.ecap[1], this.registers.ecap[0]), this.properties.awBits);
+    // An emulated unit's walks are coherent, whatever ECAP.SMPWCS says.
+    this.translator = new VtdTranslator(words, features, { coherentWalks: true });
+    this.remapper = new InterruptRemapper(words, features);
     this.pageRequests = new EventMessage(this.registers, REG.PECTL, sendMessage);
     this.ops = new VtdIommuOps((name) => new SoftwareSpace(name, this));
   }
@@ -176,8 +188,32 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
    * An interrupt message that a function or the I/O APIC writes to the interrupt range (guest-physical
    * 0xfee00000 to 0xfeefffff), as remapped. Null: it is blocked, and the fault is recorded.
    */
-  remapInterrupt(_requesterId: number, address: bigint, data: number): { address: bigint; data: number } | null {
-    return this.interruptRemappingEnabled ? null : { address, data };
+  remapInterrupt(requesterId: number, address: bigint, data: number): { address: bigint; data: number } | null {
+    const { remapper } = this;
+    if (trace.traceIrRemapMsiReq.on) {
+      trace.traceIrRemapMsiReq.emit(address, data >>> 0);
+    }
+    const answer = remapper.remap(requesterId, lowWord(address), data);
+    if (answer === INTERRUPT_BLOCKED) {
+      if (remapper.hasFault) {
+        this.recordFault(remapper.record);
+      }
+      return null;
+    }
+    const out = { address: toBigInt(remapper.outAddressHigh, remapper.outAddressLow), data: remapper.outData >>> 0 };
+    if (answer === INTERRUPT_REMAPPED && trace.traceIrRemap.on) {
+      const { entry } = remapper;
+      trace.traceIrRemap.emit(remapper.index, entry.level ? 1 : 0, entry.vector, entry.deliveryMode, entry.destination >>> 0, entry.logical ? 1 : 0);
+    }
+    if (trace.traceIrRemapMsi.on) {
+      trace.traceIrRemapMsi.emit(address, data >>> 0, out.address, out.data);
+    }
+    return out;
+  }
+
+  /** Records a fault: four words of a fault recording register. */
+  recordFault(record: ArrayLike<number>): void {
+    this.faults.record(record);
   }
 
   // ---- registers ----
@@ -321,9 +357,13 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
     }
     if ((commands & GCMD.CFI.inPlace) !== 0 && intremap) {
       this.report(GCMD.CFI.inPlace, on(GCMD.CFI.inPlace));
+      this.programTranslator();
+      this.onInterruptsChanged();
     }
     if ((commands & GCMD.IRE.inPlace) !== 0 && intremap) {
       this.report(GCMD.IRE.inPlace, on(GCMD.IRE.inPlace));
+      this.programTranslator();
+      this.onInterruptsChanged();
       if (trace.traceIrEnable.on) {
         trace.traceIrEnable.emit(on(GCMD.IRE.inPlace) ? 1 : 0);
       }
@@ -362,7 +402,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
       trace.traceRegDmarRoot.emit(this.rootTableAddress, this.tableMode === 1 ? 1 : 0);
     }
     this.programTranslator();
-    this.invalidateAll();
+    this.translator.reset();
     this.backend?.tablesChanged();
   }
 
@@ -374,6 +414,8 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
     if (trace.traceRegIrRoot.on) {
       trace.traceRegIrRoot.emit(this.interruptTableAddress, this.interruptTableEntries);
     }
+    this.programTranslator();
+    // CAP.ESIRTPS is clear: software invalidates (6.7); dropping more than asked for is always right.
     this.interruptEntries(-1, 0);
   }
 
@@ -432,7 +474,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
     if (granularity === 0) {
       this.log.guestError("vtd.iotlb", () => `${this.id}: IOTLB 0x${toBigInt(high, 0).toString(16)} is not performed`);
     } else {
-      this.iotlb(granularity, extract(high, IOTLB_REG.DID), iva[1], iva[0] & IVA.ADDR.lowMask, get(iva, IVA.AM), get(iva, IVA.IH) !== 0);
+      this.iotlb(granularity, extract(high, IOTLB_REG.DID), iva[1], iva[0] & IVA.ADDR.lowMask, get(iva, IVA.AM));
     }
     registers.set(at, deposit(high & ~IOTLB_REG.IVT.inPlace, IOTLB_REG.IAIG, granularity));
   }
@@ -440,7 +482,9 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
   // ---- InvalidationTarget ----
 
   contextCache(granularity: number, domainId: number, sourceId: number, functionMask: number): boolean {
+    const { translator } = this;
     if (granularity === GRANULARITY_SELECTIVE) {
+      translator.invalidateContextDevice(domainId, sourceId, functionMask);
       // FM hides 0, 1, 2 or 3 bits of the function number, from its highest on (6.5.2.1): bit 2, bits 2:1, bits 2:0.
       const mask = [0, 4, 6, 7][functionMask];
       if (trace.traceInvDescCcDevices.on) {
@@ -449,6 +493,11 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
       return this.backend?.contextCacheInvalidated(domainId, sourceId, mask) ?? true;
     }
     const everything = granularity === GRANULARITY_GLOBAL;
+    if (everything) {
+      translator.invalidateContextGlobal();
+    } else {
+      translator.invalidateContextDomain(domainId);
+    }
     if (everything && trace.traceInvDescCcGlobal.on) {
       trace.traceInvDescCcGlobal.emit();
     } else if (!everything && trace.traceInvDescCcDomain.on) {
@@ -458,33 +507,85 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
   }
 
   pasidCache(granularity: number, domainId: number, pasid: number): boolean {
-    const scope = passScope(granularity, domainId, pasid);
-    return this.backend?.pasidCacheInvalidated(scope.domainId, scope.pasid) ?? true;
+    const { translator } = this;
+    switch (granularity) {
+      case PASID_CACHE_PASID:
+        if (trace.traceInvDescPasidCachePsi.on) {
+          trace.traceInvDescPasidCachePsi.emit(domainId, pasid);
+        }
+        translator.invalidatePasid(domainId, pasid);
+        return this.backend?.pasidCacheInvalidated(domainId, pasid) ?? true;
+      case PASID_CACHE_DOMAIN:
+        if (trace.traceInvDescPasidCacheDsi.on) {
+          trace.traceInvDescPasidCacheDsi.emit(domainId);
+        }
+        translator.invalidatePasidDomain(domainId);
+        return this.backend?.pasidCacheInvalidated(domainId, -1) ?? true;
+      default:
+        if (trace.traceInvDescPasidCacheGsi.on) {
+          trace.traceInvDescPasidCacheGsi.emit();
+        }
+        translator.invalidatePasidGlobal();
+        return this.backend?.pasidCacheInvalidated(-1, -1) ?? true;
+    }
   }
 
-  iotlb(granularity: number, domainId: number, addressHigh: number, addressLow: number, addressMask: number, _leaf: boolean): boolean {
-    const pages = granularity === GRANULARITY_SELECTIVE ? addressMask : -1;
-    return this.backend?.iotlbInvalidated(granularity === GRANULARITY_GLOBAL ? -1 : domainId, addressHigh, addressLow, pages) ?? true;
+  iotlb(granularity: number, domainId: number, addressHigh: number, addressLow: number, addressMask: number): boolean {
+    const { translator, backend } = this;
+    switch (granularity) {
+      case GRANULARITY_SELECTIVE:
+        if (trace.traceInvDescIotlbPages.on) {
+          trace.traceInvDescIotlbPages.emit(domainId, toBigInt(addressHigh, addressLow), addressMask);
+        }
+        translator.invalidateIotlbPages(domainId, addressHigh, addressLow, addressMask);
+        return backend?.iotlbInvalidated(domainId, addressHigh, addressLow, addressMask) ?? true;
+      case GRANULARITY_GLOBAL:
+        if (trace.traceInvDescIotlbGlobal.on) {
+          trace.traceInvDescIotlbGlobal.emit();
+        }
+        translator.invalidateIotlbGlobal();
+        return backend?.iotlbInvalidated(-1, 0, 0, -1) ?? true;
+      default:
+        if (trace.traceInvDescIotlbDomain.on) {
+          trace.traceInvDescIotlbDomain.emit(domainId);
+        }
+        translator.invalidateIotlbDomain(domainId);
+        return backend?.iotlbInvalidated(domainId, 0, 0, -1) ?? true;
+    }
   }
 
-  pasidIotlb(_domainId: number, _pasid: number, _addressHigh: number, _addressLow: number, _addressMask: number, _leaf: boolean): void {
-    // Nothing is cached in software yet.
+  pasidIotlb(domainId: number, pasid: number, addressHigh: number, addressLow: number, addressMask: number): void {
+    if (addressMask < 0) {
+      this.translator.invalidatePasidIotlb(domainId, pasid);
+    } else {
+      this.translator.invalidatePasidIotlbPages(domainId, pasid, addressHigh, addressLow, addressMask);
+    }
   }
 
   deviceTlb(_sourceId: number, _pasid: number, _everyPasid: boolean, _addressHigh: number, _addressLow: number, _sizeBits: number): void {
     // No emulated function caches translations.
   }
 
-  interruptEntries(_index: number, _mask: number): void {
-    // Entries are fetched at each interrupt.
+  interruptEntries(index: number, mask: number): void {
+    if (index < 0) {
+      this.remapper.invalidateAll();
+    } else {
+      this.remapper.invalidateEntries(index, mask);
+    }
+    this.onInterruptsChanged();
   }
 
-  private invalidateAll(): void {
-    this.interruptEntries(-1, 0);
-  }
-
+  /** Tells translator and remapper what the registers say. Caches stay. */
   private programTranslator(): void {
-    // The translation follows TES and the root table.
+    const { translator, remapper } = this;
+    translator.enabled = this.translationEnabled;
+    translator.rootTable = this.rootTableAddress;
+    translator.mode = this.tableMode;
+    remapper.enabled = this.interruptRemappingEnabled;
+    remapper.compatibility = this.status(GCMD.CFI.inPlace);
+    remapper.table = this.interruptTableAddress;
+    remapper.log2Entries = get(this.interruptTable, IRTA.S) + 1;
+    remapper.extended = this.extendedInterruptMode;
   }
 
   /** Reset: registers and caches as at the start, then the backend. */
@@ -495,7 +596,8 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
     this.rootTable.fill(0);
     this.interruptTable.fill(0);
     this.programTranslator();
-    this.invalidateAll();
+    this.translator.reset();
+    this.interruptEntries(-1, 0);
     this.backend?.reset();
     if (trace.traceResetExit.on) {
       trace.traceResetExit.emit();
@@ -529,16 +631,3 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
     };
   }
 }
-
-/** A PASID-cache granularity as what it narrows to (6.5.2.2): -1 does not narrow. */
-function passScope(granularity: number, domainId: number, pasid: number): { domainId: number; pasid: number } {
-  switch (granularity) {
-    case 1:
-      return { domainId, pasid };
-    case 0:
-      return { domainId, pasid: -1 };
-    default:
-      return { domainId: -1, pasid: -1 };
-  }
-}
-

@@ -235,7 +235,7 @@ export class InvalidationQueue {
       case DESCRIPTOR_TYPE.PASID_CACHE:
         return this.flush(at) && this.bound(at, target.pasidCache(get(d, PASID_CACHE_DESC.G), get(d, PASID_CACHE_DESC.DID), get(d, PASID_CACHE_DESC.PASID)));
       case DESCRIPTOR_TYPE.IOTLB:
-        return this.flush(at) && this.bound(at, target.iotlb(get(d, IOTLB_DESC.G), get(d, IOTLB_DESC.DID), d[3], d[2] & IOTLB_DESC.ADDR.lowMask, get(d, IOTLB_DESC.AM), get(d, IOTLB_DESC.IH) !== 0));
+        return this.flush(at) && this.bound(at, target.iotlb(get(d, IOTLB_DESC.G), get(d, IOTLB_DESC.DID), d[3], d[2] & IOTLB_DESC.ADDR.lowMask, get(d, IOTLB_DESC.AM)));
       case DESCRIPTOR_TYPE.PASID_IOTLB:
         this.pasidIotlb(at);
         return true;
@@ -293,7 +293,7 @@ export class InvalidationQueue {
     } else if (trace.traceInvDescIotlbPasidPages.on) {
       trace.traceInvDescIotlbPasidPages.emit(domain, toBigInt(d[3], low), addressMask, pasid);
     }
-    target.pasidIotlb(domain, pasid, d[3], low, addressMask, leaf);
+    target.pasidIotlb(domain, pasid, d[3], low, addressMask);
     if (target.backend?.forwardPasidIotlb(domain, pasid, d[3], low, addressMask, leaf) === true) {
       this.remember(at);
     }
