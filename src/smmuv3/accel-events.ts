@@ -11,9 +11,9 @@ import {
   VEVENTQ_FLAG_LOST_EVENTS,
   VeventqType,
 } from "../iommufd/index.js";
+import type { Graveyard } from "../nesting/index.js";
 import { type Log, traceEvent } from "../support/index.js";
 import type { SmmuForBackend } from "./backend.js";
-import type { Graveyard } from "./accel-objects.js";
 
 const RECORD_BYTES = VEVENT_HEADER_BYTES + VEVENT_ARM_SMMUV3_BYTES;
 /** Records taken in one read. */

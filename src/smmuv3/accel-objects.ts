@@ -1,60 +1,13 @@
-/**
- * Host objects of one accelerated SMMU: made in order, freed in the order of their dependence, and what
- * cannot be freed yet is kept and tried again.
- */
+/** Host objects of one accelerated SMMU: made in order, freed in the order of their dependence. */
 import {
-  HostError,
   HWPT_ARM_SMMUV3_BYTES,
   HwptDataType,
   type IommufdDevice,
   type Iommufd,
   ViommuType,
 } from "../iommufd/index.js";
-import type { Log } from "../support/index.js";
+import type { Graveyard } from "../nesting/index.js";
 import { put, STE, STE_CONFIG_ABORT, STE_CONFIG_BYPASS } from "./spec/index.js";
-
-/** Object ids that wait for their dependants to go: a failed DESTROY is tried again, never forgotten. */
-export class Graveyard {
-  private readonly waiting: Array<{ iommufd: Iommufd; id: number; what: string }> = [];
-
-  constructor(private readonly log: Log) {}
-
-  /** Destroys an object, or keeps it for `retry`; what is kept from before comes first. */
-  destroy(iommufd: Iommufd, id: number, what: string): void {
-    this.retry();
-    try {
-      iommufd.destroy(id);
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.log.warnLimited("smmuv3.destroy", `${what} (object ${id}) cannot be freed now: ${error.message}`);
-      this.waiting.push({ iommufd, id, what });
-    }
-  }
-
-  /** Tries all again, in the order in which they were given up. */
-  retry(): void {
-    const again = this.waiting.splice(0);
-    for (const object of again) {
-      try {
-        object.iommufd.destroy(object.id);
-      } catch (error) {
-        if (!(error instanceof HostError)) {
-          throw error;
-        }
-        // Gone with what it belonged to, or with the whole iommufd.
-        if (error.errno !== "ENOENT" && error.errno !== "EBADF") {
-          this.waiting.push(object);
-        }
-      }
-    }
-  }
-
-  get size(): number {
-    return this.waiting.length;
-  }
-}
 
 /** struct iommu_hwpt_arm_smmuv3: the first four words of an STE. */
 export function nestedData(words: Int32Array): Uint8Array {

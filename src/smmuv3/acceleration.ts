@@ -12,12 +12,13 @@ import {
   isIommufdDevice,
   type IommufdDevice,
 } from "../iommufd/index.js";
+import { Graveyard } from "../nesting/index.js";
 import { type HostIommuDevice, iommuPath, type PciBus } from "../pci/index.js";
 import { hex, type Log, Refusal, toBigInt, traceEvent } from "../support/index.js";
-import { BATCH_CAPACITY, InvalidationBatch } from "./accel-batch.js";
+import { BATCH_CAPACITY, CommandBatch } from "./accel-batch.js";
 import { reduceEntry } from "./accel-entry.js";
 import { VeventReader } from "./accel-events.js";
-import { Graveyard, nestedData, ViommuObjects } from "./accel-objects.js";
+import { nestedData, ViommuObjects } from "./accel-objects.js";
 import { type AccelerationProperties, FeatureOffer } from "./accel-offer.js";
 import type { SmmuBackend, SmmuForBackend } from "./backend.js";
 import { breakBeforeMakeWarning, checkHostServes, hostIdRegisters } from "./compatibility.js";
@@ -70,7 +71,7 @@ export class SmmuAcceleration implements SmmuBackend {
   private events: VeventReader | null = null;
   private readonly functions: AcceleratedFunction[] = [];
   private readonly graveyard: Graveyard;
-  private readonly batch: InvalidationBatch;
+  private readonly batch: CommandBatch;
   private readonly offer: FeatureOffer;
   private readonly entry = new Int32Array(STE_WORDS);
   private readonly reduced = new Int32Array(4);
@@ -83,8 +84,8 @@ export class SmmuAcceleration implements SmmuBackend {
     properties: AccelerationProperties,
     private readonly log: Log,
   ) {
-    this.graveyard = new Graveyard(log);
-    this.batch = new InvalidationBatch(smmu.id);
+    this.graveyard = new Graveyard(log, "smmuv3.destroy");
+    this.batch = new CommandBatch(smmu.id);
     this.offer = new FeatureOffer(smmu, properties);
   }
 

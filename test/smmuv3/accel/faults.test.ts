@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { VEVENT_ARM_SMMUV3_BYTES, VEVENT_HEADER_BYTES, VEVENTQ_FLAG_LOST_EVENTS, HostError, type EventStream, type Iommufd } from "../../../src/iommufd/index.js";
 import { Log } from "../../../src/support/index.js";
 import { EVENT } from "../../../src/smmuv3/spec/index.js";
-import { Graveyard } from "../../../src/smmuv3/accel-objects.js";
+import { Graveyard } from "../../../src/nesting/index.js";
 import { VeventReader } from "../../../src/smmuv3/accel-events.js";
 import type { SmmuForBackend } from "../../../src/smmuv3/index.js";
 import { A, B, Board, EVENTQ_BITS, IOVA } from "./rig.js";
@@ -196,7 +196,7 @@ describe("what a vEVENTQ says of its losses", () => {
       push({ sequence: i, data: 1 });
     }
     events.drain();
-    events.close(new Graveyard(new Log()));
+    events.close(new Graveyard(new Log(), "test"));
     expect(told.length).toBe(3);
   });
 });

@@ -1,0 +1,2 @@
+export { Graveyard } from "./graveyard.js";
+export { InvalidationBatch } from "./invalidation-batch.js";
