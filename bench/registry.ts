@@ -4,7 +4,7 @@ import { commandBench } from "./command.js";
 import { qtestBench } from "./qtest.js";
 import { tlbMemoryBench } from "./tlb-memory.js";
 import { traceBench } from "./trace.js";
-import { walkBench } from "./walk.js";
+import { vtdWalkBench, walkBench } from "./walk.js";
 
 /** One figure. Its name is the key in the JSON file: stable, dotted, camel case. */
 export interface BenchResult {
@@ -45,4 +45,4 @@ export interface Bench {
 }
 
 /** All benches, in the order of their run. A new one is a file beside this one and a line here. */
-export const benches: readonly Bench[] = [walkBench, commandBench, traceBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench, qtestBench];
+export const benches: readonly Bench[] = [walkBench, vtdWalkBench, commandBench, traceBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench, qtestBench];

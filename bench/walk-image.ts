@@ -1,16 +1,19 @@
 import { RamBlock, RamWordMemory } from "../src/memory/index.js";
 import { highWord, lowWord } from "../src/support/index.js";
-import type { StageTables } from "../src/translation/index.js";
+import type { Tables } from "../src/translation/index.js";
+
+/** Whose descriptors: VMSAv8-64 or Intel VT-d. */
+export type WalkFormat = "vmsa" | "vtd";
 
 /**
- * The tables and address sequences of the walk bench: 65,536 pages of 4 KiB and 64 blocks of 2 MiB in
- * stage 1, the guest's 2 GiB in 4-KiB pages in stage 2, table pages and data scattered. The C program gets
- * them as a file.
+ * The tables and address sequences of the walk benches: 65,536 pages of 4 KiB and 64 blocks of 2 MiB in
+ * stage 1, the guest's 2 GiB in 4-KiB pages in stage 2, table pages and data scattered, in the same places
+ * whatever the format. The C program gets them as a file.
  */
 export interface WalkImage {
   readonly memory: RamWordMemory;
-  readonly stage1: StageTables;
-  readonly stage2: StageTables;
+  readonly stage1: Tables;
+  readonly stage2: Tables;
   /** Low and high words of IOVAs, in turn. */
   readonly sequences: Readonly<Record<SequenceName, Int32Array>>;
   /** The same for the C program (see bench/c/walk.c). */
@@ -28,11 +31,28 @@ const GUEST_PAGES = 524_288;
 const PAGES = 65_536;
 const BLOCKS = 64;
 const BLOCK = 0x20_0000;
-const PAGES_IOVA = 0xff00_0000_0000;
-const BLOCKS_IOVA = 0xff80_0000_0000;
+const PAGES_IOVA = 0x7f00_0000_0000;
+const BLOCKS_IOVA = 0x7f80_0000_0000;
 const SEQUENCE = 1 << 17;
 
-export function makeWalkImage(): WalkImage {
+/** Low bits of descriptors that allow everything and have nothing left to be set. */
+interface Bits {
+  readonly table1: number;
+  readonly page1: number;
+  readonly block1: number;
+  readonly table2: number;
+  readonly page2: number;
+}
+
+const BITS: Readonly<Record<WalkFormat, Bits>> = {
+  // AP read and write for all, inner shareable, access flag, not global; stage 2 normal memory, S2AP read and write.
+  vmsa: { table1: 3, page1: 0xf43, block1: 0xf41, table2: 3, page2: 0x7ff },
+  // P, R/W, U/S, accessed, of leaves dirty, page size; second stage R and W.
+  vtd: { table1: 0x27, page1: 0x67, block1: 0xe7, table2: 3, page2: 3 },
+};
+
+export function makeWalkImage(format: WalkFormat): WalkImage {
+  const bits = BITS[format];
   const random = generator(20_260_101);
   const ram = new RamBlock("bench", HOST_BYTES, 0);
   const memory = new RamWordMemory();
@@ -62,7 +82,7 @@ export function makeWalkImage(): WalkImage {
     return (words[at + 1] >>> 0) * 0x1_0000_0000 + (words[at] >>> 0);
   };
   /** Puts a leaf at `level` for `input`; `toHost` says where an address in a table is in memory. */
-  const map = (root: number, input: number, leaf: number, level: number, newTable: () => number, toHost: (a: number) => number): void => {
+  const map = (root: number, input: number, leaf: number, level: number, tableBits: number, newTable: () => number, toHost: (a: number) => number): void => {
     let table = root;
     for (let at = 0; ; at++) {
       const index = Math.floor(input / 2 ** (39 - 9 * at)) % 512;
@@ -73,10 +93,10 @@ export function makeWalkImage(): WalkImage {
       }
       let next = load(entry);
       if (next === 0) {
-        next = newTable() + 3;
+        next = newTable() + tableBits;
         store(entry, next);
       }
-      table = next - 3;
+      table = next - tableBits;
     }
   };
   const identity = (address: number): number => address;
@@ -84,17 +104,15 @@ export function makeWalkImage(): WalkImage {
 
   const root2 = newHostTable();
   for (let page = 0; page < GUEST_PAGES; page++) {
-    // Valid page, normal memory, S2AP read and write, inner shareable, access flag.
-    map(root2, GUEST_BASE + page * PAGE, hostOf(page) + 0x7ff, 3, newHostTable, identity);
+    map(root2, GUEST_BASE + page * PAGE, hostOf(page) + bits.page2, 3, bits.table2, newHostTable, identity);
   }
   const root1 = newGuestTable();
   const data = shuffled(GUEST_PAGES / 2, random);
   for (let page = 0; page < PAGES; page++) {
-    // Valid page, AP read and write for all, inner shareable, access flag, not global.
-    map(root1, PAGES_IOVA + page * PAGE, GUEST_BASE + data[page] * PAGE + 0xf43, 3, newGuestTable, throughGuest);
+    map(root1, PAGES_IOVA + page * PAGE, GUEST_BASE + data[page] * PAGE + bits.page1, 3, bits.table1, newGuestTable, throughGuest);
   }
   for (let block = 0; block < BLOCKS; block++) {
-    map(root1, BLOCKS_IOVA + block * BLOCK, GUEST_BASE + block * BLOCK + 0xf41, 2, newGuestTable, throughGuest);
+    map(root1, BLOCKS_IOVA + block * BLOCK, GUEST_BASE + block * BLOCK + bits.block1, 2, bits.table1, newGuestTable, throughGuest);
   }
 
   const anywhere = (): number =>
@@ -109,25 +127,28 @@ export function makeWalkImage(): WalkImage {
     // 64-byte accesses one after the other.
     sequential: sequence((i) => PAGES_IOVA + ((i * 64) % (PAGES * PAGE))),
   };
-  const tables = (base: number): StageTables => ({
-    granuleBits: 12,
-    inputBits: 48,
-    startLevel: 0,
-    baseHigh: highWord(base),
-    baseLow: lowWord(base),
-    outputBits: 48,
-    accessFlagFaultsDisabled: false,
-    hierarchicalDisabled: false,
-    writeImpliesNoExecute: false,
-    unprivilegedWriteImpliesNoPrivilegedExecute: false,
-  });
   return {
     memory,
-    stage1: tables(root1),
-    stage2: tables(root2),
+    stage1: tablesAt(format, 1, root1),
+    stage2: tablesAt(format, 2, root2),
     sequences,
     file: serialise(words, [...tablePages], [HOST_BASE, HOST_BYTES, root1, root2], sequences),
   };
+}
+
+function tablesAt(format: WalkFormat, stage: 1 | 2, base: number): Tables {
+  const common = { baseHigh: highWord(base), baseLow: lowWord(base), inputBits: 48, outputBits: 48 };
+  return format === "vtd"
+    ? { ...common, format: stage === 1 ? "first" : "second", levels: 4, pages2m: true, pages1g: true }
+    : {
+        ...common,
+        granuleBits: 12,
+        startLevel: 0,
+        accessFlagFaultsDisabled: false,
+        hierarchicalDisabled: false,
+        writeImpliesNoExecute: false,
+        unprivilegedWriteImpliesNoPrivilegedExecute: false,
+      };
 }
 
 function sequence(next: (index: number) => number): Int32Array {

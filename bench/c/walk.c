@@ -1,7 +1,7 @@
 /*
  * The counterpart of bench/walk.ts: the same tables, sequences, walk and TLB, in plain 64-bit C.
  *
- * usage: walk IMAGE; then lines "uniform|hot90|sequential noTlb|tlb" on the standard input, each answered
+ * usage: walk IMAGE vmsa|vtd; then lines "uniform|hot90|sequential noTlb|tlb" on the standard input, each answered
  * by "NANOSECONDS_A_WALK CHECKSUM".
  */
 #include <stdbool.h>
@@ -229,6 +229,113 @@ leaf:
     return OK;
 }
 
+/* Intel VT-d's tables: an entry's permissions count at each level, reserved bits fault, accessed bits are set. */
+#define VTD_ADDRESS 0x000ffffffffff000ull
+#define VTD_BEYOND 0x000f000000000000ull
+#define VTD_LARGE 0x80ull
+enum { RESERVED = -6, UPDATE = -7 };
+
+/* The second stage of an address: R is bit 0, W bit 1. */
+static __attribute__((noinline)) int vtd_translate2(struct walker *w, uint64_t ipa, unsigned need, uint64_t *out)
+{
+    uint64_t at = w->s2.base, d, rights = 3, offset;
+    int bits = 39;
+
+    if (ipa & w->s2.input_beyond)
+        return ADDRESS_SIZE;
+    for (;;) {
+        if (!load(w, at + (ipa >> bits & 511) * 8, &d))
+            return ABORT;
+        if (!(d & 3))
+            return TRANSLATION;
+        rights &= d;
+        if (need & ~rights)
+            return PERMISSION;
+        if (bits == 12 || ((d & VTD_LARGE) && bits <= 30))
+            break;
+        if (d & (VTD_BEYOND | 1ull << 62 | 0x880))
+            return RESERVED;
+        at = d & VTD_ADDRESS;
+        bits -= 9;
+    }
+    offset = (1ull << bits) - 1;
+    if (d & (VTD_BEYOND | 1ull << 62 | 0x800 | (offset & ~0xfffull)))
+        return RESERVED;
+    w->leaf2 = rights;
+    w->leaf2_bits = bits;
+    *out = (d & VTD_ADDRESS & ~offset) | (ipa & offset);
+    return OK;
+}
+
+/* Sets bits of a first-stage entry, which the second stage has to let be written. */
+static __attribute__((noinline)) int vtd_update(struct walker *w, uint64_t ipa, uint64_t bits)
+{
+    uint64_t pa, d;
+    int code = vtd_translate2(w, ipa, 2, &pa);
+    if (code != OK)
+        return code;
+    if (!load(w, pa, &d))
+        return UPDATE;
+    d |= bits;
+    memcpy(w->flat + (pa - w->flat_base), &d, 8);
+    return OK;
+}
+
+static __attribute__((noinline)) int vtd_walk_nested(struct walker *w, uint64_t iova, unsigned access)
+{
+    uint64_t entry, pa, d, denied = 0, rights = 6, offset, want;
+    uint64_t table = w->s1.base;
+    unsigned need = (access & READ) | (access & WRITE);
+    int bits = 39, code;
+
+    if ((int64_t)(iova << 16) >> 16 != (int64_t)iova)
+        return ADDRESS_SIZE;
+    for (;;) {
+        entry = table + (iova >> bits & 511) * 8;
+        if ((code = vtd_translate2(w, entry, 1, &pa)) != OK)
+            return code;
+        if (!load(w, pa, &d))
+            return ABORT;
+        if (!(d & 1))
+            return TRANSLATION;
+        rights &= d;
+        denied |= d & 1ull << 63;
+        if (!(rights & 4) || (need & 2 & ~rights))
+            return PERMISSION;
+        if (bits == 12 || ((d & VTD_LARGE) && bits <= 30))
+            break;
+        if (d & (VTD_BEYOND | VTD_LARGE))
+            return RESERVED;
+        if (!(d & 0x20) && (code = vtd_update(w, entry, 0x20)) != OK)
+            return code;
+        table = d & VTD_ADDRESS;
+        bits -= 9;
+    }
+    offset = (1ull << bits) - 1;
+    if (d & (VTD_BEYOND | (offset & ~0x1fffull)))
+        return RESERVED;
+    if ((code = vtd_translate2(w, (d & VTD_ADDRESS & ~offset) | (iova & offset), need, &pa)) != OK)
+        return code;
+    uint64_t leaf2 = w->leaf2;
+    int leaf2_bits = w->leaf2_bits;
+    want = access & WRITE ? 0x60 : 0x20;
+    if ((d & want) != want && (code = vtd_update(w, entry, want)) != OK)
+        return code;
+    w->out = pa;
+    w->out_bits = bits < leaf2_bits ? bits : leaf2_bits;
+    w->out_permissions = (leaf2 & 1) | (rights & leaf2 & 2) | ((leaf2 & 1) && !denied ? 4 : 0);
+    w->out_level = bits == 12 ? 3 : bits == 21 ? 2 : 1;
+    w->out_global = 0;
+    return OK;
+}
+
+static bool vtd;
+
+static inline int walk(struct walker *w, uint64_t iova, unsigned access)
+{
+    return vtd ? vtd_walk_nested(w, iova, access) : walk_nested(w, iova, access);
+}
+
 /* The TLB: four ways, 16 bytes an entry, as src/translation/tlb.ts. */
 #define ENTRIES 4096
 #define SETS (ENTRIES / 4)
@@ -338,7 +445,7 @@ static __attribute__((noinline)) int translate(struct walker *w, struct tlb *t, 
         w->out_permissions = t->out_permissions;
         return OK;
     }
-    int code = walk_nested(w, iova, access);
+    int code = walk(w, iova, access);
     if (code == OK)
         insert(t, context, iova, w->out, w->out_bits, w->out_permissions);
     return code;
@@ -365,9 +472,10 @@ int main(int argc, char **argv)
     static struct tlb tlb;
     static const char *names[] = { "uniform", "hot90", "sequential" };
     uint64_t *sequences[3];
-    FILE *file = argc == 2 ? fopen(argv[1], "rb") : NULL;
+    FILE *file = argc == 3 ? fopen(argv[1], "rb") : NULL;
     if (!file)
         return 1;
+    vtd = !strcmp(argv[2], "vtd");
     make_permissions();
     w.flat_base = number(file);
     w.flat_bytes = number(file);
@@ -402,7 +510,7 @@ int main(int argc, char **argv)
         if (!strcmp(kind, "noTlb")) {
             for (int pass = 0; pass < PASSES; pass++)
                 for (uint64_t i = 0; i < length; i++)
-                    if (walk_nested(&w, addresses[i], READ) == OK)
+                    if (walk(&w, addresses[i], READ) == OK)
                         sum = sum * 31 + ((uint32_t)w.out ^ (uint32_t)(w.out >> 32));
         } else {
             for (int pass = 0; pass < PASSES; pass++)

@@ -1,6 +1,6 @@
 import { MEMORY_OK, type WordMemory } from "../memory/index.js";
 import { levelShift } from "./geometry.js";
-import { REQUIRED_PERMISSIONS, STAGE1_PERMISSIONS, STAGE2_PERMISSIONS } from "./permissions.js";
+import { ATTRIBUTE_SHIFT, PERMISSIONS, REQUIRED_PERMISSIONS } from "./permissions.js";
 import { LEVEL_OFFSET, StageConfig } from "./stage-config.js";
 import {
   ACCESS_EXECUTE,
@@ -42,7 +42,7 @@ export class LoopWalker {
   outLevel = 0;
   /** 1 where stage 1 says that the translation is the same for all ASIDs (nG clear); 0 for stage 2 alone and for x86 tables. */
   outGlobal = 0;
-  /** 1 where a leaf's dirty bit is kept and still clear: who caches the translation leaves the write permissions out, so that a write walks. */
+  /** Not 0 where a leaf's dirty bit is kept and still clear: who caches the translation leaves the write permissions out, so that a write walks. */
   outClean = 0;
 
   /** Which stage faulted: 1 or 2. */
@@ -54,8 +54,9 @@ export class LoopWalker {
   /** Lookup level of the stage-1 descriptor whose fetch or update stage 2 faulted on; after faultOnTableWalk. */
   faultTableLevel = 0;
   /**
-   * What was not permitted, after WALK_PERMISSION_FAULT of x86 tables: ACCESS_PRIVILEGED alone where only
-   * supervisors may, else those of ACCESS_READ, ACCESS_WRITE and ACCESS_EXECUTE that were asked for and denied.
+   * What was not permitted, after WALK_PERMISSION_FAULT: ACCESS_PRIVILEGED alone where an x86 first stage has the
+   * page for supervisors only, else those of ACCESS_READ, ACCESS_WRITE and ACCESS_EXECUTE that were asked for and
+   * denied. 0 for a stage-1 table in Device memory (protectedTableWalk).
    */
   faultAccess = 0;
   /** The IPA of a stage-2 fault, all its bits; else 0. */
@@ -75,8 +76,7 @@ export class LoopWalker {
   private leafLow = 0;
   private leafBits = 0;
   private leafLevel = 0;
-  private tableAttributes = 0;
-  /** Of x86 tables: what all entries grant, and the leaf's own address, as the tables that led there have it. */
+  /** What the descriptors grant, and the leaf's own address, as the tables that led there have it. */
   private leafPermissions = 0;
   private leafAtHigh = 0;
   private leafAtLow = 0;
@@ -119,7 +119,7 @@ export class LoopWalker {
   /** The tables' configuration; the last one of each stage is kept. */
   protected useStage1(tables: Tables): StageConfig {
     if (tables !== this.tables1) {
-      this.config1 = new StageConfig(tables);
+      this.config1 = new StageConfig(tables, 1);
       this.tables1 = tables;
     }
     return this.config1;
@@ -127,7 +127,7 @@ export class LoopWalker {
 
   protected useStage2(tables: Tables): StageConfig {
     if (tables !== this.tables2) {
-      this.config2 = new StageConfig(tables);
+      this.config2 = new StageConfig(tables, 2);
       this.tables2 = tables;
     }
     return this.config2;
@@ -142,27 +142,14 @@ export class LoopWalker {
     }
     const high = iovaHigh & ~config.inputBeyondHigh;
     const low = iovaLow & ~config.inputBeyondLow;
-    const code = this.descend(config, nested, high, low, 1, access);
+    const code = this.descend(config, nested, high, low, access);
     if (code !== WALK_OK) {
       return code;
     }
     let permissions = this.leafPermissions;
-    if (config.entryPermissions === undefined) {
-      // The attributes: UXN, PXN of bits 54:53, AP[2:1] of bits 7:6; the tables' of bits 62:59 (DDI 0487 D8.3).
-      permissions =
-        STAGE1_PERMISSIONS[
-          config.stage1Controls |
-            (((this.tableAttributes & config.hierarchicalMask) >>> 27) << 4) |
-            (((this.leafHigh >>> 21) & 3) << 2) |
-            ((this.leafLow >>> 6) & 3)
-        ];
-      if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0) {
-        return this.fault(1, WALK_PERMISSION_FAULT, this.leafLevel);
-      }
-    }
     const level = this.leafLevel;
     const pageBits = this.leafBits;
-    const global = (this.leafLow & config.globalMask) === config.globalValue ? 1 : 0;
+    const global = (~this.leafLow >>> 11) & config.globalBit;
     const leafLow = this.leafLow;
     const leafAtHigh = this.leafAtHigh;
     const leafAtLow = this.leafAtLow;
@@ -186,7 +173,7 @@ export class LoopWalker {
     // The leaf's own bits come last: an access that stage 2 refuses leaves no trace in it.
     const bits = wantedBits(config, access);
     if ((leafLow & bits) !== bits) {
-      const updateCode = this.update(config, nested, leafAtHigh, leafAtLow, bits, 1, level);
+      const updateCode = this.update(config, nested, leafAtHigh, leafAtLow, bits, level);
       if (updateCode !== WALK_OK) {
         return updateCode;
       }
@@ -197,7 +184,7 @@ export class LoopWalker {
     this.outPermissions = permissions;
     this.outLevel = level;
     this.outGlobal = global;
-    this.outClean = clean | (((leafLow | bits) & config.dirtyBit) !== config.dirtyBit ? 1 : 0);
+    this.outClean = clean | (~(leafLow | bits) & config.dirtyBit);
     return WALK_OK;
   }
 
@@ -209,27 +196,18 @@ export class LoopWalker {
       // DDI 0487 D8.2.4: outside the input range, a level 0 translation fault. VT-d specification 3.7: beyond the width.
       code = this.fault(2, config.inputBeyondCode, config.inputBeyondCode === WALK_TRANSLATION_FAULT ? 0 : config.startLevel);
     } else {
-      code = this.descend(config, false, ipaHigh, ipaLow, 2, access);
+      code = this.descend(config, false, ipaHigh, ipaLow, access);
     }
     if (code === WALK_OK) {
-      let permissions = this.leafPermissions;
-      if (config.entryPermissions === undefined) {
-        permissions =
-          STAGE2_PERMISSIONS[config.stage2Controls | (((this.leafHigh >>> 21) & 3) << 2) | ((this.leafLow >>> 6) & 3)];
-        if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0) {
-          code = this.fault(2, WALK_PERMISSION_FAULT, this.leafLevel);
-        }
-      } else {
-        const bits = wantedBits(config, access);
-        if ((this.leafLow & bits) !== bits) {
-          code = this.update(config, false, this.leafAtHigh, this.leafAtLow, bits, 2, this.leafLevel);
-        }
+      const bits = wantedBits(config, access);
+      if ((this.leafLow & bits) !== bits) {
+        code = this.update(config, false, this.leafAtHigh, this.leafAtLow, bits, this.leafLevel);
       }
       if (code === WALK_OK) {
-        this.outClean = ((this.leafLow | wantedBits(config, access)) & config.dirtyBit) !== config.dirtyBit ? 1 : 0;
+        this.outClean = ~(this.leafLow | bits) & config.dirtyBit;
         this.combine(config, ipaLow);
         this.outPageBits = this.leafBits;
-        this.outPermissions = permissions;
+        this.outPermissions = this.leafPermissions;
         return WALK_OK;
       }
     }
@@ -245,11 +223,11 @@ export class LoopWalker {
     this.outLow = (this.leafLow & ~offsetMask) | (low & offsetMask);
   }
 
-  /** Follows tables to the leaf of an address within the input range. Leaves leaf*, tableAttributes. */
-  private descend(config: StageConfig, nested: boolean, high: number, low: number, stage: 1 | 2, access: number): number {
+  /** Follows tables to the leaf of an address within the input range, which `access` may use. Leaves leaf*. */
+  private descend(config: StageConfig, nested: boolean, high: number, low: number, access: number): number {
     const granuleBits = config.granuleBits;
     const stride = granuleBits - 3;
-    const granted = config.entryPermissions;
+    const stage = config.stage;
     let level = config.startLevel;
     let shift = levelShift(granuleBits, level);
     let tableHigh = config.baseHigh;
@@ -279,6 +257,7 @@ export class LoopWalker {
           this.faultLow = atLow;
           this.faultOnTableWalk = 1;
           this.faultTableLevel = level;
+          this.faultAccess = 0;
           return this.fault(2, WALK_PERMISSION_FAULT, this.leafLevel);
         }
         entryHigh = this.outHigh;
@@ -299,11 +278,10 @@ export class LoopWalker {
       ) {
         return this.fault(stage, WALK_TRANSLATION_FAULT, level);
       }
-      if (granted !== undefined) {
-        permissions &= granted[((descriptorHigh >>> 29) & 4) | ((descriptorLow >>> config.permissionShift) & 3)];
+      if (config.permissionsPerEntry) {
+        permissions &= grantedBy(config, 0, descriptorHigh, descriptorLow);
         if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0) {
-          this.faultAccess = deniedAccess(config, access, permissions);
-          return this.fault(stage, WALK_PERMISSION_FAULT, level);
+          return this.deny(config, level, access, permissions);
         }
       }
       if (isTable) {
@@ -311,7 +289,7 @@ export class LoopWalker {
           return this.fault(stage, config.reservedCode, level);
         }
         if ((descriptorLow & config.accessedBits) !== config.accessedBits) {
-          const code = this.update(config, nested, atHigh, atLow, config.accessedBits, stage, level);
+          const code = this.update(config, nested, atHigh, atLow, config.accessedBits, level);
           if (code !== WALK_OK) {
             return code;
           }
@@ -330,11 +308,16 @@ export class LoopWalker {
       if ((descriptorLow & config.accessFlag) !== config.accessFlag) {
         return this.fault(stage, WALK_ACCESS_FLAG_FAULT, level);
       }
+      if (!config.permissionsPerEntry) {
+        permissions = grantedBy(config, attributes, descriptorHigh, descriptorLow);
+        if ((REQUIRED_PERMISSIONS[access & 15] & ~permissions) !== 0) {
+          return this.deny(config, level, access, permissions);
+        }
+      }
       this.leafHigh = descriptorHigh;
       this.leafLow = descriptorLow;
       this.leafBits = shift;
       this.leafLevel = level;
-      this.tableAttributes = attributes;
       this.leafPermissions = permissions;
       this.leafAtHigh = atHigh;
       this.leafAtLow = atLow;
@@ -346,11 +329,11 @@ export class LoopWalker {
    * Sets accessed and dirty bits in an x86 entry (VT-d specification 3.6.3, 3.7.2). Under a stage 2 that is a
    * write to the entry's guest-physical address, which stage 2 has to allow (3.8), and marks as it marks any.
    */
-  private update(config: StageConfig, nested: boolean, atHigh: number, atLow: number, bits: number, stage: 1 | 2, level: number): number {
+  private update(config: StageConfig, nested: boolean, atHigh: number, atLow: number, bits: number, level: number): number {
     let entryHigh = atHigh;
     let entryLow = atLow;
     if (config.updatesFault) {
-      return this.fault(stage, WALK_UPDATE_FAULT, level);
+      return this.fault(config.stage, WALK_UPDATE_FAULT, level);
     }
     if (nested) {
       const code = this.stage2(atHigh, atLow, ACCESS_WRITE);
@@ -369,7 +352,7 @@ export class LoopWalker {
     ) {
       this.fetchHigh = entryHigh;
       this.fetchLow = entryLow;
-      return this.fault(stage, WALK_UPDATE_FAULT, level);
+      return this.fault(config.stage, WALK_UPDATE_FAULT, level);
     }
     return WALK_OK;
   }
@@ -392,6 +375,19 @@ export class LoopWalker {
     return true;
   }
 
+  /** A permission fault, with what was denied. */
+  private deny(config: StageConfig, level: number, access: number, permissions: number): number {
+    const privileged = (access & ACCESS_PRIVILEGED) !== 0;
+    const own = privileged ? permissions >>> PERM_PRIVILEGED_SHIFT : permissions;
+    // PERM_READ, PERM_WRITE and PERM_EXECUTE have the values of the accesses; a fetch needs execution only.
+    const needed = (access & ACCESS_EXECUTE) !== 0 ? access & ~ACCESS_READ : access;
+    this.faultAccess =
+      config.hasUserBit && !privileged && (own & PERM_READ) === 0
+        ? ACCESS_PRIVILEGED
+        : needed & ~own & (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE);
+    return this.fault(config.stage, WALK_PERMISSION_FAULT, level);
+  }
+
   private fault(stage: 1 | 2, code: number, level: number): number {
     this.faultStage = stage;
     this.faultLevel = level;
@@ -409,14 +405,11 @@ function wantedBits(config: StageConfig, access: number): number {
   return config.accessedBits | ((access & ACCESS_WRITE) !== 0 ? config.dirtyBit : 0);
 }
 
-/** Which parts of an access entries do not grant (see LoopWalker.faultAccess). */
-function deniedAccess(config: StageConfig, access: number, permissions: number): number {
-  const privileged = (access & ACCESS_PRIVILEGED) !== 0;
-  const own = privileged ? permissions >>> PERM_PRIVILEGED_SHIFT : permissions;
-  if (config.hasUserBit && !privileged && (own & PERM_READ) === 0) {
-    return ACCESS_PRIVILEGED;
-  }
-  // PERM_READ, PERM_WRITE and PERM_EXECUTE have the values of the accesses; a fetch needs execution only.
-  const needed = (access & ACCESS_EXECUTE) !== 0 ? access & ~ACCESS_READ : access;
-  return needed & ~own & (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE);
+/** PERM_* of a descriptor; `attributes` are the or of the high words of the tables before it (DDI 0487 D8.3; VT-d specification 9.8, 9.9). */
+function grantedBy(config: StageConfig, attributes: number, high: number, low: number): number {
+  return PERMISSIONS[
+    config.controls |
+      (((attributes & config.hierarchicalMask) | (high & config.highMask)) >>> ATTRIBUTE_SHIFT) |
+      (low & config.lowMask)
+  ];
 }

@@ -1,7 +1,7 @@
 import type { WordMemory } from "../memory/index.js";
+import { FastStage, PAGE_ONES, TABLE_ONES } from "./fast-stage.js";
 import { LoopWalker } from "./loop-walker.js";
-import { REQUIRED_PERMISSIONS, STAGE1_PERMISSIONS, STAGE2_PERMISSIONS } from "./permissions.js";
-import type { StageConfig } from "./stage-config.js";
+import { ATTRIBUTE_SHIFT, PERMISSIONS, REQUIRED_PERMISSIONS } from "./permissions.js";
 import { WALK_OK, type Tables } from "./types.js";
 
 const FOUR_GIB = 0x1_0000_0000;
@@ -9,20 +9,23 @@ const NO_WORDS = new Int32Array(0);
 
 /** The tables again, as constants of this module: an import costs two more loads and a check at each use. */
 const required = REQUIRED_PERMISSIONS;
-const permissions1 = STAGE1_PERMISSIONS;
-const permissions2 = STAGE2_PERMISSIONS;
+const permitted = PERMISSIONS;
+const attributeShift: number = ATTRIBUTE_SHIFT;
 const ok = WALK_OK;
+const tableOnes: number = TABLE_ONES;
+const pageOnes: number = PAGE_ONES;
 
 /**
  * The walker to use. What is common goes fast: 4-KiB granules, tables in the flat part of memory, levels
  * unrolled, addresses in two 32-bit words. The fast path decides nothing: at whatever is not a plain
- * success (a fault, a table elsewhere, another granule) it gives up, and the loop walks again from the
- * start and says what it is.
+ * success (a fault, a table elsewhere, another granule, a fifth level, an accessed or dirty bit to be set) it
+ * gives up, and the loop walks again from the start and says what it is.
  *
  * How it is written is measured (docs/speed.md): a descriptor's low word alone leads to the next one, in
  * as few dependent steps as C needs, since a flat part within one 4 GiB leaves the high words nothing to
  * decide; they are collected and checked at the end of the walk. Sums are cut to 32 bits by shifts, so
- * that no addition needs an overflow check.
+ * that no addition needs an overflow check. What a descriptor has to be is a mask and a value, so that all
+ * formats go the same way.
  */
 export class PageWalker extends LoopWalker {
   /** The memory's flat part when the fields below were prepared, and the tables that they are of. */
@@ -32,49 +35,20 @@ export class PageWalker extends LoopWalker {
   private prepared1: Tables | undefined;
   private prepared2: Tables | undefined;
 
-  /** Where stage 1's descriptors are: the flat part, cut to what shares its address's high word; the first word's address. */
+  /** The flat part, cut to what shares its address's high word; the first word's address. */
   private flat: Int32Array = NO_WORDS;
   private flatHigh = 0;
   private flatLow = 0;
 
-  /** Where stage 2's descriptors are: the same, or a window of the memory that holds them. */
-  private flat2: Int32Array = NO_WORDS;
-  private flat2High = 0;
-  private flat2Low = 0;
-
-  /** Which fast paths the tables allow: 1 or 0 (cheaper to test than a boolean field). */
-  private fast1 = 0;
-  private fast2 = 0;
+  /** Stage 1's descriptors are read from the flat part, stage 2's from there or from a window of the memory. */
+  private readonly fast1 = new FastStage();
+  private readonly fast2 = new FastStage();
   private fastNested = 0;
-
-  /** Stage 1: level and base of the first table, its index mask times 8, bits of the input. */
-  private start1 = 0;
-  private first1High = 0;
-  private first1Low = 0;
-  private first1Mask = 0;
-  private input1High = 0;
-  private output1Beyond = 0;
-  private leafNeeds1 = 0;
-  private hierarchical1 = 0;
-  private controls1 = 0;
-
-  /** Stage 2: the same; the base is in bytes from the start of `flat2`. */
-  private start2 = 0;
-  private first2 = 0;
-  private first2Mask = 0;
-  private input2Beyond = 0;
-  private output2Beyond = 0;
-  /** What a leaf's low word needs: valid, readable, the access flag, not being Device memory with S2PTW. */
-  private leafNeeds2 = 0;
-  private controls2 = 0;
-  /** High bits that no IPA of a nested walk has: beyond stage 1's output or stage 2's input. */
+  /** High bits that no IPA of a nested walk has, beyond stage 1's output or stage 2's input; the same and what else stage 1's tables do not have. */
   private ipaBeyond = 0;
-
-  /** What `single4k` found. */
-  private foundHigh = 0;
-  private foundLow = 0;
-  private foundBits = 0;
-  private foundHierarchical = 0;
+  private tables1Beyond = 0;
+  /** High bits in which stage 2's tables, and its leaves for stage 1's tables, do not differ from where their words are. */
+  private tables2Beyond = 0;
 
   constructor(memory: WordMemory) {
     super(memory);
@@ -84,7 +58,13 @@ export class PageWalker extends LoopWalker {
     if (tables !== this.prepared1 || this.memoryChanged()) {
       this.prepare(tables, this.prepared2);
     }
-    if (this.fast1 === 1 && this.stage1of4k(iovaHigh, iovaLow, access)) {
+    const stage = this.fast1;
+    const sign = iovaHigh & stage.canonical;
+    if (
+      stage.ready === 1 &&
+      (sign === 0 || sign === stage.canonical) &&
+      this.single4k(stage, iovaHigh & ~stage.inputBeyond, iovaLow, access)
+    ) {
       return ok;
     }
     return super.walkStage1(tables, iovaHigh, iovaLow, access);
@@ -94,7 +74,8 @@ export class PageWalker extends LoopWalker {
     if (tables !== this.prepared2 || this.memoryChanged()) {
       this.prepare(this.prepared1, tables);
     }
-    if (this.fast2 === 1 && this.stage2of4k(ipaHigh, ipaLow, access)) {
+    const stage = this.fast2;
+    if (stage.ready === 1 && (ipaHigh & stage.inputBeyond) === 0 && this.single4k(stage, ipaHigh, ipaLow, access)) {
       return ok;
     }
     return super.walkStage2(tables, ipaHigh, ipaLow, access);
@@ -102,50 +83,50 @@ export class PageWalker extends LoopWalker {
 
   /**
    * One round of the loop takes an IPA through stage 2; the rounds but the last read a stage-1 descriptor
-   * there. Checks that need not stop a walk at once are collected (`tables1`, `paBits`) and made at its end:
-   * until then it only reads, and only in the flat part.
+   * there. Checks that need not stop a walk at once are collected (`tables1`, `tables2`) and made at its
+   * end: until then it only reads, and only in the flat part.
    */
-  override walkNested(
-    stage1: Tables,
-    stage2: Tables,
-    iovaHigh: number,
-    iovaLow: number,
-    access: number,
-  ): number {
+  override walkNested(stage1: Tables, stage2: Tables, iovaHigh: number, iovaLow: number, access: number): number {
     if (stage1 !== this.prepared1 || stage2 !== this.prepared2 || this.memoryChanged()) {
       this.prepare(stage1, stage2);
     }
     fast: if (this.fastNested === 1) {
+      const s1 = this.fast1;
+      const s2 = this.fast2;
       const flat = this.flat;
       const flatHigh = this.flatHigh | 0;
       const flatLow = this.flatLow | 0;
-      const flat2 = this.flat2;
-      const flat2High = this.flat2High | 0;
-      const flat2Low = this.flat2Low | 0;
-      const start2 = this.start2 | 0;
-      const first2 = this.first2 | 0;
-      const first2Mask = this.first2Mask | 0;
-      const leafNeeds2 = this.leafNeeds2 | 0;
-      const high = iovaHigh & this.input1High;
-      let level = this.start1;
-      let ipaHigh = this.first1High;
-      let ipaLow = this.first1Low;
+      const flat2 = s2.words;
+      const flat2High = s2.high | 0;
+      const flat2Low = s2.low | 0;
+      const start2 = s2.start | 0;
+      const first2 = s2.first | 0;
+      const first2Mask = s2.firstMask | 0;
+      const tableMask2 = s2.tableMask | 0;
+      const pageMask2 = s2.pageMask | 0;
+      const sign = iovaHigh & s1.canonical;
+      if (sign !== 0 && sign !== s1.canonical) {
+        break fast;
+      }
+      const high = iovaHigh & ~s1.inputBeyond;
+      let level = s1.start;
+      let ipaHigh = s1.baseHigh;
+      let ipaLow = s1.baseLow;
       // The input bits below the first index, from bit 31 down.
       let rest: number;
       if (level === 0) {
-        ipaLow |= (high >>> 4) & this.first1Mask;
+        ipaLow |= (high >>> 4) & s1.firstMask;
         rest = (high << 25) | (iovaLow >>> 7);
       } else if (level === 1) {
-        ipaLow |= ((high << 5) | (iovaLow >>> 27)) & this.first1Mask;
+        ipaLow |= ((high << 5) | (iovaLow >>> 27)) & s1.firstMask;
         rest = iovaLow << 2;
       } else {
-        ipaLow |= ((high << 14) | (iovaLow >>> 18)) & this.first1Mask;
+        ipaLow |= ((high << 14) | (iovaLow >>> 18)) & s1.firstMask;
         rest = iovaLow << 11;
       }
-      let paBits = 0;
       let tables1 = 0;
+      let tables2 = 0;
       let entryLow = 0;
-      let entryHigh = 0;
       let bits1 = 0;
       let bits2: number;
       let low: number;
@@ -157,88 +138,100 @@ export class PageWalker extends LoopWalker {
         if (start2 === 0) {
           low = flat2[at] | 0;
           high2 = flat2[at + 1] | 0;
-          paBits |= high2 ^ flat2High;
+          tables2 |= high2 ^ flat2High;
           at = ((low & ~0xfff) + ((((ipaHigh << 5) & 0xfe0) | ((ipaLow >>> 27) & 0x18)) - flat2Low)) >>> 2;
-          if ((low & 3) !== 3) {
+          if (((low ^ tableOnes) & tableMask2) !== 0) {
             break fast;
           }
         }
         low = flat2[at] | 0;
         high2 = flat2[at + 1] | 0;
-        if ((low & 3) === 3) {
-          paBits |= high2 ^ flat2High;
+        if (((low ^ tableOnes) & tableMask2) === 0) {
+          tables2 |= high2 ^ flat2High;
           at = ((low & ~0xfff) + (((ipaLow >>> 18) & 0xff8) - flat2Low)) >>> 2;
           low = flat2[at] | 0;
           high2 = flat2[at + 1] | 0;
-          if ((low & 3) === 3) {
-            paBits |= high2 ^ flat2High;
+          if (((low ^ tableOnes) & tableMask2) === 0) {
+            tables2 |= high2 ^ flat2High;
             at = ((low & ~0xfff) + (((ipaLow >>> 9) & 0xff8) - flat2Low)) >>> 2;
             low = flat2[at] | 0;
             high2 = flat2[at + 1] | 0;
             page = low;
             bits2 = 12;
-            if ((low & 2) === 0) {
+            if (((low ^ pageOnes) & pageMask2) !== 0) {
               break fast;
             }
           } else {
             bits2 = 21;
             page = (low & ~0x1f_ffff) | (ipaLow & 0x1f_f000);
+            if ((low & s2.largeMask) !== s2.largeValue) {
+              break fast;
+            }
           }
         } else {
           bits2 = 30;
           page = (low & ~0x3fff_ffff) | (ipaLow & 0x3fff_f000);
-        }
-        if ((low & leafNeeds2) !== leafNeeds2) {
-          break fast;
+          if ((low & s2.hugeMask) !== s2.hugeValue) {
+            break fast;
+          }
         }
         if (bits1 !== 0) {
           break;
         }
-        paBits |= high2 ^ flatHigh;
+        tables2 |= high2 ^ flatHigh;
         at = ((page & ~0xfff) + ((ipaLow & 0xff8) - flatLow)) >>> 2;
         entryLow = flat[at] | 0;
-        entryHigh = flat[at + 1] | 0;
-        ipaHigh = entryHigh & 0xffff;
-        if ((entryLow & 3) === 3 && level !== 3) {
-          tables1 |= entryHigh;
+        ipaHigh = flat[at + 1] | 0;
+        if (((entryLow ^ tableOnes) & s1.tableMask) === 0 && level !== 3) {
+          tables1 |= ipaHigh;
           ipaLow = (entryLow & ~0xfff) | ((rest >>> 20) & 0xff8);
           rest <<= 9;
           level = (level + 1) | 0;
-        } else {
-          bits1 = level === 3 ? 12 : level === 2 ? 21 : 30;
-          if (
-            (entryLow & this.leafNeeds1) !== this.leafNeeds1 ||
-            level === 0 ||
-            (level === 3 && (entryLow & 2) === 0)
-          ) {
+        } else if (level === 3) {
+          bits1 = 12;
+          ipaLow = (entryLow & ~0xfff) | (iovaLow & 0xfff);
+          if (((entryLow ^ pageOnes) & s1.pageMask) !== 0) {
             break fast;
           }
-          const offset = (1 << bits1) - 1;
-          ipaLow = (entryLow & ~offset) | (iovaLow & offset);
+        } else if (level === 2) {
+          bits1 = 21;
+          ipaLow = (entryLow & ~0x1f_ffff) | (iovaLow & 0x1f_ffff);
+          if ((entryLow & s1.largeMask) !== s1.largeValue) {
+            break fast;
+          }
+        } else {
+          bits1 = 30;
+          ipaLow = (entryLow & ~0x3fff_ffff) | (iovaLow & 0x3fff_ffff);
+          if (level === 0 || (entryLow & s1.hugeMask) !== s1.hugeValue) {
+            break fast;
+          }
         }
-        at = (first2 + ((start2 === 0 ? entryHigh >>> 4 : (entryHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
+        at = (first2 + ((start2 === 0 ? ipaHigh >>> 4 : (ipaHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
       }
+      const clean = (~entryLow & s1.dirty) | (~low & s2.dirty);
       const permissions =
-        permissions1[
-          this.controls1 |
-            (((tables1 & this.hierarchical1) >>> 23) & 0xf0) |
-            ((entryHigh >>> 19) & 0xc) |
-            ((entryLow >>> 6) & 3)
-        ] & permissions2[this.controls2 | ((high2 >>> 19) & 0xc) | ((low >>> 6) & 3)];
+        permitted[
+          s1.controls |
+            (((tables1 & s1.hierarchical) | (ipaHigh & s1.highMask)) >>> attributeShift) |
+            (entryLow & s1.lowMask)
+        ] & permitted[s2.controls | ((high2 & s2.highMask) >>> attributeShift) | (low & s2.lowMask)];
       if (
-        ((tables1 | entryHigh) & this.ipaBeyond) !== 0 ||
-        (paBits & 0xffff) !== 0 ||
-        (high2 & this.output2Beyond) !== 0 ||
-        (required[access & 15] & ~permissions) !== 0
+        (tables1 & this.tables1Beyond) !== 0 ||
+        (ipaHigh & this.ipaBeyond) !== 0 ||
+        (tables2 & this.tables2Beyond) !== 0 ||
+        (high2 & s2.leafBeyond) !== 0 ||
+        (required[access & 15] & ~permissions) !== 0 ||
+        (clean !== 0 && (access & 2) !== 0)
       ) {
         break fast;
       }
-      this.outHigh = high2 & 0xffff;
+      this.outHigh = high2 & s2.address;
       this.outLow = (page & ~0xfff) | (ipaLow & 0xfff);
       this.outPageBits = bits1 < bits2 ? bits1 : bits2;
       this.outPermissions = permissions;
       this.outLevel = level;
-      this.outGlobal = (~entryLow >>> 11) & 1;
+      this.outGlobal = (~entryLow >>> 11) & s1.globalBit;
+      this.outClean = clean;
       return ok;
     }
     return super.walkNested(stage1, stage2, iovaHigh, iovaLow, access);
@@ -259,19 +252,39 @@ export class PageWalker extends LoopWalker {
     }
     this.prepared1 = stage1;
     this.prepared2 = stage2;
-    const plain1 = stage1 !== undefined && this.prepareStage1(this.useStage1(stage1));
-    const { flat, flatHigh, flatLow } = this;
-    this.fast1 =
-      plain1 &&
-      holds(flat, flatHigh, flatLow, this.first1High, this.first1Low, this.first1Mask) &&
-      (flatHigh & this.output1Beyond) === 0
+    const { fast1, fast2, flat, flatHigh, flatLow } = this;
+    let plain1 = 0;
+    fast1.ready = 0;
+    if (stage1 !== undefined) {
+      fast1.prepare(this.useStage1(stage1));
+      plain1 = fast1.ready;
+      if (fast1.isIn(flat, flatHigh, flatLow)) {
+        fast1.use(flat, flatHigh, flatLow);
+      } else {
+        fast1.ready = 0;
+      }
+    }
+    fast2.ready = 0;
+    if (stage2 !== undefined) {
+      fast2.prepare(this.useStage2(stage2));
+      if (fast2.isIn(flat, flatHigh, flatLow)) {
+        fast2.use(flat, flatHigh, flatLow);
+      } else {
+        fast2.useWindow(this.memory);
+      }
+    }
+    this.ipaBeyond = (fast1.leafBeyond | fast2.inputBeyond) & fast1.address;
+    this.tables1Beyond = this.ipaBeyond | fast1.tableBeyond;
+    this.tables2Beyond = fast2.address | fast2.tableBeyond;
+    // The nested loop knows stage-2 walks from levels 0 and 1; from level 2 come IPAs of at most 34 bits.
+    this.fastNested =
+      plain1 === 1 &&
+      fast2.ready === 1 &&
+      fast2.start <= 1 &&
+      (fast1.baseHigh & this.ipaBeyond) === 0 &&
+      (flatHigh & fast2.leafBeyond) === 0
         ? 1
         : 0;
-    this.fast2 = stage2 !== undefined && this.prepareStage2(this.useStage2(stage2)) ? 1 : 0;
-    // The nested loop knows stage-2 walks from levels 0 and 1; from level 2 come IPAs of at most 34 bits.
-    this.ipaBeyond = (this.output1Beyond | this.input2Beyond) & 0xffff;
-    this.fastNested =
-      plain1 && this.fast2 === 1 && this.start2 <= 1 && (this.first1High & this.ipaBeyond) === 0 ? 1 : 0;
   }
 
   private prepareFlat(): void {
@@ -287,132 +300,29 @@ export class PageWalker extends LoopWalker {
     this.flatLow = (flatBase + skip) | 0;
   }
 
-  private prepareStage1(config: StageConfig): boolean {
-    this.start1 = config.startLevel;
-    this.first1High = config.baseHigh;
-    this.first1Low = config.baseLow;
-    this.first1Mask = config.firstIndexMask << 3;
-    this.input1High = ~config.inputBeyondHigh;
-    this.output1Beyond = config.outputBeyondHigh & 0xffff;
-    this.leafNeeds1 = 1 | config.accessFlag;
-    this.hierarchical1 = config.hierarchicalMask;
-    this.controls1 = config.stage1Controls;
-    return isPlain(config);
-  }
-
-  private prepareStage2(config: StageConfig): boolean {
-    this.start2 = config.startLevel;
-    this.first2Mask = config.firstIndexMask << 3;
-    this.input2Beyond = config.inputBeyondHigh;
-    this.output2Beyond = config.outputBeyondHigh & 0xffff;
-    // With S2PTW only Normal memory, of which MemAttr[2] tells the non-cacheable and write-back kinds.
-    this.leafNeeds2 = 0x41 | config.accessFlag | (config.protectedTableWalk ? 0x10 : 0);
-    this.controls2 = config.stage2Controls;
-    const { baseHigh, baseLow } = config;
-    this.flat2 = this.flat;
-    this.flat2High = this.flatHigh;
-    this.flat2Low = this.flatLow;
-    if (!holds(this.flat, this.flatHigh, this.flatLow, baseHigh, baseLow, this.first2Mask)) {
-      const window = this.memory.window?.(baseHigh, baseLow);
-      if (window === undefined || !holds(window.words, window.high, window.low, baseHigh, baseLow, this.first2Mask)) {
-        return false;
-      }
-      this.flat2 = window.words;
-      this.flat2High = window.high;
-      this.flat2Low = window.low;
-    }
-    this.first2 = (baseLow - this.flat2Low) | 0;
-    // All that is read there, and stage 1's tables, are possible output addresses.
-    return isPlain(config) && ((this.flat2High | this.flatHigh) & this.output2Beyond) === 0;
-  }
-
-  /** A stage-1 walk of 4-KiB granules that succeeds, or nothing. */
-  private stage1of4k(iovaHigh: number, iovaLow: number, access: number): boolean {
-    const first = (this.first1Low - this.flatLow) | 0;
-    if (!this.single4k(this.flat, this.flatHigh, this.flatLow, this.start1, first, this.first1Mask, iovaHigh & this.input1High, iovaLow)) {
-      return false;
-    }
-    const low = this.foundLow;
-    const high = this.foundHigh;
-    const permissions =
-      permissions1[
-        this.controls1 |
-          (((this.foundHierarchical & this.hierarchical1) >>> 23) & 0xf0) |
-          ((high >>> 19) & 0xc) |
-          ((low >>> 6) & 3)
-      ];
-    if (
-      (low & this.leafNeeds1) !== this.leafNeeds1 ||
-      (high & this.output1Beyond) !== 0 ||
-      (required[access & 15] & ~permissions) !== 0
-    ) {
-      return false;
-    }
-    this.succeed(iovaLow, permissions, (~low >>> 11) & 1);
-    return true;
-  }
-
-  /** A stage-2 walk of 4-KiB granules that succeeds, or nothing. */
-  private stage2of4k(ipaHigh: number, ipaLow: number, access: number): boolean {
-    if (
-      (ipaHigh & this.input2Beyond) !== 0 ||
-      !this.single4k(this.flat2, this.flat2High, this.flat2Low, this.start2, this.first2, this.first2Mask, ipaHigh, ipaLow)
-    ) {
-      return false;
-    }
-    const low = this.foundLow;
-    const high = this.foundHigh;
-    const permissions = permissions2[this.controls2 | ((high >>> 19) & 0xc) | ((low >>> 6) & 3)];
-    if (
-      (low & this.leafNeeds2) !== this.leafNeeds2 ||
-      (high & this.output2Beyond) !== 0 ||
-      (required[access & 15] & ~permissions) !== 0
-    ) {
-      return false;
-    }
-    this.succeed(ipaLow, permissions, 0);
-    return true;
-  }
-
-  private succeed(inputLow: number, permissions: number, global: number): void {
-    const bits = this.foundBits;
-    const offset = (1 << bits) - 1;
-    this.outHigh = this.foundHigh & 0xffff;
-    this.outLow = (this.foundLow & ~offset) | (inputLow & offset);
-    this.outPageBits = bits;
-    this.outPermissions = permissions;
-    this.outLevel = bits === 12 ? 3 : bits === 21 ? 2 : 1;
-    this.outGlobal = global;
-  }
-
-  /**
-   * From a first table (bytes from the start of `flat`) to the leaf of an address within the input
-   * range: found*, its valid bit and attributes not checked. False where there is none, or not this way.
-   */
-  private single4k(
-    flat: Int32Array,
-    flatHigh: number,
-    flatLow: number,
-    start: number,
-    first: number,
-    firstMask: number,
-    high: number,
-    low: number,
-  ): boolean {
+  /** A walk of one stage in 4-KiB granules, of an address within the input range, that succeeds; or nothing. */
+  private single4k(stage: FastStage, high: number, low: number, access: number): boolean {
+    const words = stage.words;
+    const wordsHigh = stage.high;
+    const wordsLow = stage.low;
+    const tableMask = stage.tableMask;
+    const start = stage.start;
+    const first = stage.first;
+    const firstMask = stage.firstMask;
     let at: number;
     let entryLow: number;
     let entryHigh: number;
-    let paBits = 0;
-    let hierarchical = 0;
+    let paths = 0;
+    let tables = 0;
     let bits = 12;
     if (start === 0) {
       at = (first + ((high >>> 4) & firstMask)) >>> 2;
-      entryLow = flat[at] | 0;
-      entryHigh = flat[at + 1] | 0;
-      paBits = entryHigh ^ flatHigh;
-      hierarchical = entryHigh;
-      at = ((entryLow & ~0xfff) + ((((high << 5) & 0xfe0) | ((low >>> 27) & 0x18)) - flatLow)) >>> 2;
-      if ((entryLow & 3) !== 3) {
+      entryLow = words[at] | 0;
+      entryHigh = words[at + 1] | 0;
+      paths = entryHigh ^ wordsHigh;
+      tables = entryHigh;
+      at = ((entryLow & ~0xfff) + ((((high << 5) & 0xfe0) | ((low >>> 27) & 0x18)) - wordsLow)) >>> 2;
+      if (((entryLow ^ tableOnes) & tableMask) !== 0) {
         return false;
       }
     } else if (start === 1) {
@@ -420,55 +330,63 @@ export class PageWalker extends LoopWalker {
     } else {
       at = (first + (((high << 14) | (low >>> 18)) & firstMask)) >>> 2;
     }
-    entryLow = flat[at] | 0;
-    entryHigh = flat[at + 1] | 0;
+    entryLow = words[at] | 0;
+    entryHigh = words[at + 1] | 0;
     if (start <= 1) {
-      if ((entryLow & 3) === 3) {
-        paBits |= entryHigh ^ flatHigh;
-        hierarchical |= entryHigh;
-        at = ((entryLow & ~0xfff) + (((low >>> 18) & 0xff8) - flatLow)) >>> 2;
-        entryLow = flat[at] | 0;
-        entryHigh = flat[at + 1] | 0;
+      if (((entryLow ^ tableOnes) & tableMask) === 0) {
+        paths |= entryHigh ^ wordsHigh;
+        tables |= entryHigh;
+        at = ((entryLow & ~0xfff) + (((low >>> 18) & 0xff8) - wordsLow)) >>> 2;
+        entryLow = words[at] | 0;
+        entryHigh = words[at + 1] | 0;
       } else {
         bits = 30;
+        if ((entryLow & stage.hugeMask) !== stage.hugeValue) {
+          return false;
+        }
       }
     }
     if (bits === 12) {
-      if ((entryLow & 3) === 3) {
-        paBits |= entryHigh ^ flatHigh;
-        hierarchical |= entryHigh;
-        at = ((entryLow & ~0xfff) + (((low >>> 9) & 0xff8) - flatLow)) >>> 2;
-        entryLow = flat[at] | 0;
-        entryHigh = flat[at + 1] | 0;
-        if ((entryLow & 2) === 0) {
+      if (((entryLow ^ tableOnes) & tableMask) === 0) {
+        paths |= entryHigh ^ wordsHigh;
+        tables |= entryHigh;
+        at = ((entryLow & ~0xfff) + (((low >>> 9) & 0xff8) - wordsLow)) >>> 2;
+        entryLow = words[at] | 0;
+        entryHigh = words[at + 1] | 0;
+        if (((entryLow ^ pageOnes) & stage.pageMask) !== 0) {
           return false;
         }
       } else {
         bits = 21;
+        if ((entryLow & stage.largeMask) !== stage.largeValue) {
+          return false;
+        }
       }
     }
-    this.foundLow = entryLow;
-    this.foundHigh = entryHigh;
-    this.foundBits = bits;
-    this.foundHierarchical = hierarchical;
-    return (paBits & 0xffff) === 0;
+    const clean = ~entryLow & stage.dirty;
+    const permissions =
+      permitted[
+        stage.controls |
+          (((tables & stage.hierarchical) | (entryHigh & stage.highMask)) >>> attributeShift) |
+          (entryLow & stage.lowMask)
+      ];
+    if (
+      (paths & stage.address) !== 0 ||
+      (tables & stage.tableBeyond) !== 0 ||
+      (entryHigh & stage.leafBeyond) !== 0 ||
+      (required[access & 15] & ~permissions) !== 0 ||
+      (clean !== 0 && (access & 2) !== 0)
+    ) {
+      return false;
+    }
+    const offset = (1 << bits) - 1;
+    this.outHigh = entryHigh & stage.address;
+    this.outLow = (entryLow & ~offset) | (low & offset);
+    this.outPageBits = bits;
+    this.outPermissions = permissions;
+    this.outLevel = bits === 12 ? 3 : bits === 21 ? 2 : 1;
+    this.outGlobal = (~entryLow >>> 11) & stage.globalBit;
+    this.outClean = clean;
+    return true;
   }
-}
-
-/** Whether words that begin at an address hold a first table (`mask` is that of its index, times 8). */
-function holds(words: Int32Array, high: number, low: number, baseHigh: number, baseLow: number, mask: number): boolean {
-  const offset = ((baseLow - low) | 0) >>> 0;
-  return baseHigh === high && offset + mask + 8 <= words.length * 4;
-}
-
-/** Whether the fast path knows the shape: 4-KiB granules, a walk from level 0 to 2, no limit below 4 GiB. */
-function isPlain(config: StageConfig): boolean {
-  return (
-    config.granuleBits === 12 &&
-    config.entryPermissions === undefined &&
-    config.startLevel <= 2 &&
-    !config.baseFaults &&
-    config.inputBeyondLow === 0 &&
-    config.outputBeyondLow === 0
-  );
 }

@@ -34,24 +34,48 @@ export function permits(permissions: number, access: number): boolean {
   return (REQUIRED_PERMISSIONS[access & 15] & ~permissions) === 0;
 }
 
-/** Offsets into STAGE1_PERMISSIONS for a stage's controls, or-ed. */
-export const STAGE1_WXN = 256;
-export const STAGE1_PAN = 512;
+/** Offsets into PERMISSIONS: where each format begins, and a stage's controls, to be or-ed. */
+export const STAGE1 = 0;
+export const STAGE1_WXN = 0x1000;
+export const STAGE1_PAN = 0x2000;
+export const STAGE2 = 0x4000;
+/** Stage 2 where XN is two bits (FEAT_XNX). */
+export const STAGE2_XNX = 0x10;
+export const SECOND = 0x4100;
+export const FIRST = 0x8000;
+export const FIRST_WRITE_PROTECT = 8;
+export const FIRST_SUPERVISOR = 0x10;
+/** By how much a high word's attributes are shifted to be part of an index; a low word's are not shifted. */
+export const ATTRIBUTE_SHIFT = 19;
 
 /**
- * Stage-1 permissions by what the tables say: index bits 3:0 are the leaf's UXN, PXN, AP[2], AP[1],
- * bits 7:4 the or of the tables' APTable[1], APTable[0], UXNTable, PXNTable, bit 8 WXN, bit 9 PAN.
+ * What entries of the four formats permit, in one sparse table, so that a walk indexes one constant with masked
+ * words and shifts that do not depend on the format.
  */
-export const STAGE1_PERMISSIONS: Uint8Array = Uint8Array.from({ length: 1024 }, (_unused, index) => stage1Permissions(index));
+export const PERMISSIONS = new Uint8Array(0x9020);
+for (let i = 0; i < 1024; i++) {
+  PERMISSIONS[STAGE1 | ((i & 3) << 6) | (i & 0xc) | ((i & 0x3f0) << 4)] = stage1Permissions(i);
+}
+for (let i = 0; i < 32; i++) {
+  PERMISSIONS[STAGE2 | ((i & 3) << 6) | (i & 0x1c)] = stage2Permissions(i);
+  PERMISSIONS[FIRST | ((i & 3) << 1) | ((i & 4) << 10) | (i & 0x18)] = firstPermissions(i);
+}
+for (let i = 0; i < 4; i++) {
+  PERMISSIONS[SECOND | i] = secondPermissions(i);
+}
 
+/**
+ * VMSAv8-64 stage 1, by what the tables say: index bits 3:0 are the leaf's UXN, PXN, AP[2], AP[1], bits 7:4 the
+ * or of the tables' APTable[1], APTable[0], UXNTable, PXNTable, bit 8 WXN, bit 9 PAN.
+ */
 function stage1Permissions(index: number): number {
   // DDI 0487 D8.4.2: APTable[1] takes away writes, APTable[0] everything of EL0, UXNTable and PXNTable execution.
   const unprivileged = (index & 1) !== 0 && (index & 0x40) === 0;
   const readOnly = (index & 2) !== 0 || (index & 0x80) !== 0;
   const pxn = (index & 4) !== 0 || (index & 0x10) !== 0;
   const uxn = (index & 8) !== 0 || (index & 0x20) !== 0;
-  const wxn = (index & STAGE1_WXN) !== 0;
-  const pan = (index & STAGE1_PAN) !== 0;
+  const wxn = (index & 0x100) !== 0;
+  const pan = (index & 0x200) !== 0;
   // DDI 0487 D8.4.1, AP[2:1]: EL1 reads always, writes unless AP[2]; EL0 the same where AP[1] is set.
   const unprivilegedWrite = unprivileged && !readOnly;
   let permissions = 0;
@@ -71,11 +95,8 @@ function stage1Permissions(index: number): number {
   return permissions;
 }
 
-/** Offset into STAGE2_PERMISSIONS where XN is two bits (FEAT_XNX). */
-export const STAGE2_XNX = 16;
-
-/** Stage-2 permissions: index bits 1:0 are S2AP, bits 3:2 XN[1:0], bit 4 says that XN tells the privileges apart. */
-export const STAGE2_PERMISSIONS: Uint8Array = Uint8Array.from({ length: 32 }, (_unused, index) => {
+/** VMSAv8-64 stage 2: index bits 1:0 are S2AP, bits 3:2 XN[1:0], bit 4 says that XN tells the privileges apart. */
+function stage2Permissions(index: number): number {
   const xn = (index >> 2) & 3;
   let permissions = 0;
   if ((index & 1) !== 0) {
@@ -94,20 +115,15 @@ export const STAGE2_PERMISSIONS: Uint8Array = Uint8Array.from({ length: 32 }, (_
     permissions |= PERM_PRIVILEGED_EXECUTE;
   }
   return permissions;
-});
-
-/** Offsets into FIRST_PERMISSIONS for a PASID entry's controls, or-ed. */
-export const FIRST_EXECUTE_DISABLE = 8;
-export const FIRST_WRITE_PROTECT = 16;
-export const FIRST_SUPERVISOR = 32;
+}
 
 /**
- * What one entry of a VT-d first stage grants; a translation has what all its entries grant. Index bits 2:0 are
- * XD, U/S and R/W of the entry, bit 3 says that XD counts, bit 4 is WPE, bit 5 SRE (VT-d specification 3.6.2).
+ * One entry of a VT-d first stage; a translation has what all its entries grant. Index bits 2:0 are XD (where it
+ * counts), U/S and R/W of the entry, bit 3 is WPE, bit 4 SRE (VT-d specification 3.6.2).
  */
-export const FIRST_PERMISSIONS: Uint8Array = Uint8Array.from({ length: 64 }, (_unused, index) => {
+function firstPermissions(index: number): number {
   const writable = (index & 1) !== 0;
-  const execute = (index & 4) === 0 || (index & FIRST_EXECUTE_DISABLE) === 0;
+  const execute = (index & 4) === 0;
   let permissions = 0;
   if ((index & 2) !== 0) {
     permissions |= PERM_READ | (writable ? PERM_WRITE : 0) | (execute ? PERM_EXECUTE : 0);
@@ -117,15 +133,12 @@ export const FIRST_PERMISSIONS: Uint8Array = Uint8Array.from({ length: 64 }, (_u
     permissions |= PERM_PRIVILEGED_READ | (write ? PERM_PRIVILEGED_WRITE : 0) | (execute ? PERM_PRIVILEGED_EXECUTE : 0);
   }
   return permissions;
-});
+}
 
-/**
- * The same of a second stage: index bits 1:0 are W and R; a fetch is a read here, execute permissions are not
- * supported (ECAP.ERS clear). Eight entries, as the index of a first stage's has XD in bit 2.
- */
-export const SECOND_PERMISSIONS: Uint8Array = Uint8Array.from(
-  { length: 8 },
-  (_unused, index) =>
+/** The same of a second stage: index bits 1:0 are W and R; a fetch is a read, as execution is not told apart (ECAP.ERS clear). */
+function secondPermissions(index: number): number {
+  return (
     ((index & 1) !== 0 ? PERM_READ | PERM_PRIVILEGED_READ | PERM_EXECUTE | PERM_PRIVILEGED_EXECUTE : 0) |
-    ((index & 2) !== 0 ? PERM_WRITE | PERM_PRIVILEGED_WRITE : 0),
-);
+    ((index & 2) !== 0 ? PERM_WRITE | PERM_PRIVILEGED_WRITE : 0)
+  );
+}

@@ -1,12 +1,13 @@
 import { levelShift } from "./geometry.js";
 import {
-  FIRST_EXECUTE_DISABLE,
-  FIRST_PERMISSIONS,
+  FIRST,
   FIRST_SUPERVISOR,
   FIRST_WRITE_PROTECT,
-  SECOND_PERMISSIONS,
+  SECOND,
+  STAGE1,
   STAGE1_PAN,
   STAGE1_WXN,
+  STAGE2,
   STAGE2_XNX,
 } from "./permissions.js";
 import {
@@ -55,6 +56,8 @@ export class StageConfig {
   addressHigh = 0xffff;
   /** Low-word bits without any of which a descriptor is not there. */
   presentBits = 1;
+  /** Bit 0 where it alone says so, else 0. */
+  presentBit = 1;
   /** By level: what a descriptor's low word is masked with and has to equal to be a table, and to be a leaf. Neither is a translation fault. */
   readonly tableMask = new Int32Array(5);
   readonly tableValue = new Int32Array(5);
@@ -66,30 +69,35 @@ export class StageConfig {
   readonly tableReservedLow = new Int32Array(5);
   readonly leafReservedLow = new Int32Array(5);
   reservedCode = WALK_ADDRESS_SIZE_FAULT;
-  /** A leaf is global where its low word, so masked, equals the value. */
-  globalMask = 0x800;
-  globalValue = 0;
+  /** 1 where bit 11 of a stage-1 leaf says that it is not global, else 0. */
+  globalBit = 1;
+
+  /**
+   * What entries permit: PERMISSIONS at `controls`, or-ed with these bits of the tables' high words (or-ed), of the
+   * leaf's high word (both shifted by ATTRIBUTE_SHIFT) and of its low word.
+   */
+  controls = 0;
+  hierarchicalMask = 0;
+  highMask = 0;
+  lowMask = 0;
+  /** x86: each entry has permissions, and a translation what all of them grant; else the leaf's decide. */
+  permissionsPerEntry = false;
+  /** x86 first stage: without U/S an unprivileged access is refused before anything else. */
+  hasUserBit = false;
 
   /** VMSAv8-64: descriptor bit 10 where its absence is a fault, else 0. */
   accessFlag = 0;
-  /** VMSAv8-64: bits of a table's high word that count: 62:59, or none with HPD. */
-  hierarchicalMask = 0;
-  /** VMSAv8-64: offsets into STAGE1_PERMISSIONS and STAGE2_PERMISSIONS. */
-  stage1Controls = 0;
-  stage2Controls = 0;
   protectedTableWalk = false;
-
-  /** x86: what an entry grants, by XD (bit 2) and the two bits at `permissionShift`; a translation has what all entries grant. */
-  entryPermissions: Uint8Array | undefined = undefined;
-  permissionShift = 0;
-  /** x86 first stage: without U/S an unprivileged access is refused before anything else. */
-  hasUserBit = false;
   /** x86: bits that the walk sets in each entry it uses, and in the leaf of a write; 0 where it keeps none. */
   accessedBits = 0;
   dirtyBit = 0;
   updatesFault = false;
 
-  constructor(tables: Tables) {
+  /** @param stage which stage they are walked as: VMSAv8-64 tables do not tell it */
+  constructor(
+    tables: Tables,
+    readonly stage: 1 | 2,
+  ) {
     if (tables.format === undefined) {
       this.takeVmsa(tables);
     } else {
@@ -126,10 +134,19 @@ export class StageConfig {
       this.leafReservedLow[at] = this.outputBeyondLow & (-1 << Math.min(31, levelShift(granuleBits, level)));
     }
     this.accessFlag = tables.accessFlagFaultsDisabled ? 0 : 0x400;
-    this.hierarchicalMask = tables.hierarchicalDisabled ? 0 : 0x7800_0000;
-    this.stage1Controls =
-      (tables.writeImpliesNoExecute ? STAGE1_WXN : 0) | (tables.privilegedAccessNever === true ? STAGE1_PAN : 0);
-    this.stage2Controls = tables.executeNeverPerPrivilege === true ? STAGE2_XNX : 0;
+    // UXN, PXN (stage 2: XN) of bits 54:53; AP[2:1] (S2AP) of bits 7:6; the tables' of bits 62:59 (DDI 0487 D8.3).
+    this.highMask = 0x60_0000;
+    this.lowMask = 0xc0;
+    if (this.stage === 1) {
+      this.hierarchicalMask = tables.hierarchicalDisabled ? 0 : 0x7800_0000;
+      this.controls =
+        STAGE1 |
+        (tables.writeImpliesNoExecute ? STAGE1_WXN : 0) |
+        (tables.privilegedAccessNever === true ? STAGE1_PAN : 0);
+    } else {
+      this.globalBit = 0;
+      this.controls = STAGE2 | (tables.executeNeverPerPrivilege === true ? STAGE2_XNX : 0);
+    }
     this.protectedTableWalk = tables.protectedTableWalk === true;
   }
 
@@ -167,15 +184,17 @@ export class StageConfig {
       this.leafReservedLow[at] = leafReserved | (offset & (first ? ~0x1fff : ~0xfff));
     }
     this.presentBits = first ? 1 : 3;
-    this.globalMask = 0;
-    this.globalValue = 1;
-    const controls =
-      (tables.executeDisable === true ? FIRST_EXECUTE_DISABLE : 0) |
-      (tables.writeProtect === true ? FIRST_WRITE_PROTECT : 0) |
-      (tables.supervisor === true ? FIRST_SUPERVISOR : 0);
-    this.entryPermissions = first ? FIRST_PERMISSIONS.subarray(controls, controls + 8) : SECOND_PERMISSIONS;
-    this.permissionShift = first ? 1 : 0;
+    this.presentBit = first ? 1 : 0;
+    this.globalBit = 0;
+    this.permissionsPerEntry = true;
     this.hasUserBit = first;
+    this.controls = first
+      ? FIRST |
+        (tables.writeProtect === true ? FIRST_WRITE_PROTECT : 0) |
+        (tables.supervisor === true ? FIRST_SUPERVISOR : 0)
+      : SECOND;
+    this.highMask = first && tables.executeDisable === true ? 1 << 31 : 0;
+    this.lowMask = first ? 6 : 3;
     if (first) {
       this.accessedBits = 0x20 | (tables.extendedAccessed === true ? 0x400 : 0);
       this.dirtyBit = 0x40;
