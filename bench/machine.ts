@@ -128,7 +128,7 @@ export const bootBench: Bench = {
       const built = performance.now();
       const kernel = new Kernel(machine.port(), { granule: 12 });
       await kernel.readFirmware();
-      await kernel.probeSmmus();
+      await kernel.probeIommus();
       await kernel.enumerate();
       let attached = 0;
       for (const device of kernel.devices) {

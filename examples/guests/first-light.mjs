@@ -10,9 +10,9 @@ export default async function firstLight({ port, say, options, helpers }) {
 
   await reporter.step("boot", async () => {
     await kernel.readFirmware();
-    await kernel.probeSmmus();
+    await kernel.probeIommus();
     await kernel.enumerate();
-    return `${kernel.smmus.length} SMMUs, ${kernel.devices.length} functions`;
+    return `${kernel.iommus.length} IOMMUs, ${kernel.devices.length} functions`;
   });
   for (const device of kernel.devices.filter((candidate) => candidate.dma !== null)) {
     await reporter.step(`${device.fn.ids} at ${device.fn.name}`, async () => {

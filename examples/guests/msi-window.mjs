@@ -8,7 +8,7 @@ export default async function msiWindow({ port, say, options, helpers }) {
   const reporter = new Reporter(say);
   const kernel = new Kernel(port, { granule: Math.log2(options.granule), firmware: options.firmware });
   await kernel.readFirmware();
-  await kernel.probeSmmus();
+  await kernel.probeIommus();
   await kernel.enumerate();
   const device = kernel.devices.find((candidate) => candidate.dma?.features.raises && kernel.windowsOf(candidate).length > 0);
 
@@ -17,10 +17,10 @@ export default async function msiWindow({ port, say, options, helpers }) {
     const domain = await kernel.createDomain(device, { identityWindows });
     await device.master.attach(domain);
     await kernel.setUpMessages(device, [() => interrupts++]);
-    const from = device.smmu.events.length;
+    const from = device.iommu.events.length;
     await device.dma.raise(0);
-    await kernel.interrupts.waitFor(() => interrupts > 0 || device.smmu.events.length > from);
-    return device.smmu.events.slice(from);
+    await kernel.interrupts.waitFor(() => interrupts > 0 || device.iommu.events.length > from);
+    return device.iommu.events.slice(from);
   };
   await reporter.step("a message without the window", async () => {
     if (device === undefined) {

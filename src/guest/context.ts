@@ -1,6 +1,6 @@
 /** What a guest program is given and what it gives back. */
 import type { MachineOperator, MachinePort } from "../port/index.js";
-import type { DecodedEvent } from "./smmu/event-queue.js";
+import type { DecodedEvent } from "./iommu/events.js";
 import type { SyncMode } from "./smmu/command-queue.js";
 
 /** A device that the program may ask the operator to unplug and to plug again. */

@@ -1,15 +1,10 @@
 /** DMA through a device with the data compared in memory, and DMA that has to fail with the right event. */
-import { EVENT } from "../smmuv3/spec/index.js";
 import type { DmaDevice, DmaRequest } from "./devices/dma-device.js";
 import type { Tolerance } from "./context.js";
 import { check } from "./failure.js";
 import type { Device, Kernel } from "./kernel.js";
 import type { Random } from "./random.js";
-import type { DecodedEvent } from "./smmu/event-queue.js";
-import { formatEvent } from "./smmu/event-queue.js";
-
-/** CLASS of an event that the input address itself caused (Arm IHI 0070, 7.3). */
-const CLASS_INPUT = 2;
+import type { DecodedEvent, ExpectedFault } from "./iommu/events.js";
 
 export interface Buffers {
   /** Guest-physical addresses. */
@@ -68,16 +63,6 @@ function describe(dma: DmaDevice, request: DmaRequest): string {
   return `${dma.kind} ${dma.fn.name}${pasid} 0x${request.source.toString(16)} to 0x${request.destination.toString(16)}, ${request.length} bytes`;
 }
 
-export interface ExpectedFault {
-  /** Event number; null: the architecture records none. */
-  readonly event: number | null;
-  readonly stage2?: boolean;
-  readonly substreamId?: number | null;
-  /** The IOVA page that faults; left out for configuration errors. */
-  readonly page?: bigint;
-  readonly read?: boolean;
-}
-
 /**
  * A transfer that must not happen: the device sees an error, the destination stays as it is, and the event
  * queue has the record. Returns the event, null where none is expected.
@@ -89,12 +74,13 @@ export async function checkFault(
   request: DmaRequest,
   expected: ExpectedFault,
 ): Promise<DecodedEvent | null> {
-  const { dma, smmu, streamId } = device;
-  check(dma !== null && smmu !== null && streamId !== null, `${device.fn.name} is no DMA device behind an SMMU`);
+  const { dma, iommu, streamId } = device;
+  check(dma !== null && iommu !== null && streamId !== null, `${device.fn.name} is no DMA device behind an IOMMU`);
   const before = await kernel.memory.read(buffers.destination, request.length);
   // Records that are under way belong to what was before.
   await kernel.interrupts.poll();
-  const from = smmu.events.length;
+  await iommu.pollEvents();
+  const from = iommu.events.length;
   const outcome = await dma.transfer(request, buffers.destination);
   check(outcome.faulted !== false, () => `${describe(dma, request)}: expected a fault, found ${outcome.detail}`);
   const after = await kernel.memory.read(buffers.destination, request.length);
@@ -105,8 +91,8 @@ export async function checkFault(
   if (expected.event === null) {
     return null;
   }
-  const event = await kernel.awaitEvent(smmu, from, (candidate) => candidate.streamId === streamId);
-  check(event !== null, () => `${describe(dma, request)}: expected event 0x${expected.event?.toString(16)} of StreamID 0x${streamId.toString(16)}, found none`);
+  const event = await kernel.awaitEvent(iommu, from, (candidate) => candidate.streamId === streamId);
+  check(event !== null, () => `${describe(dma, request)}: expected event 0x${expected.event?.toString(16)} of source id 0x${streamId.toString(16)}, found none`);
   checkEvent(event, expected, kernel.options.tolerate ?? []);
   return event;
 }
@@ -119,17 +105,16 @@ function checkEvent(event: DecodedEvent, expected: ExpectedFault, tolerated: rea
     }
   };
   compare("event", event.number, expected.event);
-  compare("SubstreamID", event.substreamId, expected.substreamId ?? null);
-  const translationRelated = event.number >= EVENT.F_TRANSLATION && event.number <= EVENT.F_PERMISSION;
-  if (translationRelated) {
-    compare("S2", event.stage2, expected.stage2 ?? false);
-    compare("RnW", event.read, expected.read ?? false);
-    if (!tolerated.includes("event-class")) {
-      compare("CLASS", event.faultClass, CLASS_INPUT);
+  compare("PASID", event.substreamId, expected.substreamId ?? null);
+  if (event.translationRelated) {
+    compare("second stage", event.stage2, expected.stage2 ?? false);
+    compare("read", event.read, expected.read ?? false);
+    if (!tolerated.includes("event-class") && expected.faultClass !== undefined) {
+      compare("CLASS", event.faultClass, expected.faultClass);
     }
     if (expected.page !== undefined) {
       compare("address page", `0x${(event.inputAddress & ~0xfffn).toString(16)}`, `0x${(expected.page & ~0xfffn).toString(16)}`);
     }
   }
-  check(wrong.length === 0, () => `${formatEvent(event)}: ${wrong.join("; ")}`);
+  check(wrong.length === 0, () => `${event.text}: ${wrong.join("; ")}`);
 }

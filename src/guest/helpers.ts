@@ -7,13 +7,15 @@ import { InterruptController } from "./interrupts.js";
 import { Kernel } from "./kernel.js";
 import { linux } from "./linux.js";
 import { GuestMemory } from "./memory.js";
+import { configAccess } from "./pci/config-access.js";
 import { enumerateBuses } from "./pci/enumerate.js";
 import { serviceUntil, watchSlots } from "./pci/hotplug.js";
 import { Random } from "./random.js";
 import { Reporter, skip } from "./report.js";
-import { Domain } from "./smmu/domain.js";
+import { Domain } from "./iommu/domain.js";
 import { SmmuDriver } from "./smmu/driver.js";
-import { formatEvent } from "./smmu/event-queue.js";
+import { VtdDriver } from "./vtd/driver.js";
+import type { DecodedEvent } from "./iommu/events.js";
 
 export const helpers = {
   Kernel,
@@ -23,10 +25,12 @@ export const helpers = {
   GuestMemory,
   InterruptController,
   SmmuDriver,
+  VtdDriver,
   Domain,
   check,
   skip,
   readFirmware,
+  configAccess,
   enumerateBuses,
   findDmaDevice,
   makeBuffers,
@@ -37,7 +41,7 @@ export const helpers = {
   checkFault,
   watchSlots,
   serviceUntil,
-  formatEvent,
+  formatEvent: (event: DecodedEvent): string => event.text,
   linux,
 } as const;
 

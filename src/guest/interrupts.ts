@@ -45,6 +45,15 @@ export class InterruptController {
     this.handlers.delete(`spi:${intid}`);
   }
 
+  /** A vector of the local APIC. */
+  onVector(vector: number, handler: InterruptHandler): void {
+    this.handlers.set(`vector:${vector}`, handler);
+  }
+
+  offVector(vector: number): void {
+    this.handlers.delete(`vector:${vector}`);
+  }
+
   /** Takes the next free event ids of a device (its DeviceID at the ITS), one for each handler; returns them in order. */
   onMsi(deviceId: number, handlers: readonly InterruptHandler[]): number[] {
     return handlers.map((handler) => {

@@ -1,5 +1,5 @@
 /**
- * One boot of the guest's operating system: firmware, memory, interrupts, SMMU drivers, PCI, and the devices
+ * One boot of the guest's operating system: firmware, memory, interrupts, IOMMU drivers, PCI, and the devices
  * with their domains. Scripts and the `linux` program are written on top of it.
  */
 import type { Tolerance } from "./context.js";
@@ -7,43 +7,45 @@ import type { MachinePort } from "../port/index.js";
 import { findDmaDevice } from "./devices/find.js";
 import type { DmaDevice } from "./devices/dma-device.js";
 import { GuestFailure, check } from "./failure.js";
-import {
-  msiDeviceOf,
-  streamOf,
-  type AddressRange,
-  type FirmwareDescription,
-  type HostBridgeDescription,
-  type ReservedWindow,
-} from "./firmware/description.js";
+import { msiDeviceOf, type AddressRange, type FirmwareDescription, type HostBridgeDescription, type ReservedWindow } from "./firmware/description.js";
 import { readFirmware } from "./firmware/read.js";
 import { InterruptController, type InterruptHandler } from "./interrupts.js";
+import type { Domain } from "./iommu/domain.js";
+import type { IommuDriver, IommuMaster } from "./iommu/driver.js";
+import type { DecodedEvent } from "./iommu/events.js";
+import { IommuSet } from "./iommus.js";
 import { GuestMemory } from "./memory.js";
-import { atsControl, disablePasid, enablePasid } from "./pci/ats-pasid.js";
+import { messageController, type MessageController, type TakenMessages } from "./messages.js";
+import { atsControl, atsQueueDepth, disablePasid, enablePasid } from "./pci/ats-pasid.js";
+import { configAccess, type ConfigAccess } from "./pci/config-access.js";
 import { enumerateBuses, rescanBelow, type RootBus } from "./pci/enumerate.js";
 import { COMMAND_MASTER, COMMAND_MEMORY, type PciFunction } from "./pci/function.js";
 import { disableMessages, enableMsi, enableMsix, messageCount } from "./pci/msi.js";
 import { ResourceMap } from "./pci/resources.js";
 import type { SyncMode } from "./smmu/command-queue.js";
-import type { Domain } from "./smmu/domain.js";
-import { DomainIds, SmmuDriver } from "./smmu/driver.js";
-import type { DecodedEvent } from "./smmu/event-queue.js";
-import type { SmmuMaster } from "./smmu/master.js";
+import type { SmmuDriver } from "./smmu/driver.js";
+import type { VtdChoice } from "./vtd/features.js";
 
 export interface KernelOptions {
   /** log2 of the page tables' granule: 12, 14 or 16; an SMMU without it uses its smallest. */
   readonly granule: number;
   readonly firmware?: "dt" | "acpi";
-  /** Bus numbers left out below each root bus: another value changes the StreamIDs. */
+  /** Bus numbers left out below each root bus: another value changes the source ids. */
   readonly skipBuses?: number;
   readonly sync?: SyncMode;
   /** RAM to keep away from besides what firmware occupies: a kernel that is being replaced, for kexec. */
   readonly occupied?: readonly AddressRange[];
+  /** VT-d: what is not to be used although it is there. */
+  readonly vtd?: VtdChoice;
+  /** x86: the first vector for messages. Another kernel's vectors may still be pending. */
+  readonly firstVector?: number;
   /** Checks that are left out. */
   readonly tolerate?: readonly Tolerance[];
 }
 
 export interface HostBridge {
   readonly description: HostBridgeDescription;
+  readonly config: ConfigAccess;
   readonly roots: RootBus[];
   readonly resources: ResourceMap;
 }
@@ -52,28 +54,29 @@ export interface HostBridge {
 export interface Device {
   readonly fn: PciFunction;
   readonly bridge: HostBridge;
-  /** The SMMU that translates it; null: none, its addresses are physical. */
-  readonly smmu: SmmuDriver | null;
-  readonly master: SmmuMaster | null;
-  /** The StreamID that its transactions carry; null without an SMMU. */
+  /** The IOMMU that translates it; null: none, its addresses are physical. */
+  readonly iommu: IommuDriver | null;
+  readonly master: IommuMaster | null;
+  /** The StreamID or source-id that its transactions carry; null without an IOMMU. */
   readonly streamId: number | null;
   /** The driver for its DMA; null for functions without one, bridges among them. */
   readonly dma: DmaDevice | null;
   /** Domain that this kernel made for it. */
   domain: Domain | null;
-  /** Data of its messages: event ids at the ITS, or INTIDs of SPIs. */
-  messages: number[];
+  /** Its messages; null before they are set up. */
+  messages: TakenMessages | null;
 }
+
+/** Vectors of devices begin behind those of legacy interrupts. */
+const FIRST_VECTOR = 0x31;
 
 export class Kernel {
   readonly interrupts: InterruptController;
-  readonly smmus: SmmuDriver[] = [];
+  private readonly iommuSet: IommuSet;
   readonly bridges: HostBridge[] = [];
   readonly devices: Device[] = [];
-  private readonly ids = new DomainIds();
   private readonly doorbells = new Map<Domain, bigint>();
-  /** SPIs of the GICv2m frame that no function has; null before the first is asked for. */
-  private freeSpis: number[] | null = null;
+  private messageController: MessageController | null = null;
   firmware!: FirmwareDescription;
   memory!: GuestMemory;
 
@@ -82,6 +85,17 @@ export class Kernel {
     readonly options: KernelOptions,
   ) {
     this.interrupts = new InterruptController(port);
+    this.iommuSet = new IommuSet(this);
+  }
+
+  /** Drivers of the IOMMUs, in the firmware's order. */
+  get iommus(): readonly IommuDriver[] {
+    return this.iommuSet.drivers;
+  }
+
+  /** Those of the SMMUs. */
+  get smmus(): SmmuDriver[] {
+    return this.iommuSet.smmus;
   }
 
   /** Reads the firmware's tables and takes over RAM. With ACPI the buses get their numbers first, as UEFI gives them. */
@@ -100,21 +114,16 @@ export class Kernel {
     return this.firmware;
   }
 
-  /** Probes and enables every SMMU. */
-  async probeSmmus(): Promise<void> {
-    for (const [index, description] of this.firmware.smmus.entries()) {
-      const driver = new SmmuDriver(this.port, this.memory, this.interrupts, description, { sync: this.options.sync, ids: this.ids });
-      // Only IORT's RMRs name streams whose traffic must go on from the start.
-      const rmr = this.firmware.source === "acpi" ? this.firmware.reservedWindows.filter((window) => window.smmu === index && window.identity) : [];
-      await driver.probe(rmr);
-      this.smmus.push(driver);
-    }
+  /** Probes and enables every IOMMU. */
+  async probeIommus(): Promise<void> {
+    await this.iommuSet.probe();
   }
 
   private async numberBuses(): Promise<void> {
     for (const description of this.firmware.hostBridges) {
-      const roots = await enumerateBuses(this.port, description, { skipBuses: this.options.skipBuses });
-      this.bridges.push({ description, roots, resources: new ResourceMap(description) });
+      const config = configAccess(this.port, description);
+      const roots = await enumerateBuses(config, description, { skipBuses: this.options.skipBuses });
+      this.bridges.push({ description, config, roots, resources: new ResourceMap(description) });
     }
   }
 
@@ -133,34 +142,34 @@ export class Kernel {
     }
   }
 
-  /** Takes a function in: its streams into the stream table, PASID on, its driver found. It is not attached yet. */
+  /** Takes a function in: its ids into the IOMMU's tables, PASID on, its driver found. It is not attached yet. */
   async addDevice(bridge: HostBridge, fn: PciFunction): Promise<Device> {
-    const stream = streamOf(bridge.description, fn.requesterId);
-    const smmu = stream === null ? null : (this.smmus[stream.smmu] ?? null);
-    let master: SmmuMaster | null = null;
-    if (smmu !== null && stream !== null) {
+    const source = this.iommuSet.sourceOf(bridge, fn);
+    const iommu = source?.driver ?? null;
+    let master: IommuMaster | null = null;
+    if (source !== null) {
       // Functions behind one conventional bridge share its requester id and so its master (an IOMMU group).
-      master = smmu.masterOf(stream.streamId);
+      master = source.driver.masterOf(source.sourceId);
       if (master === null) {
-        // Below a conventional bridge the stream is the bridge's alone, as Linux 7.2 has it.
-        const streams = [stream.streamId];
+        // Below a conventional bridge the id is the bridge's alone, as Linux 7.2 has it.
         const pasidBits = await enablePasid(fn);
-        master = await smmu.addMaster(fn.name, streams, {
+        master = await source.driver.addMaster(fn.name, [source.sourceId], {
           pasidBits,
-          ats: bridge.description.ats ? atsControl(fn) : null,
-          requireDirect: this.windowsFor(smmu, streams).some((window) => window.identity),
+          ats: source.ats ? atsControl(fn) : null,
+          atsQueueDepth: await atsQueueDepth(fn),
+          requireDirect: this.iommuSet.windowsFor(source.driver, [source.sourceId], fn).some((window) => window.identity),
         });
       }
     }
     const device: Device = {
       fn,
       bridge,
-      smmu,
+      iommu,
       master,
-      streamId: stream?.streamId ?? null,
+      streamId: source?.sourceId ?? null,
       dma: fn.isBridgeClass ? null : await findDmaDevice(fn, this.interrupts),
       domain: null,
-      messages: [],
+      messages: null,
     };
     this.devices.push(device);
     return device;
@@ -168,7 +177,7 @@ export class Kernel {
 
   /** What a function is below: looked for again after a hot-plug event, placed and taken in. */
   async addBelow(bridge: HostBridge, port: PciFunction): Promise<Device[]> {
-    const found = await rescanBelow(this.port, bridge.description, port);
+    const found = await rescanBelow(bridge.config, port);
     await bridge.resources.assignBelow(port);
     const devices = [];
     for (const fn of found) {
@@ -177,11 +186,11 @@ export class Kernel {
     return devices;
   }
 
-  /** Lets a device go: interrupts off, DMA off, streams abort. */
+  /** Lets a device go: interrupts off, DMA off, nothing is translated for it. */
   async removeDevice(device: Device): Promise<void> {
     const { fn } = device;
     await disableMessages(fn);
-    this.releaseMessages(device);
+    await this.releaseMessages(device);
     await fn.setCommand(0, COMMAND_MASTER | COMMAND_MEMORY);
     const sharers = this.devices.filter((other) => other.master === device.master && other !== device);
     if (device.master !== null && sharers.length === 0) {
@@ -200,17 +209,9 @@ export class Kernel {
     device.domain = null;
   }
 
-  /** Windows that the streams of a device have to take account of. */
+  /** Windows that a device's domains have to take account of. */
   windowsOf(device: Device): ReservedWindow[] {
-    return device.smmu === null || device.master === null ? [] : this.windowsFor(device.smmu, device.master.streams);
-  }
-
-  private windowsFor(smmu: SmmuDriver, streams: readonly number[]): ReservedWindow[] {
-    const index = this.smmus.indexOf(smmu);
-    return this.firmware.reservedWindows.filter(
-      (window) =>
-        (window.smmu === null || window.smmu === index) && streams.some((sid) => sid >= window.streams[0] && sid <= window.streams[1]),
-    );
+    return device.iommu === null || device.master === null ? [] : this.iommuSet.windowsFor(device.iommu, device.master.sourceIds, device.fn);
   }
 
   /**
@@ -218,10 +219,10 @@ export class Kernel {
    * attached yet. IOVAs that the host bridge would route to another function's BAR are not handed out.
    */
   async createDomain(device: Device, options: { identityWindows?: boolean } = {}): Promise<Domain> {
-    check(device.smmu !== null, `${device.fn.name} is behind no SMMU`);
+    check(device.iommu !== null, `${device.fn.name} is behind no IOMMU`);
     const windows = this.windowsOf(device);
     const bars = device.bridge.description.windows.map((window) => ({ base: window.pciBase, size: window.size }));
-    const domain = await device.smmu.createDomain({ granule: this.options.granule, reserved: [...windows, ...bars] });
+    const domain = await device.iommu.createDomain({ granule: this.options.granule, reserved: [...windows, ...bars] });
     if (options.identityWindows !== false) {
       for (const window of windows.filter((candidate) => candidate.identity)) {
         const page = domain.table.pageSizes[0];
@@ -235,7 +236,7 @@ export class Kernel {
 
   /** Makes and attaches a device's own domain where it has none; returns it. */
   async useOwnDomain(device: Device): Promise<Domain> {
-    check(device.master !== null, `${device.fn.name} is behind no SMMU`);
+    check(device.master !== null, `${device.fn.name} is behind no IOMMU`);
     const shared = this.devices.find((other) => other.master === device.master && other.domain !== null)?.domain ?? null;
     device.domain ??= shared ?? (await this.createDomain(device));
     if (device.master.domain !== device.domain) {
@@ -244,12 +245,21 @@ export class Kernel {
     return device.domain;
   }
 
-  /** The address to which a device has to send its messages: the doorbell, or an IOVA of it in the device's domain. */
-  async doorbellFor(device: Device): Promise<bigint> {
+  private get controller(): MessageController {
     if (this.firmware.msi === null) {
       throw new GuestFailure("the firmware names no MSI controller");
     }
-    const { doorbell } = this.firmware.msi;
+    const wired = new Set(this.firmware.smmus.flatMap((smmu) => Object.values(smmu.interrupts) as Array<number | undefined>).filter((intid) => intid !== undefined));
+    this.messageController ??= messageController(this.port, this.interrupts, this.firmware.msi, { wired, firstVector: this.options.firstVector ?? FIRST_VECTOR });
+    return this.messageController;
+  }
+
+  /** The address to which a device has to send its messages: the doorbell, or an IOVA of it in the device's domain. */
+  async doorbellFor(device: Device): Promise<bigint> {
+    const { doorbell } = this.controller;
+    if (doorbell === null) {
+      return 0n;
+    }
     const domain = device.master?.domain;
     if (domain === null || domain === undefined || typeof domain === "string") {
       return BigInt(doorbell);
@@ -278,10 +288,11 @@ export class Kernel {
     if (kind === "none") {
       return 0;
     }
-    this.releaseMessages(device);
+    await this.releaseMessages(device);
     const address = await this.doorbellFor(device);
-    device.messages = await this.takeMessages(device, handlers.slice(0, kind === "msi" ? 1 : count));
-    const messages = device.messages.map((data) => ({ address, data }));
+    const source = { deviceId: this.msiDeviceId(device), requesterId: fn.requesterId, remapper: this.iommuSet.remapperOf(device.bridge, fn) };
+    device.messages = await this.controller.take(source, address, handlers.slice(0, kind === "msi" ? 1 : count));
+    const { messages } = device.messages;
     if (messages.length === 0) {
       return 0;
     }
@@ -293,47 +304,34 @@ export class Kernel {
     return messages.length;
   }
 
-  /** The data for as many of the handlers as the MSI controller has interrupts for. */
-  private async takeMessages(device: Device, handlers: readonly InterruptHandler[]): Promise<number[]> {
-    const controller = this.firmware.msi;
-    if (controller?.kind !== "gicv2m") {
-      return this.interrupts.onMsi(this.msiDeviceId(device), handlers);
+  /** One vector for an IOMMU's own events, which nobody remaps; null where no message is seen. */
+  async ownMessage(handler: InterruptHandler): Promise<TakenMessages | null> {
+    if (this.firmware.msi?.kind !== "apic") {
+      return null;
     }
-    if (this.freeSpis === null) {
-      // MSI_TYPER: first INTID in [25:16], number in [9:0].
-      const typer = Number(await this.port.read(controller.doorbell - 0x40 + 8, 4));
-      const first = controller.firstSpi || (typer >> 16) & 0x3ff;
-      // On QEMU's virt board the frame's SPIs (48 to 111) include those of the machine's own SMMU (74 to 77).
-      const wired = new Set<number | undefined>(this.firmware.smmus.flatMap((smmu) => Object.values(smmu.interrupts)));
-      this.freeSpis = Array.from({ length: controller.spiCount || typer & 0x3ff }, (_, i) => first + i).filter((intid) => !wired.has(intid));
-    }
-    const taken = this.freeSpis.splice(0, handlers.length);
-    taken.forEach((intid, i) => this.interrupts.onSpi(intid, handlers[i]));
-    return taken;
+    return await this.controller.take({ deviceId: 0, requesterId: 0, remapper: null }, 0n, [handler]);
   }
 
-  private releaseMessages(device: Device): void {
-    if (this.firmware.msi?.kind === "gicv2m") {
-      device.messages.forEach((intid) => this.interrupts.offSpi(intid));
-      this.freeSpis?.push(...device.messages);
-    } else {
-      this.interrupts.offMsi(this.msiDeviceId(device), device.messages);
-    }
-    device.messages = [];
+  private async releaseMessages(device: Device): Promise<void> {
+    await device.messages?.release();
+    device.messages = null;
   }
 
-  /** Events of all SMMUs that were read in this boot. */
+  /** Events of all IOMMUs that were read in this boot. */
   get events(): DecodedEvent[] {
-    return this.smmus.flatMap((smmu) => smmu.events);
+    return this.iommus.flatMap((iommu) => iommu.events);
   }
 
-  /** Waits for an event that matches among those from `from` on of the device's SMMU; null where none comes. */
-  async awaitEvent(smmu: SmmuDriver, from: number, matches: (event: DecodedEvent) => boolean): Promise<DecodedEvent | null> {
-    await this.interrupts.waitFor(() => smmu.events.slice(from).some(matches));
-    return smmu.events.slice(from).find(matches) ?? null;
+  /** Waits for an event that matches among those from `from` on of the device's IOMMU; null where none comes. */
+  async awaitEvent(iommu: IommuDriver, from: number, matches: (event: DecodedEvent) => boolean): Promise<DecodedEvent | null> {
+    await this.interrupts.waitFor(async () => {
+      await iommu.pollEvents();
+      return iommu.events.slice(from).some(matches);
+    });
+    return iommu.events.slice(from).find(matches) ?? null;
   }
 
-  /** What a kernel does before another takes over without a reset: functions stop their DMA, the SMMUs stay as they are. */
+  /** What a kernel does before another takes over without a reset: functions stop their DMA, the IOMMUs stay as they are. */
   async quiesce(): Promise<void> {
     for (const device of this.devices) {
       if (!device.fn.isBridge) {
@@ -341,8 +339,8 @@ export class Kernel {
         await device.fn.setCommand(0, COMMAND_MASTER);
       }
     }
-    for (const smmu of this.smmus) {
-      smmu.abandon();
+    for (const iommu of this.iommus) {
+      iommu.abandon();
     }
   }
 }

@@ -1,13 +1,13 @@
 /**
- * The `linux` program: what an operating system does with the machine's SMMUs and functions, from the first
+ * The `linux` program: what an operating system does with the machine's IOMMUs and functions, from the first
  * look at the firmware's tables to a kexec, each step checked.
  */
 import type { GuestContext, GuestReport } from "./context.js";
 import { Kernel, type KernelOptions } from "./kernel.js";
-import { enableSmmus, enumerate, identity, messages, ownTables, readTables } from "./linux/boot.js";
+import { enableIommus, enumerate, identity, messages, ownTables, readTables } from "./linux/boot.js";
 import { replug, resetFunctions } from "./linux/change.js";
 import type { Session } from "./linux/session.js";
-import { ats, provokedFault, quiet, substreams, tearDown, unmapped } from "./linux/translation.js";
+import { ats, pasids, provokedFault, quiet, tearDown, unmapped } from "./linux/translation.js";
 import { Random } from "./random.js";
 import { Reporter, skip } from "./report.js";
 import type { AddressRange } from "./firmware/description.js";
@@ -20,7 +20,7 @@ export async function linux(context: GuestContext): Promise<GuestReport> {
   let ok = await boot(first, "");
   if (ok) {
     ok = await run(reporter, [
-      ["substreams", () => substreams(first)],
+      ["PASIDs", () => pasids(first)],
       ["ATS", () => ats(first)],
       ["unmapped DMA", () => unmapped(first)],
       ["provoked fault", () => provokedFault(first)],
@@ -70,11 +70,11 @@ async function run(reporter: Reporter, steps: readonly Step[]): Promise<boolean>
   return true;
 }
 
-/** From the tables to functions with their own domains and messages. With ACPI the buses have numbers before the SMMUs are probed. */
+/** From the tables to functions with their own domains and messages. With ACPI the buses have numbers before the IOMMUs are probed. */
 function boot(session: Session, prefix: string): Promise<boolean> {
   return run(session.reporter, [
     [`${prefix}firmware tables`, () => readTables(session)],
-    [`${prefix}enable SMMUs`, () => enableSmmus(session)],
+    [`${prefix}enable IOMMUs`, () => enableIommus(session)],
     [`${prefix}enumerate PCI`, () => enumerate(session)],
     [`${prefix}identity DMA`, () => identity(session)],
     [`${prefix}own tables`, () => ownTables(session)],
@@ -82,7 +82,7 @@ function boot(session: Session, prefix: string): Promise<boolean> {
   ]);
 }
 
-/** Another kernel starts without a reset, in RAM that the first has not used, and finds the SMMUs enabled. */
+/** Another kernel starts without a reset, in RAM that the first has not used, and finds the IOMMUs enabled. */
 async function kexec(context: GuestContext, old: Session, reporter: Reporter, random: Random): Promise<void> {
   const occupied: AddressRange[] = old.kernel.memory.inUse();
   const session = start(context, reporter, random, { skipBuses: 1, occupied });
@@ -90,19 +90,19 @@ async function kexec(context: GuestContext, old: Session, reporter: Reporter, ra
     [
       "kexec",
       async () => {
-        if (old.kernel.smmus.length === 0) {
-          skip("the machine has no SMMU to take over");
+        if (old.kernel.iommus.length === 0) {
+          skip("the machine has no IOMMU to take over");
         }
         await old.kernel.quiesce();
-        return "functions quiet, SMMUs left enabled";
+        return "functions quiet, IOMMUs left enabled";
       },
     ],
   ]);
-  if (ok && old.kernel.smmus.length > 0) {
+  if (ok && old.kernel.iommus.length > 0) {
     if (await boot(session, "kexec: ")) {
       await reporter.step("kexec: take-over", async () => {
-        const names = session.kernel.smmus.filter((smmu) => smmu.tookOver).map((smmu) => smmu.name);
-        return names.length === 0 ? skip("the first kernel's SMMUs were off") : `${names.join(" ")} found enabled, aborted and set up anew`;
+        const names = session.kernel.iommus.filter((iommu) => iommu.tookOver).map((iommu) => iommu.name);
+        return names.length === 0 ? skip("the first kernel's IOMMUs were off") : `${names.join(" ")} found enabled, aborted and set up anew`;
       });
       await reporter.step("kexec: tear down", () => tearDown(session));
       await reporter.step("kexec: nothing else", () => quiet(session));

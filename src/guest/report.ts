@@ -2,7 +2,7 @@
 import { Refusal } from "../support/index.js";
 import type { GuestReport, GuestStep } from "./context.js";
 import { GuestFailure } from "./failure.js";
-import type { DecodedEvent } from "./smmu/event-queue.js";
+import type { DecodedEvent } from "./iommu/events.js";
 
 /** Thrown by a step that has nothing to do on this machine. */
 export class Skipped extends Error {}

@@ -171,7 +171,7 @@ USER=test \\
       ["smmuv3.0", false],
       ["smmuv3.1", false],
     ]);
-    expect(report.guest!.steps.find((step) => step.name === "substreams")!.skipped).toBeNull();
+    expect(report.guest!.steps.find((step) => step.name === "PASIDs")!.skipped).toBeNull();
   });
 
   it("another's: accelerated SMMUs on pcie.0 and on an expander, one in software on another, all in one machine", async () => {

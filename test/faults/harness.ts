@@ -48,7 +48,7 @@ function phaseOf(step: string): string {
     "system reset": "system reset",
     "unplug and plug": "hotplug",
     "firmware tables": "boot",
-    "enable SMMUs": "boot",
+    "enable IOMMUs": "boot",
     "enumerate PCI": "boot",
     "identity DMA": "boot",
     "own tables": "reconfigure",

@@ -96,9 +96,9 @@ export class Fuzzer {
         const domain = await kernel.useOwnDomain(device);
         const buffers = await makeBuffers(kernel, random, 16384, 2 ** 32);
         iovas.push(await domain.mapBuffer(buffers.source, 16384, { read: true, write: true }, 2 ** 28), BigInt(buffers.source));
-        if (device.master.ssidBits > 0) {
+        if (device.master.pasidBits > 0) {
           const substream = await kernel.createDomain(device);
-          await device.master.attachSubstream(1, substream);
+          await device.master.attachPasid(1, substream);
           await substream.map(iovas.at(-2)!, buffers.destination, 16384, { read: true, write: true });
         }
       }

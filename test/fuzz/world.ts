@@ -376,7 +376,7 @@ export class World {
 export async function bootKernel(machine: Machine): Promise<Kernel> {
   const kernel = new Kernel(machine.port(), { granule: 12, firmware: "dt" });
   await kernel.readFirmware();
-  await kernel.probeSmmus();
+  await kernel.probeIommus();
   await kernel.enumerate();
   return kernel;
 }

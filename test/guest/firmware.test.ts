@@ -94,7 +94,7 @@ describe("the machine's own tables", () => {
         const base = (rid: number): number => description.smmus[streamOf(bridge, rid)!.smmu].base;
         expect(base(0x08)).not.toBe(base(0x1000));
         const accelerated = streamOf(bridge, 0x1000)!.smmu;
-        expect(description.reservedWindows.filter((window) => window.smmu === accelerated && window.streams[0] <= 0x1000 && window.streams[1] >= 0x1000)).toMatchObject([
+        expect(description.reservedWindows.filter((window) => window.iommu === accelerated && window.streams[0] <= 0x1000 && window.streams[1] >= 0x1000)).toMatchObject([
           { base: 0x800_0000, size: 0x10_0000, identity: true, device: true },
         ]);
       }

@@ -28,12 +28,12 @@ describe("the linux guest, from the firmware's tables to a kexec", () => {
     ["64 KiB pages", "grace", GRACE, { ...GRACE_PLUG, granule: 65536 }, []],
     ["16 KiB pages, CMD_SYNC without a signal", "grace", GRACE, { ...GRACE_PLUG, granule: 16384, sync: "none" }, []],
     ["CMD_SYNC by interrupt", "grace", GRACE, { ...GRACE_PLUG, sync: "irq" }, []],
-    ["a host without range invalidation", "arm-small", SMALL, SMALL_PLUG, ["substreams", "ATS"]],
-    ["emulated functions behind the legacy SMMU", "board", `-M virt,iommu=smmuv3,gic-version=3 ${EMULATED}`, EMULATED_PLUG, ["substreams", "ATS"]],
-    ["a GICv2m frame", "board", `-M virt,iommu=smmuv3,gic-version=2 ${EMULATED}`, EMULATED_PLUG, ["substreams", "ATS"]],
-    ["a GICv2m frame of which so many SPIs are used that they reach the SMMU's own", "board", `-M virt,iommu=smmuv3,gic-version=2 ${EMULATED}${" -device e1000e".repeat(5)}`, EMULATED_PLUG, ["substreams", "ATS"]],
-    ["stage 2 alone", "board", `-M virt,gic-version=3 ${EMULATED} -device arm-smmuv3,primary-bus=pcie.0,stage=2`, EMULATED_PLUG, ["substreams", "ATS"]],
-    ["both stages, 64 KiB pages", "board", `-M virt,gic-version=3 ${EMULATED} -device arm-smmuv3,primary-bus=pcie.0,stage=nested`, { ...EMULATED_PLUG, granule: 65536, firmware: "acpi" }, ["substreams", "ATS"]],
+    ["a host without range invalidation", "arm-small", SMALL, SMALL_PLUG, ["PASIDs", "ATS"]],
+    ["emulated functions behind the legacy SMMU", "board", `-M virt,iommu=smmuv3,gic-version=3 ${EMULATED}`, EMULATED_PLUG, ["PASIDs", "ATS"]],
+    ["a GICv2m frame", "board", `-M virt,iommu=smmuv3,gic-version=2 ${EMULATED}`, EMULATED_PLUG, ["PASIDs", "ATS"]],
+    ["a GICv2m frame of which so many SPIs are used that they reach the SMMU's own", "board", `-M virt,iommu=smmuv3,gic-version=2 ${EMULATED}${" -device e1000e".repeat(5)}`, EMULATED_PLUG, ["PASIDs", "ATS"]],
+    ["stage 2 alone", "board", `-M virt,gic-version=3 ${EMULATED} -device arm-smmuv3,primary-bus=pcie.0,stage=2`, EMULATED_PLUG, ["PASIDs", "ATS"]],
+    ["both stages, 64 KiB pages", "board", `-M virt,gic-version=3 ${EMULATED} -device arm-smmuv3,primary-bus=pcie.0,stage=nested`, { ...EMULATED_PLUG, granule: 65536, firmware: "acpi" }, ["PASIDs", "ATS"]],
   ])("goes well with %s", async (_what, host, line, options, left) => {
     const ran = await runLinux(host, line, options);
     expect(ran.report.steps.filter((step) => !step.ok)).toEqual([]);
@@ -44,7 +44,7 @@ describe("the linux guest, from the firmware's tables to a kexec", () => {
     // Each function's unmapped page, one write to a page for reading only, and two substreams each where they are offered.
     const names = ran.report.events.map((event) => event.name);
     expect(names.filter((name) => name === "F_PERMISSION")).toHaveLength(1);
-    expect(new Set(names)).toEqual(new Set(left.includes("substreams") ? ["F_TRANSLATION", "F_PERMISSION"] : ["F_TRANSLATION", "F_PERMISSION", "C_BAD_CD"]));
+    expect(new Set(names)).toEqual(new Set(left.includes("PASIDs") ? ["F_TRANSLATION", "F_PERMISSION"] : ["F_TRANSLATION", "F_PERMISSION", "C_BAD_CD"]));
   });
 
   it("does DMA, takes messages and replugs where there is no SMMU at all", async () => {
@@ -71,7 +71,7 @@ describe("the linux guest, from the firmware's tables to a kexec", () => {
   it("says what an empty machine has nothing for", async () => {
     const { report } = await runLinux("board", "-M virt -nodefaults");
     expect(report.ok).toBe(true);
-    expect(report.steps.find((step) => step.name === "enable SMMUs")?.skipped).toBe("the firmware describes no SMMU");
+    expect(report.steps.find((step) => step.name === "enable IOMMUs")?.skipped).toBe("the firmware describes no IOMMU");
     expect(report.steps.find((step) => step.name === "identity DMA")?.skipped).toBe("no function does DMA");
   });
 
@@ -81,10 +81,10 @@ describe("the linux guest, from the firmware's tables to a kexec", () => {
     expect(detail("enumerate PCI")).toContain("11:00.0 (StreamID 0x1100)");
     expect(detail("second boot: enumerate PCI")).toContain("12:00.0 (StreamID 0x1200)");
     expect(detail("kexec: take-over")).toBe("smmuv3@c000000 found enabled, aborted and set up anew");
-    expect(detail("substreams")).toMatch(/PASID 1 .*PASID 1048575 .*C_BAD_CD/);
+    expect(detail("PASIDs")).toMatch(/PASID 1 .*PASID 1048575 .*C_BAD_CD/);
     expect(detail("unplug and plug")).toMatch(/^nic0: 12:00.0 unplugged, 12:00.0 plugged/);
     expect(detail("nothing else")).toMatch(/^7 events, all provoked/);
-    expect(detail("tear down")).toContain("their streams bypass, as their reserved window demands");
+    expect(detail("tear down")).toContain("their functions bypass, as their reserved window demands");
   });
 
   it("kexecs into RAM that the kernel before does not use: queues and tables are elsewhere", async () => {
@@ -112,7 +112,7 @@ describe("the linux guest, from the firmware's tables to a kexec", () => {
     const { machine, end } = machineOf("grace", GRACE);
     const kernel = new Kernel(machine.port(), { granule: 12, firmware: "dt" });
     await kernel.readFirmware();
-    await kernel.probeSmmus();
+    await kernel.probeIommus();
     await kernel.enumerate();
     const device = kernel.devices.find((one) => one.dma !== null && one.master !== null)!;
     const { iovas } = await kernel.createDomain(device);
@@ -148,7 +148,7 @@ describe("a machine that does wrong is found out", () => {
 
   it.each([
     ["CMD_TLBI_NH_VA", 0x12, "ATS", /expected a fault, found STATUS 0x2/],
-    ["CMD_TLBI_NH_ASID", 0x11, "substreams", /expected 0x[0-9a-f]{2} at byte 0 of the destination, found/],
+    ["CMD_TLBI_NH_ASID", 0x11, "PASIDs", /expected 0x[0-9a-f]{2} at byte 0 of the destination, found/],
     ["CMD_ATC_INV", 0x40, "ATS", /expected a fault, found STATUS 0x2/],
   ])("where %s gets lost and a stale translation stays", async (_what, opcode, name, detail) => {
     const step = await failing((context) => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { GuestMemory, PageTable, Random } from "../../src/guest/index.js";
+import { GuestMemory, PageTable, Random, vmsaFormat } from "../../src/guest/index.js";
 import { ACCESS_READ, ACCESS_WRITE, WALK_OK, WALK_PERMISSION_FAULT, WALK_TRANSLATION_FAULT, type StageTables } from "../../src/translation/index.js";
 import { highWord, lowWord } from "../../src/support/index.js";
 import { Oracle } from "../translation/oracle.js";
@@ -41,7 +41,7 @@ describe.each([
 ] as const)("stage %d tables, granule 2^%d, %d bits in, %d bits out", (stage, granule, inputBits, outputBits) => {
   it("lead where they were told, and nowhere after the unmap", async () => {
     const { memory, oracle } = make();
-    const table = await PageTable.create(memory, stage, granule, inputBits, outputBits);
+    const table = await PageTable.create(memory, vmsaFormat(stage, granule, inputBits, outputBits));
     const random = new Random(granule * 10 + stage);
     const unit = 2 ** granule;
     const block = table.pageSizes[1];
@@ -83,7 +83,7 @@ describe.each([
 describe("a page table", () => {
   it("refuses to map twice and to unmap what is not mapped", async () => {
     const { memory } = make();
-    const table = await PageTable.create(memory, 1, 12, 48, 44);
+    const table = await PageTable.create(memory, vmsaFormat(1, 12, 48, 44));
     await table.map(0x1000n, RAM_BASE, 0x2000, { read: true });
     await expect(table.map(0x2000n, RAM_BASE, 0x1000, { read: true })).rejects.toThrow("0x2000 is mapped already");
     await expect(table.unmap(0x4000n, 0x1000, quiet)).rejects.toThrow("0x4000 is not mapped");

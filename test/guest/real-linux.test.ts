@@ -72,7 +72,7 @@ function withoutAddresses(lines: readonly string[]): string[] {
 async function boot(port: MachinePort, granule: number): Promise<{ kernel: Kernel; nvme: Device }> {
   const kernel = new Kernel(port, { granule, firmware: "dt" });
   await kernel.readFirmware();
-  await kernel.probeSmmus();
+  await kernel.probeIommus();
   await kernel.enumerate();
   const nvme = kernel.devices.at(-1)!;
   expect(nvme.streamId).toBe(0x100);
@@ -97,7 +97,7 @@ describe("beside a real Linux", () => {
     const { port, seen } = watched(STAGE1, 0x905_0000);
     const kernel = new Kernel(port, { granule: 12, firmware: "dt" });
     await kernel.readFirmware();
-    await kernel.probeSmmus();
+    await kernel.probeIommus();
     expect(withoutAddresses(seen)).toEqual(withoutAddresses(RECORDED.stage1.boot));
     seen.length = 0;
     await kernel.smmus[0].disable();
@@ -108,12 +108,12 @@ describe("beside a real Linux", () => {
     const { port, seen } = watched(STAGE1, 0x905_0000);
     const first = new Kernel(port, { granule: 12, firmware: "dt" });
     await first.readFirmware();
-    await first.probeSmmus();
+    await first.probeIommus();
     await first.quiesce();
     seen.length = 0;
     const second = new Kernel(port, { granule: 12, firmware: "dt", occupied: first.memory.inUse() });
     await second.readFirmware();
-    await second.probeSmmus();
+    await second.probeIommus();
     // The recorded one is a crash kernel, which ends without the event queue.
     const recorded = RECORDED.stage1.takeOver.map((line) => ({ "W32 20 9": "W32 20 d", "R32 24 9": "R32 24 d" })[line] ?? line);
     expect(withoutAddresses(seen)).toEqual(withoutAddresses(recorded));
@@ -172,7 +172,7 @@ describe("beside a real Linux", () => {
     const { port } = watched(`-M virt,iommu=smmuv3,gic-version=3 -m 1G -nodefaults ${bridges}`, 0x905_0000);
     const kernel = new Kernel(port, { granule: 12, firmware: "dt" });
     await kernel.readFirmware();
-    await kernel.probeSmmus();
+    await kernel.probeIommus();
     await kernel.enumerate();
     const commands = await commandsOf(kernel, async () => {
       for (const device of kernel.devices) {

@@ -16,7 +16,7 @@ function setUp(idr = QEMU, sync?: SyncMode): Setup {
   const interrupts = new InterruptController(fake);
   const memory = new GuestMemory(fake, [{ base: RAM_BASE, size: RAM_BYTES }], []);
   const description = { name: "smmuv3@9050000", base: SMMU_BASE, coherent: true, interrupts: SMMU_INTERRUPTS };
-  return { fake, interrupts, driver: new SmmuDriver(fake, memory, interrupts, description, { ids: new DomainIds(), sync }) };
+  return { fake, interrupts, driver: new SmmuDriver(fake, memory, interrupts, description, { ids: new DomainIds("ASIDs"), sync }) };
 }
 
 async function ready(idr = QEMU, sync?: SyncMode): Promise<Setup> {
@@ -109,7 +109,7 @@ describe("enabling an SMMU in Linux's order", () => {
 
   it("gives the streams of an RMR bypass entries before the SMMU is on", async () => {
     const { fake, driver } = setUp();
-    await driver.probe([{ base: 0x800_0000, size: 0x10_0000, identity: true, device: true, smmu: 0, streams: [0x1000, 0x10ff] }]);
+    await driver.probe([{ base: 0x800_0000, size: 0x10_0000, identity: true, device: true, iommu: 0, streams: [0x1000, 0x10ff] }]);
     // V, Config = 0b100.
     expect(fake.ram64(driver.steAddress(0x1080))).toBe(0x9n);
   });
@@ -165,16 +165,16 @@ describe("attaching a stream", () => {
   it("gives each substream a CD of a two-level table, first telling of the new Level 1 descriptor", async () => {
     const { fake, driver } = await ready({ ...QEMU, idr0: QEMU.idr0 | (1 << 19), idr1: QEMU.idr1 | (16 << 6) });
     const master = await driver.addMaster("01:00.0", [0x100], { pasidBits: 20 });
-    expect(master.ssidBits).toBe(16);
+    expect(master.pasidBits).toBe(16);
     await master.attach(await driver.createDomain());
     fake.commands.length = 0;
-    await master.attachSubstream(0xffff, await driver.createDomain());
+    await master.attachPasid(0xffff, await driver.createDomain());
     // CFGI_CD of SubstreamID 0xffff: not leaf for the Level 1 descriptor, leaf for the CD (two steps).
     expect(taken(fake)).toEqual(["1000ffff005 0", "sync", "1000ffff005 1", "sync", "1000ffff005 1", "sync"]);
     const word = fake.ram64(driver.steAddress(0x100));
     // S1CDMax 16, S1Fmt 64 KiB leaves.
     expect([word >> 59n, (word >> 4n) & 3n]).toEqual([16n, 2n]);
-    await expect(master.attachSubstream(0x1_0000, await driver.createDomain())).rejects.toThrow("not within the 16 bits");
+    await expect(master.attachPasid(0x1_0000, await driver.createDomain())).rejects.toThrow("not within the 16 bits");
   });
 
   it("turns ATS on after the STE allows it, and off before it ends", async () => {

@@ -42,7 +42,7 @@ async function setUp(): Promise<Setup> {
   end = made.end;
   const kernel = new Kernel(made.machine.port(), { granule: 12, firmware: "dt" });
   await kernel.readFirmware();
-  await kernel.probeSmmus();
+  await kernel.probeIommus();
   await kernel.enumerate();
   const device = kernel.devices.find((candidate) => candidate.dma !== null)!;
   expect(device.streamId).toBe(SID);
@@ -157,12 +157,12 @@ describe("a context descriptor that the guest writes anew", () => {
     const [one, two] = [await kernel.createDomain(device), await kernel.createDomain(device)];
     await one.map(IOVA, before, PAGE, { read: true, write: true });
     await two.map(IOVA, after, PAGE, { read: true, write: true });
-    await device.master!.attachSubstream(5, one);
+    await device.master!.attachPasid(5, one);
     expect(await lands({ pasid: 5 })).toBe("before");
     const { commands } = kernel.smmus[0];
     const publish = commands.publish.bind(commands);
     commands.publish = () => Promise.resolve();
-    await device.master!.attachSubstream(5, two);
+    await device.master!.attachPasid(5, two);
     commands.publish = publish;
     await send(OP.CFGI_CD, { SID, SSID: 0, LEAF: 1 });
     expect(await lands({ pasid: 5 })).toBe("before");

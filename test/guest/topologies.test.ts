@@ -18,7 +18,7 @@ const outcome = (report: GuestReport): unknown => ({
 });
 const well = (skipped: string[] = []): unknown => ({ ok: true, failed: [], skipped });
 
-const NO_SUBSTREAMS = ["substreams", "ATS"];
+const NO_SUBSTREAMS = ["PASIDs", "ATS"];
 const SWITCH = `${EXPANDER} -device pcie-root-port,id=rp,bus=p1,chassis=1 -device x3130-upstream,id=up,bus=rp -device xio3130-downstream,id=d1,bus=up,chassis=2,slot=1`;
 
 describe("the linux guest", () => {
@@ -100,8 +100,8 @@ describe("the linux guest", () => {
   it("goes well with a port and nothing in it, behind an SMMU whose features are explicit", async () => {
     const { report, left } = await runLinux("grace", `${EXPANDER},ats=on,ril=on,oas=48,ssidsize=16 -device pcie-root-port,id=rp1,bus=p1,chassis=1`);
     expect(report.ok).toBe(true);
-    expect(report.steps.find((step) => step.name === "enable SMMUs")?.detail).toContain("ril, ats, ssid 16");
-    expect(report.steps.find((step) => step.name === "own tables")?.skipped).toBe("no DMA function is behind an SMMU");
+    expect(report.steps.find((step) => step.name === "enable IOMMUs")?.detail).toContain("ril, ats, ssid 16");
+    expect(report.steps.find((step) => step.name === "own tables")?.skipped).toBe("no DMA function is behind an IOMMU");
     expect(left).toBe(0);
   });
 

@@ -12,7 +12,7 @@ import { ACCEL, build, GPU } from "./build.js";
 async function tablePages(kernel: Kernel, device: Device): Promise<Set<number>> {
   const pages = new Set<number>();
   const { memory } = kernel;
-  const ste = await memory.readWords(device.smmu!.steAddress(device.streamId!), 16);
+  const ste = await memory.readWords(kernel.smmus[0].steAddress(device.streamId!), 16);
   const base = getAddress(ste, STE.S1CONTEXTPTR);
   pages.add(base >> 12);
   if (get(ste, STE.S1FMT) !== STE_S1FMT_LINEAR) {
@@ -65,7 +65,7 @@ it("nothing reads a guest's stage-1 tables: not for DMA, invalidations, faults o
 
   const kernel = new Kernel(port, { granule: 12, firmware: "dt" });
   await kernel.readFirmware();
-  await kernel.probeSmmus();
+  await kernel.probeIommus();
   await kernel.enumerate();
   const device = kernel.devices.find((one) => one.dma !== null && one.master !== null)!;
   const domain = await kernel.useOwnDomain(device);
@@ -86,7 +86,7 @@ it("nothing reads a guest's stage-1 tables: not for DMA, invalidations, faults o
   expect(kernel.events).toHaveLength(1);
   await domain.map(0x1000_0000n, physical, 0x4000, { read: true, write: true });
   await domain.unmap(0x1000_0000n, 0x4000);
-  const { commands } = device.smmu!;
+  const { commands } = kernel.smmus[0];
   for (const [opcode, fields] of [[OP.CFGI_CD_ALL, { SID: device.streamId! }], [OP.CFGI_STE, { SID: device.streamId!, LEAF: 1 }], [OP.CFGI_STE_RANGE, { RANGE: 31 }], [OP.TLBI_NSNH_ALL, {}]] as const) {
     await commands.issueAndSync(opcode, fields);
   }
@@ -99,7 +99,7 @@ it("nothing reads a guest's stage-1 tables: not for DMA, invalidations, faults o
 
   // The stream table and the command queue are read, so reads are seen at all.
   expect(read.has(commands.base >> 12)).toBe(true);
-  expect(read.has(device.smmu!.steAddress(device.streamId!) >> 12)).toBe(true);
+  expect(read.has(kernel.smmus[0].steAddress(device.streamId!) >> 12)).toBe(true);
   expect([...read].filter((page) => tables.has(page))).toEqual([]);
   host.close();
 });

@@ -11,7 +11,7 @@ export const EXPANDERS =
 export const BOARD = "-cpu max -m 512";
 
 /** What no QEMU has behind an emulated SMMU. */
-export const NEVER = ["substreams", "ATS", "function level reset"];
+export const NEVER = ["PASIDs", "ATS", "function level reset"];
 export const MESSAGES = ["messages", "second boot: messages", "kexec: messages"];
 
 /** Names of the steps that the guest skipped. */

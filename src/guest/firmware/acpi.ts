@@ -1,9 +1,11 @@
 /**
  * ACPI tables as far as a PCI and IOMMU driver needs them: RSDP, XSDT or RSDT (ACPI 6.5, 5.2), MCFG (PCI
- * Firmware Specification 3.3, 4.1.2), MADT for the ITS and the GICv2m frame, SRAT for RAM; IORT is in iort.ts.
+ * Firmware Specification 3.3, 4.1.2), MADT for what takes messages, SRAT for RAM; IORT and DMAR are in files of
+ * their own.
  */
 import { GuestFailure } from "../failure.js";
 import type { AddressRange, FirmwareDescription, HostBridgeDescription, MsiController } from "./description.js";
+import { parseDmar } from "./dmar.js";
 import { parseIort } from "./iort.js";
 
 export interface AcpiTable {
@@ -89,7 +91,13 @@ function parseMcfg(view: DataView): EcamRange[] {
   return out;
 }
 
-/** MADT: GIC ITS structures (type 0xf) and GIC MSI frames (type 0xd); ACPI 6.5, 5.2.12.16 and 5.2.12.18. */
+/** Where local APICs take messages (Intel SDM 3A, 11.11.1). */
+const APIC_MESSAGES = 0xfee0_0000;
+
+/**
+ * MADT: GIC ITS structures (type 0xf) and GIC MSI frames (type 0xd), local APICs (type 0) and x2APICs (type 9);
+ * ACPI 6.5, 5.2.12.
+ */
 function parseMadtMsi(view: DataView): MsiController | null {
   let frame: MsiController | null = null;
   for (let at = HEADER_BYTES + 8; at + 2 <= view.byteLength; ) {
@@ -99,6 +107,9 @@ function parseMadtMsi(view: DataView): MsiController | null {
     }
     if (view.getUint8(at) === 0xf) {
       return { kind: "its", doorbell: Number(view.getBigUint64(at + 8, true)) + 0x1_0040, firstSpi: 0, spiCount: 0 };
+    }
+    if (view.getUint8(at) === 0 || view.getUint8(at) === 9) {
+      frame = { kind: "apic", doorbell: APIC_MESSAGES, firstSpi: 0, spiCount: 0 };
     }
     if (view.getUint8(at) === 0xd) {
       // Flag 0: the counts below override MSI_TYPER.
@@ -148,7 +159,8 @@ export async function describeFromAcpi(
   const madt = find("APIC");
   const srat = find("SRAT");
   const iort = iortTable === undefined ? { smmus: [], rootComplexes: [], reservedWindows: [] } : parseIort(iortTable);
-  const hostBridges = (mcfg === undefined ? [] : parseMcfg(mcfg)).map((ecam): HostBridgeDescription => {
+  const dmar = find("DMAR");
+  const described = (mcfg === undefined ? [] : parseMcfg(mcfg)).map((ecam): HostBridgeDescription => {
     const complexes = iort.rootComplexes.filter((complex) => complex.segment === ecam.segment);
     return {
       name: `segment ${ecam.segment}`,
@@ -162,6 +174,8 @@ export async function describeFromAcpi(
       ats: complexes.some((complex) => complex.ats),
     };
   });
+  // A machine without MCFG has its host bridge behind I/O ports (the fallback says so) or none.
+  const hostBridges = described.length > 0 ? described : (fallback?.hostBridges ?? []).filter((bridge) => bridge.ecamBase === null);
   const ram = srat === undefined ? [] : parseSratMemory(srat);
   return {
     source: "acpi",
@@ -172,6 +186,7 @@ export async function describeFromAcpi(
       ...tables.map((table) => ({ base: table.address, size: table.data.byteLength })),
     ],
     smmus: iort.smmus,
+    dmar: dmar === undefined ? null : parseDmar(dmar),
     hostBridges,
     msi: (madt === undefined ? null : parseMadtMsi(madt)) ?? fallback?.msi ?? null,
     reservedWindows: iort.reservedWindows,

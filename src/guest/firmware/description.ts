@@ -2,6 +2,8 @@
  * What the firmware tells an operating system about the machine, in one form for the device tree and for
  * ACPI. Addresses are guest-physical bytes.
  */
+import type { Dmar } from "./dmar.js";
+
 export interface AddressRange {
   readonly base: number;
   /** Bytes. */
@@ -49,7 +51,8 @@ export interface PciWindow {
 export interface HostBridgeDescription {
   readonly name: string;
   readonly segment: number;
-  readonly ecamBase: number;
+  /** Null: only I/O ports reach configuration space. */
+  readonly ecamBase: number | null;
   readonly busStart: number;
   readonly busEnd: number;
   /** Memory windows; I/O windows are left out since no driver here uses I/O space. */
@@ -66,17 +69,17 @@ export interface ReservedWindow extends AddressRange {
   readonly identity: boolean;
   /** Accesses are to device memory, not to RAM. */
   readonly device: boolean;
-  /** The SMMU whose streams it applies to (index); null: every one. */
-  readonly smmu: number | null;
-  /** First and last StreamID that it applies to. */
+  /** The IOMMU whose functions it applies to (index); null: every one. */
+  readonly iommu: number | null;
+  /** First and last StreamID or source-id that it applies to. */
   readonly streams: readonly [number, number];
 }
 
 /** Where a device's message write goes. */
 export interface MsiController {
-  /** ITS: the data is an event id of the device. GICv2m: the data is the INTID of an SPI. */
-  readonly kind: "its" | "gicv2m";
-  /** GITS_TRANSLATER, or MSI_SETSPI_NS. */
+  /** ITS: the data is an event id of the device. GICv2m: the data is the INTID of an SPI. APIC: address and data are the message. */
+  readonly kind: "its" | "gicv2m" | "apic";
+  /** GITS_TRANSLATER, MSI_SETSPI_NS, or where APICs take messages. */
   readonly doorbell: number;
   /** GICv2m where the firmware overrides MSI_TYPER: first INTID and number of SPIs; else 0. */
   readonly firstSpi: number;
@@ -89,6 +92,8 @@ export interface FirmwareDescription {
   /** RAM that the firmware's own data occupies. */
   readonly occupied: readonly AddressRange[];
   readonly smmus: readonly SmmuDescription[];
+  /** Intel VT-d; null: the machine has none. */
+  readonly dmar: Dmar | null;
   readonly hostBridges: readonly HostBridgeDescription[];
   readonly msi: MsiController | null;
   readonly reservedWindows: readonly ReservedWindow[];

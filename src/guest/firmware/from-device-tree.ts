@@ -31,6 +31,7 @@ export function describeFromDeviceTree(root: DeviceTreeNode, occupied: readonly 
     ram: nodes.filter((node) => node.strings("device_type")[0] === "memory").flatMap((node) => node.reg()),
     occupied: [...occupied, ...memoryReservations(root)],
     smmus: smmuNodes.map((node) => describeSmmu(node)),
+    dmar: null,
     hostBridges,
     msi: findMsiController(nodes),
     reservedWindows: reservedWindows(nodes, byPhandle, smmuNodes, bridgeNodes, hostBridges),
@@ -189,10 +190,10 @@ function reservedWindows(
       const smmu = smmuNodes.indexOf(device);
       const bridge = bridgeNodes.indexOf(device);
       if (smmu >= 0) {
-        out.push({ ...window, smmu, streams: [0, 0xffff_ffff] });
+        out.push({ ...window, iommu: smmu, streams: [0, 0xffff_ffff] });
       } else if (bridge >= 0) {
         for (const map of bridges[bridge].streamMaps) {
-          out.push({ ...window, smmu: map.smmu, streams: [map.outputBase, map.outputBase + map.length - 1] });
+          out.push({ ...window, iommu: map.smmu, streams: [map.outputBase, map.outputBase + map.length - 1] });
         }
       }
     }

@@ -172,7 +172,7 @@ function describeRmr(view: DataView, node: Node, smmuIndex: (reference: number) 
           size: Number(view.getBigUint64(at + 8, true)),
           identity: true,
           device: ((flags >> 2) & 0xff) <= 3,
-          smmu,
+          iommu: smmu,
           streams: [mapping.outputBase, mapping.outputBase + mapping.count - 1],
         });
       }

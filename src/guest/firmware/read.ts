@@ -1,8 +1,8 @@
 /** Finds the firmware's tables through the port and describes the machine from them. */
-import type { MachinePort } from "../../port/index.js";
+import type { FirmwareTables, MachinePort } from "../../port/index.js";
 import { GuestFailure } from "../failure.js";
 import { describeFromAcpi } from "./acpi.js";
-import type { FirmwareDescription } from "./description.js";
+import type { FirmwareDescription, PciWindow } from "./description.js";
 import { DEVICE_TREE_HEADER_BYTES, deviceTreeBytes, parseDeviceTree } from "./device-tree.js";
 import { describeFromDeviceTree } from "./from-device-tree.js";
 
@@ -16,6 +16,9 @@ export async function readFirmware(port: MachinePort, prefer: "dt" | "acpi" | un
   const tree = tables.deviceTree === null ? null : await readDeviceTree(port, tables.deviceTree);
   if (early && tables.acpiRoot === null && tree !== null) {
     return tree;
+  }
+  if (tables.memoryMap !== undefined && tables.acpiRoot !== null) {
+    return describeFromAcpi((address, length) => port.readMemory(address, length), tables.acpiRoot, describePc(tables));
   }
   if (prefer === "acpi" || tree === null) {
     if (tables.acpiRoot === null) {
@@ -33,4 +36,22 @@ async function readDeviceTree(port: MachinePort, address: number): Promise<Firmw
   }
   const root = parseDeviceTree(await port.readMemory(address, length));
   return describeFromDeviceTree(root, [{ base: address, size: length }]);
+}
+
+/** What a PC's firmware tells besides its tables. Without MCFG the host bridge is behind I/O ports. */
+function describePc(tables: FirmwareTables): FirmwareDescription {
+  const map = tables.memoryMap ?? [];
+  const windows = (tables.pciWindows ?? []).map(
+    ({ base, size }): PciWindow => ({ kind: base < 2 ** 32 ? "mem32" : "mem64", prefetchable: base >= 2 ** 32, cpuBase: base, pciBase: base, size }),
+  );
+  return {
+    source: "acpi",
+    ram: map.filter((range) => range.type === 1),
+    occupied: map.filter((range) => range.type !== 1),
+    smmus: [],
+    dmar: null,
+    hostBridges: [{ name: "segment 0", segment: 0, ecamBase: null, busStart: 0, busEnd: 255, windows, streamMaps: [], msiMaps: [], ats: false }],
+    msi: null,
+    reservedWindows: [],
+  };
 }

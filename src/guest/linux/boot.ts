@@ -1,4 +1,4 @@
-/** Steps of a boot: firmware, SMMUs, PCI, and each function's first domain. */
+/** Steps of a boot: firmware, IOMMUs, PCI, and each function's first domain. */
 import { messageCount } from "../pci/msi.js";
 import { watchSlots } from "../pci/hotplug.js";
 import { checkTransfer, freeBuffers, makeBuffers, transferLength } from "../dma-check.js";
@@ -17,28 +17,18 @@ export async function readTables({ kernel }: Session): Promise<string> {
   return [
     firmware.source === "dt" ? "device tree" : "ACPI",
     `${ram / MIB} MiB of RAM`,
-    count(firmware.smmus.length, "SMMUv3"),
+    ...(firmware.dmar === null ? [count(firmware.smmus.length, "SMMUv3")] : [count(firmware.dmar.units.length, "VT-d unit")]),
     count(firmware.hostBridges.length, "PCI host bridge"),
     ...(windows > 0 ? [count(windows, "reserved identity window")] : []),
   ].join(", ");
 }
 
-export async function enableSmmus({ kernel }: Session): Promise<string> {
-  if (kernel.firmware.smmus.length === 0) {
-    skip("the firmware describes no SMMU");
+export async function enableIommus({ kernel }: Session): Promise<string> {
+  if (kernel.firmware.smmus.length === 0 && kernel.firmware.dmar === null) {
+    skip("the firmware describes no IOMMU");
   }
-  await kernel.probeSmmus();
-  const found = kernel.smmus.map((smmu) => {
-    const f = smmu.features;
-    const traits = [
-      `stage ${[f.stage1 ? "1" : "", f.stage2 ? "2" : ""].filter((part) => part !== "").join("+")}`,
-      `oas ${f.oas}`,
-      ...(f.rangeInvalidation ? ["ril"] : []),
-      ...(f.ats ? ["ats"] : []),
-      ...(f.ssidBits > 0 ? [`ssid ${f.ssidBits}`] : []),
-    ];
-    return `${smmu.name} (${traits.join(", ")}${smmu.tookOver ? ", was enabled" : ""})`;
-  });
+  await kernel.probeIommus();
+  const found = kernel.iommus.map((iommu) => `${iommu.name} (${[...iommu.traits, ...(iommu.tookOver ? ["was enabled"] : [])].join(", ")})`);
   return listed(found, "; ", 8);
 }
 
@@ -61,7 +51,7 @@ export async function enumerate(session: Session): Promise<string> {
   return [
     count(kernel.devices.length, "function"),
     `root buses ${roots.map((bus) => bus.toString(16).padStart(2, "0")).join(" ")}`,
-    `DMA: ${listed(dma.map((device) => `${device.fn.name}${device.streamId === null ? "" : ` (StreamID ${hexText(device.streamId)})`}`)) || "none"}`,
+    `DMA: ${listed(dma.map((device) => `${device.fn.name}${device.streamId === null ? "" : ` (${kernel.firmware.dmar === null ? "StreamID" : "source-id"} ${hexText(device.streamId)})`}`)) || "none"}`,
     ...(session.slots.length > 0 ? [count(session.slots.length, "hot-plug slot")] : []),
     ...unplaced.map((bar) => `BAR ${bar.bar} of ${bar.fn.name} (${hexText(bar.size)} bytes) has no place`),
   ].join(", ");
@@ -102,12 +92,12 @@ export async function identity(session: Session): Promise<string> {
   return [`${count(done, "function")}, ${bytes} bytes moved and compared`, ...left].join("; ");
 }
 
-/** Every function behind an SMMU with tables of its own. */
+/** Every function behind an IOMMU with tables of its own. */
 export async function ownTables(session: Session): Promise<string> {
   const { kernel, random, reporter, mapped } = session;
   const devices = dmaDevices(kernel).filter((device) => device.master !== null);
   if (devices.length === 0) {
-    skip("no DMA function is behind an SMMU");
+    skip("no DMA function is behind an IOMMU");
   }
   let bytes = 0;
   for (const device of devices) {
@@ -115,7 +105,7 @@ export async function ownTables(session: Session): Promise<string> {
     bytes += await checkTransfer(kernel, dma, buffers, { source, destination, length: transferLength(dma, random, BUFFER_BYTES) });
   }
   reporter.dmaChecked += bytes;
-  const ids = mapped.map(({ device, domain }) => `${device.fn.name} ${domain.stage === 1 ? "ASID" : "VMID"} ${domain.id}`);
+  const ids = mapped.map(({ device, domain }) => `${device.fn.name} ${device.iommu?.domainIdName ?? "id"} ${domain.id}`);
   return `${count(devices.length, "function")}, ${bytes} bytes moved and compared; ${listed(ids, ", ")}`;
 }
 
@@ -156,7 +146,7 @@ export async function raiseMessages(kernel: Kernel, device: Device & { dma: DmaD
   }));
   for (let vector = 0; vector < vectors; vector++) {
     await device.dma.raise(vector);
-    await kernel.interrupts.until(() => came[vector] > 0, `message ${vector} of ${device.fn.name} (data ${device.messages[vector]})`);
+    await kernel.interrupts.until(() => came[vector] > 0, `message ${vector} of ${device.fn.name} (data ${device.messages?.messages[vector]?.data ?? "none"})`);
     await device.dma.acknowledge();
   }
   check(came.slice(0, vectors).every((times) => times === 1), () => `${device.fn.name}: expected one interrupt a message, found ${came.join(" ")}`);

@@ -35,7 +35,7 @@ export async function resetFunctions(session: Session): Promise<string> {
     }
     names.push(device.fn.name);
   }
-  return names.length === 0 ? skip("no function behind an SMMU has a function level reset") : `${listed(names)}: DMA and messages as before`;
+  return names.length === 0 ? skip("no function behind an IOMMU has a function level reset") : `${listed(names)}: DMA and messages as before`;
 }
 
 /** One device is unplugged by the operator and plugged again; afterwards it does DMA as before. */
@@ -89,7 +89,7 @@ async function settle({ kernel, slots }: Session, done: () => boolean, what: str
   }, what);
 }
 
-/** DMA of a function that came, through tables of its own where an SMMU translates it. */
+/** DMA of a function that came, through tables of its own where an IOMMU translates it. */
 async function useAgain(session: Session, device: Device): Promise<number> {
   const { kernel, random } = session;
   const found = dmaDevices(kernel).find((candidate) => candidate.fn === device.fn);

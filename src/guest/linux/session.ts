@@ -5,8 +5,8 @@ import type { Device, Kernel } from "../kernel.js";
 import type { HotplugSlot } from "../pci/hotplug.js";
 import type { Random } from "../random.js";
 import type { Reporter } from "../report.js";
-import type { Domain } from "../smmu/domain.js";
-import type { DecodedEvent } from "../smmu/event-queue.js";
+import type { Domain } from "../iommu/domain.js";
+import type { DecodedEvent } from "../iommu/events.js";
 
 /** Buffers of each device. */
 export const BUFFER_BYTES = 64 * 1024;

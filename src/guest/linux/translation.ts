@@ -1,36 +1,34 @@
 /** Steps about translation: substreams, ATS, what an unmapped and a read-only page do. */
-import { EVENT } from "../../smmuv3/spec/index.js";
 import { checkFault, checkTransfer, fillBuffers, transferLength } from "../dma-check.js";
 import { check } from "../failure.js";
 import { describeInterrupt } from "../interrupts.js";
 import { skip } from "../report.js";
-import { formatEvent, type DecodedEvent } from "../smmu/event-queue.js";
-import { BUFFER_BYTES, count, hexText, listed, type Mapped, type Session } from "./session.js";
+import type { DecodedEvent } from "../iommu/events.js";
+import { BUFFER_BYTES, count, listed, type Mapped, type Session } from "./session.js";
 
-/** Substreams with domains of their own: the same IOVA leads elsewhere with and without PASID. */
-export async function substreams(session: Session): Promise<string> {
+/** PASIDs with domains of their own: the same IOVA leads elsewhere with and without PASID. */
+export async function pasids(session: Session): Promise<string> {
   const { kernel, random, reporter, mapped } = session;
   for (const { dma } of mapped) {
     await dma.refresh();
   }
-  const able = mapped.filter(({ device, dma }) => dma.features.pasid && (device.master?.ssidBits ?? 0) > 0);
+  const able = mapped.filter(({ device, dma }) => dma.features.pasid && (device.master?.pasidBits ?? 0) > 0);
   if (able.length === 0) {
-    skip("no function and SMMU offer PASID together");
+    skip("no function and IOMMU offer PASID together");
   }
   const account: string[] = [];
   for (const entry of able) {
     const { device, dma, buffers } = entry;
-    const master = device.master;
-    if (master === null) {
+    const { master, iommu } = device;
+    if (master === null || iommu === null) {
       continue;
     }
-    const last = 2 ** master.ssidBits - 1;
-    const pasids = last > 1 ? [1, last] : [1];
-    for (const pasid of pasids) {
+    const last = 2 ** master.pasidBits - 1;
+    for (const pasid of last > 1 ? [1, last] : [1]) {
       const domain = await kernel.createDomain(device);
-      await master.attachSubstream(pasid, domain);
+      await master.attachPasid(pasid, domain);
       await fillBuffers(kernel, buffers, random);
-      // The addresses are those of the stream's own domain, exchanged: only the substream's tables make this right.
+      // The addresses are those of the function's own domain, exchanged: only the PASID's tables make this right.
       await domain.map(entry.destination, buffers.source, BUFFER_BYTES, { read: true });
       await domain.map(entry.source, buffers.destination, BUFFER_BYTES, { read: true, write: true });
       const bytes = await checkTransfer(kernel, dma, buffers, {
@@ -39,14 +37,14 @@ export async function substreams(session: Session): Promise<string> {
         length: transferLength(dma, random, BUFFER_BYTES),
         pasid,
       });
-      await master.detachSubstream(pasid);
+      await master.detachPasid(pasid);
       await domain.destroy();
       const event = await checkFault(
         kernel,
         device,
         buffers,
         { source: entry.destination, destination: entry.source, length: 64, pasid },
-        { event: EVENT.C_BAD_CD, substreamId: pasid },
+        iommu.expectedFault({ kind: "no-domain", pasid }),
       );
       reporter.dmaChecked += bytes;
       remember(session, event, 64);
@@ -64,7 +62,7 @@ export async function ats(session: Session): Promise<string> {
   }
   const able = mapped.filter(({ device, dma }) => dma.features.ats && device.master?.atsEnabled === true);
   if (able.length === 0) {
-    skip("no function and SMMU offer ATS together");
+    skip("no function and IOMMU offer ATS together");
   }
   let bytes = 0;
   for (const { device, dma, domain, buffers, source } of able) {
@@ -85,7 +83,7 @@ export async function ats(session: Session): Promise<string> {
 export async function unmapped(session: Session): Promise<string> {
   const { kernel, random, mapped } = session;
   if (mapped.length === 0) {
-    skip("no DMA function is behind an SMMU");
+    skip("no DMA function is behind an IOMMU");
   }
   const events: string[] = [];
   for (const entry of mapped) {
@@ -98,7 +96,7 @@ export async function unmapped(session: Session): Promise<string> {
       device,
       buffers,
       { source, destination, length },
-      { event: EVENT.F_TRANSLATION, stage2: domain.stage === 2, page: destination },
+      device.iommu!.expectedFault({ kind: "unmapped", domain, page: destination }),
     );
     remember(session, event, length);
     events.push(event?.name ?? "");
@@ -122,7 +120,7 @@ export async function provokedFault(session: Session): Promise<string> {
   const { kernel, mapped } = session;
   const [entry] = mapped;
   if (entry === undefined) {
-    skip("no DMA function is behind an SMMU");
+    skip("no DMA function is behind an IOMMU");
   }
   const { device, domain, buffers, source } = entry;
   const length = Math.min(64, entry.dma.features.maxLength);
@@ -132,10 +130,10 @@ export async function provokedFault(session: Session): Promise<string> {
     // What must stay as it is here is the source.
     { ...buffers, destination: buffers.source },
     { source, destination: source, length },
-    { event: EVENT.F_PERMISSION, stage2: domain.stage === 2, page: source },
+    device.iommu!.expectedFault({ kind: "read-only", domain, page: source }),
   );
   remember(session, event, length);
-  return event === null ? "" : formatEvent(event);
+  return event === null ? "" : event.text;
 }
 
 function remember(session: Session, event: DecodedEvent | null, length: number): void {
@@ -160,23 +158,24 @@ function isPartOf(event: DecodedEvent, { event: first, length }: { event: Decode
 export async function quiet(session: Session): Promise<string> {
   const { kernel, provoked } = session;
   await kernel.interrupts.poll();
+  for (const iommu of kernel.iommus) {
+    await iommu.pollEvents();
+  }
   const wrong = [
-    ...kernel.events.filter((event) => !provoked.some((expected) => isPartOf(event, expected))).map((event) => `event ${formatEvent(event)}`),
-    ...kernel.smmus.flatMap((smmu) => smmu.globalErrors.map((bits) => `${smmu.name} global error ${hexText(bits)}`)),
-    ...kernel.smmus.flatMap((smmu) => smmu.commands.errors.map((error) => `${smmu.name} command error ${error.error} at ${error.command}`)),
-    ...kernel.smmus.filter((smmu) => smmu.eventOverflows > 0).map((smmu) => `${smmu.name} event queue overflow`),
+    ...kernel.events.filter((event) => !provoked.some((expected) => isPartOf(event, expected))).map((event) => `event ${event.text}`),
+    ...kernel.iommus.flatMap((iommu) => iommu.complaints()),
     ...kernel.interrupts.unexpected.map(describeInterrupt),
   ];
   check(wrong.length === 0, () => `expected nothing else, found ${wrong.join("; ")}`);
-  const commands = kernel.smmus.reduce((sum, smmu) => sum + [...smmu.commands.issued.values()].reduce((a, b) => a + b, 0), 0);
-  return `${provoked.length === 0 ? "no event" : `${count(kernel.events.length, "event")}, all provoked`}; ${count(kernel.interrupts.received, "interrupt")}; ${count(commands, "SMMU command")}`;
+  const commands = kernel.iommus.reduce((sum, iommu) => sum + iommu.commandCount, 0);
+  return `${provoked.length === 0 ? "no event" : `${count(kernel.events.length, "event")}, all provoked`}; ${count(kernel.interrupts.received, "interrupt")}; ${count(commands, "IOMMU command")}`;
 }
 
-/** Everything that the boot mapped goes; ASIDs are flushed. */
+/** Everything that the boot mapped goes, with what TLBs have of it. */
 export async function tearDown(session: Session): Promise<string> {
   const { kernel, mapped } = session;
   if (mapped.length === 0) {
-    skip("no DMA function is behind an SMMU");
+    skip("no DMA function is behind an IOMMU");
   }
   const domains = new Set(mapped.map((entry) => entry.domain));
   const left = new Set<string>();
@@ -191,5 +190,5 @@ export async function tearDown(session: Session): Promise<string> {
     kernel.memory.release(buffers.source);
     kernel.memory.release(buffers.destination);
   }
-  return `${count(domains.size, "domain")} freed, their streams ${[...left].join(" or ")}`;
+  return `${count(domains.size, "domain")} freed, their functions ${[...left].join(" or ")}`;
 }

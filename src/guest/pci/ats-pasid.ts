@@ -1,7 +1,8 @@
 /** ATS and PASID extended capabilities (PCIe 6.0, 7.8.8 and 7.8.9). */
-import type { AtsControl } from "../smmu/master.js";
+import type { AtsControl } from "../iommu/driver.js";
 import { EXT_CAP_ATS, EXT_CAP_PASID, type PciFunction } from "./function.js";
 
+const ATS_CAPABILITY = 4;
 const ATS_CONTROL = 6;
 const ATS_ENABLE = 0x8000;
 /** The smallest translation unit is given in units of 4 KiB. */
@@ -20,6 +21,13 @@ export function atsControl(fn: PciFunction): AtsControl | null {
         enable: (log2Stu) => fn.write16(cap + ATS_CONTROL, ATS_ENABLE | (log2Stu - ATS_STU_BASE)),
         disable: async () => fn.write16(cap + ATS_CONTROL, (await fn.read16(cap + ATS_CONTROL)) & ~ATS_ENABLE),
       };
+}
+
+/** Invalidations that the function takes at once: 1 to 32; 0 where it has no ATS. */
+export async function atsQueueDepth(fn: PciFunction): Promise<number> {
+  const cap = fn.extendedCapabilities.get(EXT_CAP_ATS);
+  // A depth of 0 stands for 32 (7.8.9.2).
+  return cap === undefined ? 0 : (await fn.read16(cap + ATS_CAPABILITY)) & 0x1f || 32;
 }
 
 /** Turns PASID on with all that the function offers; returns the width in bits, 0 where it has none. Has to come before ATS. */

@@ -2,9 +2,9 @@
  * Finds all functions of a host bridge and gives bus numbers. Expander buses (pxb-pcie) are further root
  * buses whose numbers are fixed and to which no bridge leads: a bus that answers and is not below a bridge.
  */
-import type { MachinePort } from "../../port/index.js";
 import type { HostBridgeDescription } from "../firmware/description.js";
 import { GuestFailure } from "../failure.js";
+import type { ConfigAccess } from "./config-access.js";
 import { PCI, PORT_DOWNSTREAM, PORT_ROOT, PciFunction } from "./function.js";
 
 export interface RootBus {
@@ -24,11 +24,11 @@ export interface EnumerationOptions {
 
 /** Scans the host bridge's buses and numbers what is below. Throws GuestFailure where the bus numbers do not suffice. */
 export async function enumerateBuses(
-  port: MachinePort,
+  config: ConfigAccess,
   bridge: HostBridgeDescription,
   options: EnumerationOptions = {},
 ): Promise<RootBus[]> {
-  const scanner = new Scanner(port, bridge);
+  const scanner = new Scanner(config);
   const roots: RootBus[] = [];
   // A bridge that still has numbers (kexec) makes buses answer that are not root buses. Taking its numbers away
   // when its own bus is seen, in ascending order, leaves the root buses alone.
@@ -57,8 +57,8 @@ export async function enumerateBuses(
 }
 
 /** Looks for functions that came to a bridge's secondary bus since it was numbered (hotplug); bridges below get the numbers up to its subordinate. */
-export async function rescanBelow(port: MachinePort, host: HostBridgeDescription, bridge: PciFunction): Promise<PciFunction[]> {
-  const scanner = new Scanner(port, host);
+export async function rescanBelow(config: ConfigAccess, bridge: PciFunction): Promise<PciFunction[]> {
+  const scanner = new Scanner(config);
   const found = await scanner.scanBus(bridge.secondary, bridge);
   let next = bridge.secondary + 1;
   for (const child of found.filter((f) => f.isBridge)) {
@@ -69,24 +69,21 @@ export async function rescanBelow(port: MachinePort, host: HostBridgeDescription
 }
 
 class Scanner {
-  constructor(
-    private readonly port: MachinePort,
-    private readonly host: HostBridgeDescription,
-  ) {}
+  constructor(private readonly config: ConfigAccess) {}
 
   async scanBus(bus: number, parent: PciFunction | null): Promise<PciFunction[]> {
     const found: PciFunction[] = [];
     // Below a root or downstream port there is one device, numbered 0 (PCIe 6.0, 7.3.1).
     const single = parent !== null && (parent.portType === PORT_ROOT || parent.portType === PORT_DOWNSTREAM);
     for (let device = 0; device < (single ? 1 : 32); device++) {
-      const first = new PciFunction(this.port, this.host.ecamBase, this.host.busStart, bus, device << 3, parent);
+      const first = new PciFunction(this.config, bus, device << 3, parent);
       if (!(await first.probe())) {
         continue;
       }
       found.push(first);
       if (((await first.read8(PCI.HEADER_TYPE)) & 0x80) !== 0) {
         for (let fn = 1; fn < 8; fn++) {
-          const other = new PciFunction(this.port, this.host.ecamBase, this.host.busStart, bus, (device << 3) | fn, parent);
+          const other = new PciFunction(this.config, bus, (device << 3) | fn, parent);
           if (await other.probe()) {
             found.push(other);
           }

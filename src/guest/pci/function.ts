@@ -1,5 +1,6 @@
-/** Configuration space of a function through ECAM, and what a driver reads out of it. Offsets in bytes. */
+/** Configuration space of a function, and what a driver reads out of it. Offsets in bytes. */
 import type { MachinePort } from "../../port/index.js";
+import type { ConfigAccess } from "./config-access.js";
 
 export const PCI = {
   VENDOR_ID: 0x00,
@@ -73,9 +74,7 @@ export class PciFunction {
   readonly children: PciFunction[] = [];
 
   constructor(
-    readonly port: MachinePort,
-    private readonly ecamBase: number,
-    private readonly ecamBusStart: number,
+    private readonly config: ConfigAccess,
     readonly bus: number,
     readonly devfn: number,
     readonly parent: PciFunction | null,
@@ -126,32 +125,32 @@ export class PciFunction {
     return ids[ids.length - 1];
   }
 
-  private address(offset: number): number {
-    return this.ecamBase + (this.bus - this.ecamBusStart) * 0x10_0000 + this.devfn * 0x1000 + offset;
+  get port(): MachinePort {
+    return this.config.port;
   }
 
-  async read8(offset: number): Promise<number> {
-    return Number(await this.port.read(this.address(offset), 1));
+  read8(offset: number): Promise<number> {
+    return this.config.read(this.bus, this.devfn, offset, 1);
   }
 
-  async read16(offset: number): Promise<number> {
-    return Number(await this.port.read(this.address(offset), 2));
+  read16(offset: number): Promise<number> {
+    return this.config.read(this.bus, this.devfn, offset, 2);
   }
 
-  async read32(offset: number): Promise<number> {
-    return Number(await this.port.read(this.address(offset), 4));
+  read32(offset: number): Promise<number> {
+    return this.config.read(this.bus, this.devfn, offset, 4);
   }
 
   write8(offset: number, value: number): Promise<void> {
-    return this.port.write(this.address(offset), 1, BigInt(value & 0xff));
+    return this.config.write(this.bus, this.devfn, offset, 1, value & 0xff);
   }
 
   write16(offset: number, value: number): Promise<void> {
-    return this.port.write(this.address(offset), 2, BigInt(value & 0xffff));
+    return this.config.write(this.bus, this.devfn, offset, 2, value & 0xffff);
   }
 
   write32(offset: number, value: number): Promise<void> {
-    return this.port.write(this.address(offset), 4, BigInt(value >>> 0));
+    return this.config.write(this.bus, this.devfn, offset, 4, value >>> 0);
   }
 
   /** Reads identity and capabilities. Returns false where no function answers. */
@@ -191,7 +190,7 @@ export class PciFunction {
         at = (header >> 8) & 0xfc;
       }
     }
-    if (!this.capabilities.has(CAP_EXPRESS)) {
+    if (!this.capabilities.has(CAP_EXPRESS) || !this.config.extended) {
       return;
     }
     let at = 0x100;

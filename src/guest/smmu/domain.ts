@@ -1,7 +1,4 @@
-/**
- * A translation domain: page tables with an ASID (stage 1) or a VMID (stage 2), the streams and substreams
- * that use it, and the invalidations that its changes need, in Linux's shapes.
- */
+/** A domain of an SMMU, with an ASID (stage 1) or a VMID (stage 2), and its invalidations in Linux's shapes. */
 import {
   ATC_SIZE_ALL,
   OP,
@@ -10,48 +7,33 @@ import {
   TG0_64K,
   encodeCommand,
 } from "../../smmuv3/spec/index.js";
-import { check } from "../failure.js";
+import { coveringBlock } from "../iommu/blocks.js";
+import { Domain } from "../iommu/domain.js";
+import { PageTable } from "../iommu/page-table.js";
 import type { SmmuDriver } from "./driver.js";
-import { IovaAllocator } from "./iova.js";
 import type { SmmuMaster } from "./master.js";
-import { PageTable, type Protection } from "./page-table.js";
+import { vmsaFormat } from "./page-table-format.js";
 
 /** Largest NUM of a range invalidation: 5 bits. */
 const RANGE_NUM_MAX = 31;
 
-export interface DomainUser {
-  readonly master: SmmuMaster;
-  /** Null: the stream's own traffic, without a SubstreamID. */
-  readonly substreamId: number | null;
-}
-
-export class Domain {
-  readonly users: DomainUser[] = [];
-  readonly iovas: IovaAllocator;
-  private readonly buffers = new Map<bigint, number>();
-
+export class SmmuDomain extends Domain<SmmuMaster> {
   private constructor(
     readonly driver: SmmuDriver,
-    readonly table: PageTable,
+    table: PageTable,
     /** ASID of stage 1, VMID of stage 2. */
-    readonly id: number,
-    reserved: ReadonlyArray<{ base: number; size: number }>,
+    id: number,
+    reserved: ReadonlyArray<{ readonly base: number; readonly size: number }>,
   ) {
-    this.iovas = new IovaAllocator(reserved, table.pageSizes[0]);
+    super(table, id, reserved);
   }
 
   /** Used by SmmuDriver.createDomain. */
-  static async create(driver: SmmuDriver, granule: number, id: number, reserved: ReadonlyArray<{ base: number; size: number }>): Promise<Domain> {
+  static async create(driver: SmmuDriver, granule: number, id: number, reserved: ReadonlyArray<{ readonly base: number; readonly size: number }>): Promise<SmmuDomain> {
     const { features } = driver;
     // 48 bits of virtual address for stage 1 (VA_BITS), the SMMU's intermediate size for stage 2.
-    const table = features.stage1
-      ? await PageTable.create(driver.memory, 1, granule, 48, features.ias)
-      : await PageTable.create(driver.memory, 2, granule, features.ias, features.oas);
-    return new Domain(driver, table, id, reserved);
-  }
-
-  get stage(): 1 | 2 {
-    return this.table.stage;
+    const format = features.stage1 ? vmsaFormat(1, granule, 48, features.ias) : vmsaFormat(2, granule, features.ias, features.oas);
+    return new SmmuDomain(driver, await PageTable.create(driver.memory, format), id, reserved);
   }
 
   /** CD.TG0 or STE.S2TG. */
@@ -59,54 +41,7 @@ export class Domain {
     return this.table.granule === 12 ? TG0_4K : this.table.granule === 14 ? TG0_16K : TG0_64K;
   }
 
-  /** Maps without any command: an entry that was invalid is not cached. */
-  map(iova: bigint, physical: number, size: number, protection: Protection): Promise<void> {
-    return this.table.map(iova, physical, size, protection);
-  }
-
-  /** Unmaps and invalidates; returns after the CMD_SYNC. */
-  async unmap(iova: bigint, size: number): Promise<void> {
-    let gathered: { from: bigint; to: bigint; granule: number } | null = null;
-    const flush = async (): Promise<void> => {
-      if (gathered !== null) {
-        await this.invalidateRange(gathered.from, Number(gathered.to - gathered.from), gathered.granule, true);
-        gathered = null;
-      }
-    };
-    await this.table.unmap(iova, size, {
-      page: async (at, bytes) => {
-        // A leaf of another size, or not next to the others: what was gathered goes first.
-        if (gathered !== null && (gathered.granule !== bytes || gathered.to !== at)) {
-          await flush();
-        }
-        gathered = { from: gathered?.from ?? at, to: at + BigInt(bytes), granule: bytes };
-      },
-      walk: (at, bytes) => this.invalidateRange(at, bytes, this.table.pageSizes[0], false),
-    });
-    await flush();
-  }
-
-  /** Allocates an IOVA and maps there; the counterpart of dma_map_single. */
-  async mapBuffer(physical: number, size: number, protection: Protection, limit?: number): Promise<bigint> {
-    const page = this.table.pageSizes[0];
-    const offset = physical % page;
-    const bytes = Math.ceil((offset + size) / page) * page;
-    const iova = this.iovas.allocate(bytes, limit);
-    await this.map(iova, physical - offset, bytes, protection);
-    this.buffers.set(iova, bytes);
-    return iova + BigInt(offset);
-  }
-
-  /** Unmaps what mapBuffer mapped and gives the IOVA back. */
-  async unmapBuffer(address: bigint): Promise<void> {
-    const page = BigInt(this.table.pageSizes[0]);
-    const iova = address - (address % page);
-    await this.unmap(iova, this.buffers.get(iova) ?? Number(page));
-    this.buffers.delete(iova);
-    this.iovas.release(iova);
-  }
-
-  /** Everything of the domain: TLBI_NH_ASID or TLBI_S12_VMALL, CMD_SYNC, and the ATCs. */
+  /** TLBI_NH_ASID or TLBI_S12_VMALL, CMD_SYNC, and the ATCs. */
   async invalidateAll(): Promise<void> {
     if (this.stage === 1) {
       await this.driver.commands.issueAndSync(OP.TLBI_NH_ASID, { ASID: this.id });
@@ -116,7 +51,6 @@ export class Domain {
     await this.invalidateAtc(0n, 0);
   }
 
-  /** TLBs and walk caches for a range; `granule` is the size of the leaves in it. */
   async invalidateRange(iova: bigint, size: number, granule: number, leaf: boolean): Promise<void> {
     const commands = rangeCommands(this.stage, this.id, iova, size, granule, leaf, {
       ranges: this.driver.features.rangeInvalidation,
@@ -132,25 +66,11 @@ export class Domain {
       return;
     }
     await this.driver.commands.issueBatch(
-      users.flatMap((user) => user.master.streams.map((sid) => atcCommand(sid, user.substreamId, iova, size))),
+      users.flatMap((user) => user.master.sourceIds.map((sid) => atcCommand(sid, user.pasid, iova, size))),
     );
   }
 
-  /** A stream or substream leaves; with the last one of them the ASID or VMID is flushed, as Linux 7.2 does. */
-  async removeUser(master: SmmuMaster, substreamId: number | null): Promise<void> {
-    const index = this.users.findIndex((user) => user.master === master && user.substreamId === substreamId);
-    if (index >= 0) {
-      this.users.splice(index, 1);
-      if (this.users.length === 0) {
-        await this.invalidateAll();
-      }
-    }
-  }
-
-  /** Frees the tables and the ASID or VMID. Throws GuestFailure while a stream uses the domain. */
-  async destroy(): Promise<void> {
-    check(this.users.length === 0, () => `a domain that ${this.users[0].master.name} is attached to cannot be destroyed`);
-    this.table.release();
+  protected releaseId(): void {
     this.driver.releaseDomainId(this);
   }
 }
@@ -206,12 +126,6 @@ export function atcCommand(sid: number, substreamId: number | null, iova: bigint
   if (size === 0) {
     return encodeCommand(OP.ATC_INV, { SID: sid, ...ssid, ATC_SIZE: ATC_SIZE_ALL });
   }
-  const first = iova >> 12n;
-  const last = (iova + BigInt(size) - 1n) >> 12n;
-  let span = 0;
-  while (first >> BigInt(span) !== last >> BigInt(span)) {
-    span++;
-  }
-  const start = (first >> BigInt(span)) << BigInt(span);
-  return encodeCommand(OP.ATC_INV, { SID: sid, ...ssid, ATC_SIZE: span, ADDRESS: start << 12n });
+  const { start, order } = coveringBlock(iova, size);
+  return encodeCommand(OP.ATC_INV, { SID: sid, ...ssid, ATC_SIZE: order, ADDRESS: start });
 }

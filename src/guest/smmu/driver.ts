@@ -6,6 +6,7 @@ import {
   CR0,
   CR1,
   CR2,
+  EVENT,
   GBPA,
   GERROR,
   GERROR_MASK,
@@ -23,15 +24,19 @@ import {
 } from "../../smmuv3/spec/index.js";
 import type { MachinePort } from "../../port/index.js";
 import { GuestFailure, check } from "../failure.js";
+import { toQwords } from "../iommu/words.js";
 import type { ReservedWindow, SmmuDescription } from "../firmware/description.js";
+import { DomainIds } from "../iommu/domain-ids.js";
+import type { DomainOptions, IommuDriver, MasterOptions } from "../iommu/driver.js";
+import type { DecodedEvent, ExpectedFault, FaultCause } from "../iommu/events.js";
 import type { InterruptController } from "../interrupts.js";
 import type { GuestMemory } from "../memory.js";
 import { CommandQueue, type RegisterAccess, type SyncMode } from "./command-queue.js";
-import { Domain } from "./domain.js";
-import { planUpdate, steKind, toQwords } from "./entry-writer.js";
-import { EventQueue, type DecodedEvent } from "./event-queue.js";
+import { SmmuDomain } from "./domain.js";
+import { planUpdate, steKind } from "./entry-writer.js";
+import { EventQueue } from "./event-queue.js";
 import { probeFeatures, type SmmuFeatures } from "./features.js";
-import { SmmuMaster, bypassSte, type AtsControl } from "./master.js";
+import { SmmuMaster, bypassSte } from "./master.js";
 import { StreamTable } from "./tables.js";
 
 const WRITE_BACK = 1;
@@ -39,6 +44,8 @@ const INNER_SHAREABLE = 3;
 /** Read- or write-allocate hint of queue and stream table bases. */
 const ALLOCATE_HINT = 1n << 62n;
 const POLLS = 1000;
+/** CLASS of an event that the input address itself caused (7.3). */
+const CLASS_INPUT = 2;
 
 export interface SmmuDriverOptions {
   readonly sync?: SyncMode;
@@ -46,27 +53,8 @@ export interface SmmuDriverOptions {
   readonly ids: DomainIds;
 }
 
-/** Gives the lowest free ASID or VMID, from 1 on. */
-export class DomainIds {
-  private readonly used = new Set<number>();
-
-  take(bits: number): number {
-    for (let id = 1; id < 2 ** bits; id++) {
-      if (!this.used.has(id)) {
-        this.used.add(id);
-        return id;
-      }
-    }
-    throw new GuestFailure(`all ${2 ** bits - 1} ASIDs are in use`);
-  }
-
-  release(id: number): void {
-    this.used.delete(id);
-  }
-}
-
-export class SmmuDriver implements RegisterAccess {
-  private readonly vmids = new DomainIds();
+export class SmmuDriver implements IommuDriver, RegisterAccess {
+  private readonly vmids = new DomainIds("VMIDs");
   private readonly masters = new Map<number, SmmuMaster>();
   private streamTable!: StreamTable;
   private eventQueue!: EventQueue;
@@ -276,11 +264,11 @@ export class SmmuDriver implements RegisterAccess {
   async addMaster(
     name: string,
     streams: readonly number[],
-    options: { pasidBits?: number; ats?: AtsControl | null; requireDirect?: boolean } = {},
+    options: MasterOptions = {},
   ): Promise<SmmuMaster> {
     const { pasidBits = 0, ats = null, requireDirect = false } = options;
     const master = new SmmuMaster(this, name, [...new Set(streams)], pasidBits, ats, requireDirect);
-    for (const sid of master.streams) {
+    for (const sid of master.sourceIds) {
       await this.streamTable.prepare(sid);
       check(!this.masters.has(sid), () => `${this.name}: StreamID 0x${sid.toString(16)} of ${name} is ${this.masters.get(sid)?.name ?? ""}'s already`);
       this.masters.set(sid, master);
@@ -294,7 +282,7 @@ export class SmmuDriver implements RegisterAccess {
   }
 
   forgetMaster(master: SmmuMaster): void {
-    for (const sid of master.streams) {
+    for (const sid of master.sourceIds) {
       this.masters.delete(sid);
     }
   }
@@ -303,16 +291,67 @@ export class SmmuDriver implements RegisterAccess {
    * A domain with empty tables. `granule`: log2, default the smallest that the SMMU has and that is no larger
    * than 4 KiB where possible. `reserved`: IOVAs that are not handed out.
    */
-  async createDomain(options: { granule?: number; reserved?: ReadonlyArray<{ base: number; size: number }> } = {}): Promise<Domain> {
+  async createDomain(options: DomainOptions = {}): Promise<SmmuDomain> {
     const { features } = this;
     const granule = options.granule !== undefined && features.granules.includes(options.granule) ? options.granule : features.granules[0];
     check(granule !== undefined, `${this.name}: IDR5 offers no granule`);
     const id = features.stage1 ? this.options.ids.take(features.asidBits) : this.vmids.take(features.vmidBits);
-    return Domain.create(this, granule, id, options.reserved ?? []);
+    return SmmuDomain.create(this, granule, id, options.reserved ?? []);
   }
 
-  releaseDomainId(domain: Domain): void {
+  releaseDomainId(domain: SmmuDomain): void {
     (domain.stage === 1 ? this.options.ids : this.vmids).release(domain.id);
+  }
+
+  get domainIdName(): string {
+    return this.features.stage1 ? "ASID" : "VMID";
+  }
+
+  get traits(): string[] {
+    const f = this.features;
+    return [
+      `stage ${[f.stage1 ? "1" : "", f.stage2 ? "2" : ""].filter((part) => part !== "").join("+")}`,
+      `oas ${f.oas}`,
+      ...(f.rangeInvalidation ? ["ril"] : []),
+      ...(f.ats ? ["ats"] : []),
+      ...(f.ssidBits > 0 ? [`ssid ${f.ssidBits}`] : []),
+    ];
+  }
+
+  get commandCount(): number {
+    return [...this.commands.issued.values()].reduce((a, b) => a + b, 0);
+  }
+
+  complaints(): string[] {
+    return [
+      ...this.globalErrors.map((bits) => `${this.name} global error 0x${bits.toString(16)}`),
+      ...this.commands.errors.map((error) => `${this.name} command error ${error.error} at ${error.command}`),
+      ...(this.eventOverflows > 0 ? [`${this.name} event queue overflow`] : []),
+    ];
+  }
+
+  /** The event that Arm IHI 0070, 7.3 has for it. */
+  expectedFault(cause: FaultCause): ExpectedFault {
+    switch (cause.kind) {
+      case "no-domain":
+        return { event: EVENT.C_BAD_CD, substreamId: cause.pasid };
+      case "blocked":
+        // STE.Config abort records nothing (5.2).
+        return { event: null };
+      default:
+        return {
+          event: cause.kind === "unmapped" ? EVENT.F_TRANSLATION : EVENT.F_PERMISSION,
+          stage2: cause.domain.stage === 2,
+          substreamId: cause.pasid ?? null,
+          page: cause.page,
+          faultClass: CLASS_INPUT,
+        };
+    }
+  }
+
+  /** Its interrupts are wired ones and always there. */
+  pollEvents(): Promise<void> {
+    return Promise.resolve();
   }
 
   /** Guest-physical address of a stream's entry. */

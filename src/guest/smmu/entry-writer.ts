@@ -12,14 +12,10 @@ import {
   STE_S1DSS_BYPASS,
   type Field,
 } from "../../smmuv3/spec/index.js";
+import { toQwords } from "../iommu/words.js";
 
 export const ENTRY_QWORDS = 8;
 const ALL_ONES = 0xffff_ffff_ffff_ffffn;
-
-/** Sixteen 32-bit words as eight 64-bit ones. */
-export function toQwords(words: Int32Array): bigint[] {
-  return Array.from({ length: ENTRY_QWORDS }, (_, i) => (BigInt(words[i * 2 + 1] >>> 0) << 32n) | BigInt(words[i * 2] >>> 0));
-}
 
 export interface EntryKind {
   /** The bits that the hardware looks at in this entry. */

@@ -9,42 +9,18 @@ import {
   get,
   getWide,
 } from "../../smmuv3/spec/index.js";
+import type { DecodedEvent } from "../iommu/events.js";
 import type { GuestMemory } from "../memory.js";
 import type { RegisterAccess } from "./command-queue.js";
 
 const OVERFLOW = 0x8000_0000;
-
-/** One record, decoded. Addresses are 64-bit values. */
-export interface DecodedEvent {
-  /** Which SMMU reported it. */
-  readonly smmu: string;
-  /** `F_TRANSLATION` and so on. */
-  readonly name: string;
-  readonly number: number;
-  readonly streamId: number;
-  /** Null: the transaction had none. */
-  readonly substreamId: number | null;
-  readonly inputAddress: bigint;
-  readonly ipa: bigint;
-  readonly fetchAddress: bigint;
-  readonly read: boolean;
-  readonly instruction: boolean;
-  readonly privileged: boolean;
-  readonly stage2: boolean;
-  /** 0 CD, 1 TT, 2 IN. */
-  readonly faultClass: number;
-  readonly stall: boolean;
-  readonly stag: number;
-  /** The eight words of the record. */
-  readonly words: readonly number[];
-}
 
 /** Decodes a record of eight words. Fields that its event number does not have are what the words hold there. */
 export function decodeEvent(words: Int32Array, smmu: string): DecodedEvent {
   const number = get(words, EVT.NUMBER);
   // C_BAD_SUBSTREAMID always has a SubstreamID and no SSV (7.3.9).
   const ssv = get(words, EVT.SSV) === 1 || number === EVENT.C_BAD_SUBSTREAMID;
-  return {
+  const event = {
     smmu,
     name: eventName(number),
     number,
@@ -60,17 +36,19 @@ export function decodeEvent(words: Int32Array, smmu: string): DecodedEvent {
     faultClass: get(words, EVT.CLASS),
     stall: get(words, EVT.STALL) === 1,
     stag: get(words, EVT.STAG),
+    translationRelated: number >= EVENT.F_TRANSLATION && number <= EVENT.F_PERMISSION,
     words: [...words].map((word) => word >>> 0),
   };
+  return { ...event, text: formatSmmuEvent(event) };
 }
 
 /** A line such as Linux prints for an event. */
-export function formatEvent(event: DecodedEvent): string {
+function formatSmmuEvent(event: Omit<DecodedEvent, "text">): string {
   const ssid = event.substreamId === null ? "" : ` ssid 0x${event.substreamId.toString(16)}`;
   const head = `${event.name} sid 0x${event.streamId.toString(16)}${ssid}`;
-  if (event.number >= EVENT.F_TRANSLATION && event.number <= EVENT.F_PERMISSION) {
+  if (event.translationRelated) {
     const kind = `${event.privileged ? "priv" : "unpriv"} ${event.instruction ? "inst" : "data"} ${event.read ? "read" : "write"}`;
-    return `${head} iova 0x${event.inputAddress.toString(16)} ${kind} ${event.stage2 ? "s2" : "s1"} ${["CD", "TT", "IN", "reserved"][event.faultClass]}`;
+    return `${head} iova 0x${event.inputAddress.toString(16)} ${kind} ${event.stage2 ? "s2" : "s1"} ${["CD", "TT", "IN", "reserved"][event.faultClass ?? 0]}`;
   }
   return head;
 }

@@ -23,10 +23,12 @@ import {
   get,
 } from "../../smmuv3/spec/index.js";
 import { check } from "../failure.js";
-import { atcCommand, type Domain } from "./domain.js";
+import { toQwords } from "../iommu/words.js";
+import type { AtsControl, IommuMaster } from "../iommu/driver.js";
+import { atcCommand, type SmmuDomain } from "./domain.js";
 import type { SmmuDriver } from "./driver.js";
-import { cdKind, planUpdate, toQwords } from "./entry-writer.js";
-import { MAIR } from "./page-table.js";
+import { cdKind, planUpdate } from "./entry-writer.js";
+import { MAIR } from "./page-table-format.js";
 import { ContextTable } from "./tables.js";
 
 const WRITE_BACK = 1;
@@ -34,21 +36,13 @@ const INNER_SHAREABLE = 3;
 /** The largest linear context table: 64 KiB of descriptors. */
 const LINEAR_CDMAX = 10;
 
-/** A function's ATS capability as the SMMU driver drives it; STU is log2 of the smallest translation unit in bytes. */
-export interface AtsControl {
-  enable(log2Stu: number): Promise<void>;
-  disable(): Promise<void>;
-}
-
-export type StreamDomain = Domain | "identity" | "blocked";
-
-export class SmmuMaster {
+export class SmmuMaster implements IommuMaster {
   /** Where the streams' traffic without SubstreamID goes; null: not attached yet. */
-  domain: StreamDomain | null = null;
+  domain: SmmuDomain | "identity" | "blocked" | null = null;
   /** Domains by SubstreamID. */
-  readonly substreams = new Map<number, Domain>();
+  readonly pasidDomains = new Map<number, SmmuDomain>();
   atsEnabled = false;
-  readonly ssidBits: number;
+  readonly pasidBits: number;
   private contexts: ContextTable | null = null;
   private contextsInSte = false;
   private steAts = false;
@@ -56,7 +50,7 @@ export class SmmuMaster {
   constructor(
     readonly driver: SmmuDriver,
     readonly name: string,
-    readonly streams: readonly number[],
+    readonly sourceIds: readonly number[],
     /** log2 of the PASIDs that are enabled in the function; 0: none. */
     pasidBits: number,
     /** Where the function and its root complex do ATS. */
@@ -66,7 +60,7 @@ export class SmmuMaster {
   ) {
     const { features } = driver;
     const bits = Math.min(pasidBits, features.ssidBits);
-    this.ssidBits = features.twoLevelContextTable ? bits : Math.min(bits, LINEAR_CDMAX);
+    this.pasidBits = features.twoLevelContextTable ? bits : Math.min(bits, LINEAR_CDMAX);
   }
 
   get atsSupported(): boolean {
@@ -74,9 +68,9 @@ export class SmmuMaster {
   }
 
   /** Stage 1 or 2 by the domain's own tables. */
-  async attach(domain: Domain): Promise<void> {
+  async attach(domain: SmmuDomain): Promise<void> {
     if (domain.stage === 2) {
-      check(this.substreams.size === 0, `${this.name}: stage 2 alone has no substreams`);
+      check(this.pasidDomains.size === 0, `${this.name}: stage 2 alone has no substreams`);
       const ats = await this.prepare(domain, null, this.atsSupported);
       await this.installSte(this.stage2Ste(domain, ats));
       await this.commit(null, this.domain, ats);
@@ -103,7 +97,7 @@ export class SmmuMaster {
   }
 
   private async attachWithoutTables(kind: "identity" | "blocked"): Promise<void> {
-    if (this.substreams.size > 0 && this.contexts !== null) {
+    if (this.pasidDomains.size > 0 && this.contexts !== null) {
       // Substreams stay: the STE keeps the context table, and S1DSS says what the rest does.
       const ats = await this.prepare(null, null, this.atsSupported);
       await this.installSte(this.contextSte(this.contexts, ats, kind === "identity" ? STE_S1DSS_BYPASS : STE_S1DSS_TERMINATE));
@@ -119,14 +113,14 @@ export class SmmuMaster {
   }
 
   /** Gives a SubstreamID (PASID, 1 and up) its own domain. */
-  async attachSubstream(substreamId: number, domain: Domain): Promise<void> {
+  async attachPasid(substreamId: number, domain: SmmuDomain): Promise<void> {
     check(domain.stage === 1, `${this.name}: a substream needs stage 1`);
     check(
-      substreamId > 0 && substreamId < 2 ** this.ssidBits,
-      `${this.name}: SubstreamID ${substreamId} is not within the ${this.ssidBits} bits that function and SMMU have`,
+      substreamId > 0 && substreamId < 2 ** this.pasidBits,
+      `${this.name}: SubstreamID ${substreamId} is not within the ${this.pasidBits} bits that function and SMMU have`,
     );
     const contexts = await this.contextsFor(substreamId);
-    const old = this.substreams.get(substreamId) ?? null;
+    const old = this.pasidDomains.get(substreamId) ?? null;
     const ats = await this.prepare(domain, substreamId, this.atsSupported);
     await this.writeCd(contexts, substreamId, this.stage1Cd(domain));
     if (!this.contextsInSte || this.steAts !== ats) {
@@ -134,19 +128,19 @@ export class SmmuMaster {
       await this.installSte(this.contextSte(contexts, ats, dss));
     }
     await this.commit(substreamId, old, ats);
-    this.substreams.set(substreamId, domain);
+    this.pasidDomains.set(substreamId, domain);
   }
 
-  async detachSubstream(substreamId: number): Promise<void> {
-    const domain = this.substreams.get(substreamId);
+  async detachPasid(substreamId: number): Promise<void> {
+    const domain = this.pasidDomains.get(substreamId);
     check(domain !== undefined, `${this.name}: SubstreamID ${substreamId} has no domain`);
     await this.clearCd(substreamId);
     if (this.atsEnabled) {
       await this.invalidateAtc(substreamId);
     }
     await domain.removeUser(this, substreamId);
-    this.substreams.delete(substreamId);
-    if (this.substreams.size === 0 && (this.domain === "identity" || this.domain === "blocked")) {
+    this.pasidDomains.delete(substreamId);
+    if (this.pasidDomains.size === 0 && (this.domain === "identity" || this.domain === "blocked")) {
       await this.attachWithoutTables(this.domain);
     }
   }
@@ -160,8 +154,8 @@ export class SmmuMaster {
 
   /** The function goes: its streams are as without an owner, and the context table is freed. */
   async release(): Promise<void> {
-    for (const substreamId of [...this.substreams.keys()]) {
-      await this.detachSubstream(substreamId);
+    for (const substreamId of [...this.pasidDomains.keys()]) {
+      await this.detachPasid(substreamId);
     }
     await this.detach();
     this.contexts?.release();
@@ -170,7 +164,7 @@ export class SmmuMaster {
   }
 
   private async contextsFor(substreamId: number): Promise<ContextTable> {
-    this.contexts ??= await ContextTable.create(this.driver.memory, this.driver.features, this.ssidBits);
+    this.contexts ??= await ContextTable.create(this.driver.memory, this.driver.features, this.pasidBits);
     if (await this.contexts.prepare(substreamId)) {
       // The Level 1 descriptor may be cached as invalid.
       await this.invalidateCd(substreamId, false);
@@ -179,11 +173,11 @@ export class SmmuMaster {
   }
 
   private async invalidateCd(substreamId: number, leaf: boolean): Promise<void> {
-    await this.driver.commands.issueBatch(this.streams.map((sid) => encodeCommand(OP.CFGI_CD, { SID: sid, SSID: substreamId, LEAF: leaf })));
+    await this.driver.commands.issueBatch(this.sourceIds.map((sid) => encodeCommand(OP.CFGI_CD, { SID: sid, SSID: substreamId, LEAF: leaf })));
   }
 
   private async invalidateAtc(substreamId: number | null): Promise<void> {
-    await this.driver.commands.issueBatch(this.streams.map((sid) => atcCommand(sid, substreamId, 0n, 0)));
+    await this.driver.commands.issueBatch(this.sourceIds.map((sid) => atcCommand(sid, substreamId, 0n, 0)));
   }
 
   private async writeCd(contexts: ContextTable, substreamId: number, target: Int32Array): Promise<void> {
@@ -207,21 +201,21 @@ export class SmmuMaster {
   private async installSte(target: Int32Array): Promise<void> {
     this.contextsInSte = get(target, STE.CONFIG) === STE_CONFIG_S1;
     this.steAts = get(target, STE.EATS) === STE_EATS_FULL;
-    for (const sid of this.streams) {
+    for (const sid of this.sourceIds) {
       await this.driver.writeSte(sid, target);
     }
   }
 
   /** Both domains get the invalidations until commit; ATS that is to end is turned off in the function first. */
-  private async prepare(domain: Domain | null, substreamId: number | null, ats: boolean): Promise<boolean> {
-    domain?.users.push({ master: this, substreamId });
+  private async prepare(domain: SmmuDomain | null, substreamId: number | null, ats: boolean): Promise<boolean> {
+    domain?.users.push({ master: this, pasid: substreamId });
     if (!ats && this.atsEnabled) {
       await this.ats?.disable();
     }
     return ats;
   }
 
-  private async commit(substreamId: number | null, old: StreamDomain | null, ats: boolean): Promise<void> {
+  private async commit(substreamId: number | null, old: SmmuDomain | "identity" | "blocked" | null, ats: boolean): Promise<void> {
     if (ats && !this.atsEnabled) {
       await this.invalidateAtc(null);
       await this.ats?.enable(this.driver.features.granules[0]);
@@ -236,7 +230,7 @@ export class SmmuMaster {
     this.atsEnabled = ats;
   }
 
-  private stage1Cd(domain: Domain): Int32Array {
+  private stage1Cd(domain: SmmuDomain): Int32Array {
     const { table } = domain;
     return buildCd({
       T0SZ: 64 - table.inputBits,
@@ -280,7 +274,7 @@ export class SmmuMaster {
     return bypassSte(this.driver.features.attributeTypesOverride);
   }
 
-  private stage2Ste(domain: Domain, ats: boolean): Int32Array {
+  private stage2Ste(domain: SmmuDomain, ats: boolean): Int32Array {
     const { table } = domain;
     const { features } = this.driver;
     // SL0 counts from another level for 4 KiB than for the larger granules (DDI 0487, VTCR_EL2.SL0).

@@ -18,7 +18,7 @@ import {
 } from "../../smmuv3/spec/index.js";
 import { check } from "../failure.js";
 import type { GuestMemory } from "../memory.js";
-import { toQwords } from "./entry-writer.js";
+import { toQwords } from "../iommu/words.js";
 import { STREAM_SPLIT, type SmmuFeatures } from "./features.js";
 
 /** Entries of a leaf context table: 64 KiB of them. */
@@ -143,7 +143,7 @@ export class ContextTable {
     }
     const leaf = await this.memory.allocateZeroed(L2_CDS * CD_BYTES);
     this.leaves.set(index, leaf);
-    const [descriptor] = toQwords(Int32Array.from([...buildL1Cd({ V: 1, L2PTR: leaf }), ...new Array<number>(14).fill(0)]));
+    const [descriptor] = toQwords(buildL1Cd({ V: 1, L2PTR: leaf }));
     await this.memory.write64(this.base + index * L1CD_BYTES, descriptor);
     return true;
   }

@@ -1,17 +1,14 @@
-/**
- * VMSAv8-64 page tables in the guest's RAM, stage 1 (TTB0) or stage 2, for a 4, 16 or 64 KiB granule, with the
- * sizes, attributes and the order of invalidation of Linux's io-pgtable-arm (Arm DDI 0487, D8).
- */
+/** Page tables in the guest's RAM, of any format whose tables are filled by whole levels; the drivers bring the formats. */
 import { check } from "../failure.js";
 import type { GuestMemory } from "../memory.js";
 
 export interface Protection {
   readonly read?: boolean;
   readonly write?: boolean;
-  /** Device memory: Device-nGnRE. */
+  /** Device memory (Arm: Device-nGnRE). */
   readonly device?: boolean;
   readonly noExecute?: boolean;
-  /** Stage 1: privileged accesses only. */
+  /** First stage: privileged accesses only. */
   readonly privileged?: boolean;
 }
 
@@ -23,25 +20,26 @@ export interface UnmapObserver {
   walk(iova: bigint, size: number): Promise<void>;
 }
 
-const VALID = 1n;
-/** Bits [1:0] of a table descriptor, and of a page at the last level. */
-const TABLE_OR_PAGE = 3n;
-const ACCESS_FLAG = 1n << 10n;
-const INNER_SHAREABLE = 3n << 8n;
-const NOT_GLOBAL = 1n << 11n;
-const AP_UNPRIVILEGED = 1n << 6n;
-const AP_READ_ONLY = 1n << 7n;
-const EXECUTE_NEVER = 3n << 53n;
-const S2AP_READ = 1n << 6n;
-const S2AP_WRITE = 1n << 7n;
-/** MAIR indices: 0 Normal non-cacheable, 1 Normal write-back, 2 Device-nGnRE, 3 inner non-cacheable. */
-export const MAIR = 0xf404_ff44;
-const ATTR_WRITE_BACK = 1n << 2n;
-const ATTR_DEVICE = 2n << 2n;
-/** Stage 2 MemAttr: Normal inner and outer write-back; Device-nGnRE. */
-const S2_WRITE_BACK = 0xfn << 2n;
-const S2_DEVICE = 1n << 2n;
-const ADDRESS_MASK = 0x0000_ffff_ffff_f000n;
+/** How tables of one architecture look: geometry and entries. Levels count towards 3, whose entries are pages. */
+export interface PageTableFormat {
+  readonly stage: 1 | 2;
+  /** log2 of the smallest page. */
+  readonly granule: number;
+  readonly inputBits: number;
+  readonly outputBits: number;
+  /** -1 to 2. */
+  readonly startLevel: number;
+  /** Entries of the first table, which may be several tables side by side. */
+  readonly rootEntries: number;
+  /** Leaf sizes in bytes, smallest first. */
+  readonly pageSizes: readonly number[];
+  present(entry: bigint): boolean;
+  tableEntry(address: number): bigint;
+  attributes(protection: Protection): bigint;
+  leafEntry(physical: number, level: number, attributes: bigint): bigint;
+}
+
+const ADDRESS_MASK = 0x000f_ffff_ffff_f000n;
 
 interface Table {
   readonly address: number;
@@ -51,40 +49,49 @@ interface Table {
 
 export class PageTable {
   private readonly bitsPerLevel: number;
-  readonly startLevel: number;
-  /** Entries of the (concatenated) first table. */
-  private readonly rootEntries: number;
 
   private constructor(
     private readonly memory: GuestMemory,
-    readonly stage: 1 | 2,
-    /** log2 of the granule: 12, 14 or 16. */
-    readonly granule: number,
-    readonly inputBits: number,
-    readonly outputBits: number,
+    readonly format: PageTableFormat,
     private readonly root: Table,
-    geometry: Geometry,
   ) {
-    this.bitsPerLevel = granule - 3;
-    this.startLevel = geometry.startLevel;
-    this.rootEntries = geometry.rootEntries;
+    this.bitsPerLevel = format.granule - 3;
   }
 
-  static async create(memory: GuestMemory, stage: 1 | 2, granule: number, inputBits: number, outputBits: number): Promise<PageTable> {
-    const geometry = tableGeometry(stage, granule, inputBits);
-    const address = await memory.allocateZeroed(geometry.rootEntries * 8);
-    const root = { address, entries: new BigUint64Array(geometry.rootEntries), children: new Map<number, Table>() };
-    return new PageTable(memory, stage, granule, inputBits, outputBits, root, geometry);
+  static async create(memory: GuestMemory, format: PageTableFormat): Promise<PageTable> {
+    const address = await memory.allocateZeroed(format.rootEntries * 8);
+    return new PageTable(memory, format, { address, entries: new BigUint64Array(format.rootEntries), children: new Map<number, Table>() });
   }
 
-  /** TTB0, or S2TTB. */
+  get stage(): 1 | 2 {
+    return this.format.stage;
+  }
+
+  /** log2 of the smallest page. */
+  get granule(): number {
+    return this.format.granule;
+  }
+
+  get inputBits(): number {
+    return this.format.inputBits;
+  }
+
+  get outputBits(): number {
+    return this.format.outputBits;
+  }
+
+  get startLevel(): number {
+    return this.format.startLevel;
+  }
+
+  /** Guest-physical address of the first table. */
   get rootAddress(): number {
     return this.root.address;
   }
 
-  /** Leaf sizes in bytes, smallest first: 4 KiB, 2 MiB, 1 GiB; 16 KiB, 32 MiB; 64 KiB, 512 MiB. */
-  get pageSizes(): number[] {
-    return this.granule === 12 ? [2 ** 12, 2 ** 21, 2 ** 30] : this.granule === 14 ? [2 ** 14, 2 ** 25] : [2 ** 16, 2 ** 29];
+  /** Leaf sizes in bytes, smallest first. */
+  get pageSizes(): readonly number[] {
+    return this.format.pageSizes;
   }
 
   /** Maps `size` bytes with the largest leaves that fit. Throws GuestFailure where something is mapped there already. */
@@ -94,7 +101,7 @@ export class PageTable {
       iova % BigInt(smallest) === 0n && physical % smallest === 0 && size % smallest === 0 && size > 0,
       () => `map of 0x${iova.toString(16)} to 0x${physical.toString(16)}, 0x${size.toString(16)} bytes, is not aligned to the granule`,
     );
-    const attributes = this.attributes(protection);
+    const attributes = this.format.attributes(protection);
     for (let done = 0; done < size; ) {
       const at = iova + BigInt(done);
       const leaf = this.largestLeaf(at, physical + done, size - done);
@@ -121,24 +128,6 @@ export class PageTable {
     free(this.root);
   }
 
-  private attributes(protection: Protection): bigint {
-    const device = protection.device === true;
-    let bits = ACCESS_FLAG | INNER_SHAREABLE;
-    if (this.stage === 1) {
-      bits |= NOT_GLOBAL | (device ? ATTR_DEVICE : ATTR_WRITE_BACK);
-      if (protection.write !== true) {
-        bits |= AP_READ_ONLY;
-      }
-      if (protection.privileged !== true) {
-        bits |= AP_UNPRIVILEGED;
-      }
-    } else {
-      bits |= device ? S2_DEVICE : S2_WRITE_BACK;
-      bits |= (protection.read === false ? 0n : S2AP_READ) | (protection.write === true ? S2AP_WRITE : 0n);
-    }
-    return protection.noExecute === true ? bits | EXECUTE_NEVER : bits;
-  }
-
   private largestLeaf(iova: bigint, physical: number, size: number): number {
     const fits = this.pageSizes.filter((leaf) => leaf <= size && iova % BigInt(leaf) === 0n && physical % leaf === 0);
     check(fits.length > 0, () => `0x${iova.toString(16)} with 0x${size.toString(16)} bytes left is not aligned to the granule`);
@@ -151,7 +140,7 @@ export class PageTable {
 
   private indexAt(iova: bigint, level: number): number {
     const shift = this.granule + (3 - level) * this.bitsPerLevel;
-    const entries = level === this.startLevel ? this.rootEntries : 1 << this.bitsPerLevel;
+    const entries = level === this.startLevel ? this.format.rootEntries : 1 << this.bitsPerLevel;
     return Number((iova >> BigInt(shift)) & BigInt(entries - 1));
   }
 
@@ -162,11 +151,11 @@ export class PageTable {
       const index = this.indexAt(iova, at);
       let next = table.children.get(index);
       if (next === undefined) {
-        check((table.entries[index] & VALID) === 0n, () => `0x${iova.toString(16)} is mapped by a block already`);
+        check(!this.format.present(table.entries[index]), () => `0x${iova.toString(16)} is mapped by a block already`);
         const entries = 1 << this.bitsPerLevel;
         next = { address: await this.memory.allocateZeroed(entries * 8), entries: new BigUint64Array(entries), children: new Map() };
         table.children.set(index, next);
-        await this.writeEntries(table, index, [BigInt(next.address) | TABLE_OR_PAGE]);
+        await this.writeEntries(table, index, [this.format.tableEntry(next.address)]);
       }
       table = next;
     }
@@ -178,11 +167,10 @@ export class PageTable {
     const table = await this.tableFor(iova, level);
     const first = this.indexAt(iova, level);
     const run = Math.min(count, table.entries.length - first);
-    const type = level === 3 ? TABLE_OR_PAGE : VALID;
     const values: bigint[] = [];
     for (let i = 0; i < run; i++) {
-      check((table.entries[first + i] & VALID) === 0n, () => `0x${(iova + BigInt(i * leaf)).toString(16)} is mapped already`);
-      values.push(BigInt(physical + i * leaf) | attributes | type);
+      check(!this.format.present(table.entries[first + i]), () => `0x${(iova + BigInt(i * leaf)).toString(16)} is mapped already`);
+      values.push(this.format.leafEntry(physical + i * leaf, level, attributes));
     }
     await this.writeEntries(table, first, values);
     return run;
@@ -198,7 +186,7 @@ export class PageTable {
       table = next;
     }
     const index = this.indexAt(iova, level);
-    check((table.entries[index] & VALID) !== 0n, () => `0x${iova.toString(16)} is not mapped`);
+    check(this.format.present(table.entries[index]), () => `0x${iova.toString(16)} is not mapped`);
     const below = table.children.get(index);
     await this.writeEntries(table, index, [0n]);
     if (below === undefined) {
@@ -236,7 +224,7 @@ export class PageTable {
         continue;
       }
       const entry = table.entries[index];
-      if ((entry & VALID) === 0n) {
+      if (!this.format.present(entry)) {
         return null;
       }
       const size = 1n << BigInt(this.granule + (3 - level) * this.bitsPerLevel);
@@ -244,22 +232,4 @@ export class PageTable {
     }
     return null;
   }
-}
-
-interface Geometry {
-  readonly startLevel: number;
-  readonly rootEntries: number;
-}
-
-/** Where the walk starts, and how large the first table is; stage 2 concatenates up to 16 tables instead of a level 0 (DDI 0487, D8.2.2). */
-function tableGeometry(stage: 1 | 2, granule: number, inputBits: number): Geometry {
-  const perLevel = granule - 3;
-  const bits = inputBits - granule;
-  const levels = Math.ceil(bits / perLevel);
-  const rootEntries = 1 << (bits - (levels - 1) * perLevel);
-  const startLevel = 4 - levels;
-  if (stage === 2 && startLevel === 0 && rootEntries <= 16) {
-    return { startLevel: 1, rootEntries: rootEntries << perLevel };
-  }
-  return { startLevel, rootEntries };
 }
