@@ -22,6 +22,8 @@ export interface IommufdDevice {
   readonly hwInfo: HwInfo;
   /** Replaces what the device is attached to by `hwptId` in one step; throws HostError, then the old one stays. */
   attach(hwptId: number, pasid?: number): void;
+  /** Takes the device's requests, or those of a PASID, off their table: their DMA is blocked; throws HostError, then the table stays. */
+  detach(pasid?: number): void;
   /** What the device is attached to now; null: detached (its DMA is blocked). */
   readonly attachedTo: number | null;
   /** Calls back once the device is closed, so that objects which it still used can be freed. */

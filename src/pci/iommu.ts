@@ -22,6 +22,8 @@ export interface ViommuFlags {
   readonly wantNestingParent: boolean;
   /** PASIDs are offered to the guest. */
   readonly pasidSupported: boolean;
+  /** Tables are attached to PASIDs, so all have to be made for that (HWPT_ALLOC_PASID). */
+  readonly wantPasidAttach?: boolean;
 }
 
 export interface IommuOps {

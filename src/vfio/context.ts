@@ -14,7 +14,7 @@ const traceSpace = traceEvent("iommufd_cdev_alloc_ioas", " [iommufd=%d] new IOMM
 export class IommufdContext {
   private opened: Iommufd | null = null;
   private users = 0;
-  private readonly spaces = new Map<AddressSpace, { space: IoAddressSpace; users: number }>();
+  private readonly spaces: Array<{ memory: AddressSpace; mapsReadOnly: boolean; space: IoAddressSpace; users: number }> = [];
 
   constructor(
     /** The user's id. */
@@ -49,12 +49,16 @@ export class IommufdContext {
     }
   }
 
-  /** The IOAS that mirrors an address space, made with its first user. Throws HostError, leaving nothing behind. */
-  takeSpace(memory: AddressSpace): IoAddressSpace {
-    let entry = this.spaces.get(memory);
+  /**
+   * The IOAS that mirrors an address space, made with its first user. Throws HostError, leaving nothing behind.
+   *
+   * @param mapsReadOnly false: ROM is left out, for a host IOMMU whose nesting parents take no read-only mappings
+   */
+  takeSpace(memory: AddressSpace, mapsReadOnly = true): IoAddressSpace {
+    let entry = this.find(memory, mapsReadOnly);
     if (entry === undefined) {
-      entry = { space: IoAddressSpace.make(this.opened!, memory, this.log), users: 0 };
-      this.spaces.set(memory, entry);
+      entry = { memory, mapsReadOnly, space: IoAddressSpace.make(this.opened!, memory, this.log, mapsReadOnly), users: 0 };
+      this.spaces.push(entry);
       if (traceSpace.on) {
         traceSpace.emit(descriptorOf(this.opened!), entry.space.ioasId);
       }
@@ -63,12 +67,16 @@ export class IommufdContext {
     return entry.space;
   }
 
-  releaseSpace(memory: AddressSpace): void {
-    const entry = this.spaces.get(memory);
+  releaseSpace(memory: AddressSpace, mapsReadOnly = true): void {
+    const entry = this.find(memory, mapsReadOnly);
     if (entry !== undefined && --entry.users === 0) {
-      this.spaces.delete(memory);
+      this.spaces.splice(this.spaces.indexOf(entry), 1);
       entry.space.free();
     }
+  }
+
+  private find(memory: AddressSpace, mapsReadOnly: boolean): (typeof this.spaces)[number] | undefined {
+    return this.spaces.find((entry) => entry.memory === memory && entry.mapsReadOnly === mapsReadOnly);
   }
 
   /** For `object-del`: throws where functions still use it. */

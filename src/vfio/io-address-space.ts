@@ -2,8 +2,20 @@
  * An IOAS that mirrors an address space of the machine, and the stage-2 tables on it: one for each
  * physical IOMMU, shared by all functions that it can serve.
  */
-import { HostError, HwptAllocFlags, HwptDataType, type Iommufd, type VfioDevice } from "../iommufd/index.js";
+import {
+  HostError,
+  HwInfoType,
+  HwInfoVtdFlags,
+  HwptAllocFlags,
+  HwptDataType,
+  HW_INFO_VTD,
+  HW_INFO_VTD_BYTES,
+  type HwInfo,
+  type Iommufd,
+  type VfioDevice,
+} from "../iommufd/index.js";
 import type { AddressSpace, MemoryListener, MemorySection } from "../memory/index.js";
+import type { ViommuFlags } from "../pci/index.js";
 import { hex, type Log } from "../support/index.js";
 
 interface ParentTable {
@@ -20,6 +32,8 @@ export class IoAddressSpace {
   private readonly stuck: number[] = [];
   /** Sections that are mapped, by their address. */
   private readonly mapped = new Map<number, MemorySection>();
+  /** Read-only sections that were left out and not told of yet. */
+  private readonly omitted: MemorySection[] = [];
   /** While the space is made, a refused map ends it; later it is a warning. */
   private making = true;
 
@@ -28,16 +42,18 @@ export class IoAddressSpace {
     readonly ioasId: number,
     private readonly memory: AddressSpace,
     private readonly log: Log,
+    private readonly mapsReadOnly: boolean,
   ) {
     this.listener = { add: (section) => this.map(section), remove: (section) => this.unmap(section) };
   }
 
-  /** Makes the IOAS and maps all RAM and ROM. Throws HostError, leaving nothing behind. */
-  static make(iommufd: Iommufd, memory: AddressSpace, log: Log): IoAddressSpace {
-    const space = new IoAddressSpace(iommufd, iommufd.ioasAlloc(), memory, log);
+  /** Makes the IOAS and maps all RAM and, where `mapsReadOnly`, ROM. Throws HostError, leaving nothing behind. */
+  static make(iommufd: Iommufd, memory: AddressSpace, log: Log, mapsReadOnly = true): IoAddressSpace {
+    const space = new IoAddressSpace(iommufd, iommufd.ioasAlloc(), memory, log, mapsReadOnly);
     try {
       memory.addListener(space.listener);
       space.making = false;
+      space.warnOmitted();
     } catch (error) {
       space.destroy(space.ioasId, "IOAS");
       throw error;
@@ -51,8 +67,7 @@ export class IoAddressSpace {
    */
   attach(device: VfioDevice, devId: number, hostIommu: string | null, flags: number): number {
     for (const parent of this.parents) {
-      if (parent.hostIommu === hostIommu && parent.flags === flags) {
-        device.attach(parent.hwptId);
+      if (parent.hostIommu === hostIommu && parent.flags === flags && this.takes(device, parent.hwptId)) {
         parent.users++;
         return parent.hwptId;
       }
@@ -66,6 +81,19 @@ export class IoAddressSpace {
     }
     this.parents.push({ hwptId, hostIommu, flags, users: 1 });
     return hwptId;
+  }
+
+  /** Attaches to a table that is there. False where the host says that it does not fit the device (EINVAL), for its coherency or another feature. */
+  private takes(device: VfioDevice, hwptId: number): boolean {
+    try {
+      device.attach(hwptId);
+      return true;
+    } catch (error) {
+      if (error instanceof HostError && error.errno === "EINVAL") {
+        return false;
+      }
+      throw error;
+    }
   }
 
   /** A device no longer uses the table (it is closed or detached). */
@@ -90,6 +118,13 @@ export class IoAddressSpace {
     if (region.ram === null) {
       return;
     }
+    if (!this.mapsReadOnly && region.kind !== "ram") {
+      this.omitted.push(section);
+      if (!this.making) {
+        this.warnOmitted();
+      }
+      return;
+    }
     try {
       this.iommufd.ioasMap({
         ioasId: this.ioasId,
@@ -109,6 +144,15 @@ export class IoAddressSpace {
         throw new HostError(error.operation, error.errno, `${what}${meaning(error)}`);
       }
       this.log.warn(`vfio: ${error.message}: ${what} is not reachable by DMA${meaning(error)}`);
+    }
+  }
+
+  /** Read-only ranges that the IOAS does without, listed once each. */
+  private warnOmitted(): void {
+    const ranges = this.omitted.splice(0);
+    if (ranges.length > 0) {
+      const list = ranges.map((section) => `${section.region.name} at ${hex(section.address)} (${hex(section.size)} bytes)`).join(", ");
+      this.log.warn(`vfio: erratum 772415: nesting parents of the host IOMMU take no read-only mappings; functions behind it cannot reach ${list} by DMA`);
     }
   }
 
@@ -168,7 +212,15 @@ function meaning(error: HostError): string {
 }
 
 /** HWPT_ALLOC flags of a function's stage-2 table. */
-export function parentFlags(wantNestingParent: boolean): number {
-  return wantNestingParent ? HwptAllocFlags.NEST_PARENT : 0;
+export function parentFlags(wanted: ViommuFlags): number {
+  return (wanted.wantNestingParent ? HwptAllocFlags.NEST_PARENT : 0) | (wanted.wantPasidAttach === true ? HwptAllocFlags.PASID : 0);
 }
 
+/** The host IOMMU has erratum 772415: a nesting parent must not have read-only mappings (linux/iommufd.h, IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17). */
+export function refusesReadOnlyMappings(info: HwInfo): boolean {
+  if (info.type !== HwInfoType.INTEL_VTD || info.data.length < HW_INFO_VTD_BYTES) {
+    return false;
+  }
+  const view = new DataView(info.data.buffer, info.data.byteOffset, info.data.byteLength);
+  return (view.getUint32(HW_INFO_VTD.FLAGS, true) & HwInfoVtdFlags.ERRATA_772415_SPR17) !== 0;
+}

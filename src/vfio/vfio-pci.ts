@@ -30,7 +30,7 @@ import {
 } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
 import type { IommufdContext } from "./context.js";
-import { type IoAddressSpace, parentFlags } from "./io-address-space.js";
+import { type IoAddressSpace, parentFlags, refusesReadOnlyMappings } from "./io-address-space.js";
 
 /** The KVM side of a vector: a route that stands while the vector is live. */
 export interface VectorRouting {
@@ -79,6 +79,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   private boundId: number | null = null;
   private memory: AddressSpace | null = null;
   private space: IoAddressSpace | null = null;
+  private mapsReadOnly = true;
   private parent: number | null = null;
   private information: HwInfo | null = null;
   private joined: (() => void) | null = null;
@@ -154,6 +155,13 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     }
   }
 
+  detach(pasid?: number): void {
+    this.realized(this.device).detach(pasid);
+    if (pasid === undefined) {
+      this.attachedTo = null;
+    }
+  }
+
   onClosed(callback: () => void): void {
     this.closedCallbacks.push(callback);
   }
@@ -193,9 +201,10 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     const path = this.iommuPath;
     const flags = path.ops?.getViommuFlags?.() ?? { wantNestingParent: false, pasidSupported: false };
     const memory = this.passthroughMemory();
-    this.space = context.takeSpace(memory);
+    this.mapsReadOnly = !(flags.wantNestingParent && refusesReadOnlyMappings(this.information));
+    this.space = context.takeSpace(memory, this.mapsReadOnly);
     this.memory = memory;
-    this.parent = this.space.attach(this.device, this.boundId, this.hostIommu, parentFlags(flags.wantNestingParent));
+    this.parent = this.space.attach(this.device, this.boundId, this.hostIommu, parentFlags(flags));
     this.attachedTo = this.parent;
     this.readConfiguration(this.device);
     this.offerTranslationServices(this.information, flags.pasidSupported);
@@ -230,7 +239,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
       this.parent = null;
     }
     if (this.memory !== null) {
-      this.context?.releaseSpace(this.memory);
+      this.context?.releaseSpace(this.memory, this.mapsReadOnly);
       this.memory = null;
     }
     this.space = null;
