@@ -88,10 +88,10 @@ export function dropProgram(words: readonly string[]): string[] {
   if (program === null) {
     return words.slice();
   }
-  if (program[1] !== undefined && program[1] !== "aarch64") {
+  if (program[1] !== undefined && program[1] !== "aarch64" && program[1] !== "x86_64") {
     throw new Refusal(`${words[at]} is not a machine that viommu has`, {
       found: `architecture ${program[1]}`,
-      wouldWork: "qemu-system-aarch64 -machine virt",
+      wouldWork: "qemu-system-aarch64 -machine virt, qemu-system-x86_64 -machine q35",
     });
   }
   return words.slice(at + 1);

@@ -5,8 +5,8 @@
 import { Refusal } from "../support/index.js";
 import { dropProgram } from "./argument-file.js";
 import { type ControlArguments, ControlOptions } from "./control-arguments.js";
-import { type DeviceArgument, type GlobalProperty, parseDevice, setProperty } from "./device-argument.js";
-import { applyAccelOption, applyMachineOption, defaultMachineOptions, type MachineOptions } from "./machine-options.js";
+import { type DeviceArgument, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty } from "./device-argument.js";
+import { applyAccelOption, applyMachineOption, type BoardKind, defaultMachineOptions, type MachineOptions, presetType } from "./machine-options.js";
 import { type MemoryArguments, parseMemory, parseNuma, type NumaArguments } from "./memory-arguments.js";
 import { numberExpanders } from "./expander-numbers.js";
 import { nearest } from "./nearest.js";
@@ -62,11 +62,15 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   const trace = new TraceOptions();
   const control = new ControlOptions();
   let nodefaults = false;
+  const intelIommu = options.some(({ option, value }) => option === "device" && isIntelIommu(value));
+  for (const { option, value } of options.filter((one) => (one.option === "machine" || one.option === "M") && !isHelp(one.value))) {
+    located(describeArgument(`-${option}`, value), () => presetType(machine, parseOptionString(`-${option}`, value, "type"), intelIommu));
+  }
 
   for (const { option, value } of options) {
     const where = describeArgument(`-${option}`, value);
     located(where, () => {
-      if (value === "help" || value === "?") {
+      if (isHelp(value)) {
         throw new Refusal(`-${option} ${value} asks QEMU for a list`, { wouldWork: "viommu devices, viommu device NAME, viommu hosts" });
       }
       if (control.take(option, value) || trace.take(option, value, notes)) {
@@ -114,7 +118,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
           nodefaults = true;
           break;
         case "drive":
-          parseDrive(value, notes);
+          parseDrive(value, machine.board, notes);
           break;
         case "nic":
         case "net":
@@ -126,18 +130,22 @@ export function parseArguments(words: readonly string[]): MachineArguments {
       }
     });
   }
-  if (machine.type !== "" && smp.maxCpus > MAX_CPUS) {
-    throw new Refusal(`Invalid SMP CPUs ${smp.maxCpus}. The max CPUs supported by machine '${machine.type}' is ${MAX_CPUS}`, { wouldWork: `-smp ${MAX_CPUS}` });
+  const limit = MAX_CPUS[machine.board];
+  if (machine.type !== "" && smp.maxCpus > limit) {
+    throw new Refusal(`Invalid SMP CPUs ${smp.maxCpus}. The max CPUs supported by machine '${machine.type}' is ${limit}`, { wouldWork: `-smp ${limit}` });
   }
   if (machine.type === "") {
-    throw new Refusal("No machine specified, and there is no default", { found: options.length === 0 ? "no arguments" : "no -machine", wouldWork: "-machine virt" });
+    throw new Refusal("No machine specified, and there is no default", { found: options.length === 0 ? "no arguments" : "no -machine", wouldWork: "-machine virt, -machine q35" });
   }
   if (!nodefaults) {
-    notes.push("QEMU adds a virtio-net-pci to pcie.0 where -nodefaults is not said; viommu makes what is asked for and no more");
+    const added = machine.board === "virt" ? "a virtio-net-pci to pcie.0" : "an e1000e, a VGA and a CD drive";
+    notes.push(`QEMU adds ${added} where -nodefaults is not said; viommu makes what is asked for and no more`);
   }
-  let devices = deviceTexts.map((text) => parseDevice("-device", text, { globals, version: machine.version, notes }));
+  const { board, version } = machine;
+  let devices = deviceTexts.map((text) => parseDevice("-device", text, { globals, version, board, intelIommu, notes }));
   checkIds(devices, objects);
-  devices = numberExpanders(devices, machine.highmem && machine.highmemEcam ? 256 : 16, notes);
+  checkSingleIommu(devices);
+  devices = numberExpanders(devices, board === "q35" || (machine.highmem && machine.highmemEcam) ? 256 : 16, notes);
   return {
     machine,
     memory: parseMemory(memoryText),
@@ -252,7 +260,7 @@ function parseSmp(value: string): SmpArguments {
   return { cpus, maxCpus };
 }
 
-const MAX_CPUS = 512;
+const MAX_CPUS = { virt: 512, q35: 4096 };
 
 function parseGlobal(value: string, notes: string[]): GlobalProperty {
   const short = /^([^.=,]+)\.([^=]+)=(.*)$/s.exec(value);
@@ -289,13 +297,14 @@ function parseUuid(value: string): string {
   return value.toLowerCase();
 }
 
-/** A drive makes a device of its own unless it says if=none (virt: virtio), pflash being flash. */
-function parseDrive(value: string, notes: string[]): void {
+/** A drive makes a device of its own unless it says if=none, pflash being flash. */
+function parseDrive(value: string, board: BoardKind, notes: string[]): void {
   const { values } = parseOptionString("-drive", value, null);
-  const kind = values.get("if") ?? "virtio";
+  const usual = board === "virt" ? "virtio" : "ide";
+  const kind = values.get("if") ?? usual;
   if (kind !== "none" && kind !== "pflash") {
     throw new Refusal(`-drive if=${String(kind)} would make a device in a place of QEMU's choice`, {
-      found: values.has("if") ? undefined : "no if=: virt takes virtio",
+      found: values.has("if") ? undefined : `no if=: ${board} takes ${usual}`,
       wouldWork: "if=none, and -device virtio-blk-pci,drive=ID",
     });
   }
@@ -311,6 +320,23 @@ function parseNic(option: string, value: string, notes: string[]): void {
     throw new Refusal(`-${option} would make a network card in a place of QEMU's choice`, { wouldWork: "-device virtio-net-pci,bus=pcie.0" });
   }
   notes.push(`${describeArgument(`-${option}`, value)}: no backend is opened here`);
+}
+
+function isHelp(value: string): boolean {
+  return value === "help" || value === "?";
+}
+
+/** The argument of a -device is of an intel-iommu; one that cannot be parsed is told of later. */
+function isIntelIommu(text: string): boolean {
+  return /^\s*(?:driver=)?intel-iommu(?:,|$)|^\s*\{[^]*"driver"\s*:\s*"intel-iommu"/.test(text);
+}
+
+/** @throws Refusal in QEMU's words */
+function checkSingleIommu(devices: readonly DeviceArgument[]): void {
+  const [first, second] = devices.filter((device) => device.model.name === "intel-iommu");
+  if (second !== undefined) {
+    throw new Refusal(MULTIPLE_IOMMUS, { found: `${first.where}, and ${second.where}`, wouldWork: "one intel-iommu: it covers every root bus that does not bypass it" });
+  }
 }
 
 /** Ids of devices are unique, and so are ids of objects. */

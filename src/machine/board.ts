@@ -3,7 +3,7 @@
  * board is built all or not at all; what it has taken of the host is given back in the order of dependence.
  */
 import type { Host } from "../iommufd/index.js";
-import { AddressSpace, MemoryRegion, RamWordMemory } from "../memory/index.js";
+import { AddressSpace, MemoryRegion, type MmioHandler, RamWordMemory } from "../memory/index.js";
 import { MsiRouter } from "../msi/index.js";
 import { type IommuOps, type PciBus, type PciFunction, PciRoot, type PciRootOptions, plugFunction, unplugFunction } from "../pci/index.js";
 import type { FirmwareTables, PinDevice } from "../port/index.js";
@@ -32,7 +32,6 @@ export interface BoardMap {
   readonly mmio32: Range;
   /** Null: the machine has no window above 4 GiB. */
   readonly mmio64: Range | null;
-  readonly pio: Range;
 }
 
 /** An IOMMU of a machine, whatever its architecture. */
@@ -97,6 +96,8 @@ export abstract class Board {
   readonly everPlugged: PciFunction[] = [];
   /** In the order in which they were plugged. */
   readonly functions: PluggedFunction[] = [];
+  /** I/O ports; null: the architecture has none. */
+  readonly ports: MmioHandler | null = null;
   /** Where the firmware has put its tables; nowhere before the machine starts. */
   firmware: FirmwareTables = { deviceTree: null, acpiRoot: null };
   protected readonly root = MemoryRegion.container("system", 2 ** 52);

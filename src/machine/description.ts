@@ -7,16 +7,37 @@ export interface IommuDescription {
   /** The root bus that it covers. */
   readonly bus: string;
   readonly accel: boolean;
-  /** The physical SMMU that serves it; null: none (not accelerated, or no function yet). */
+  /** The physical IOMMU that serves it; null: none (not accelerated, or no function yet). */
   readonly hostIommu: string | null;
   /** Of -machine iommu=smmuv3: it covers every root bus. */
   readonly legacy: boolean;
   /** Guest-physical address of its registers. */
   readonly base: number;
-  /** INTIDs of eventq, priq, cmdq-sync, gerror. */
+  /** INTIDs of eventq, priq, cmdq-sync, gerror; none of a VT-d unit, whose interrupts are messages. */
   readonly interrupts: readonly number[];
-  /** As its ID registers show them. */
-  readonly features: { readonly stage: string; readonly ril: boolean; readonly ats: boolean; readonly oas: number; readonly ssidsize: number };
+  /** As its registers show them. */
+  readonly features: SmmuFeatures | VtdFeatures;
+}
+
+export interface SmmuFeatures {
+  readonly stage: string;
+  readonly ril: boolean;
+  readonly ats: boolean;
+  readonly oas: number;
+  readonly ssidsize: number;
+}
+
+export interface VtdFeatures {
+  readonly scalableMode: boolean;
+  readonly fsts: boolean;
+  readonly fs1gp: boolean;
+  readonly pasidBits: number;
+  readonly awBits: number;
+  readonly cachingMode: boolean;
+  readonly deviceIotlb: boolean;
+  readonly dmaTranslation: boolean;
+  readonly intremap: boolean;
+  readonly eim: boolean;
 }
 
 export interface FunctionDescription {
@@ -26,11 +47,11 @@ export interface FunctionDescription {
   readonly bus: string;
   /** bb:dd.f as configuration cycles address it now. */
   readonly bdf: string;
-  /** Requester id as its SMMU sees it; null: no SMMU covers it, or the guest has not numbered its bus yet. */
+  /** Requester id as its IOMMU sees it (SMMU: StreamID, VT-d: source id); null: no IOMMU covers it, or the guest has not numbered its bus yet. */
   readonly streamId: number | null;
   /** Host PCI address of a passed-through function; null: emulated. */
   readonly host: string | null;
-  /** Id of the SMMU that covers it; null: none. */
+  /** Id of the IOMMU that covers it; null: none. */
   readonly iommu: string | null;
   /** Name of the address space that its DMA goes to. */
   readonly addressSpace: string;
@@ -39,7 +60,7 @@ export interface FunctionDescription {
 export interface BusDescription {
   readonly id: string;
   readonly number: number;
-  /** Of a root bus: the SMMU that covers it; null: none. */
+  /** Of a root bus: the IOMMU that covers it; null: none. */
   readonly iommu: string | null;
   readonly bypassIommu: boolean;
   readonly numaNode: number | null;
@@ -84,15 +105,15 @@ export function describeMachine(board: Board): MachineDescription {
 }
 
 function describeFunction(board: Board, fn: PciFunction): FunctionDescription {
-  const smmu = board.smmuOf(fn);
+  const iommu = board.iommuOf(fn);
   return {
     id: fn.id,
     model: fn.model,
     bus: fn.bus?.id ?? "",
     bdf: formatBdf(fn.bdf),
-    streamId: smmu === null || !isNumbered(fn) ? null : fn.requesterId,
+    streamId: iommu === null || !isNumbered(fn) ? null : fn.requesterId,
     host: fn.passthrough?.hostAddress ?? null,
-    iommu: smmu?.device.id ?? null,
+    iommu: iommu?.id ?? null,
     addressSpace: fn.dma?.name ?? "",
   };
 }
@@ -108,7 +129,7 @@ function describeBus(board: Board, bus: PciBus): BusDescription {
   return {
     id: bus.id,
     number: bus.number,
-    iommu: bus.iommu === null || bus.bypassIommu ? null : (board.smmus.all.find((smmu) => smmu.ops === bus.iommu)?.device.id ?? null),
+    iommu: bus.iommu === null || bus.bypassIommu ? null : (board.iommus.find((iommu) => iommu.ops === bus.iommu)?.id ?? null),
     bypassIommu: bus.bypassIommu,
     numaNode: bus.options.numaNode ?? null,
     functions: order

@@ -1,6 +1,7 @@
 /** One `-device` (or device_add): a model, an id, a bus, and the properties that were said, typed. */
 import { Refusal } from "../support/index.js";
 import { type DeviceModel, deviceModels, type PropertyDescription } from "./device-table.js";
+import type { BoardKind } from "./machine-options.js";
 import { listed, nearest } from "./nearest.js";
 import { checkId, type JsonValue, located, parseOptionString } from "./option-string.js";
 import { parseProperty, type PropertyValue } from "./property.js";
@@ -34,6 +35,9 @@ export interface DeviceContext {
   readonly globals: readonly GlobalProperty[];
   /** Of the machine type: older ones have other defaults. */
   readonly version: readonly [number, number];
+  readonly board: BoardKind;
+  /** The machine has an intel-iommu, or is to get one. */
+  readonly intelIommu: boolean;
   readonly notes: string[];
 }
 
@@ -44,6 +48,33 @@ const COMPAT_11_0: readonly GlobalProperty[] = [
   { driver: "arm-smmuv3", name: "oas", value: "44" },
   { driver: "arm-smmuv3", name: "ssidsize", value: "0" },
 ];
+
+/** The same of machines up to 9.1 (pc_compat_9_1; read off `info qtree` of pc-q35-9.1 and 9.2). */
+const COMPAT_9_1: readonly GlobalProperty[] = [
+  { driver: "intel-iommu", name: "aw-bits", value: "39" },
+  { driver: "intel-iommu", name: "stale-tm", value: "on" },
+];
+
+/** QEMU's words for a second IOMMU of any kind on an x86 machine. */
+export const MULTIPLE_IOMMUS = "QEMU does not support multiple vIOMMUs for x86 yet.";
+/** Other IOMMUs of QEMU's x86 machines. */
+const OTHER_IOMMUS = new Set(["virtio-iommu-pci", "virtio-iommu", "amd-iommu"]);
+
+/** The model of that name, where the board can have it. @throws Refusal in QEMU's words */
+function findModel(driver: string, context: DeviceContext): DeviceModel {
+  const { board } = context;
+  if (board === "q35" && context.intelIommu && OTHER_IOMMUS.has(driver)) {
+    throw new Refusal(MULTIPLE_IOMMUS, { found: `${driver} beside an intel-iommu`, wouldWork: "one of them; viommu has intel-iommu" });
+  }
+  const model = deviceModels.get(modelName(driver))!;
+  if (model.board !== null && model.board !== board) {
+    throw new Refusal(`'${driver}' is not a valid device model name`, {
+      found: `${driver} is of ${model.board} machines, and this one is ${board === "virt" ? "virt" : "q35"}`,
+      wouldWork: `${board === "virt" ? "arm-smmuv3" : "intel-iommu"}, or -machine ${model.board}`,
+    });
+  }
+  return model;
+}
 
 /** @throws Refusal in QEMU's words */
 export function parseDevice(option: string, argument: string, context: DeviceContext): DeviceArgument {
@@ -59,19 +90,21 @@ export function parseDevice(option: string, argument: string, context: DeviceCon
     if (values.has("help") || values.has("?")) {
       throw new Refusal(`${option} ${driver},help asks for a list`, { wouldWork: `viommu device ${driver}` });
     }
-    const model = deviceModels.get(modelName(driver))!;
+    const model = findModel(driver, context);
     const id = checkId(values.get("id"), form === "json" ? `Invalid qdev ID '${String(values.get("id"))}'` : undefined);
     const bus = parseBus(model, values.get("bus"));
     const properties = new Map<string, PropertyValue>();
     const said = new Set<string>();
-    const compat = compare(context.version, [11, 0]) <= 0 ? COMPAT_11_0 : [];
+    const compat = [...(compare(context.version, [11, 0]) <= 0 ? COMPAT_11_0 : []), ...(compare(context.version, [9, 1]) <= 0 ? COMPAT_9_1 : [])];
     for (const global of [...compat, ...context.globals]) {
       if (global.driver === model.name) {
-        properties.set(global.name, setProperty(model, global.name, global.value));
+        const { name, value } = currentName(model, global.name, global.value, context.notes);
+        properties.set(name, setProperty(model, name, value));
       }
     }
-    for (const [name, value] of values) {
-      if (name !== "driver" && name !== "id" && name !== "bus") {
+    for (const [given, givenValue] of values) {
+      if (given !== "driver" && given !== "id" && given !== "bus") {
+        const { name, value } = currentName(model, given, givenValue, context.notes);
         properties.set(name, setProperty(model, name, value, form === "json"));
         said.add(name);
       }
@@ -82,6 +115,17 @@ export function parseDevice(option: string, argument: string, context: DeviceCon
   });
 }
 
+/** A property by the name that QEMU 11.1 has for it, where an older one was said. @throws Refusal where a switch is none */
+function currentName(model: DeviceModel, name: string, value: JsonValue, notes: string[]): { name: string; value: JsonValue } {
+  const renamed = model.renamed.get(name);
+  if (renamed === undefined) {
+    return { name, value };
+  }
+  const now = renamed.convert === undefined ? value : renamed.convert(parseProperty(model.name, name, "bool", value, typeof value === "boolean") === true);
+  notes.push(`${model.name}: ${name} is the older name of ${renamed.name}; taken as ${renamed.name}=${typeof now === "boolean" ? (now ? "on" : "off") : String(now as string | number)}`);
+  return { name: renamed.name, value: now };
+}
+
 function parseBus(model: DeviceModel, bus: JsonValue | undefined): string | null {
   if (bus === undefined) {
     return null;
@@ -90,7 +134,8 @@ function parseBus(model: DeviceModel, bus: JsonValue | undefined): string | null
     throw new Refusal("Invalid parameter type for 'bus', expected: string", { found: JSON.stringify(bus) });
   }
   if (!model.isPci) {
-    throw new Refusal(`Device '${model.name}' can't go on PCIE bus`, { found: `bus=${bus}`, wouldWork: `primary-bus=${bus}: the root bus that it covers` });
+    const wouldWork = model.properties.has("primary-bus") ? `primary-bus=${bus}: the root bus that it covers` : "leaving bus out: it covers every root bus";
+    throw new Refusal(`Device '${model.name}' can't go on PCIE bus`, { found: `bus=${bus}`, wouldWork });
   }
   return bus;
 }

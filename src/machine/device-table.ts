@@ -2,6 +2,7 @@
  * The models that `-device` knows: their properties with QEMU's names, types and defaults (QEMU 11.1,
  * `-device NAME,help`), and which of them have an effect here.
  */
+import type { BoardKind } from "./machine-options.js";
 import type { PropertyType } from "./property.js";
 
 export interface PropertyDescription {
@@ -22,8 +23,12 @@ export interface DeviceModel {
   readonly name: string;
   readonly category: DeviceCategory;
   readonly description: string;
-  /** A PCI function (an SMMU is none). */
+  /** A PCI function (an IOMMU is none). */
   readonly isPci: boolean;
+  /** The only board that has it; null: any. */
+  readonly board: BoardKind | null;
+  /** Older names of properties: what they are now, and what an older switch is as a value of today's. */
+  readonly renamed: ReadonlyMap<string, { readonly name: string; readonly convert?: (on: boolean) => number }>;
   readonly hotpluggable: boolean;
   readonly properties: ReadonlyMap<string, PropertyDescription>;
 }
@@ -74,7 +79,7 @@ function model(
   category: DeviceCategory,
   description: string,
   properties: readonly PropertyDescription[],
-  options: { isPci?: boolean; hotpluggable?: boolean } = {},
+  options: { isPci?: boolean; hotpluggable?: boolean; board?: BoardKind; renamed?: DeviceModel["renamed"] } = {},
 ): DeviceModel {
   const isPci = options.isPci ?? true;
   const all = isPci ? [...properties, ...PCI] : properties;
@@ -83,6 +88,8 @@ function model(
     category,
     description,
     isPci,
+    board: options.board ?? null,
+    renamed: options.renamed ?? new Map(),
     hotpluggable: options.hotpluggable ?? true,
     properties: new Map(all.map((one) => [one.name, one])),
   };
@@ -109,7 +116,43 @@ const models: readonly DeviceModel[] = [
       refused("memory", "link", "", "the machine sets it"),
       refused("secure-memory", "link", "", "the Secure state is not modelled"),
     ],
-    { isPci: false, hotpluggable: false },
+    { isPci: false, hotpluggable: false, board: "virt" },
+  ),
+  model(
+    "intel-iommu",
+    "iommu",
+    "Intel VT-d for the machine; with fsts=on the host's IOMMU translates for vfio-pci functions with an iommufd",
+    [
+      property("scalable-mode", "bool", "off", "context entries with PASID tables are offered to the guest"),
+      property("fsts", "bool", "off", "first-stage tables: the guest's are nested in the host's; needs scalable-mode=on"),
+      property("fs1gp", "bool", "on", "pages of 1 GiB in first-stage tables"),
+      property("pasid-bits", "uint8", "0", "bits of a PASID, 0 to 20; above 0 needs scalable-mode=on"),
+      property("aw-bits", "uint8", "48", "address width: 39 or 48; 48 with fsts=on"),
+      property("caching-mode", "bool", "off", "the guest tells of mappings that come to be, too; needed by vfio-pci without fsts=on"),
+      property("device-iotlb", "bool", "off", "device TLBs (ATS) are offered"),
+      property("dma-translation", "bool", "on", "DMA is translated; off: interrupts alone are remapped"),
+      property("snoop-control", "bool", "off", "snoop control of second-stage tables is offered"),
+      property("svm", "bool", "off", "shared virtual memory is offered; needs device-iotlb, pasid-bits and fsts"),
+      property("intremap", "OnOffAuto", "auto", "interrupt remapping; auto: on, but with kernel-irqchip=on"),
+      property("eim", "OnOffAuto", "auto", "extended interrupt mode (32-bit APIC IDs); needs intremap=on"),
+      property("stale-tm", "bool", "off", "the TM bit of second-stage entries is not reserved with device-iotlb=on, as up to QEMU 9.1"),
+      ...withoutEffect("version:uint32"),
+      property("x-require-nesting", "bool", "off", "no shadowing of the guest's tables: vfio-pci is refused where they cannot be nested"),
+      property("x-numa-node", "uint16", "128", "NUMA node of the remapping hardware, told by an RHSA structure; 128: none"),
+      property("x-satc", "bool", "off", "ATS functions on pcie.0 are told by a SATC structure; needs device-iotlb=on"),
+    ],
+    {
+      isPci: false,
+      hotpluggable: false,
+      board: "q35",
+      renamed: new Map([
+        ["x-scalable-mode", { name: "scalable-mode" }],
+        ["x-flts", { name: "fsts" }],
+        ["flts", { name: "fsts" }],
+        // ECAP.PSS was 7, for 8 bits (VTD_ECAP_PSS of QEMU 10).
+        ["x-pasid-mode", { name: "pasid-bits", convert: (on: boolean): number => (on ? 8 : 0) }],
+      ]),
+    },
   ),
   model(
     "pxb-pcie",

@@ -48,7 +48,7 @@ export class Hotplug {
   /** device_add: `argument` as after -device. @throws Refusal or HostError, with nothing left of it */
   plug(argument: string): void {
     const notes: string[] = [];
-    const device = parseDevice("device_add", argument, { globals: this.args.globals, version: this.args.machine.version, notes });
+    const device = parseDevice("device_add", argument, { globals: this.args.globals, version: this.args.machine.version, board: this.board.kind, intelIommu: this.board.kind === "q35" && this.board.iommus.length > 0, notes });
     located(device.where, () => {
       if (!device.model.hotpluggable) {
         throw new Refusal(`Device '${device.model.name}' does not support hotplugging`, { found: "the machine is running", wouldWork: "-device at start" });

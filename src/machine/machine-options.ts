@@ -1,4 +1,4 @@
-/** `-machine virt[,...]` and `-accel`: the board's own properties, with QEMU 11.1's names, values and words. */
+/** `-machine virt|q35[,...]` and `-accel`: the board's own properties, with QEMU 11.1's names, values and words. */
 import { listed, nearest } from "./nearest.js";
 import { Refusal } from "../support/index.js";
 import type { JsonValue, OptionString } from "./option-string.js";
@@ -6,8 +6,11 @@ import { parseBool, parseSize } from "./property.js";
 
 export type MsiController = "its" | "gicv2m" | "none";
 
+export type BoardKind = "virt" | "q35";
+
 export interface MachineOptions {
-  /** Such as virt-11.1. */
+  board: BoardKind;
+  /** Such as virt-11.1, pc-q35-11.1. */
   type: string;
   /** Major and minor version of the machine type. */
   version: readonly [number, number];
@@ -24,6 +27,11 @@ export interface MachineOptions {
   highmemMmioSize: number;
   highmemRedists: boolean;
   compactHighmem: boolean;
+  /** Bytes. */
+  maxRamBelow4g: number;
+  /** q35 has an AHCI controller, an SMBus controller. */
+  sata: boolean;
+  smbus: boolean;
   bypassIommu: boolean;
   memoryBackend: string | null;
   /** Null: not said. */
@@ -33,6 +41,7 @@ export interface MachineOptions {
 
 export function defaultMachineOptions(): MachineOptions {
   return {
+    board: "virt",
     type: "",
     version: [11, 1],
     iommu: "none",
@@ -46,6 +55,9 @@ export function defaultMachineOptions(): MachineOptions {
     highmemMmioSize: 512 * 2 ** 30,
     highmemRedists: true,
     compactHighmem: true,
+    maxRamBelow4g: 2 ** 32,
+    sata: true,
+    smbus: true,
     bypassIommu: false,
     memoryBackend: null,
     accelerator: null,
@@ -53,7 +65,7 @@ export function defaultMachineOptions(): MachineOptions {
   };
 }
 
-/** Machine types of QEMU 11.1, `virt` being the last. */
+/** Machine types of QEMU 11.1, `virt` and `q35` being the last. */
 const VERSIONS = ["5.2", "6.0", "6.1", "6.2", "7.0", "7.1", "7.2", "8.0", "8.1", "8.2", "9.0", "9.1", "9.2", "10.0", "10.1", "10.2", "11.0", "11.1"];
 
 type Setter = (options: MachineOptions, value: string, notes: string[]) => void;
@@ -81,14 +93,37 @@ function onlyOff(name: string, reason: string, instead: string): Setter {
   };
 }
 
+function withoutEffect(names: string): Record<string, Setter> {
+  return Object.fromEntries(names.split(" ").map((name) => [name, noEffect(name)]));
+}
+
 const noEffect =
   (name: string): Setter =>
   (_options, value, notes) => {
     notes.push(`-machine ${name}=${value}: it has no effect here`);
   };
 
-const setters: Record<string, Setter> = {
+/** Of every machine. */
+const common: Record<string, Setter> = {
   type: (options, value) => setType(options, value),
+  acpi: (options, value) => (options.acpi = value === "auto" || parseBool("acpi", value)),
+  "default-bus-bypass-iommu": boolean("default-bus-bypass-iommu", (o, v) => (o.bypassIommu = v)),
+  "memory-backend": (options, value) => (options.memoryBackend = value),
+  accel: (options, value) => setAccelerator(options, value),
+  "kernel-irqchip": (options, value) => setKernelIrqchip(options, value),
+  "x-oem-id": (options, value, notes) => noEffect("x-oem-id")(options, checkLength("x-oem-id", value, 6), notes),
+  "x-oem-table-id": (options, value, notes) => noEffect("x-oem-table-id")(options, checkLength("x-oem-table-id", value, 8), notes),
+  "confidential-guest-support": (_options, value) => {
+    throw new Refusal("confidential-guest-support is not modelled", { found: `confidential-guest-support=${value}`, wouldWork: "leaving it out" });
+  },
+  "memory-encryption": (_options, value) => {
+    throw new Refusal("memory-encryption is not modelled", { found: `memory-encryption=${value}`, wouldWork: "leaving it out" });
+  },
+  ...withoutEffect("append aux-ram-share boot dt-compatible dtb dump-guest-core dumpdtb firmware graphics initrd kernel mem-merge phandle-start shim suppress-vmdesc usb x-change-vmfd-on-reset hpet vmport smm nvdimm pflash0 pflash1"),
+};
+
+const virt: Record<string, Setter> = {
+  ...common,
   iommu: oneOf("iommu", ["none", "smmuv3"], "none, smmuv3.", (o, v) => (o.iommu = v)),
   "gic-version": oneOf("gic-version", ["2", "3", "4", "x-5", "host", "max"], "2, 3, 4, x-5, host, and max.", (o, v) => {
     if (v === "x-5") {
@@ -98,7 +133,6 @@ const setters: Record<string, Setter> = {
   }),
   its: boolean("its", (o, v) => (o.its = v)),
   msi: oneOf("msi", ["auto", "gicv2m", "its", "off"], "auto, gicv2m, its, off", (o, v) => (o.msi = v)),
-  acpi: (options, value) => (options.acpi = value === "auto" || parseBool("acpi", value)),
   highmem: boolean("highmem", (o, v) => (o.highmem = v)),
   "highmem-ecam": boolean("highmem-ecam", (o, v) => (o.highmemEcam = v)),
   "highmem-mmio": boolean("highmem-mmio", (o, v) => (o.highmemMmio = v)),
@@ -114,23 +148,29 @@ const setters: Record<string, Setter> = {
     }
     options.highmemMmioSize = bytes;
   },
-  "default-bus-bypass-iommu": boolean("default-bus-bypass-iommu", (o, v) => (o.bypassIommu = v)),
-  "memory-backend": (options, value) => (options.memoryBackend = value),
-  accel: (options, value) => setAccelerator(options, value),
-  "kernel-irqchip": (options, value) => setKernelIrqchip(options, value),
-  "x-oem-id": (options, value, notes) => noEffect("x-oem-id")(options, checkLength("x-oem-id", value, 6), notes),
-  "x-oem-table-id": (options, value, notes) => noEffect("x-oem-table-id")(options, checkLength("x-oem-table-id", value, 8), notes),
   secure: onlyOff("secure", "the Secure state has no part here", "secure=off"),
-  "confidential-guest-support": (_options, value) => {
-    throw new Refusal("confidential-guest-support is not modelled", { found: `confidential-guest-support=${value}`, wouldWork: "leaving it out" });
-  },
-  "memory-encryption": (_options, value) => {
-    throw new Refusal("memory-encryption is not modelled", { found: `memory-encryption=${value}`, wouldWork: "leaving it out" });
-  },
+  ...withoutEffect("dtb-kaslr-seed dtb-randomness mte ras virtio-mmio-transports virtualization"),
 };
-for (const name of ["append", "aux-ram-share", "boot", "dt-compatible", "dtb-kaslr-seed", "dtb-randomness", "dtb", "dump-guest-core", "dumpdtb", "firmware", "graphics", "initrd", "kernel", "mem-merge", "mte", "phandle-start", "ras", "shim", "suppress-vmdesc", "usb", "virtio-mmio-transports", "virtualization", "x-change-vmfd-on-reset", "hpet", "vmport", "smm", "nvdimm", "pflash0", "pflash1"]) {
-  setters[name] = noEffect(name);
-}
+
+const q35: Record<string, Setter> = {
+  ...common,
+  "max-ram-below-4g": (options, value) => {
+    const bytes = parseSize("max-ram-below-4g", value, "");
+    if (bytes > 2 ** 32) {
+      throw new Refusal(`Machine option 'max-ram-below-4g=${bytes}' expects size less than or equal to 4G`, { found: `max-ram-below-4g=${value}`, wouldWork: "max-ram-below-4g=2G" });
+    }
+    if (bytes < 2 ** 20 || bytes % 4096 !== 0) {
+      throw new Refusal(`Only ${bytes} bytes of RAM below the 4GiB boundary,BIOS may not work with less than 1MiB`, { found: `max-ram-below-4g=${value}`, wouldWork: "max-ram-below-4g=1M or more, in pages of 4 KiB" });
+    }
+    options.maxRamBelow4g = bytes;
+  },
+  sata: boolean("sata", (o, v) => (o.sata = v)),
+  smbus: boolean("smbus", (o, v) => (o.smbus = v)),
+  cxl: onlyOff("cxl", "CXL is not modelled", "cxl=off"),
+  ...withoutEffect("bus-lock-ratelimit fd-bootchk hmat i8042 max-fw-size nvdimm-persistence pcspk-audiodev pic pit smbios-entry-point-type spcr wdat"),
+};
+
+const SETTERS: Record<BoardKind, Record<string, Setter>> = { virt, q35 };
 
 function checkLength(name: string, value: string, limit: number): string {
   if (value.length > limit) {
@@ -139,18 +179,41 @@ function checkLength(name: string, value: string, limit: number): string {
   return value;
 }
 
+/** `pc` is told from what nobody has: with an intel-iommu it is refused in QEMU's words. */
+const PC = /^(?:pc|pc-i440fx-.+)$/;
+
 function setType(options: MachineOptions, value: string): void {
-  const version = value === "virt" ? VERSIONS.at(-1)! : /^virt-(.+)$/.exec(value)?.[1];
-  if (version === undefined || !VERSIONS.includes(version)) {
-    const near = nearest(value, ["virt", ...VERSIONS.map((one) => `virt-${one}`)]);
+  const parsed = value === "virt" || value === "q35" ? [value, VERSIONS.at(-1)!] : (/^(virt|pc-q35)-(.+)$/.exec(value)?.slice(1) ?? ["", ""]);
+  const board = parsed[0] === "virt" ? "virt" : "q35";
+  if (!VERSIONS.includes(parsed[1])) {
+    const prefixes = ["virt", "pc-q35"];
+    const near = nearest(value, ["virt", "q35", ...prefixes.flatMap((prefix) => VERSIONS.map((one) => `${prefix}-${one}`))]);
     throw new Refusal(`unsupported machine type: "${value}"`, {
-      found: near === null ? "a machine that viommu does not have" : `did you mean ${near}?`,
-      wouldWork: `virt, virt-${VERSIONS[0]} to virt-${VERSIONS.at(-1)!}`,
+      found: PC.test(value) ? "a machine without PCI Express, which viommu does not have" : near === null ? "a machine that viommu does not have" : `did you mean ${near}?`,
+      wouldWork: PC.test(value) ? "q35" : `virt, virt-${VERSIONS[0]} to virt-${VERSIONS.at(-1)!}, q35, pc-q35-${VERSIONS[0]} to pc-q35-${VERSIONS.at(-1)!}`,
     });
   }
-  const [major, minor] = version.split(".").map(Number);
-  options.type = `virt-${version}`;
+  const [major, minor] = parsed[1].split(".").map(Number);
+  options.board = board;
+  options.type = `${board === "virt" ? "virt" : "pc-q35"}-${parsed[1]}`;
   options.version = [major, minor];
+}
+
+/**
+ * The machine's type, which decides what the other options of -machine are: taken before them, wherever it stands.
+ * @param intelIommu the command line has a -device intel-iommu
+ */
+export function presetType(options: MachineOptions, parsed: OptionString, intelIommu: boolean): void {
+  const type = parsed.values.get("type");
+  if (typeof type === "string") {
+    if (PC.test(type) && intelIommu) {
+      throw new Refusal("Parameter 'driver' expects a dynamic sysbus device type for the machine", {
+        found: `-device intel-iommu on -machine ${type}, whose PCI has no place for an IOMMU`,
+        wouldWork: "-machine q35",
+      });
+    }
+    setType(options, type);
+  }
 }
 
 export function setAccelerator(options: MachineOptions, value: string): void {
@@ -178,6 +241,7 @@ export function applyMachineOption(options: MachineOptions, parsed: OptionString
   for (const [rawKey, rawValue] of parsed.values) {
     const key = rawKey.replaceAll("_", "-");
     const value = scalar(rawKey, rawValue);
+    const setters = SETTERS[options.board];
     const setter = Object.hasOwn(setters, key) ? setters[key] : undefined;
     if (setter === undefined) {
       // smp., memory. and boot. are QEMU's long forms of -smp, -m and -boot.

@@ -11,6 +11,7 @@ import type { Board } from "./board.js";
 import { describeMachine, type MachineDescription } from "./description.js";
 import { Hotplug } from "./hotplug.js";
 import { InterruptPins } from "./interrupt-pins.js";
+import { Q35Board } from "./q35.js";
 import { MachineEvents, RunState } from "./run-state.js";
 import { VirtBoard } from "./virt.js";
 
@@ -29,7 +30,7 @@ export class Machine {
     readonly host: Host,
     readonly log: Log,
   ) {
-    this.board = new VirtBoard(args, host, log);
+    this.board = args.machine.board === "virt" ? new VirtBoard(args, host, log) : new Q35Board(args, host, log);
     this.hotplug = new Hotplug(this.board, args, log, this.events);
     this.pins = new InterruptPins(this.board);
     this.events.subscribe(({ name }) => {

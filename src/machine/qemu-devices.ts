@@ -15,7 +15,7 @@ interface Family {
 
 /** Names as `qemu-system-aarch64 -device help` prints them (QEMU 11.1); the first family that matches speaks. */
 const FAMILIES: readonly Family[] = [
-  { names: /^(?:intel-iommu|amd-iommu|virtio-iommu-(?:pci|device)|riscv-iommu-pci)$/, what: "another IOMMU", instead: "arm-smmuv3" },
+  { names: /^(?:amd-iommu|virtio-iommu(?:-pci|-device)?|riscv-iommu-pci)$/, what: "another IOMMU", instead: "arm-smmuv3 on virt, intel-iommu on q35" },
   { names: /^(?:pxb|pxb-cxl)$/, what: "another expander bridge", instead: "pxb-pcie" },
   { names: /^(?:ioh3420|cxl-rp|aspeed\.pcie-root-port)$/, what: "another root port", instead: "pcie-root-port" },
   { names: /^cxl-upstream$/, what: "a CXL switch port", instead: "x3130-upstream" },

@@ -73,6 +73,7 @@ export function userSmmuPlace(index: number): { base: number; size: number; spi:
 /** 256 buses with highmem-ecam, else 16; no high window without highmem and highmem-mmio. */
 export interface VirtMap extends BoardMap {
   readonly ram: Range;
+  readonly pio: Range;
 }
 
 /** Bits of a physical address of the CPU model, where they are few; 48 for those not listed (a host's, or 48 and more). */

@@ -1,6 +1,6 @@
 /** The account of a run for people: 80 columns, colours where the terminal has them. */
 import pc from "picocolors";
-import type { RunReport } from "./report.js";
+import type { IommuReport, RunReport } from "./report.js";
 import { machineTree, wrap } from "./tree.js";
 
 export interface AccountOptions {
@@ -28,9 +28,7 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
   lines.push(color.bold(`Machine ${machine.type}`) + ` on ${report.host}`);
   row("memory", `${size(machine.memory)}, ${plural(machine.cpus, "CPU")}, ${machine.gicVersion === null ? "IOAPIC" : `GICv${machine.gicVersion}`}, MSIs by ${msiName(machine.msiController)}`);
   for (const iommu of machine.iommus) {
-    const { stage, ril, ats, oas, ssidsize } = iommu.features;
-    row(iommu.id, `${iommu.accel ? `accelerated by ${iommu.hostIommu ?? "nobody yet"}` : "translates in software"}, covers ${iommu.bus}; ` +
-      `stage ${stage}, ril ${onOff(ril)}, ats ${onOff(ats)}, oas ${oas}, ssidsize ${ssidsize}`);
+    row(iommu.id, `${iommu.accel ? `accelerated by ${iommu.hostIommu ?? "nobody yet"}` : "translates in software"}, covers ${iommu.bus}; ${features(iommu.features)}`);
   }
   lines.push(...machineTree(machine, width - 2).map((line) => `  ${line}`));
 
@@ -90,6 +88,14 @@ function counted(names: readonly string[]): string {
   const counts = new Map<string, number>();
   names.forEach((name) => counts.set(name, (counts.get(name) ?? 0) + 1));
   return [...counts].map(([name, count]) => (count === 1 ? name : `${count} x ${name}`)).join(", ");
+}
+
+function features(of: IommuReport["features"]): string {
+  if ("stage" in of) {
+    return `stage ${of.stage}, ril ${onOff(of.ril)}, ats ${onOff(of.ats)}, oas ${of.oas}, ssidsize ${of.ssidsize}`;
+  }
+  const mode = of.scalableMode ? `scalable mode, fsts ${onOff(of.fsts)}, pasid-bits ${of.pasidBits}` : "legacy mode";
+  return `${mode}, aw-bits ${of.awBits}, device-iotlb ${onOff(of.deviceIotlb)}, intremap ${onOff(of.intremap)}`;
 }
 
 function onOff(value: boolean): string {

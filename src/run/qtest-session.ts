@@ -19,8 +19,7 @@ const LATE_SIGNAL_MS = 300;
 /** What the socket plays with. */
 export function qtestTarget(machine: Machine): QtestTarget {
   const { board, pins } = machine;
-  // Arm has no port I/O: reads give all ones, as QEMU's do there.
-  return { memory: board.memory, ports: null, clock: board.clock, findDevice: (path) => pins.find(path) };
+  return { memory: board.memory, ports: board.ports, clock: board.clock, findDevice: (path) => pins.find(path) };
 }
 
 /**

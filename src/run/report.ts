@@ -12,7 +12,21 @@ export const iommuSchema = z.strictObject({
   legacy: z.boolean(),
   base: hexAddress,
   interrupts: z.array(count),
-  features: z.strictObject({ stage: z.string(), ril: z.boolean(), ats: z.boolean(), oas: count, ssidsize: count }),
+  features: z.union([
+    z.strictObject({ stage: z.string(), ril: z.boolean(), ats: z.boolean(), oas: count, ssidsize: count }),
+    z.strictObject({
+      scalableMode: z.boolean(),
+      fsts: z.boolean(),
+      fs1gp: z.boolean(),
+      pasidBits: count,
+      awBits: count,
+      cachingMode: z.boolean(),
+      deviceIotlb: z.boolean(),
+      dmaTranslation: z.boolean(),
+      intremap: z.boolean(),
+      eim: z.boolean(),
+    }),
+  ]),
 });
 
 export const functionSchema = z.strictObject({

@@ -17,7 +17,7 @@ function addBus(machine: RunReport["machine"], bus: BusReport, indent: string, l
   functions.forEach((fn, index) => {
     const last = index === functions.length - 1;
     const below = `${indent}${last ? "   " : "|  "}`;
-    const [first, ...rest] = wrap(functionTitle(fn), width - indent.length - 3);
+    const [first, ...rest] = wrap(functionTitle(machine, fn), width - indent.length - 3);
     lines.push(`${indent}${last ? "`- " : "|- "}${first}`);
     lines.push(...rest.map((line) => `${below}  ${line}`));
     for (const behind of machine.buses.filter((one) => one.bridge === fn.bdf && one.id !== bus.id && owns(fn, one))) {
@@ -36,7 +36,7 @@ function busTitle(machine: RunReport["machine"], bus: BusReport): string {
   const number = `bus ${bus.number.toString(16).padStart(2, "0")}`;
   const numa = bus.numaNode === null ? "" : `, NUMA node ${bus.numaNode}`;
   if (bus.bypassIommu) {
-    return `${bus.id} (${number}${numa}) bypasses the SMMU`;
+    return `${bus.id} (${number}${numa}) bypasses the IOMMU`;
   }
   if (bus.iommu === null) {
     return `${bus.id} (${number}${numa})`;
@@ -46,10 +46,11 @@ function busTitle(machine: RunReport["machine"], bus: BusReport): string {
   return `${bus.id} (${number}${numa}) behind ${bus.iommu}${served}`;
 }
 
-function functionTitle(fn: FunctionReport): string {
+function functionTitle(machine: RunReport["machine"], fn: FunctionReport): string {
+  const label = machine.gicVersion === null ? "source id" : "StreamID";
   const name = fn.id === "" ? fn.model : `${fn.model} ${fn.id}`;
   const host = fn.host === null ? "" : ` = host ${fn.host}`;
-  const stream = fn.streamId === null ? "" : ` StreamID 0x${fn.streamId.toString(16).padStart(4, "0")}`;
+  const stream = fn.streamId === null ? "" : ` ${label} 0x${fn.streamId.toString(16).padStart(4, "0")}`;
   const space = fn.model.startsWith("p") || fn.model.startsWith("x") ? "" : ` -> ${fn.addressSpace}`;
   return `${fn.bdf} ${name}${host}${stream}${space}`;
 }

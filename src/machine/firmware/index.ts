@@ -1,4 +1,4 @@
-export { buildAcpi, buildMcfg, type AcpiImage } from "./acpi.js";
+export { buildAcpi, buildMcfg, buildX86Acpi, type AcpiImage } from "./acpi.js";
 export { type Oem } from "./acpi-table.js";
 export type {
   FirmwareDescription,
@@ -7,5 +7,9 @@ export type {
   RootBusDescription,
   SmmuDescription,
 } from "./description.js";
+export { buildDmar } from "./dmar.js";
+export { buildMadt } from "./madt.js";
+export { loaderFiles } from "./table-loader.js";
+export type { RemappingDescription, ScopeDescription, X86Description } from "./x86-description.js";
 export { buildDeviceTree } from "./device-tree.js";
 export { buildIort } from "./iort.js";

@@ -1,0 +1,106 @@
+/** The intel-iommu of a machine: its device, the buses that it covers, and what the account tells of it. */
+import { MemoryRegion, type AddressSpace, type RamWordMemory } from "../memory/index.js";
+import { type IommuOps, type PciBus, setupIommu } from "../pci/index.js";
+import type { Log } from "../support/index.js";
+import { VtdDevice } from "../vtd/index.js";
+import type { InvalidationAccount } from "./accounts.js";
+import type { ApicInterrupts } from "./apic-interrupts.js";
+import type { MachineIommu } from "./board.js";
+import type { IommuDescription } from "./description.js";
+import type { DeviceArgument } from "./device-argument.js";
+import { Q35 } from "./q35-map.js";
+import type { VtdRequest } from "./vtd-argument.js";
+
+export interface MachineVtdParts {
+  readonly request: VtdRequest;
+  readonly argument: DeviceArgument;
+  readonly memory: AddressSpace;
+  readonly words: RamWordMemory;
+  /** Where the registers are mapped. */
+  readonly root: MemoryRegion;
+  readonly interrupts: ApicInterrupts;
+  readonly log: Log;
+}
+
+export class MachineVtd implements MachineIommu {
+  readonly device: VtdDevice;
+  readonly id: string;
+  readonly argument: DeviceArgument;
+  readonly request: VtdRequest;
+  readonly base = Q35.remapping.base;
+  readonly size = VtdDevice.regionBytes;
+  private readonly buses: PciBus[] = [];
+
+  constructor({ request, argument, memory, words, root, interrupts, log }: MachineVtdParts) {
+    this.request = request;
+    this.argument = argument;
+    this.id = argument.id === "" ? "intel-iommu" : argument.id;
+    this.device = new VtdDevice({
+      id: this.id,
+      properties: request.properties,
+      memory,
+      words,
+      sendMessage: (address, data) => interrupts.message({ address, data }),
+      log,
+    });
+    root.add(this.base, MemoryRegion.mmio("intel_iommu", this.size, this.device));
+  }
+
+  get ops(): IommuOps {
+    return this.device.ops;
+  }
+
+  get accelerated(): boolean {
+    return this.device.backend !== null;
+  }
+
+  /** A root bus has come to be. One that bypasses is covered all the same: its functions' way does not lead here. */
+  cover(bus: PciBus): void {
+    setupIommu(bus, this.ops);
+    this.buses.push(bus);
+  }
+
+  start(): void {}
+
+  reset(): void {
+    this.device.reset();
+  }
+
+  dispose(): void {
+    this.buses.forEach((bus) => (bus.iommu = null));
+  }
+
+  describe(): IommuDescription {
+    const { properties } = this.device;
+    return {
+      id: this.id,
+      bus: this.buses[0].id,
+      accel: this.accelerated,
+      hostIommu: null,
+      legacy: false,
+      base: this.base,
+      interrupts: [],
+      features: {
+        scalableMode: properties.scalableMode,
+        fsts: properties.fsts,
+        fs1gp: properties.fs1gp,
+        pasidBits: properties.pasidBits,
+        awBits: properties.awBits,
+        cachingMode: properties.cachingMode,
+        deviceIotlb: properties.deviceIotlb,
+        dmaTranslation: properties.dmaTranslation,
+        intremap: properties.intremap,
+        eim: properties.eim,
+      },
+    };
+  }
+
+  invalidation(): InvalidationAccount {
+    const { descriptorsByType, forwarded, flushes } = this.device.counters();
+    // Wait descriptors order, they invalidate nothing.
+    const guestCommands = Object.entries(descriptorsByType)
+      .filter(([name]) => !/wait/i.test(name))
+      .reduce((sum, [, count]) => sum + count, 0);
+    return { iommu: this.id, commands: { ...descriptorsByType }, guestCommands, forwarded, hostCalls: flushes };
+  }
+}
