@@ -1,8 +1,9 @@
 import type { Command } from "commander";
+import { iommuOf } from "../host/simulated/index.js";
 import { loadHost, shippedHosts } from "../run/index.js";
 import type { Streams } from "./streams.js";
 
-/** `viommu hosts`: the hosts that come with the package, with their SMMUs and functions. */
+/** `viommu hosts`: the hosts that come with the package, with their IOMMUs and functions. */
 export function hostsCommand(program: Command, streams: Streams, finish: (code: number) => void): Command {
   return program
     .command("hosts")
@@ -10,13 +11,14 @@ export function hostsCommand(program: Command, streams: Streams, finish: (code: 
     .argument("[host]", "a host's name, or a file")
     .action((name: string | undefined) => {
       for (const host of name === undefined ? shippedHosts() : [name]) {
-        const { smmus, functions } = loadHost(host);
-        streams.out(`${host}: ${smmus.length} SMMUs, ${functions.length} PCI functions\n`);
+        const { smmus, vtds, functions } = loadHost(host);
+        const iommus = vtds.length > 0 ? `${vtds.length} VT-d units` : `${smmus.length} SMMUs`;
+        streams.out(`${host}: ${iommus}, ${functions.length} PCI functions\n`);
         if (name !== undefined) {
-          for (const smmu of [...smmus.map((one) => one.name), null]) {
-            const behind = functions.filter((fn) => fn.smmu === smmu);
-            if (smmu !== null || behind.length > 0) {
-              streams.out(`  ${smmu ?? "no SMMU"}\n`);
+          for (const iommu of [...smmus, ...vtds].map((one) => one.name).concat("")) {
+            const behind = functions.filter((fn) => (iommuOf(fn) ?? "") === iommu);
+            if (iommu !== "" || behind.length > 0) {
+              streams.out(`  ${iommu === "" ? "no IOMMU" : iommu}\n`);
             }
             behind.forEach((fn) => streams.out(`    ${fn.address}  ${fn.name}${fn.driver === "vfio-pci" ? "" : ` (bound to ${fn.driver})`}\n`));
           }

@@ -34,6 +34,7 @@ const OPERATIONS: Record<string, string> = {
   viommuAlloc: "VIOMMU_ALLOC",
   vdeviceAlloc: "VDEVICE_ALLOC",
   veventqAlloc: "VEVENTQ_ALLOC",
+  openVtdFaults: "VTD_FAULTS",
   bind: "VFIO_BIND_IOMMUFD",
   attach: "VFIO_ATTACH_IOMMUFD_PT",
   detach: "VFIO_DETACH_IOMMUFD_PT",

@@ -209,6 +209,10 @@ class TracedIommufd implements Iommufd {
     );
   }
 
+  get openVtdFaults(): Iommufd["openVtdFaults"] {
+    return this.inner.openVtdFaults?.bind(this.inner);
+  }
+
   close(): void {
     this.inner.close();
   }

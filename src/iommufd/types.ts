@@ -123,6 +123,14 @@ export interface Iommufd {
   viommuAlloc(request: { flags?: number; type: number; devId: number; hwptId: number }): number;
   vdeviceAlloc(request: { viommuId: number; devId: number; virtId: bigint }): number;
   veventqAlloc(request: { flags?: number; viommuId: number; type: number; depth: number }): { id: number; stream: EventStream };
+  /**
+   * Faults of guests' first stages in the nested tables (VTD_S1) that a device is attached to, of any PASID.
+   * Linux has no such thing for VT-d: its kernel logs these faults, and a host that is a Linux has no such
+   * method. The stream gives records of VTD_FAULT_BYTES bytes: a fault recording register (Intel VT-d 11.4.7.6,
+   * little-endian) whose SID is the host's, or zeros: records before the next one were lost. Throws HostError:
+   * ENOENT no such device, EOPNOTSUPP not behind a VT-d unit, EEXIST there is a stream already.
+   */
+  openVtdFaults?(devId: number): EventStream;
   /** Closes /dev/iommu: everything left in it is freed. */
   close(): void;
 }

@@ -60,6 +60,9 @@ export const INVALIDATE_VTD_S1 = { ADDR: 0, NPAGES: 8, FLAGS: 16, RESERVED: 20 }
 /** enum iommu_hwpt_vtd_s1_invalidate_flags: only leaf entries have changed. */
 export const InvalidateVtdFlags = { LEAF: 1 << 0 } as const;
 
+/** Bytes of a record of `Iommufd.openVtdFaults`, which is not Linux's: a fault recording register. */
+export const VTD_FAULT_BYTES = 16;
+
 /** VFIO PCI region indexes (linux/vfio.h, VFIO_PCI_BAR0_REGION_INDEX and on). */
 export const VfioRegion = { BAR0: 0, BAR1: 1, BAR2: 2, BAR3: 3, BAR4: 4, BAR5: 5, ROM: 6, CONFIG: 7 } as const;
 /** VFIO PCI interrupt indexes. */

@@ -76,6 +76,8 @@ int main(void)
 	VALUE("INVALIDATE_VTD_S1.RESERVED", offsetof(struct iommu_hwpt_vtd_s1_invalidate, __reserved));
 	VALUE("InvalidateVtdFlags.LEAF", IOMMU_VTD_INV_FLAGS_LEAF);
 
+	VALUE("VTD_FAULT_BYTES", 16); /* not of the kernel: a fault recording register of Intel VT-d 11.4.7.6 */
+
 	VALUE("VfioRegion.BAR0", VFIO_PCI_BAR0_REGION_INDEX);
 	VALUE("VfioRegion.BAR1", VFIO_PCI_BAR1_REGION_INDEX);
 	VALUE("VfioRegion.BAR2", VFIO_PCI_BAR2_REGION_INDEX);

@@ -67,7 +67,7 @@ describe("host files", () => {
   });
 
   it("have a JSON Schema", () => {
-    expect(hostFileJsonSchema()).toMatchObject({ type: "object", required: ["name", "memory", "smmus", "functions"], additionalProperties: false });
+    expect(hostFileJsonSchema()).toMatchObject({ type: "object", required: ["name", "memory", "functions"], additionalProperties: false });
   });
 });
 

@@ -10,11 +10,11 @@ function load(name: string): SimulatedHardware {
 }
 
 describe("the shipped hosts", () => {
-  it("are the three", () => {
-    expect(shipped.sort()).toEqual(["arm-small.json", "board.json", "grace.json"]);
+  it("are the five", () => {
+    expect(shipped.sort()).toEqual(["arm-small.json", "board.json", "desktop.json", "grace.json", "two-socket-spr.json"]);
   });
 
-  it.each(shipped)("%s: every SMMU nests, has all granules and shows what its file says", (name) => {
+  it.each(["arm-small.json", "board.json", "grace.json"])("%s: every SMMU nests, has all granules and shows what its file says", (name) => {
     const hardware = load(name);
     for (const smmu of hardware.smmus.values()) {
       const { description, idr } = smmu;
@@ -55,5 +55,20 @@ describe("the shipped hosts", () => {
       expect(extract(smmu.idr[5], IDR5.OAS)).toBe(4);
     }
     expect(load("board.json").smmus.size).toBe(1);
+  });
+
+  it("two-socket-spr nests everywhere, has the erratum on the first socket, and one unit without snoop control; desktop does not nest", () => {
+    const server = [...load("two-socket-spr.json").vtds.values()];
+    const flags = (unit: (typeof server)[number]): string =>
+      [unit.features.nested ? "nests" : "", unit.hasErratum("772415") ? "erratum" : "", unit.features.snoopControl ? "snoops" : ""].join(" ").trim();
+    expect(server.map((unit) => [unit.name, unit.description.numaNode, flags(unit)])).toEqual([
+      ["dmar0", 0, "nests erratum snoops"],
+      ["dmar1", 0, "nests erratum snoops"],
+      ["dmar2", 1, "nests  snoops"],
+      ["dmar3", 1, "nests"],
+    ]);
+    for (const unit of load("desktop.json").vtds.values()) {
+      expect([unit.features.scalableMode, unit.features.nested, unit.features.guestAddressBits]).toEqual([false, false, 39]);
+    }
   });
 });

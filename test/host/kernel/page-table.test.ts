@@ -1,9 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { PhysicalMemory } from "../../../src/host/simulated/index.js";
-import { PageTable } from "../../../src/host/simulated/kernel/page-table.js";
+import { PageTable, VMSA_FORMAT, type PageTableShape } from "../../../src/host/simulated/kernel/page-table.js";
 import { HostError } from "../../../src/iommufd/index.js";
 import { highWord, lowWord } from "../../../src/support/index.js";
 import { ACCESS_READ, ACCESS_WRITE, PageWalker, WALK_OK, WALK_TRANSLATION_FAULT, type StageTables } from "../../../src/translation/index.js";
+
+const shape = (inputBits: number, startLevel: number): PageTableShape => ({ inputBits, startLevel, format: VMSA_FORMAT, largestPageLevel: 1 });
 
 const MIB = 0x10_0000;
 const GIB = 0x4000_0000;
@@ -32,7 +34,7 @@ function tablesOf(table: PageTable): StageTables {
 describe("the kernel's translation tables", () => {
   test("map random ranges as the walker reads them, with blocks where both sides are aligned", () => {
     const host = memory();
-    const table = new PageTable(host, 44, 0);
+    const table = new PageTable(host, shape(44, 0));
     const walker = new PageWalker(host.words);
     let state = 1;
     const next = (below: number): number => {
@@ -84,7 +86,7 @@ describe("the kernel's translation tables", () => {
 
   test("cost what their geometry costs", () => {
     const host = memory();
-    const table = new PageTable(host, 44, 0);
+    const table = new PageTable(host, shape(44, 0));
     // 44 bits from level 0: 32 descriptors of 8 bytes.
     expect(table.tableBytes).toBe(256);
     table.map(0, 0, 32 * GIB, RW, true);
@@ -101,7 +103,7 @@ describe("the kernel's translation tables", () => {
   test("of 40 and 42 bits begin at level 1 with concatenated tables", () => {
     const host = memory();
     for (const bits of [40, 42]) {
-      const table = new PageTable(host, bits, 1);
+      const table = new PageTable(host, shape(bits, 1));
       expect(table.rootBits).toBe(bits - 30 + 3);
       expect(table.root % 2 ** table.rootBits).toBe(0);
       const iova = 2 ** bits - GIB;
@@ -116,7 +118,7 @@ describe("the kernel's translation tables", () => {
 
   test("refuse to map over a mapping, and leave everything as it was", () => {
     const host = memory();
-    const table = new PageTable(host, 44, 0);
+    const table = new PageTable(host, shape(44, 0));
     table.map(10 * MIB, 0, 4096, RW, true);
     const bytes = table.tableBytes;
     expect(() => table.map(8 * MIB, 0x800_0000, 4 * MIB, RW, false)).toThrow(HostError);
@@ -145,7 +147,7 @@ describe("the kernel's translation tables", () => {
       },
       freePage: (hpa: number, bits: number) => host.freePage(hpa, bits),
     };
-    const table = new PageTable(scarce, 44, 0);
+    const table = new PageTable(scarce, shape(44, 0));
     table.map(0, 0, 4096, RW, true);
     const bytes = table.tableBytes;
     expect(() => table.map(GIB, 0, 64 * MIB, RW, false)).toThrow(/ENOMEM/);

@@ -1,6 +1,9 @@
 import { z } from "zod";
 import { extract, IDR0, IDR0_TTF_AARCH32, IDR1, IDR5, OAS_BITS } from "../../../smmuv3/spec/index.js";
 import { Refusal } from "../../../support/index.js";
+import { INTERRUPT_RANGE_FIRST } from "../../../vtd/spec/index.js";
+import { byteCount, physicalAddress, refusal, u16, u32, wholeNumber } from "./description-values.js";
+import { checkVtdFunction, checkVtds, vtdSchema } from "./vtd/vtd-description.js";
 
 /**
  * Errata of SMMUs that change what the hardware does or what the kernel offers, by the silicon's name for them
@@ -17,45 +20,9 @@ export const SMMU_ERRATA = {
 export type SmmuErratum = keyof typeof SMMU_ERRATA;
 const errata = Object.keys(SMMU_ERRATA) as [SmmuErratum, ...SmmuErratum[]];
 
-const HEX_OR_DECIMAL = /^(?:0[xX][0-9a-fA-F]+|[0-9]+)$/;
-const BYTES = /^(0[xX][0-9a-fA-F]+|[0-9]+)([KMGT]?)$/;
 const PCI_ADDRESS = /^([0-9a-f]{4}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])$/;
-const SUFFIX: Record<string, number> = { "": 1, K: 2 ** 10, M: 2 ** 20, G: 2 ** 30, T: 2 ** 40 };
-
-/** A whole number from 0 to `most`, as a JSON number or a string in decimal or with 0x. */
-function wholeNumber(most: number, what: string) {
-  return z
-    .union([z.number(), z.string().regex(HEX_OR_DECIMAL, { error: 'expected a number, or a string such as "0x74"' })], {
-      error: 'expected a number, or a string such as "0x74"',
-    })
-    .transform((value, context) => {
-      const number = Number(value);
-      if (!Number.isInteger(number) || number < 0 || number > most) {
-        context.addIssue({ code: "custom", message: `expected ${what}, 0 to 0x${most.toString(16)}` });
-        return z.NEVER;
-      }
-      return number;
-    });
-}
-
-const u32 = wholeNumber(0xffff_ffff, "a 32-bit value");
-const u16 = wholeNumber(0xffff, "a 16-bit value");
-const physicalAddress = wholeNumber(2 ** 52 - 1, "a physical address");
-
-/** A size in bytes: a number, or a string in decimal or with 0x and with K, M, G or T (powers of 1024). */
-const byteCount = z
-  .union([z.number(), z.string().regex(BYTES, { error: 'expected bytes, or a string such as "64K"' })], {
-    error: 'expected bytes, or a string such as "64K"',
-  })
-  .transform((value, context) => {
-    const match = BYTES.exec(String(value));
-    const number = match === null ? NaN : Number(match[1]) * SUFFIX[match[2]];
-    if (!Number.isSafeInteger(number) || number <= 0) {
-      context.addIssue({ code: "custom", message: "expected a size of at least 1 byte, below 2^53" });
-      return z.NEVER;
-    }
-    return number;
-  });
+/** Where the ITS of Arm's example platforms has GITS_TRANSLATER. */
+const DEFAULT_DOORBELL = 0x0809_0040;
 
 const memorySchema = z.strictObject({
   numaNode: z.int().min(0).describe("NUMA node of the memory"),
@@ -93,7 +60,8 @@ const functionSchema = z.strictObject({
   device: u16.describe("device id"),
   class: wholeNumber(0xff_ffff, "a 24-bit class code").describe("base class, subclass, programming interface"),
   revision: wholeNumber(0xff, "an 8-bit value").default(0).describe("revision id"),
-  smmu: z.string().nullable().describe("name of the SMMU in front of it; null: none, its DMA is not translated"),
+  smmu: z.string().nullable().optional().describe("name of the SMMU in front of it; null: none, its DMA is not translated"),
+  vtd: z.string().nullable().optional().describe("the same where the host has VT-d units"),
   streamId: u32.optional().describe("its StreamID; by default its requester id, bus << 8 | device << 3 | function"),
   numaNode: z.int().min(-1).default(-1).describe("NUMA node, -1: none"),
   ats: z.boolean().default(false).describe("has the ATS capability"),
@@ -107,8 +75,11 @@ const functionSchema = z.strictObject({
 const hostSchema = z.strictObject({
   name: z.string().min(1).describe("name of the host, for the account"),
   memory: z.array(memorySchema).min(1, { error: "expected at least one run of memory" }).describe("RAM by NUMA node"),
-  msiDoorbell: physicalAddress.default(0x0809_0040).describe("host-physical address of the ITS's GITS_TRANSLATER register"),
-  smmus: z.array(smmuSchema).describe("SMMUv3 instances"),
+  msiDoorbell: physicalAddress
+    .optional()
+    .describe("host-physical address of the ITS's GITS_TRANSLATER register; 0x08090040 by default, and none with VT-d units"),
+  smmus: z.array(smmuSchema).default([]).describe("SMMUv3 instances"),
+  vtds: z.array(vtdSchema).default([]).describe("Intel VT-d remapping units; a host has these or SMMUs"),
   functions: z.array(functionSchema).describe("PCI functions"),
 });
 
@@ -117,9 +88,12 @@ export type SmmuDescription = z.output<typeof smmuSchema>;
 export type BarDescription = z.output<typeof barSchema>;
 export type FunctionDescription = z.output<typeof functionSchema>;
 /** A host as its file describes it, every number parsed, every default filled in. docs/host-file.md explains the fields. */
-export type HostDescription = z.output<typeof hostSchema>;
+export type HostDescription = z.output<typeof hostSchema> & {
+  /** Where messages are interrupts: GITS_TRANSLATER, or the first byte of the interrupt range (VT-d 3.14). */
+  readonly msiDoorbell: number;
+};
 /** A host description as it is written: numbers may be strings, defaults may be left out. */
-export type HostDescriptionInput = z.input<typeof hostSchema>;
+export type HostDescriptionInput = z.input<typeof hostSchema> & { smmus: Array<z.input<typeof smmuSchema>> };
 
 /** Bytes that BAR 0 has at least: the DMA engine's registers and its buffer. */
 export const ENGINE_BAR_BYTES = 0x1_0000;
@@ -150,9 +124,17 @@ export function describeHost(input: HostDescriptionInput, fileName = "host descr
     const [issue] = parsed.error.issues;
     throw refusal(fileName, pathText(issue.path), issue.message);
   }
-  const host = parsed.data;
+  const isX86 = parsed.data.vtds.length > 0;
+  if (isX86 && parsed.data.smmus.length > 0) {
+    throw refusal(fileName, "vtds", "the host has SMMUs too", "smmus or vtds");
+  }
+  if (isX86 && parsed.data.msiDoorbell !== undefined) {
+    throw refusal(fileName, "msiDoorbell", "a host with VT-d units takes interrupts at 0xfee00000 to 0xfeefffff", "no msiDoorbell");
+  }
+  const host = { ...parsed.data, msiDoorbell: isX86 ? INTERRUPT_RANGE_FIRST : (parsed.data.msiDoorbell ?? DEFAULT_DOORBELL) };
   checkMemory(host, fileName);
   checkSmmus(host, fileName);
+  checkVtds(host, fileName);
   checkFunctions(host, fileName);
   return host;
 }
@@ -171,13 +153,14 @@ export function requesterIdOf(address: string): number {
   return (parseInt(match[2], 16) << 8) | (parseInt(match[3], 16) << 3) | Number(match[4]);
 }
 
+/** The IOMMU in front of a function, by the host's name; null: none. */
+export function iommuOf(description: FunctionDescription): string | null {
+  return description.smmu ?? description.vtd ?? null;
+}
+
 /** The id with which a function's transactions reach its IOMMU: StreamID of an SMMU, requester id of a VT-d. */
 export function sourceIdOf(description: FunctionDescription): number {
   return description.streamId ?? requesterIdOf(description.address);
-}
-
-function refusal(fileName: string, path: string, message: string, wouldWork?: string): Refusal {
-  return new Refusal(`${fileName}: ${path === "" ? "" : `${path}: `}${message}`, { wouldWork });
 }
 
 function pathText(path: ReadonlyArray<PropertyKey>): string {
@@ -254,10 +237,15 @@ function checkFunctions(host: HostDescription, fileName: string): void {
   const known = host.smmus.map((smmu) => smmu.name).join(", ");
   host.functions.forEach((fn, i) => {
     const path = `functions[${i}]`;
-    const smmu = fn.smmu === null ? undefined : smmus.get(fn.smmu);
-    if (fn.smmu !== null && smmu === undefined) {
+    if ((fn.smmu === undefined) === (fn.vtd === undefined)) {
+      const both = fn.smmu !== undefined;
+      throw refusal(fileName, `${path}.${both ? "vtd" : "smmu"}`, both ? "it has an smmu too" : "missing", "smmu or vtd: the name of its IOMMU, or null");
+    }
+    const smmu = smmus.get(fn.smmu ?? "");
+    if (typeof fn.smmu === "string" && smmu === undefined) {
       throw refusal(fileName, `${path}.smmu`, `unknown SMMU '${fn.smmu}'`, known === "" ? "null: the host has none" : `one of ${known}, or null`);
     }
+    checkVtdFunction(host, fn, path, fileName);
     host.functions.slice(0, i).forEach((other, j) => {
       if (fn.address === other.address) {
         throw refusal(fileName, `${path}.address`, `the same as functions[${j}].address`);

@@ -1,4 +1,4 @@
-import { type EventStream, HostError, VEVENT_HEADER, VEVENT_HEADER_BYTES, VEVENTQ_FLAG_LOST_EVENTS } from "../../../iommufd/index.js";
+import { type EventStream, HostError, VEVENT_HEADER, VEVENT_HEADER_BYTES, VEVENTQ_FLAG_LOST_EVENTS, VTD_FAULT_BYTES } from "../../../iommufd/index.js";
 import { KernelObject, type ObjectType } from "./objects.js";
 
 const SEQUENCE_MASK = 0x7fff_ffff;
@@ -107,6 +107,41 @@ export class VirtualEventQueue extends KernelObject {
 
   release(): void {
     this.onRelease();
+  }
+}
+
+/** Records that a queue of VT-d faults holds at most. */
+const MOST_VTD_FAULTS = 256;
+
+/** Faults of a function's nested tables, oldest first. What finds it full is lost; zeros tell of that before the next record. */
+export class VtdFaultQueue {
+  users = 0;
+  stream: QueueStream | null = null;
+  private readonly records: Uint8Array[] = [];
+  private hasLost = false;
+
+  report(record: Uint8Array): void {
+    if (this.records.length >= MOST_VTD_FAULTS) {
+      this.hasLost = true;
+      return;
+    }
+    if (this.hasLost) {
+      this.hasLost = false;
+      this.records.push(new Uint8Array(VTD_FAULT_BYTES));
+    }
+    this.records.push(record);
+    this.stream?.wake();
+  }
+
+  /** Whole records only; null when there is none or the first does not fit. */
+  read(maxBytes: number): Uint8Array | null {
+    const count = Math.min(this.records.length, Math.floor(maxBytes / VTD_FAULT_BYTES));
+    if (count === 0) {
+      return null;
+    }
+    const out = new Uint8Array(count * VTD_FAULT_BYTES);
+    this.records.splice(0, count).forEach((record, i) => out.set(record, i * VTD_FAULT_BYTES));
+    return out;
   }
 }
 

@@ -33,6 +33,25 @@ export interface PhysicalSmmu {
   onEvent(listener: (record: Int32Array) => void): void;
 }
 
+export interface PhysicalVtd {
+  readonly name: string;
+  /** CAP and ECAP. */
+  readonly cap: bigint;
+  readonly ecap: bigint;
+  /** Sapphire Rapids SPR17: nothing may be mapped read-only in a nesting parent. */
+  hasErratum(erratum: "772415"): boolean;
+  /** RTADDR: the root table (HPA) and the mode, TTM_*. */
+  setRootTable(address: number, mode: number): void;
+  enableTranslation(on: boolean): void;
+  /** Runs one descriptor of the invalidation queue (Intel VT-d 6.5.2); returns 0, an IQEI code, or -1 for a timeout. */
+  submit(word0: number, word1: number, word2: number, word3: number): number;
+  /**
+   * Called with each fault record (4 words, valid during the call), whether the PASID entry is a nested one, and
+   * whether the fault is in its first stage's tables.
+   */
+  onFault(listener: (record: Int32Array, isNested: boolean, isFirstStage: boolean) => void): void;
+}
+
 export interface PhysicalFunctionDescription {
   readonly address: string;
   readonly vendor: number;
@@ -74,9 +93,11 @@ export interface PhysicalHost {
   readonly memory: HostMemory;
   /** By name. */
   readonly smmus: ReadonlyMap<string, PhysicalSmmu>;
+  /** By name. */
+  readonly vtds: ReadonlyMap<string, PhysicalVtd>;
   /** By PCI address. */
   readonly functions: ReadonlyMap<string, PhysicalFunction>;
-  /** HPA of the interrupt controller's doorbell (GITS_TRANSLATER). */
+  /** HPA of the interrupt controller's doorbell (GITS_TRANSLATER), or the first byte of the interrupt range (VT-d 3.14). */
   readonly msiDoorbell: number;
   /** Called when a function's write has reached the doorbell. */
   onMsi(listener: (source: PhysicalFunction, address: number, data: number) => void): void;

@@ -214,7 +214,7 @@ export class IoPagetable {
   /** Takes a table in: it maps what is mapped from now on. Throws with nothing changed. */
   addDomain(domain: PagingDomain, refuse: Refuse): void {
     this.requireAlignment(PAGE_SIZE, refuse);
-    this.reserve(BigInt(domain.apertureLast) + 1n, U64_MAX, domain, refuse);
+    this.reserve(1n << BigInt(domain.apertureBits), U64_MAX, domain, refuse);
     const done: Area[] = [];
     try {
       for (const area of this.areas) {

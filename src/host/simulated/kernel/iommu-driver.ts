@@ -13,8 +13,8 @@ export interface PagingDomain {
   readonly stage: 1 | 2;
   readonly nestParent: boolean;
   readonly dirtyTracking: boolean;
-  /** Largest IOVA that it can map. */
-  readonly apertureLast: number;
+  /** Bits of the IOVAs that it can map. */
+  readonly apertureBits: number;
   /** Bytes of its tables. */
   readonly tableBytes: number;
   /** Maps [iova, iova + length) to [hpa, ...). Throws HostError with nothing mapped by this call. */
@@ -53,6 +53,11 @@ export interface Master {
   attach(domain: Domain | null, refuse: Refuse): void;
   /** The same for transactions with a PASID. */
   attachPasid(pasid: number, domain: Domain | null, refuse: Refuse): void;
+  /**
+   * Who is told of faults of the guest's stage in nested tables that the function is attached to: 16 bytes each,
+   * a fault recording register of VT-d. False: faults go through vIOMMUs.
+   */
+  watchFaults(listener: ((record: Uint8Array) => void) | null): boolean;
 }
 
 /** What a vIOMMU's share of the hardware needs of its object. */

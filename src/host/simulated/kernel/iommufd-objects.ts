@@ -1,4 +1,4 @@
-import type { VirtualEventQueue, FaultQueue } from "./event-queue.js";
+import type { FaultQueue, QueueStream, VirtualEventQueue } from "./event-queue.js";
 import type { PhysicalFunction } from "./hardware-port.js";
 import { IoPagetable } from "./io-pagetable.js";
 import type { IommuDriver, Master, NestedDomain, PagingDomain, ViommuPort, ViommuShare } from "./iommu-driver.js";
@@ -164,6 +164,8 @@ export class DeviceObject extends KernelObject {
   hwpt: Hwpt | null = null;
   readonly pasids = new Map<number, Hwpt>();
   vdevice: VdeviceObject | null = null;
+  /** The stream of its guest's faults, while it is open. */
+  faults: QueueStream | null = null;
   /** Pages of the MSI window that the function's vectors write to. */
   readonly msiPages = new Set<number>();
 

@@ -15,7 +15,7 @@ import {
   type MapRequest,
 } from "../../../iommufd/index.js";
 import { attachDevice, attachPasid, detachDevice, detachPasid, MsiWindow, prepareMsi, type AttachContext } from "./attachment.js";
-import { FaultQueue, QueueStream, VirtualEventQueue } from "./event-queue.js";
+import { FaultQueue, QueueStream, VirtualEventQueue, VtdFaultQueue } from "./event-queue.js";
 import { hwInfoOf } from "./hw-info.js";
 import { DeviceObject, type Hwpt, HwptNested, HwptPaging, IoasObject, VdeviceObject, ViommuObject } from "./iommufd-objects.js";
 import type { Master } from "./iommu-driver.js";
@@ -244,7 +244,7 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     guarded(() => domain.setDirtyTracking(enable), refuse);
     if (enable) {
       // Writes before now do not count.
-      domain.readDirty(0, domain.apertureLast + 1, true, () => {});
+      domain.readDirty(0, 2 ** domain.apertureBits, true, () => {});
     }
   }
 
@@ -363,6 +363,24 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     return { id: queue.id, stream };
   }
 
+  openVtdFaults(devId: number): EventStream {
+    const refuse = this.enter("VTD_FAULTS");
+    const device = this.table.get(devId, DeviceObject, refuse);
+    if (device.faults !== null) {
+      throw refuse("EEXIST", "its faults have a stream");
+    }
+    const queue = new VtdFaultQueue();
+    if (!device.master.watchFaults((record) => queue.report(record))) {
+      throw refuse("EOPNOTSUPP", `events behind ${device.master.driver.name} go through a vIOMMU`);
+    }
+    queue.stream = this.open(queue, () => {
+      device.faults = null;
+      device.master.watchFaults(null);
+    });
+    device.faults = queue.stream;
+    return queue.stream;
+  }
+
   /** VFIO_DEVICE_BIND_IOMMUFD: the caller has checked that the function is nobody's. */
   bindDevice(device: PhysicalFunction, master: Master): DeviceObject {
     this.holders++;
@@ -381,6 +399,7 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
       detachPasid(this, object, pasid, refuse);
     }
     detachDevice(this, object, refuse);
+    object.faults?.close();
     if (object.vdevice !== null) {
       this.table.bury(object.vdevice);
     }
@@ -439,9 +458,10 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     return this.table.add(new HwptNested(parent, domain, (flags & HwptAllocFlags.PASID) !== 0));
   }
 
-  private open(queue: VirtualEventQueue | FaultQueue): QueueStream {
+  private open(queue: VirtualEventQueue | FaultQueue | VtdFaultQueue, onClose: () => void = () => {}): QueueStream {
     this.holders++;
     const stream: QueueStream = new QueueStream(queue, () => {
+      onClose();
       this.streams.delete(stream);
       this.holders--;
       this.freeIfUnheld();

@@ -1,12 +1,18 @@
 import type { RamBlock } from "../../../memory/index.js";
+import { deposit } from "../../../support/index.js";
+import { REMAPPABLE_ADDRESS } from "../../../vtd/spec/index.js";
 import { HostError, type Host, type HostFunction, type Iommufd, type VfioDevice } from "../../../iommufd/index.js";
 import type { PhysicalFunction, PhysicalHost } from "./hardware-port.js";
 import { SimulatedIommufd, type TableAccount } from "./iommufd.js";
 import { ProcessMemory } from "./process-memory.js";
 import type { IommuDriver, Master } from "./iommu-driver.js";
 import { SmmuDriver, type SmmuAccount } from "./smmu/driver.js";
+import { VtdDriver, type VtdAccount } from "./vtd/driver.js";
 import { SimulatedVfioDevice, type VfioHost } from "./vfio-device.js";
 import { quiesce } from "./vfio-config.js";
+
+/** MSI-X vectors that a function of a host file has at most: each has an interrupt of its own. */
+const MOST_VECTORS = 512;
 
 /**
  * The kernel of the simulated host: iommufd and VFIO above, the hardware below. From the first moment
@@ -30,6 +36,9 @@ export class SimulatedKernel implements Host, VfioHost {
     for (const smmu of hardware.smmus.values()) {
       this.drivers.set(smmu.name, new SmmuDriver(smmu, hardware.memory));
     }
+    for (const vtd of hardware.vtds.values()) {
+      this.drivers.set(vtd.name, new VtdDriver(vtd, hardware.memory));
+    }
     for (const device of hardware.functions.values()) {
       quiesce(device);
       if (device.iommu !== null) {
@@ -45,8 +54,21 @@ export class SimulatedKernel implements Host, VfioHost {
     });
   }
 
-  get msiDoorbell(): number {
-    return this.hardware.msiDoorbell;
+  /**
+   * The doorbell; or, where messages are interrupts of the remappable format (Intel VT-d 5.1.2.2), the address
+   * with the function's own handle: the data is the subhandle, as the vector's number is.
+   */
+  messageAddress(device: PhysicalFunction): number {
+    if (this.hardware.vtds.size === 0) {
+      return this.hardware.msiDoorbell;
+    }
+    const index = [...this.hardware.functions.values()].indexOf(device);
+    const handle = (index * MOST_VECTORS) & 0xffff;
+    let low = deposit(0, REMAPPABLE_ADDRESS.FORMAT, 1);
+    low = deposit(low, REMAPPABLE_ADDRESS.SHV, 1);
+    low = deposit(low, REMAPPABLE_ADDRESS.HANDLE_14_0, handle & 0x7fff);
+    low = deposit(low, REMAPPABLE_ADDRESS.HANDLE_15, handle >>> 15);
+    return this.hardware.msiDoorbell + low;
   }
 
   allocateMemory(name: string, bytes: number): RamBlock {
@@ -105,6 +127,11 @@ export class SimulatedKernel implements Host, VfioHost {
   /** What the SMMUs' drivers have in use. */
   smmuAccounts(): SmmuAccount[] {
     return [...this.drivers.values()].flatMap((driver) => (driver instanceof SmmuDriver ? [driver.account()] : []));
+  }
+
+  /** What the VT-d units' drivers have in use. */
+  vtdAccounts(): VtdAccount[] {
+    return [...this.drivers.values()].flatMap((driver) => (driver instanceof VtdDriver ? [driver.account()] : []));
   }
 
   /** Every translation table that the kernel keeps for the process. */

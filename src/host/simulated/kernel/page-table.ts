@@ -5,29 +5,58 @@ import type { HostMemory } from "./hardware-port.js";
 
 const GRANULE_BITS = 12;
 const INDEX_BITS = 9;
-/** Bits 1:0 of a descriptor (Arm DDI 0487 D8.3.1). */
-const VALID = 1;
-const TABLE_OR_PAGE = 3;
+const LAST_LEVEL = 3;
+
+/** How an architecture's tables of 4-KiB pages and 512 entries write their entries, by bits of the low word. */
+export interface EntryFormat {
+  /** An entry is in use where one of these is set. */
+  readonly present: number;
+  /** Of an entry that points to a table. */
+  readonly table: number;
+  /** Of a leaf of the last level, and of one above it. */
+  readonly page: number;
+  readonly largePage: number;
+  /** Above the last level: a leaf is told by these bits being equal to `largePage`'s. */
+  readonly kind: number;
+  /** Address bits of the high word. */
+  readonly highAddress: number;
+  /** Least log2 bytes of the first table. */
+  readonly rootBits: number;
+}
+
+/** VMSAv8-64: bits 1:0 of a descriptor (Arm DDI 0487 D8.3.1); 48-bit addresses. */
+export const VMSA_FORMAT: EntryFormat = { present: 1, table: 3, page: 3, largePage: 1, kind: 3, highAddress: 0xffff, rootBits: 6 };
 
 export interface LeafAttributes {
-  /** Descriptor bits 11:2. */
+  /** Bits 11:0 of a leaf's descriptor, without the format's own. */
   readonly low: number;
-  /** Descriptor bits 63:48, as a high word. */
+  /** Bits 63:48, as a high word. */
   readonly high: number;
+}
+
+export interface PageTableShape {
+  /** Bits of the addresses it maps, 25 to 57. */
+  readonly inputBits: number;
+  /** Level of the first table: 3 is the last one, whose entries are pages; the first may be -1 (5 levels) to 1. */
+  readonly startLevel: number;
+  readonly format: EntryFormat;
+  /** First level whose entries may be leaves: 1 (1 GiB), 2 (2 MiB) or 3 (4 KiB). */
+  readonly largestPageLevel: number;
 }
 
 /** What is done with a leaf that `eachLeaf` finds: its address in the tables, and what it maps. */
 export type LeafVisitor = (descriptor: number, iova: number, bytes: number, low: number, high: number) => void;
 
 /**
- * A VMSAv8-64 table of 4 KiB granules in the host's physical memory (Arm DDI 0487 D8.2, D8.3), of either
- * stage: what tells the stages apart is the leaves' attributes. Ranges are multiples of 4096 bytes, below
- * 2^inputBits; mapping over what is mapped is the caller's mistake.
+ * A table of 4-KiB pages in the host's physical memory: VMSAv8-64 (Arm DDI 0487 D8.2, D8.3) or VT-d's (9.8,
+ * 9.9), of either stage: what tells the stages apart is the format and the leaves' attributes. Ranges are
+ * multiples of 4096 bytes, below 2^inputBits; mapping over what is mapped is the caller's mistake.
  *
  * Tables that a call to `unmap` has emptied are out of the tree at once, and are given back by
  * `freeRetired`: between the two the caller invalidates the hardware's caches.
  */
 export class PageTable {
+  readonly inputBits: number;
   readonly startLevel: number;
   /** log2 bytes of the first table; concatenated tables count as one. */
   readonly rootBits: number;
@@ -35,21 +64,23 @@ export class PageTable {
   readonly root: number;
   /** Bytes of all tables, the first one included. */
   tableBytes: number;
+  private readonly format: EntryFormat;
+  private readonly largestPageLevel: number;
   private readonly retired: number[] = [];
   /** Where the last call to `map` has come to. */
   private filledTo = 0;
 
-  /**
-   * @param inputBits bits of the addresses it maps, 25 to 48
-   * @param startLevel 0 or 1; with more than 512 entries the first table is concatenated (stage 2 only)
-   */
+  /** A first table of more than 512 entries is concatenated (VMSAv8-64 stage 2 only). */
   constructor(
     private readonly memory: HostMemory,
-    readonly inputBits: number,
-    startLevel: number,
+    shape: PageTableShape,
   ) {
+    const { inputBits, startLevel, format } = shape;
+    this.inputBits = inputBits;
     this.startLevel = startLevel;
-    this.rootBits = Math.max(6, inputBits - levelShift(GRANULE_BITS, startLevel) + 3);
+    this.format = format;
+    this.largestPageLevel = shape.largestPageLevel;
+    this.rootBits = Math.max(format.rootBits, inputBits - levelShift(GRANULE_BITS, startLevel) + 3);
     this.root = memory.allocatePage(this.rootBits);
     this.tableBytes = 2 ** this.rootBits;
   }
@@ -78,6 +109,11 @@ export class PageTable {
   /** Takes empty tables on the way to a range out of the tree: a mapping that failed has left them. */
   private prune(iova: number, length: number): void {
     this.empty(this.root, this.startLevel, iova, iova + length, false);
+  }
+
+  /** Whether `unmap` has taken tables out of the tree since the last `freeRetired`. */
+  get hasRetired(): boolean {
+    return this.retired.length > 0;
   }
 
   /** Gives back the tables that `unmap` took out of the tree. */
@@ -121,9 +157,9 @@ export class PageTable {
       const entry = this.entry(table, level, iova, size);
       const next = Math.min(end, (Math.floor(iova / size) + 1) * size);
       const hpa = iova + toPhysical;
-      const isBlock = blocks && level >= 1 && next - iova === size && hpa % size === 0;
-      if (level === 3 || isBlock) {
-        const kind = level === 3 ? TABLE_OR_PAGE : VALID;
+      const isBlock = blocks && level >= this.largestPageLevel && next - iova === size && hpa % size === 0;
+      if (level === LAST_LEVEL || isBlock) {
+        const kind = level === LAST_LEVEL ? this.format.page : this.format.largePage;
         this.requireFree(entry, iova);
         this.store(entry, highWord(hpa) | attributes.high, lowWord(hpa) | attributes.low | kind);
       } else {
@@ -137,7 +173,7 @@ export class PageTable {
   private requireFree(entry: number, iova: number): void {
     const words = this.memory.words;
     words.load64(highWord(entry), lowWord(entry));
-    if ((words.loadedLow & VALID) !== 0) {
+    if ((words.loadedLow & this.format.present) !== 0) {
       throw new HostError("page table", "EEXIST", `0x${iova.toString(16)} is mapped`);
     }
   }
@@ -146,15 +182,15 @@ export class PageTable {
   private child(entry: number, level: number, iova: number): number {
     const words = this.memory.words;
     words.load64(highWord(entry), lowWord(entry));
-    if ((words.loadedLow & VALID) !== 0) {
-      if (level === 3 || (words.loadedLow & TABLE_OR_PAGE) !== TABLE_OR_PAGE) {
+    if ((words.loadedLow & this.format.present) !== 0) {
+      if (!this.isTable(level, words.loadedLow)) {
         throw new HostError("page table", "EEXIST", `0x${iova.toString(16)} is mapped`);
       }
-      return tableAddress(words.loadedHigh, words.loadedLow);
+      return this.tableAddress(words.loadedHigh, words.loadedLow);
     }
     const table = this.memory.allocatePage(GRANULE_BITS);
     this.tableBytes += 1 << GRANULE_BITS;
-    this.store(entry, highWord(table), lowWord(table) | TABLE_OR_PAGE);
+    this.store(entry, highWord(table), lowWord(table) | this.format.table);
     return table;
   }
 
@@ -167,9 +203,9 @@ export class PageTable {
       const next = Math.min(end, (Math.floor(iova / size) + 1) * size);
       words.load64(highWord(entry), lowWord(entry));
       const low = words.loadedLow;
-      if ((low & VALID) !== 0) {
-        if (level < 3 && (low & TABLE_OR_PAGE) === TABLE_OR_PAGE) {
-          const child = tableAddress(words.loadedHigh, low);
+      if ((low & this.format.present) !== 0) {
+        if (this.isTable(level, low)) {
+          const child = this.tableAddress(words.loadedHigh, low);
           this.empty(child, level + 1, iova, next, leaves);
           if (this.isEmpty(child)) {
             this.store(entry, 0, 0);
@@ -193,9 +229,9 @@ export class PageTable {
       words.load64(highWord(entry), lowWord(entry));
       const low = words.loadedLow;
       const high = words.loadedHigh;
-      if ((low & VALID) !== 0) {
-        if (level < 3 && (low & TABLE_OR_PAGE) === TABLE_OR_PAGE) {
-          this.visit(tableAddress(high, low), level + 1, iova, next, visit);
+      if ((low & this.format.present) !== 0) {
+        if (this.isTable(level, low)) {
+          this.visit(this.tableAddress(high, low), level + 1, iova, next, visit);
         } else {
           visit(entry, base, size, low, high);
         }
@@ -210,7 +246,7 @@ export class PageTable {
     const low = lowWord(table);
     for (let offset = 0; offset < 1 << GRANULE_BITS; offset += 8) {
       words.load64(high, low + offset);
-      if ((words.loadedLow & VALID) !== 0) {
+      if ((words.loadedLow & this.format.present) !== 0) {
         return false;
       }
     }
@@ -223,12 +259,16 @@ export class PageTable {
     return table + (level === this.startLevel ? index : index % (1 << INDEX_BITS)) * 8;
   }
 
+  private isTable(level: number, low: number): boolean {
+    return level < LAST_LEVEL && (low & this.format.kind) !== (this.format.largePage & this.format.kind);
+  }
+
+  /** The address in an entry that points to a table: bits 11:0 are its own. */
+  private tableAddress(high: number, low: number): number {
+    return (high & this.format.highAddress) * 0x1_0000_0000 + ((low & ~0xfff) >>> 0);
+  }
+
   private store(address: number, high: number, low: number): void {
     this.memory.words.store64(highWord(address), lowWord(address), high, low);
   }
-}
-
-/** Bits 47:12 of a table descriptor. */
-function tableAddress(high: number, low: number): number {
-  return (high & 0xffff) * 0x1_0000_0000 + ((low & ~0xfff) >>> 0);
 }

@@ -8,8 +8,8 @@ import { quiesce, VfioConfigSpace } from "./vfio-config.js";
 
 /** What a device needs of the kernel around it. */
 export interface VfioHost {
-  /** HPA of the doorbell. */
-  readonly msiDoorbell: number;
+  /** HPA that a function's messages are to reach: the doorbell, or an address of the interrupt range. */
+  messageAddress(device: PhysicalFunction): number;
   /** Whether another open descriptor has the function bound. */
   isBound(device: PhysicalFunction): boolean;
   closed(device: SimulatedVfioDevice): void;
@@ -157,7 +157,7 @@ export class SimulatedVfioDevice implements VfioDevice {
       throw refuse("EINVAL", "interrupts of another kind are enabled");
     }
     const enabled = this.irqs ?? { index, triggers: [], addresses: [] };
-    const address = index === VfioIrq.INTX ? 0n : BigInt(this.iommufd!.prepareMsi(this.object!, this.host.msiDoorbell, refuse));
+    const address = index === VfioIrq.INTX ? 0n : BigInt(this.iommufd!.prepareMsi(this.object!, this.host.messageAddress(this.device), refuse));
     this.irqs = enabled;
     triggers.forEach((trigger, i) => {
       const vector = start + i;
@@ -186,8 +186,11 @@ export class SimulatedVfioDevice implements VfioDevice {
       quiesce(this.device);
       this.iommufd!.unbindDevice(this.object, refusing("VFIO_CLOSE"));
       this.object = null;
-      // The reset has switched PASIDs off; the kernel has them on while nobody has the function open too.
+      // The reset has switched PASIDs and ATS off; the kernel may have them on while nobody has the function open too.
       this.device.enablePasid(this.master!.pasidBits > 0);
+      if (this.master!.atsEnabled) {
+        this.device.enableAts(true);
+      }
     }
     this.host.closed(this);
   }

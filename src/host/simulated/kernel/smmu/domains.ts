@@ -1,6 +1,6 @@
 import { HwptAllocFlags } from "../../../../iommufd/index.js";
 import { encodeCommand, OP, TLBI_TG_4K } from "../../../../smmuv3/spec/index.js";
-import { PageTable, type LeafAttributes } from "../page-table.js";
+import { PageTable, VMSA_FORMAT, type LeafAttributes } from "../page-table.js";
 import type { NestedDomain, PagingDomain } from "../iommu-driver.js";
 import type { Refuse } from "../objects.js";
 import type { SmmuDriver, SmmuMaster } from "./driver.js";
@@ -79,7 +79,12 @@ export class SmmuPagingDomain implements PagingDomain {
     const inputBits = kind.stage === 1 ? 48 : features.outputBits;
     this.tag = kind.stage === 1 ? driver.asids.take() : driver.vmids.take();
     try {
-      this.table = new PageTable(driver.memory, inputBits, startLevel(kind.stage, inputBits));
+      this.table = new PageTable(driver.memory, {
+        inputBits,
+        startLevel: startLevel(kind.stage, inputBits),
+        format: VMSA_FORMAT,
+        largestPageLevel: 1,
+      });
     } catch (error) {
       this.giveTagBack();
       throw error;
@@ -101,9 +106,8 @@ export class SmmuPagingDomain implements PagingDomain {
     return this.kind.dirtyTracking;
   }
 
-  /** Largest IOVA that it can map. */
-  get apertureLast(): number {
-    return 2 ** this.table.inputBits - 1;
+  get apertureBits(): number {
+    return this.table.inputBits;
   }
 
   get tableBytes(): number {

@@ -21,6 +21,7 @@ import type { Domain, IommuAccount, IommuDriver, Master, PagingDomain, ViommuPor
 import { guarded, underCall, type Refuse } from "../objects.js";
 import { smmuFeatures, type SmmuFeatures } from "./features.js";
 import { abortEntry, nestedEntry, stage1Context, stage1Entry, stage2Entry } from "./stream-entries.js";
+import { spanOf } from "../page-span.js";
 import { TagPool } from "../tag-pool.js";
 import { Vsmmu } from "./vsmmu.js";
 
@@ -85,17 +86,18 @@ export class SmmuMaster implements Master {
     this.driver.attachPasid(this, pasid, domain, refuse);
   }
 
+  /** Events go through the vIOMMU's queue. */
+  watchFaults(): boolean {
+    return false;
+  }
+
   /**
    * ATC_INV of a range of one SubstreamID (null: of all and everything), with a sync.
    * The size is a power of two, so the span that covers the range is sent (IHI 0070 4.5.1).
    */
   invalidateAtc(ssid: number | null, iova: number, length: number): void {
     const all = ssid === null;
-    let bits = 0;
-    while (!all && Math.floor(iova / 2 ** (12 + bits)) !== Math.floor((iova + length - 1) / 2 ** (12 + bits))) {
-      bits++;
-    }
-    const size = 2 ** (12 + bits);
+    const { page, bits } = spanOf(Math.floor(iova / 4096), Math.floor((iova + length - 1) / 4096));
     this.driver.run(
       encodeCommand(OP.ATC_INV, {
         SID: this.streamId,
@@ -103,7 +105,7 @@ export class SmmuMaster implements Master {
         SSID: all ? 0 : ssid,
         GLOBAL: all && this.pasidBits > 0,
         ATC_SIZE: all ? ATC_SIZE_ALL : bits,
-        ADDRESS: all ? 0n : BigInt(Math.floor(iova / size) * size),
+        ADDRESS: all ? 0n : BigInt(page * 4096),
       }),
     );
     this.driver.sync();

@@ -1,0 +1,254 @@
+import { get, toNumber } from "../../../../support/index.js";
+import {
+  applyInvalidation,
+  BLOCKED,
+  featuresOf,
+  KIND_TRANSLATED,
+  KIND_TRANSLATION_REQUEST,
+  KIND_UNTRANSLATED,
+  NO_PASID,
+  PASID_NESTED,
+  TRANSLATED,
+  type VtdFeatures,
+  VtdTranslator,
+} from "../../../../vtd/lookup/index.js";
+import {
+  DESCRIPTOR_RESERVED,
+  DESCRIPTOR_TYPE,
+  descriptorType,
+  DEVICE_TLB_DESC,
+  IQEI,
+  PASID_DEVICE_TLB_DESC,
+  TTM_LEGACY,
+  WAIT_DESC,
+} from "../../../../vtd/spec/index.js";
+import type { HardwareIommu, InvalidationTarget } from "../iommu.js";
+import type { PhysicalMemory } from "../physical-memory.js";
+import { capabilityRegisters } from "./capability-registers.js";
+import type { VtdDescription, VtdErratum } from "./vtd-description.js";
+
+/** In place of an IQEI code: a wait descriptor after a device-TLB invalidation that was not answered (FSTS.ITE). */
+export const INVALIDATION_TIMEOUT = -1;
+
+/** Bits of host-physical addresses: what page tables hold. */
+const HOST_ADDRESS_BITS = 52;
+
+/** Descriptors that are invalid while RTADDR.TTM says legacy mode (6.5.2.11, table 26). */
+const SCALABLE_ONLY: ReadonlySet<number> = new Set([
+  DESCRIPTOR_TYPE.PASID_IOTLB,
+  DESCRIPTOR_TYPE.PASID_CACHE,
+  DESCRIPTOR_TYPE.PASID_DEVICE_TLB,
+]);
+
+/**
+ * Called with each fault record: the four words of a fault recording register (11.4.7.6), to be copied;
+ * whether the PASID entry is a nested one, and whether the fault is in its first stage's tables.
+ */
+export type FaultListener = (record: Int32Array, isNested: boolean, isFirstStage: boolean) => void;
+
+export interface VtdCounters {
+  /** Untranslated and translated requests, and translation requests, that came in. */
+  transactions: number;
+  /** Of them those that were blocked, or were not granted anything. */
+  faults: number;
+  /** Translations answered by the IOTLB, and those that took a walk. */
+  tlbHits: number;
+  walks: number;
+  /** Fault records given to the listeners. */
+  records: number;
+  /** Descriptors of the invalidation queue by type (DESCRIPTOR_TYPE). */
+  readonly descriptors: Map<number, number>;
+}
+
+/**
+ * A physical Intel VT-d remapping unit. Its root, context and PASID tables are the host kernel's, in host
+ * memory; it reads them, keeps what it has read (context cache, PASID cache, IOTLB) and drops nothing but by
+ * descriptors of the invalidation queue. Interrupts pass: the host's interrupt remapping is not simulated.
+ */
+export class HardwareVtd implements HardwareIommu {
+  /** CAP and ECAP as read from the registers: see `capabilityRegisters`. */
+  readonly cap: bigint;
+  readonly ecap: bigint;
+  readonly features: VtdFeatures;
+  readonly counters: VtdCounters = { transactions: 0, faults: 0, tlbHits: 0, walks: 0, records: 0, descriptors: new Map() };
+  outHigh = 0;
+  outLow = 0;
+  outPageBits = 0;
+  /** VT-d ends no request well without memory. */
+  readonly outDiscarded = false;
+
+  private readonly translator: VtdTranslator;
+  private readonly targets = new Map<number, InvalidationTarget>();
+  private readonly listeners: FaultListener[] = [];
+  private readonly words = new Int32Array(4);
+  /** A device-TLB invalidation since the last wait descriptor was not answered. */
+  private timedOut = false;
+
+  constructor(
+    readonly description: VtdDescription,
+    private readonly memory: PhysicalMemory,
+  ) {
+    const { cap, ecap } = capabilityRegisters(description);
+    this.cap = cap;
+    this.ecap = ecap;
+    this.features = featuresOf(cap, ecap, HOST_ADDRESS_BITS);
+    this.translator = new VtdTranslator(memory.words, this.features);
+  }
+
+  get name(): string {
+    return this.description.name;
+  }
+
+  hasErratum(erratum: VtdErratum): boolean {
+    return this.description.errata.includes(erratum);
+  }
+
+  /** The function that answers device-TLB invalidations for a requester id. */
+  connect(requesterId: number, target: InvalidationTarget): void {
+    this.targets.set(requesterId, target);
+  }
+
+  onFault(listener: FaultListener): void {
+    this.listeners.push(listener);
+  }
+
+  /** Entries that the IOTLB could still hit. Looks at all of them. */
+  get liveTlbEntries(): number {
+    return this.translator.tlb.liveEntries();
+  }
+
+  /** RTADDR and GCMD.SRTP: the root table and the mode (TTM_*). All caches are dropped (CAP.ESRTPS). */
+  setRootTable(address: number, mode: number): void {
+    this.translator.rootTable = address;
+    this.translator.mode = mode;
+    this.translator.reset();
+  }
+
+  /** GCMD.TE. */
+  enableTranslation(on: boolean): void {
+    this.translator.enabled = on;
+  }
+
+  /**
+   * Executes one descriptor of the invalidation queue (6.5.2); the upper half of a wide one is zero.
+   *
+   * @returns 0; an IQEI code where the descriptor is invalid; INVALIDATION_TIMEOUT
+   */
+  submit(w0: number, w1: number, w2: number, w3: number): number {
+    const { words, counters, translator } = this;
+    words[0] = w0;
+    words[1] = w1;
+    words[2] = w2;
+    words[3] = w3;
+    const type = descriptorType(w0);
+    counters.descriptors.set(type, (counters.descriptors.get(type) ?? 0) + 1);
+    const reserved = DESCRIPTOR_RESERVED[type];
+    if (reserved === undefined || (SCALABLE_ONLY.has(type) && translator.mode === TTM_LEGACY)) {
+      return IQEI.INVALID_TYPE;
+    }
+    if (reserved.some((mask, i) => (words[i] & mask) !== 0)) {
+      return IQEI.RESERVED_FIELD;
+    }
+    if (applyInvalidation(translator, words)) {
+      return 0;
+    }
+    switch (type) {
+      case DESCRIPTOR_TYPE.DEVICE_TLB:
+        this.invalidateDevice(get(words, DEVICE_TLB_DESC.SID), NO_PASID, false, get(words, DEVICE_TLB_DESC.S) !== 0);
+        return 0;
+      case DESCRIPTOR_TYPE.PASID_DEVICE_TLB:
+        this.invalidateDevice(
+          get(words, PASID_DEVICE_TLB_DESC.SID),
+          get(words, PASID_DEVICE_TLB_DESC.PASID),
+          get(words, PASID_DEVICE_TLB_DESC.G) !== 0,
+          get(words, PASID_DEVICE_TLB_DESC.S) !== 0,
+        );
+        return 0;
+      case DESCRIPTOR_TYPE.WAIT:
+        return this.wait();
+      default:
+        // Interrupt entries are not cached.
+        return 0;
+    }
+  }
+
+  /** Translates an untranslated request. A blocked one has been recorded where the architecture wants that. */
+  translate(requesterId: number, pasid: number, high: number, low: number, access: number): boolean {
+    return this.pass(requesterId, pasid, high, low, access, KIND_UNTRANSLATED) > BLOCKED;
+  }
+
+  /** Answers an ATS translation request: 0 also where the completion wants untranslated requests. */
+  translationRequest(requesterId: number, pasid: number, high: number, low: number, access: number): number {
+    const answer = this.pass(requesterId, pasid, high, low, access, KIND_TRANSLATION_REQUEST);
+    return answer < 0 || this.translator.outUntranslatedOnly ? 0 : this.translator.outPermissions;
+  }
+
+  translated(requesterId: number, pasid: number, high: number, low: number, access: number): boolean {
+    return this.pass(requesterId, pasid, high, low, access, KIND_TRANSLATED) >= 0;
+  }
+
+  /** Its tables are the kernel's. */
+  close(): void {
+    this.listeners.length = 0;
+  }
+
+  private pass(requesterId: number, pasid: number, high: number, low: number, access: number, kind: number): number {
+    const { translator, counters } = this;
+    counters.transactions++;
+    const walks = translator.walks;
+    const answer = translator.translate(requesterId, pasid, high, low, access, kind);
+    if (translator.walks !== walks) {
+      counters.walks++;
+    } else if (answer === TRANSLATED && kind !== KIND_TRANSLATED) {
+      counters.tlbHits++;
+    }
+    this.outHigh = translator.outHigh;
+    this.outLow = translator.outLow;
+    this.outPageBits = translator.outPageBits;
+    if (answer < 0) {
+      counters.faults++;
+      if (translator.hasFault) {
+        counters.records++;
+        for (const listener of this.listeners) {
+          listener(translator.record, translator.entryKind === PASID_NESTED, translator.faultStage === 1);
+        }
+      }
+    }
+    return answer;
+  }
+
+  /** 6.5.2.5, 6.5.2.6: with S set the lowest clear bit of the address from bit 12 on tells the size; all ones: everything. */
+  private invalidateDevice(requesterId: number, pasid: number, global: boolean, sized: boolean): void {
+    const target = this.targets.get(requesterId);
+    if (target === undefined) {
+      return;
+    }
+    const { words } = this;
+    let bits = 12;
+    if (sized) {
+      while (bits < 64 && ((bits < 32 ? words[2] >>> bits : words[3] >>> (bits - 32)) & 1) !== 0) {
+        bits++;
+      }
+      bits = Math.min(64, bits + 1);
+    }
+    const highMask = bits >= 64 ? 0 : bits > 32 ? -1 << (bits - 32) : -1;
+    const lowMask = bits >= 32 ? 0 : -1 << bits;
+    if (!target.invalidateCache(pasid, global, words[3] & highMask, words[2] & lowMask, bits)) {
+      this.timedOut = true;
+    }
+  }
+
+  /** 6.5.2.8: its status write; the completion interrupt is nobody's here. */
+  private wait(): number {
+    const { words } = this;
+    if (this.timedOut) {
+      this.timedOut = false;
+      return INVALIDATION_TIMEOUT;
+    }
+    if (get(words, WAIT_DESC.SW) !== 0) {
+      this.memory.write(toNumber(words[3], words[2] & ~3), new Uint8Array(Int32Array.of(words[1]).buffer));
+    }
+    return 0;
+  }
+}
+

@@ -1,0 +1,35 @@
+import { get, put } from "../../../../support/index.js";
+import { FAULT, FAULT_RECORD_BYTES, FAULT_RECORD_WORDS, FRCD } from "../../../../vtd/spec/index.js";
+
+/**
+ * Faults of nested translations that are not in the first stage's tables, and yet the guest's: what a unit
+ * reports in their place that has a first stage alone (Intel VT-d 7.1.3). Tables of the guest that lie where
+ * its memory does not let them be read or written cannot be accessed, for it.
+ */
+const GUEST_REASONS: ReadonlyMap<number, number> = new Map([
+  [FAULT.SM_SRE, FAULT.SM_SRE],
+  [FAULT.SM_INTERRUPT_RANGE, FAULT.SM_INTERRUPT_RANGE],
+  [FAULT.SM_FS_BEYOND_SECOND_STAGE, FAULT.SM_FS_ACCESS],
+  [FAULT.SM_FS_ROOT_READ, FAULT.SM_FS_ROOT_ACCESS],
+  [FAULT.SM_FS_READ, FAULT.SM_FS_ACCESS],
+  [FAULT.SM_FS_UPDATE, FAULT.SM_FS_UPDATE_FAILED],
+]);
+
+/**
+ * The record of a nested translation's fault as the guest gets it (bytes, little-endian), with the host's SID.
+ *
+ * @param record the hardware's: four words of a fault recording register
+ * @returns null for a fault that is the host's: of the second stage, or of the host's own tables
+ */
+export function guestRecord(record: Int32Array, isFirstStage: boolean): Uint8Array | null {
+  const reason = get(record, FRCD.FR);
+  const shown = GUEST_REASONS.get(reason) ?? (isFirstStage ? reason : undefined);
+  if (shown === undefined) {
+    return null;
+  }
+  const words = record.slice(0, FAULT_RECORD_WORDS);
+  put(words, FRCD.FR, shown);
+  const bytes = new DataView(new ArrayBuffer(FAULT_RECORD_BYTES));
+  words.forEach((word, i) => bytes.setInt32(4 * i, word, true));
+  return new Uint8Array(bytes.buffer);
+}
