@@ -15,6 +15,8 @@ export const SENTINEL = 0x4100_3000;
 export const POOL = { base: 0x4140_0000, size: 0x0040_0000 };
 /** A 32-MiB block starts here. */
 export const DATA = { base: 0x4200_0000, size: 0x0008_0000 };
+/** A second place for tables, of a block that is mapped elsewhere; zero between cases. */
+export const FAR_POOL = { base: 0x5000_0000, size: 0x2_0000 };
 /** Physical addresses where nothing answers. */
 export const HOLE = 0x6000_0000;
 
@@ -25,4 +27,9 @@ const OWN = { base: BigInt(COMMAND_QUEUE), end: BigInt(SENTINEL + 0x1000) };
 export function isSafe(address: bigint): boolean {
   const isRam = address >= BigInt(RAM.base) && address < 0x40_0000_0000n;
   return (isRam && !(address >= OWN.base && address < OWN.end)) || address >= 0x100_0000_0000n;
+}
+
+/** Whether what a case has written there is undone before the next one. */
+export function isRestored(address: bigint): boolean {
+  return [POOL, FAR_POOL, DATA].some(({ base, size }) => address >= BigInt(base) && address < BigInt(base + size));
 }

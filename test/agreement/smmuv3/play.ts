@@ -4,7 +4,7 @@ import type { Driver } from "../driver.js";
 import { CMD_WORDS, encodeCommand, EVENT_WORDS, eventName, OP, REG } from "../../../src/smmuv3/spec/index.js";
 import type { CachingCase } from "./caching.js";
 import type { Access, TranslationCase } from "./image.js";
-import { COMMAND_QUEUE, COMMAND_QUEUE_BITS, DATA, EVENT_QUEUE, EVENT_QUEUE_BITS, POOL, RAM, SCRATCH, SENTINEL } from "./layout.js";
+import { COMMAND_QUEUE, COMMAND_QUEUE_BITS, DATA, EVENT_QUEUE, EVENT_QUEUE_BITS, FAR_POOL, POOL, RAM, SCRATCH, SENTINEL } from "./layout.js";
 import { EDU_DEVFN, type SmmuMachine, TESTDEV_DEVFN } from "./machines.js";
 
 const ECAM = 0x40_1000_0000;
@@ -143,7 +143,7 @@ export class Player {
   restore(): void {
     const { driver } = this;
     driver.fill(POOL.base, POOL.size, 0);
-    driver.fill(0x5000_0000, 0x2_0000, 0);
+    driver.fill(FAR_POOL.base, FAR_POOL.size, 0);
     driver.fill(EVENT_QUEUE, 0x1000, 0);
     for (let at = DATA.base; at < DATA.base + DATA.size; at += 0x1_0000) {
       driver.store(at, ownAddresses(at, 0x1_0000));

@@ -6,7 +6,7 @@
 import { CD, EVENT, EVENT_WORDS, get, getAddress, OAS_BITS, STE } from "../../../src/smmuv3/spec/index.js";
 import type { Observation } from "../agreement.js";
 import type { Access, TranslationCase } from "./image.js";
-import { DATA, isSafe, RAM } from "./layout.js";
+import { DATA, isRestored, isSafe, RAM } from "./layout.js";
 import { EDU_DEVFN, TESTDEV_DEVFN } from "./machines.js";
 import { printEvent } from "./play.js";
 
@@ -30,7 +30,7 @@ class Fault {
 /** QEMU ends. */
 export class Ends extends Error {}
 
-/** The case reads or writes where the two machines do not have the same: it says nothing. */
+/** The case reads or writes where the two machines do not have the same, or writes where nothing undoes it: it says nothing. */
 export class Elsewhere extends Error {}
 
 interface Stage {
@@ -162,6 +162,9 @@ class Reference {
       } else {
         for (let n = 0; n < step; n++) {
           if (write) {
+            if (!isRestored(answer + BigInt(n))) {
+              throw new Elsewhere();
+            }
             this.written.set(Number(answer) + n, pattern(done + n));
           } else {
             read.push(this.byte(Number(answer) + n));

@@ -111,7 +111,10 @@ export class TranslationAgreement {
         lines.push(...Object.entries(seen).map(([who, observation]) => `  ${key}: ${who}: ${observation[key] ?? "(nothing)"}`));
       }
     }
-    this.failures.push([...lines, printCase(one)].join("\n"));
+    const text = [...lines, printCase(one)].join("\n");
+    // A night is long: what disagrees is shown when it does, and again at the end.
+    console.log(text);
+    this.failures.push(text);
   }
 
   summary(): string {
