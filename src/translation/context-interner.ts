@@ -1,14 +1,14 @@
 /**
- * Gives short numbers to (VMID, ASID) pairs, so that a TLB's tag holds one in 16 bits. Open addressing in
- * an Int32Array: no allocation after construction.
+ * Gives short numbers to (VMID, ASID) or (domain id, PASID) pairs, so that a TLB's tag holds one in 14 bits. Open
+ * addressing in an Int32Array: no allocation after construction.
  *
  * A number means its pair until the pair is retired; a retired number is never given again before
  * `reset`, so entries tagged with it can no longer be hit. When the numbers or the places run out,
  * `intern` answers 0 and the owner has to flush its entries and call `reset`.
  */
 export class ContextInterner {
-  /** Numbers are 1 to 65,535. */
-  static readonly lastContext = 0xffff;
+  /** Numbers are 1 to 16,383. */
+  static readonly lastContext = 0x3fff;
 
   /** Per place: VMID, ASID, context (0 is an empty place). */
   private readonly places: Int32Array;
@@ -20,8 +20,8 @@ export class ContextInterner {
 
   /** @param capacity pairs at the same time, a power of two */
   constructor(readonly capacity: number) {
-    if (!Number.isInteger(Math.log2(capacity)) || capacity < 2 || capacity > 32768) {
-      throw new RangeError(`contexts of a TLB: ${capacity} is not a power of two from 2 to 32768`);
+    if (!Number.isInteger(Math.log2(capacity)) || capacity < 2 || capacity > 8192) {
+      throw new RangeError(`contexts of a TLB: ${capacity} is not a power of two from 2 to 8192`);
     }
     this.places = new Int32Array(capacity * 2 * 3);
     this.placeMask = capacity * 2 - 1;

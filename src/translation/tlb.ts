@@ -16,8 +16,13 @@ const WAYS = 4;
 const ENTRY_WORDS = 4;
 /** log2 of the words of a set. */
 const SET_SHIFT = 4;
-const PAGE_BITS_SHIFT = 10;
-const TAG_4K = 12 << PAGE_BITS_SHIFT;
+const CONTEXT_SHIFT = 18;
+const PAGE_BITS_SHIFT = 13;
+/** What a tag has instead of a page's bits 12 to 42, so that five bits do: less by this. */
+const PAGE_BITS_BASE = 11;
+const TAG_4K = (12 - PAGE_BITS_BASE) << PAGE_BITS_SHIFT;
+/** Input address bits from here on are in the tag. */
+const TAG_ADDRESS_BITS = 44;
 /** As constants of this module: an import costs two more loads and a check at each use. */
 const required = REQUIRED_PERMISSIONS;
 const ok = WALK_OK;
@@ -28,16 +33,18 @@ const miss: number = TLB_MISS;
  * A set-associative TLB in one Int32Array, four ways of 16 bytes an entry:
  *
  * - word 0: bits 43:12 of the input address, those within the page zero
- * - word 1: 31:16 context, 15:10 log2 of the page's bytes (0: the entry is empty), 4 bit 55 of the input
- *   address (TTB1), 3:0 its bits 47:44
+ * - word 1: 31:18 context, 17:13 log2 of the page's bytes less 11 (0: the entry is empty), 12:0 bits 56:44 of the
+ *   input address
  * - word 2: bits 43:12 of the output address
- * - word 3: 11:8 bits 47:44 of the output address, 5:0 PERM_*
+ * - word 3: 15:8 bits 51:44 of the output address, 5:0 PERM_*
  *
- * Entries are tagged by an interned (VMID, ASID). One page size is one probe; sizes that were never
- * inserted since the last complete flush are not probed. An entry stays until it is invalidated or
- * evicted, whatever happens to the tables: that is the point (DDI 0487 D8.16, IHI 0070 3.17).
+ * Entries are tagged by an interned pair: (VMID, ASID), or (domain id, PASID). One page size is one probe; sizes
+ * that were never inserted since the last complete flush are not probed. An entry stays until it is invalidated or
+ * evicted, whatever happens to the tables: that is the point (DDI 0487 D8.16, IHI 0070 3.17; VT-d specification
+ * 6.2).
  *
- * Input addresses are 48 bits and bit 55: the caller has refused what `selectStage1Range` refuses.
+ * Of input addresses the bits from `inputBits` on do not count: the caller has refused what `selectStage1Range`
+ * refuses, which leaves tags (TBI) there, or what is not canonical, which leaves copies of the bit below.
  */
 export class Tlb {
   /** Bytes of an entry. */
@@ -52,6 +59,8 @@ export class Tlb {
   outPageBits = 0;
 
   private readonly words: Int32Array;
+  /** Of an address's high word shifted by 12: what the tag has. */
+  private readonly topMask: number;
   private readonly setMask: number;
   private readonly contexts: ContextInterner;
   /** Bit n: an entry of 1 << n bytes, n > 12, may exist. */
@@ -70,16 +79,19 @@ export class Tlb {
   /**
    * @param entries a power of two, 16 to 1,048,576
    * @param contexts (VMID, ASID) pairs that can have entries at the same time; one more flushes all. A power of two.
+   * @param inputBits bits of input addresses that count: 56 (VMSAv8-64: bit 55 chooses the range) or 57 (VT-d with five levels)
    */
   constructor(
     readonly entries = 4096,
     contexts = 1024,
+    inputBits: 56 | 57 = 56,
   ) {
     if (!Number.isInteger(Math.log2(entries)) || entries < 16 || entries > 1 << 20) {
       throw new RangeError(`entries of a TLB: ${entries} is not a power of two from 16 to 1048576`);
     }
     this.words = new Int32Array(entries * ENTRY_WORDS);
     this.setMask = entries / WAYS - 1;
+    this.topMask = (1 << (inputBits - TAG_ADDRESS_BITS)) - 1;
     this.contexts = new ContextInterner(contexts);
   }
 
@@ -112,7 +124,7 @@ export class Tlb {
   lookup(context: number, addressHigh: number, addressLow: number, access: number): number {
     const words = this.words;
     const page = (addressHigh << 20) | (addressLow >>> 12);
-    const tag = (context << 16) | ((addressHigh >>> 12) & 0xf) | ((addressHigh >>> 19) & 0x10);
+    const tag = (context << CONTEXT_SHIFT) | ((addressHigh >>> 12) & this.topMask);
     const tag4k = tag | TAG_4K;
     let at = this.setOf(page, 12, context);
     if (words[at] !== page || words[at | 1] !== tag4k) {
@@ -129,7 +141,7 @@ export class Tlb {
     }
     const data = words[at | 2];
     const attributes = words[at | 3];
-    this.outHigh = ((attributes & 0xf00) << 4) | (data >>> 20);
+    this.outHigh = ((attributes & 0xff00) << 4) | (data >>> 20);
     this.outLow = (data << 12) | (addressLow & 0xfff);
     this.outAttributes = attributes;
     this.outPageBits = 12;
@@ -161,7 +173,9 @@ export class Tlb {
     const pageMask = -1 << (pageBits - 12);
     const page = ((addressHigh << 20) | (addressLow >>> 12)) & pageMask;
     const tag =
-      (owner << 16) | (pageBits << PAGE_BITS_SHIFT) | ((addressHigh >>> 12) & 0xf) | ((addressHigh >>> 19) & 0x10);
+      (owner << CONTEXT_SHIFT) |
+      ((pageBits - PAGE_BITS_BASE) << PAGE_BITS_SHIFT) |
+      ((addressHigh >>> 12) & this.topMask);
     if (pageBits !== 12) {
       this.largeSizes |= 1 << pageBits;
     }
@@ -184,7 +198,7 @@ export class Tlb {
     words[at] = page;
     words[at | 1] = tag;
     words[at | 2] = ((outHigh << 20) | (outLow >>> 12)) & pageMask;
-    const attributes = ((outHigh >>> 4) & 0xf00) | permissions;
+    const attributes = ((outHigh >>> 4) & 0xff00) | permissions;
     words[at | 3] = attributes;
     this.outHigh = outHigh;
     this.outLow = outLow;
@@ -192,7 +206,7 @@ export class Tlb {
     this.outPageBits = pageBits;
   }
 
-  /** Drops every entry (CMD_TLBI_NSNH_ALL, reset). */
+  /** Drops every entry (CMD_TLBI_NSNH_ALL; VT-d's global IOTLB invalidation; reset). */
   invalidateAll(): void {
     this.words.fill(0);
     this.contexts.reset();
@@ -201,7 +215,7 @@ export class Tlb {
     this.globals = 0;
   }
 
-  /** Drops a VMID's entries of both stages (CMD_TLBI_S12_VMALL). */
+  /** Drops a VMID's entries of both stages (CMD_TLBI_S12_VMALL; VT-d's domain-selective IOTLB invalidation). */
   invalidateVmid(vmid: number): void {
     this.retireContexts(vmid, true);
   }
@@ -211,7 +225,7 @@ export class Tlb {
     this.retireContexts(vmid, false);
   }
 
-  /** Drops an ASID's entries but the global ones (CMD_TLBI_NH_ASID). */
+  /** Drops an ASID's entries but the global ones (CMD_TLBI_NH_ASID; VT-d's PASID-selective PASID-based IOTLB invalidation). */
   invalidateAsid(vmid: number, asid: number): void {
     this.lastContext = 0;
     if (!this.contexts.retire(vmid, asid)) {
@@ -241,7 +255,7 @@ export class Tlb {
     lastLow: number,
   ): void {
     this.markContexts(vmid, asid);
-    this.dropMarked(pageKey(firstHigh, firstLow), pageKey(lastHigh, lastLow));
+    this.dropMarked(this.pageKey(firstHigh, firstLow), this.pageKey(lastHigh, lastLow));
   }
 
   /**
@@ -262,7 +276,7 @@ export class Tlb {
     }
     let live = 0;
     for (let at = 1; at < this.words.length; at += ENTRY_WORDS) {
-      if (this.words[at] !== 0 && this.isMarked(this.words[at] >>> 16)) {
+      if (this.words[at] !== 0 && this.isMarked(this.words[at] >>> CONTEXT_SHIFT)) {
         live++;
       }
     }
@@ -286,19 +300,19 @@ export class Tlb {
   private lookupRest(page: number, tag: number, addressLow: number, access: number): number {
     let at = this.largeSizes === 0 ? -1 : this.findSizes(page, tag, this.largeSizes);
     if (at < 0 && this.globals !== 0) {
-      const owner = this.knownGlobalContext(tag >>> 16);
+      const owner = this.knownGlobalContext(tag >>> CONTEXT_SHIFT);
       if (owner !== 0) {
-        at = this.findSizes(page, (tag & 0xffff) | (owner << 16), this.largeSizes | 0x1000);
+        at = this.findSizes(page, (tag & this.topMask) | (owner << CONTEXT_SHIFT), this.largeSizes | 0x1000);
       }
     }
     if (at < 0) {
       return miss;
     }
     const words = this.words;
-    const pageBits = (words[at | 1] >>> PAGE_BITS_SHIFT) & 0x3f;
+    const pageBits = pageBitsOf(words[at | 1]);
     const data = words[at | 2] | (page & ~(-1 << (pageBits - 12)));
     const attributes = words[at | 3];
-    this.outHigh = ((attributes & 0xf00) << 4) | (data >>> 20);
+    this.outHigh = ((attributes & 0xff00) << 4) | (data >>> 20);
     this.outLow = (data << 12) | (addressLow & 0xfff);
     this.outAttributes = attributes;
     this.outPageBits = pageBits;
@@ -307,10 +321,10 @@ export class Tlb {
 
   /** The entry that holds a 4-KiB page number in one of the page sizes (a bit each), or -1. */
   private findSizes(page: number, tag: number, sizes: number): number {
-    const context = tag >>> 16;
+    const context = tag >>> CONTEXT_SHIFT;
     while (sizes !== 0) {
       const pageBits = 31 - Math.clz32(sizes);
-      const at = this.find(page & (-1 << (pageBits - 12)), tag | (pageBits << PAGE_BITS_SHIFT), pageBits, context);
+      const at = this.find(page & (-1 << (pageBits - 12)), tag | ((pageBits - PAGE_BITS_BASE) << PAGE_BITS_SHIFT), pageBits, context);
       if (at >= 0) {
         return at;
       }
@@ -447,7 +461,7 @@ export class Tlb {
     const step = 2 ** (pageBits - 12);
     for (let key = first - (first % step); key <= last; key += step) {
       const high = Math.floor(key / 0x1_0000_0000);
-      const at = this.find(key | 0, (context << 16) | (pageBits << PAGE_BITS_SHIFT) | high, pageBits, context);
+      const at = this.find(key | 0, (context << CONTEXT_SHIFT) | ((pageBits - PAGE_BITS_BASE) << PAGE_BITS_SHIFT) | high, pageBits, context);
       if (at >= 0) {
         this.words[at + 1] = 0;
       }
@@ -458,20 +472,24 @@ export class Tlb {
     const words = this.words;
     for (let at = 0; at < words.length; at += ENTRY_WORDS) {
       const tag = words[at + 1];
-      if (tag === 0 || !this.isMarked(tag >>> 16)) {
+      if (tag === 0 || !this.isMarked(tag >>> CONTEXT_SHIFT)) {
         continue;
       }
-      const start = (tag & 0x1f) * 0x1_0000_0000 + (words[at] >>> 0);
-      const size = 2 ** (((tag >>> PAGE_BITS_SHIFT) & 0x3f) - 12);
+      const start = (tag & this.topMask) * 0x1_0000_0000 + (words[at] >>> 0);
+      const size = 2 ** (pageBitsOf(tag) - 12);
       if (start <= last && start + size > first) {
         words[at + 1] = 0;
       }
     }
   }
+
+  /** Number of an address's 4-KiB page, as the tag has it. */
+  private pageKey(high: number, low: number): number {
+    return ((high >>> 12) & this.topMask) * 0x1_0000_0000 + (((high << 20) | (low >>> 12)) >>> 0);
+  }
 }
 
-/** Number of an address's 4-KiB page: bit 55 and bits 47:12, as the tag has them. */
-function pageKey(high: number, low: number): number {
-  const top = ((high >>> 12) & 0xf) | ((high >>> 19) & 0x10);
-  return top * 0x1_0000_0000 + (((high << 20) | (low >>> 12)) >>> 0);
+/** log2 of the bytes of an entry's page. */
+function pageBitsOf(tag: number): number {
+  return ((tag >>> PAGE_BITS_SHIFT) & 0x1f) + PAGE_BITS_BASE;
 }
