@@ -5,7 +5,7 @@
 import { Refusal } from "../support/index.js";
 import { dropProgram } from "./argument-file.js";
 import { type ControlArguments, ControlOptions } from "./control-arguments.js";
-import { type DeviceArgument, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty } from "./device-argument.js";
+import { currentName, type DeviceArgument, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty } from "./device-argument.js";
 import { applyAccelOption, applyMachineOption, type BoardKind, defaultMachineOptions, type MachineOptions, presetType } from "./machine-options.js";
 import { type MemoryArguments, parseMemory, parseNuma, type NumaArguments } from "./memory-arguments.js";
 import { numberExpanders } from "./expander-numbers.js";
@@ -275,7 +275,8 @@ function parseGlobal(value: string, notes: string[]): GlobalProperty {
   if (model === undefined) {
     notes.push(`-global ${driver}.${name}: no device here has that driver`);
   } else {
-    setProperty(model, name, given);
+    const now = currentName(model, name, given, []);
+    setProperty(model, now.name, now.value);
   }
   return { driver, name, value: given };
 }

@@ -116,7 +116,7 @@ export function parseDevice(option: string, argument: string, context: DeviceCon
 }
 
 /** A property by the name that QEMU 11.1 has for it, where an older one was said. @throws Refusal where a switch is none */
-function currentName(model: DeviceModel, name: string, value: JsonValue, notes: string[]): { name: string; value: JsonValue } {
+export function currentName(model: DeviceModel, name: string, value: JsonValue, notes: string[]): { name: string; value: JsonValue } {
   const renamed = model.renamed.get(name);
   if (renamed === undefined) {
     return { name, value };

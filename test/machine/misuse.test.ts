@@ -14,6 +14,7 @@ interface Row {
   readonly host?: HostDescriptionInput;
 }
 
+const VTD = "-M q35 -nodefaults -device intel-iommu";
 const SMMU = "-M virt -nodefaults -device arm-smmuv3";
 
 /** A host with one register of all its SMMUs changed. */
@@ -188,6 +189,34 @@ const rows: Row[] = [
     words: "vfio 0009:01:00.0: device 00.01.0 requires iommu MAP notifier which is not currently supported",
     more: "accel=on",
   },
+  { situation: "VT-d: fsts=on, scalable off", line: `${VTD},fsts=on`, words: "fsts is only available in scalable mode", more: "would work: scalable-mode=on,fsts=on" },
+  { situation: "VT-d: the same before its width is looked at", line: `${VTD},fsts=on,aw-bits=39,pasid-bits=21`, words: "fsts is only available in scalable mode" },
+  { situation: "VT-d: fsts=on, aw-bits != 48", line: `${VTD},scalable-mode=on,fsts=on,aw-bits=57`, words: "Scalable mode(fsts=on): supported value for aw-bits is: 48", more: "aw-bits=57" },
+  { situation: "VT-d: fsts=on on an older machine", line: `${VTD.replace("q35", "pc-q35-9.1")},scalable-mode=on,fsts=on`, words: "Scalable mode(fsts=on): supported value for aw-bits is: 48", more: "the default of this machine's version" },
+  { situation: "VT-d: scalable, fsts off, aw 57", line: `${VTD},scalable-mode=on,aw-bits=57`, words: "Scalable mode(fsts=off): supported values for aw-bits are: 39, 48" },
+  { situation: "VT-d: legacy aw 40", line: `${VTD},aw-bits=40`, words: "Legacy mode: supported values for aw-bits are: 39, 48" },
+  { situation: "VT-d: pasid-bits without scalable", line: `${VTD},pasid-bits=21`, words: "Need to set scalable mode for PASID", more: "scalable-mode=on,pasid-bits=20" },
+  { situation: "VT-d: pasid-bits > 20", line: `${VTD},scalable-mode=on,pasid-bits=0x15`, words: "PASID width 21 exceeds Max PASID Width 20 allowed in PCI spec" },
+  { situation: "VT-d: svm without device-iotlb", line: `${VTD},svm=on`, words: "Need to set device IOTLB for svm", more: "device-iotlb=on" },
+  { situation: "VT-d: svm without fsts", line: `${VTD},scalable-mode=on,svm=on,device-iotlb=on`, words: "Need to set fsts for svm" },
+  { situation: "VT-d: svm without dma-translation", line: `${VTD},scalable-mode=on,fsts=on,svm=on,device-iotlb=on,pasid-bits=8,dma-translation=off`, words: "Need to set dma-translation for svm" },
+  { situation: "VT-d: svm without PASIDs", line: `${VTD},scalable-mode=on,fsts=on,svm=on,device-iotlb=on`, words: "Need to set PASID support for svm" },
+  { situation: "VT-d: intremap=off,eim=on", line: `${VTD},intremap=off,eim=on,fsts=on`, words: "eim=on cannot be selected without intremap=on", more: "would work: intremap=on" },
+  { situation: "VT-d: eim=on with KVM's own irqchip", line: `${VTD.replace("q35", "q35,accel=kvm")},eim=on`, words: "eim=on cannot be selected without intremap=on", more: "kernel-irqchip=split" },
+  {
+    situation: "VT-d: intremap=on with KVM's own irqchip",
+    line: `${VTD.replace("q35", "q35,accel=kvm,kernel-irqchip=on")},intremap=on`,
+    words: "Interrupt Remapping cannot work with kernel-irqchip=on, please use 'split|off'.",
+    more: "would work: -machine kernel-irqchip=split",
+  },
+  { situation: "VT-d: two of them", line: `${VTD} -device intel-iommu`, words: "QEMU does not support multiple vIOMMUs for x86 yet." },
+  { situation: "VT-d: beside virtio-iommu", line: `${VTD} -device virtio-iommu-pci`, words: "QEMU does not support multiple vIOMMUs for x86 yet." },
+  { situation: "VT-d: -machine pc", line: VTD.replace("q35", "pc"), words: "Parameter 'driver' expects a dynamic sysbus device type for the machine", more: "would work: -machine q35" },
+  { situation: "VT-d: nesting required, and no first stage", line: `${VTD},scalable-mode=on,x-require-nesting=on`, words: "x-require-nesting=on needs fsts=on" },
+  { situation: "VT-d: SATC without ATS", line: `${VTD},x-satc=on`, words: "x-satc needs device-iotlb=on" },
+  { situation: "VT-d: a node that is not there", line: `${VTD},x-numa-node=1 -numa node`, words: "Illegal numa node 1", more: "x-numa-node=0 to 0" },
+  { situation: "slot of the LPC bridge", line: "-M q35 -nodefaults -device edu,addr=1f", words: "PCI: slot 31 function 0 not available for edu, in use by ICH9-LPC,id=(null)" },
+  { situation: "slot of the memory controller hub", line: "-M q35 -nodefaults -device edu,addr=0", words: "PCI: slot 0 function 0 not available for edu, in use by mch,id=(null)" },
   { situation: "Bus not found", line: "-M virt -nodefaults -device edu,bus=x", words: "Bus 'x' not found", more: "pcie.0" },
   { situation: "slot taken", line: "-M virt -nodefaults -device edu,addr=1 -device edu,addr=1", words: "PCI: slot 1 function 0 not available for edu, in use by edu,id=(null)" },
   { situation: "slot of the host bridge", line: "-M virt -nodefaults -device edu,addr=0", words: "PCI: slot 0 function 0 not available for edu, in use by gpex-root,id=(null)" },

@@ -98,6 +98,38 @@ describe("random machines", () => {
   });
 });
 
+describe("random q35 machines", () => {
+  it("are refused or built, started and freed, and nothing else", () => {
+    const host = createSimulatedHost(describeHost(hostInput("grace")));
+    let built = 0;
+    const iommu = fc
+      .record({ flags: fc.subarray(["scalable-mode=on", "fsts=on", "fs1gp=off", "caching-mode=on", "device-iotlb=on", "dma-translation=off", "snoop-control=on", "svm=on", "x-require-nesting=on", "x-satc=on", "stale-tm=on"]), pasid: fc.constantFrom(0, 0, 8, 20, 21), aw: fc.constantFrom(48, 48, 39, 57), intremap: fc.constantFrom("auto", "on", "off"), eim: fc.constantFrom("auto", "on", "off") })
+      .map(({ flags, pasid, aw, intremap, eim }) => `-device ${["intel-iommu", ...flags, `pasid-bits=${pasid}`, `aw-bits=${aw}`, `intremap=${intremap}`, `eim=${eim}`].join(",")}`);
+    const machine = fc.constantFrom("", ",sata=off", ",smbus=off", ",default-bus-bypass-iommu=on", ",max-ram-below-4g=32M", ",kernel-irqchip=split", ",accel=kvm", ",acpi=off");
+    fc.assert(
+      fc.property(fc.option(iommu, { nil: "" }), fc.array(device, { maxLength: 8 }), machine, (first, devices, option) => {
+        let line = `-M q35${option} -m 64M -nodefaults -object iommufd,id=i0 -device pxb-pcie,id=p1,bus_nr=200 -device pcie-root-port,id=r1,bus=p1,chassis=99`;
+        for (const one of [first, ...devices]) {
+          const made = answered(() => new Machine(parseArguments(words(`${line} ${one}`)), host, new Log()));
+          if (made !== null) {
+            line = `${line} ${one}`;
+            answered(() => made.start());
+            made.describe();
+            made.reset();
+            expect(made.board.buildTables().deviceTree).toBeNull();
+            made.shutdown();
+            built++;
+          }
+          expect(host.liveObjects()).toEqual([]);
+        }
+      }),
+      { seed, numRuns: 25 * nightly },
+    );
+    host.close();
+    expect(built).toBeGreaterThan(20);
+  });
+});
+
 describe("random words", () => {
   const word = fc.oneof(
     fc.constantFrom("-M", "-machine", "-device", "-object", "-m", "-smp", "-numa", "-accel", "-cpu", "-global", "-trace", "-drive", "-nic", "-net", "-name", "-uuid", "-S", "-nodefaults", "--", "-", "help", "virt", "virt,iommu=smmuv3", "node,memdev=m", "iommufd,id=i", "a=b,c=d", "a,,b=,", "{", '{"driver":"edu","id":[1]}', '{"driver":{"a":1}}', '{"qom-type":5}', "[]", "{}", "null", "1e400", "-0", "0x", "9".repeat(400)),
@@ -111,6 +143,7 @@ describe("random words", () => {
       fc.property(fc.array(word, { maxLength: 8 }), (some) => {
         answered(() => parseArguments(some));
         answered(() => parseArguments(["-M", "virt", ...some]));
+        answered(() => parseArguments(["-M", "q35", ...some]));
       }),
       { seed, numRuns: 2000 * nightly },
     );
