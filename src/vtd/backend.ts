@@ -1,3 +1,7 @@
+import type { AddressSpace, WordMemory } from "../memory/index.js";
+import type { VtdProperties } from "./capabilities.js";
+import type { RootPointer, VtdFeatures } from "./lookup/index.js";
+
 /**
  * What the unit's registers and queue ask of whoever serves its passed-through functions. The device decodes
  * and orders; the backend turns intent into host calls. Without passed-through functions there is no backend.
@@ -30,11 +34,33 @@ export interface VtdBackend {
    * order in which they were taken) the host refused first; all before that one are done.
    */
   flush(): number;
+  /** The queue has done all that was in it. */
+  descriptorsDone(): void;
 
   /** GSTS.TES or the root table in use has changed: every function goes where the tables say. */
   tablesChanged(): void;
   /** Reset of the unit: registers are at their reset values already. */
   reset(): void;
+}
+
+/** What the backend asks of the unit: the state that the guest has programmed. */
+export interface VtdForBackend {
+  /** The user's id. */
+  readonly id: string;
+  readonly properties: VtdProperties;
+  readonly features: VtdFeatures;
+  /** Guest memory: tables of the guest, and RAM that it maps. */
+  readonly words: WordMemory;
+  readonly memory: AddressSpace;
+  /** GSTS.TES. */
+  readonly translationEnabled: boolean;
+  /** RTADDR.TTM and the root table in use. */
+  readonly tableMode: number;
+  readonly root: RootPointer;
+  /** Takes a fault recording register's four words. */
+  recordFault(record: Int32Array): void;
+  /** Faults were lost before they reached this side. */
+  faultsLost(): void;
 }
 
 /** What an invalidation does outside of the queue: caches of the software path, and the backend. */

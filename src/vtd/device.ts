@@ -1,7 +1,16 @@
-import { featuresOf, INTERRUPT_BLOCKED, INTERRUPT_REMAPPED, InterruptRemapper, VtdTranslator } from "./lookup/index.js";
+import {
+  featuresOf,
+  INTERRUPT_BLOCKED,
+  INTERRUPT_REMAPPED,
+  InterruptRemapper,
+  type RootPointer,
+  type VtdFeatures,
+  VtdTranslator,
+} from "./lookup/index.js";
 import type { AddressSpace, MmioHandler, RamWordMemory } from "../memory/index.js";
 import { deposit, extract, get, getAddress, highWord, type Log, lowWord, toBigInt } from "../support/index.js";
-import type { InvalidationTarget, VtdBackend } from "./backend.js";
+import { VtdAcceleration } from "./acceleration.js";
+import type { InvalidationTarget, VtdBackend, VtdForBackend } from "./backend.js";
 import { DEFAULT_VTD_PROPERTIES, type VtdProperties } from "./capabilities.js";
 import { descriptorTypeName } from "./descriptor-rules.js";
 import * as trace from "./device-trace.js";
@@ -81,7 +90,7 @@ const WIDE_REGISTERS: ReadonlySet<number> = new Set([
  * remapping, and the software translation for emulated functions. What passed-through functions need is
  * asked of `backend`, in the guest's order.
  */
-export class VtdDevice implements MmioHandler, InvalidationTarget {
+export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend {
   /** Bytes of the register region. */
   static readonly regionBytes = REGISTER_BYTES;
 
@@ -93,8 +102,8 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
   /** The translation of emulated functions, and of all interrupts. */
   readonly translator: VtdTranslator;
   readonly remapper: InterruptRemapper;
-  /** Who serves the passed-through functions; null: nobody. */
-  backend: VtdBackend | null = null;
+  /** The passed-through functions. */
+  readonly acceleration: VtdAcceleration;
   /** For every root bus of the machine. */
   readonly ops: VtdIommuOps;
   /** Called when remapped interrupts may have changed: cached routes are to be made anew. */
@@ -126,7 +135,13 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
     this.translator = new VtdTranslator(words, features, { coherentWalks: true });
     this.remapper = new InterruptRemapper(words, features);
     this.pageRequests = new EventMessage(this.registers, REG.PECTL, sendMessage);
-    this.ops = new VtdIommuOps((name) => new SoftwareSpace(name, this));
+    this.acceleration = new VtdAcceleration(this, log);
+    this.ops = new VtdIommuOps(this, this.acceleration, (name) => new SoftwareSpace(name, this));
+  }
+
+  /** Who serves the passed-through functions; null: there are none. */
+  get backend(): VtdBackend | null {
+    return this.acceleration.functionCount === 0 ? null : this.acceleration;
   }
 
   get log(): Log {
@@ -209,6 +224,19 @@ export class VtdDevice implements MmioHandler, InvalidationTarget {
       trace.traceIrRemapMsi.emit(address, data >>> 0, out.address, out.data);
     }
     return out;
+  }
+
+  /** Where the root table is: what the translator uses. */
+  get root(): RootPointer {
+    return this.translator;
+  }
+
+  get features(): VtdFeatures {
+    return this.translator.features;
+  }
+
+  faultsLost(): void {
+    this.faults.overflow();
   }
 
   /** Records a fault: four words of a fault recording register. */

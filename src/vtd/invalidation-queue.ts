@@ -192,7 +192,9 @@ export class InvalidationQueue {
         return;
       }
     }
-    this.flush(at);
+    if (this.flush(at)) {
+      target.backend?.descriptorsDone();
+    }
   }
 
   private addressOf(at: number): number {
