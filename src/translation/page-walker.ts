@@ -63,7 +63,7 @@ export class PageWalker extends LoopWalker {
     if (
       stage.ready === 1 &&
       (sign === 0 || sign === stage.canonical) &&
-      this.single4k(stage, iovaHigh & ~stage.inputBeyond, iovaLow, access)
+      this.single4k(stage, iovaHigh, iovaLow, access)
     ) {
       return ok;
     }
@@ -108,20 +108,19 @@ export class PageWalker extends LoopWalker {
       if (sign !== 0 && sign !== s1.canonical) {
         break fast;
       }
-      const high = iovaHigh & ~s1.inputBeyond;
       let level = s1.start;
       let ipaHigh = s1.baseHigh;
       let ipaLow = s1.baseLow;
-      // The input bits below the first index, from bit 31 down.
+      // Of the input the bits that the first index has, and those below it from bit 31 down: no others are looked at.
       let rest: number;
       if (level === 0) {
-        ipaLow |= (high >>> 4) & s1.firstMask;
-        rest = (high << 25) | (iovaLow >>> 7);
+        ipaLow |= (iovaHigh >>> 4) & s1.firstMask;
+        rest = (iovaHigh << 25) | (iovaLow >>> 7);
       } else if (level === 1) {
-        ipaLow |= ((high << 5) | (iovaLow >>> 27)) & s1.firstMask;
+        ipaLow |= ((iovaHigh << 5) | (iovaLow >>> 27)) & s1.firstMask;
         rest = iovaLow << 2;
       } else {
-        ipaLow |= ((high << 14) | (iovaLow >>> 18)) & s1.firstMask;
+        ipaLow |= ((iovaHigh << 14) | (iovaLow >>> 18)) & s1.firstMask;
         rest = iovaLow << 11;
       }
       let tables1 = 0;
