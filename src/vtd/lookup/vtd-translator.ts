@@ -34,7 +34,7 @@ import {
 import { completionOf, isQualified, isRecordedOfTranslationRequest } from "./conditions.js";
 import type { ContextView } from "./context-entry.js";
 import { highBeyond, isBeyond, type VtdFeatures } from "./features.js";
-import { PASID_PASS_THROUGH, type PasidView } from "./pasid-entry.js";
+import { PASID_NESTED, PASID_PASS_THROUGH, type PasidView } from "./pasid-entry.js";
 import { CachedContext, CachedPasid, ContextCache, PasidCache } from "./structure-caches.js";
 import { StructureReader, type RootPointer } from "./structures.js";
 import { legacyReasonOf, scalableReasonOf } from "./walk-reasons.js";
@@ -96,6 +96,8 @@ export class VtdTranslator implements RootPointer {
   readonly record = new Int32Array(FAULT_RECORD_WORDS);
   /** The stage whose tables the fault is about; 0 for one of another kind. Of a nested entry 1 is the guest's. */
   faultStage = 0;
+  /** Of a nested entry: the second stage's fault was met on the way to the first stage's tables (SFS.1's note, SFS.6 to SFS.8). */
+  faultOnTables = false;
 
   readonly tlb: Tlb;
   private readonly walker: PageWalker;
@@ -171,6 +173,7 @@ export class VtdTranslator implements RootPointer {
     this.reason = 0;
     this.faultsDisabled = false;
     this.faultStage = 0;
+    this.faultOnTables = false;
     this.domain = -1;
     this.entryPasid = NO_PASID;
     this.entryKind = 0;
@@ -561,6 +564,7 @@ export class VtdTranslator implements RootPointer {
   private blockWalk(reason: number, stage: number): number {
     const answer = this.block(reason);
     this.faultStage = reason === FAULT.SM_FS_BEYOND_SECOND_STAGE ? 1 : stage;
+    this.faultOnTables = stage === 2 && this.entryKind === PASID_NESTED && this.walker.faultOnTableWalk !== 0;
     return answer;
   }
 

@@ -58,7 +58,8 @@ export const LEGACY: Partial<VtdInput> = {
   pasidBits: 0,
 };
 
-export function hostInput(unit: Partial<VtdInput> = {}, fn: Partial<FunctionInput> = {}): HostDescriptionInput {
+/** @param second what the second unit has beside, or instead */
+export function hostInput(unit: Partial<VtdInput> = {}, fn: Partial<FunctionInput> = {}, second: Partial<VtdInput> = {}): HostDescriptionInput {
   const ids = { ...SERVER, ...unit };
   const pasidBits = Math.min(16, ids.pasidBits);
   const shared = { vendor: 0x8086, device: 0xb25, class: 0x088000, bars: [{ index: 0, size: "64K" }], msixVectors: 8, ats: ids.deviceTlb, pasidBits, ...fn };
@@ -68,7 +69,7 @@ export function hostInput(unit: Partial<VtdInput> = {}, fn: Partial<FunctionInpu
     smmus: [],
     vtds: [
       { name: "dmar0", base: 0xc5ff_c000, ...ids },
-      { name: "dmar1", base: 0xd9ff_c000, ...ids },
+      { name: "dmar1", base: 0xd9ff_c000, ...ids, ...second },
       { name: "dmar2", base: 0xeabf_c000, ...ids, snoopControl: false },
       { name: "dmar3", base: 0xfb3f_c000, ...ids, errata: ["772415"] },
     ],
@@ -96,8 +97,8 @@ export class Rig {
   readonly ram: RamBlock;
   readonly ioas: number;
 
-  constructor(unit: Partial<VtdInput> = {}, fn: Partial<FunctionInput> = {}) {
-    this.host = createSimulatedHost(describeHost(hostInput(unit, fn)));
+  constructor(unit: Partial<VtdInput> = {}, fn: Partial<FunctionInput> = {}, second: Partial<VtdInput> = {}) {
+    this.host = createSimulatedHost(describeHost(hostInput(unit, fn, second)));
     this.iommufd = this.host.openIommufd();
     this.ram = this.host.allocateMemory("guest", RAM_BYTES);
     this.ioas = this.iommufd.ioasAlloc();

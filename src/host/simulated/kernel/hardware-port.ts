@@ -33,6 +33,8 @@ export interface PhysicalSmmu {
   onEvent(listener: (record: Int32Array) => void): void;
 }
 
+export type FaultOrigin = "first" | "tables" | "other";
+
 export interface PhysicalVtd {
   readonly name: string;
   /** CAP and ECAP. */
@@ -46,10 +48,10 @@ export interface PhysicalVtd {
   /** Runs one descriptor of the invalidation queue (Intel VT-d 6.5.2); returns 0, an IQEI code, or -1 for a timeout. */
   submit(word0: number, word1: number, word2: number, word3: number): number;
   /**
-   * Called with each fault record (4 words, valid during the call), whether the PASID entry is a nested one, and
-   * whether the fault is in its first stage's tables.
+   * Called with each fault record (4 words, valid during the call), and whose fault it is: "first" the first
+   * stage's of a nested PASID entry, "tables" the second stage's on the way to that one's tables.
    */
-  onFault(listener: (record: Int32Array, isNested: boolean, isFirstStage: boolean) => void): void;
+  onFault(listener: (record: Int32Array, origin: FaultOrigin) => void): void;
 }
 
 export interface PhysicalFunctionDescription {

@@ -17,6 +17,7 @@ import {
   DESCRIPTOR_TYPE,
   descriptorType,
   DEVICE_TLB_DESC,
+  FAULT,
   IQEI,
   PASID_DEVICE_TLB_DESC,
   TTM_LEGACY,
@@ -42,9 +43,10 @@ const SCALABLE_ONLY: ReadonlySet<number> = new Set([
 
 /**
  * Called with each fault record: the four words of a fault recording register (11.4.7.6), to be copied;
- * whether the PASID entry is a nested one, and whether the fault is in its first stage's tables.
+ * whose fault it is: "first" that of the first stage of a nested PASID entry, "tables" one that the second stage
+ * met on the way to that one's tables, "other".
  */
-export type FaultListener = (record: Int32Array, isNested: boolean, isFirstStage: boolean) => void;
+export type FaultListener = (record: Int32Array, origin: "first" | "tables" | "other") => void;
 
 export interface VtdCounters {
   /** Untranslated and translated requests, and translation requests, that came in. */
@@ -210,11 +212,21 @@ export class HardwareVtd implements HardwareIommu {
       if (translator.hasFault) {
         counters.records++;
         for (const listener of this.listeners) {
-          listener(translator.record, translator.entryKind === PASID_NESTED, translator.faultStage === 1);
+          listener(translator.record, this.faultOrigin());
         }
       }
     }
     return answer;
+  }
+
+  private faultOrigin(): "first" | "tables" | "other" {
+    const { entryKind, faultStage, faultOnTables, reason } = this.translator;
+    if (entryKind !== PASID_NESTED) {
+      return "other";
+    }
+    // SRE and the interrupt range are no tables' fault; in a nested entry the guest has said both.
+    const isGuests = faultStage === 1 || reason === FAULT.SM_SRE || reason === FAULT.SM_INTERRUPT_RANGE;
+    return isGuests ? "first" : faultOnTables ? "tables" : "other";
   }
 
   /** 6.5.2.5, 6.5.2.6: with S set the lowest clear bit of the address from bit 12 on tells the size; all ones: everything. */

@@ -10,7 +10,7 @@ import {
 } from "../../../../iommufd/index.js";
 import { get } from "../../../../support/index.js";
 import { FRCD, INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST } from "../../../../vtd/spec/index.js";
-import type { HostMemory, PhysicalFunction, PhysicalVtd } from "../hardware-port.js";
+import type { FaultOrigin, HostMemory, PhysicalFunction, PhysicalVtd } from "../hardware-port.js";
 import type { IommuAccount, IommuDriver, Master, PagingDomain, ViommuPort, ViommuShare } from "../iommu-driver.js";
 import { guarded, type Refuse } from "../objects.js";
 import { TagPool } from "../tag-pool.js";
@@ -54,7 +54,7 @@ export class VtdDriver implements IommuDriver {
     this.features = unitFeatures(unit);
     this.domainIds = new TagPool(`domain ids of ${unit.name}`, this.features.domainBits);
     this.tables = new RemappingTables(memory, this.features.scalableMode);
-    unit.onFault((record, isNested, isFirstStage) => this.handleFault(record, isNested, isFirstStage));
+    unit.onFault((record, origin) => this.handleFault(record, origin));
     unit.setRootTable(this.tables.root, this.tables.mode);
     unit.enableTranslation(true);
   }
@@ -149,8 +149,8 @@ export class VtdDriver implements IommuDriver {
     this.submit(waitDescriptor());
   }
 
-  private handleFault(record: Int32Array, isNested: boolean, isFirstStage: boolean): void {
-    const forGuest = isNested ? guestRecord(record, isFirstStage) : null;
+  private handleFault(record: Int32Array, origin: FaultOrigin): void {
+    const forGuest = guestRecord(record, origin);
     if (forGuest === null || this.masters.get(get(record, FRCD.SID))?.report(forGuest) !== true) {
       const reason = get(record, FRCD.FR);
       this.unhandledFaults.set(reason, (this.unhandledFaults.get(reason) ?? 0) + 1);

@@ -1,14 +1,12 @@
 import { get, put } from "../../../../support/index.js";
 import { FAULT, FAULT_RECORD_BYTES, FAULT_RECORD_WORDS, FRCD } from "../../../../vtd/spec/index.js";
+import type { FaultOrigin } from "../hardware-port.js";
 
 /**
- * Faults of nested translations that are not in the first stage's tables, and yet the guest's: what a unit
- * reports in their place that has a first stage alone (Intel VT-d 7.1.3). Tables of the guest that lie where
- * its memory does not let them be read or written cannot be accessed, for it.
+ * What a unit that has a first stage alone reports in place of a nested one's reason (Intel VT-d 7.1.3, SFS):
+ * where the guest's memory does not let its tables be read or written, they cannot be accessed, for it.
  */
-const GUEST_REASONS: ReadonlyMap<number, number> = new Map([
-  [FAULT.SM_SRE, FAULT.SM_SRE],
-  [FAULT.SM_INTERRUPT_RANGE, FAULT.SM_INTERRUPT_RANGE],
+const ALONE: ReadonlyMap<number, number> = new Map([
   [FAULT.SM_FS_BEYOND_SECOND_STAGE, FAULT.SM_FS_ACCESS],
   [FAULT.SM_FS_ROOT_READ, FAULT.SM_FS_ROOT_ACCESS],
   [FAULT.SM_FS_READ, FAULT.SM_FS_ACCESS],
@@ -21,9 +19,9 @@ const GUEST_REASONS: ReadonlyMap<number, number> = new Map([
  * @param record the hardware's: four words of a fault recording register
  * @returns null for a fault that is the host's: of the second stage, or of the host's own tables
  */
-export function guestRecord(record: Int32Array, isFirstStage: boolean): Uint8Array | null {
+export function guestRecord(record: Int32Array, origin: FaultOrigin): Uint8Array | null {
   const reason = get(record, FRCD.FR);
-  const shown = GUEST_REASONS.get(reason) ?? (isFirstStage ? reason : undefined);
+  const shown = ALONE.get(reason) ?? (origin === "first" ? reason : origin === "tables" ? FAULT.SM_FS_ACCESS : undefined);
   if (shown === undefined) {
     return null;
   }
