@@ -318,7 +318,7 @@ function meet([reason, , scenario, , , features = FULL]: (typeof ROWS)[number], 
 }
 
 describe("fault conditions of table 30", () => {
-  it.each(ROWS)("%i %s", (...row) => {
+  it.each(ROWS.map((row) => [row[0].toString(16), row[1], row] as const))("0x%s %s", (_reason, _name, row) => {
     const [reason, , , qualified, completion] = row;
     const [b, code, request] = meet(row, 0n);
     expect(code).toBe(BLOCKED);
@@ -503,9 +503,17 @@ describe("whose fault it is", () => {
     const t = b.translator;
     expect(b.translate(RID, IOVA, ACCESS_READ, 7)).toBe(BLOCKED);
     expect([t.reason, t.faultStage, t.domain, t.entryPasid, t.entryKind]).toEqual([0x71, 1, 9, 7, 3]);
-    b.write64(root1, BigInt(RAM_BASE) | 7n);
+    // The first stage's next table is not the second stage's to read; then its page is not.
+    b.write64(root1, 0x5000n | 7n);
     expect(b.translate(RID, 0x1000, ACCESS_READ, 7)).toBe(BLOCKED);
-    expect([t.reason, t.faultStage, t.entryKind]).toEqual([0x79, 2, 3]);
+    expect([t.reason, t.faultStage, t.faultOnTables]).toEqual([0x79, 2, true]);
+    b.write64(root1, 0n);
+    b.map(root1, 0x1000, 0x6000, FS_RW, FS_RW);
+    for (let page = root1; page < root1 + 0x1_0000; page += 0x1000) {
+      b.map(root2, page, page, SS_RW, SS_RW);
+    }
+    expect(b.translate(RID, 0x1000, ACCESS_READ, 7)).toBe(BLOCKED);
+    expect([t.reason, t.faultStage, t.faultOnTables, t.entryKind]).toEqual([0x79, 2, false, 3]);
     expect(b.translate(RID, IOVA, ACCESS_READ, 8)).toBe(BLOCKED);
     expect([t.reason, t.faultStage, t.domain, t.entryPasid, t.entryKind]).toEqual([0x59, 0, -1, -1, 0]);
   });
