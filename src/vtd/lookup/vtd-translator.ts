@@ -133,7 +133,7 @@ export class VtdTranslator implements RootPointer {
     readonly features: VtdFeatures,
     options: VtdTranslatorOptions = {},
   ) {
-    this.tlb = new Tlb(options.tlbEntries ?? 4096);
+    this.tlb = new Tlb(options.tlbEntries ?? 4096, 1024, 57);
     this.walker = new PageWalker(memory);
     this.translator = new Translator(this.walker, this.tlb);
     this.reader = new StructureReader(memory, features, options.coherentWalks === true);
