@@ -6,9 +6,10 @@ import { describe, expect, test } from "vitest";
 import type { SimulatedHost } from "../../../src/host/simulated/index.js";
 import { HostError, type EventStream, type Iommufd, type VfioDevice } from "../../../src/iommufd/index.js";
 import type { RamBlock } from "../../../src/memory/index.js";
-import { A, B, encodeCommand, Engine, invalidate, makeHost, nestedData, OTHER } from "./rig.js";
+import { createSimulatedHost, describeHost } from "../../../src/host/simulated/index.js";
+import { hostInput, invalidate as invalidateVtd, vtdS1 } from "../vtd/rig.js";
+import { encodeCommand, Engine, invalidate, makeHost, nestedData } from "./rig.js";
 
-const ADDRESSES = [A, B, OTHER];
 const PAGE = 0x1000;
 
 class Chaos {
@@ -26,9 +27,18 @@ class Chaos {
   private state: number;
   readonly refusals = new Map<string, number>();
 
-  constructor(seed: number) {
+  private readonly addresses: string[];
+
+  constructor(
+    private readonly architecture: "SMMUv3" | "VT-d",
+    seed: number,
+  ) {
     this.state = seed;
-    this.host = makeHost({ idr0: 0x0d4c_141b, idr1: 0x0273_0010 | (12 << 6) }, { ats: true, pasidBits: 12 });
+    this.host =
+      architecture === "SMMUv3"
+        ? makeHost({ idr0: 0x0d4c_141b, idr1: 0x0273_0010 | (12 << 6) }, { ats: true, pasidBits: 12 })
+        : createSimulatedHost(describeHost(hostInput()));
+    this.addresses = [...this.host.hardware.functions.keys()];
     const { memory } = this.host.hardware;
     const allocatePage = memory.allocatePage.bind(memory);
     memory.allocatePage = (bits) => {
@@ -88,7 +98,7 @@ class Chaos {
     if (what === 0 && this.iommufds.length < 2) {
       this.iommufds.push(host.openIommufd());
     } else if (what === 1 && this.devices.length < 4) {
-      const address = this.pick(ADDRESSES)!;
+      const address = this.pick(this.addresses)!;
       this.devices.push({ address, device: host.openDevice(address) });
     } else if (what === 2) {
       if (this.blocks.length < 3) {
@@ -125,8 +135,10 @@ class Chaos {
       fd.ioasUnmap(ioasId, BigInt(this.next(0x800) * PAGE), BigInt(this.next(0x800) * PAGE));
       this.count("unmap");
     } else if (what === 8) {
-      const [flags, kind] = this.pick([[0, "plain"], [1, "parent"], [1, "parent"], [8, "shared"]] as const)!;
+      const [flags, kind] = this.pick([[0, "plain"], [1, "parent"], [this.isVtd ? 9 : 1, "parent"], [8, "shared"], [this.isVtd ? 11 : 1, "parent"]] as const)!;
       this.gave(fd, kind, fd.hwptAlloc({ flags, devId, ptId: ioasId, dataType: 0, data: new Uint8Array(0) }));
+    } else if (this.isVtd && what > 8 && what !== 14) {
+      this.actOnVtd(fd, devId, what);
     } else if (what < 11) {
       const data = nestedData({ V: 1, CONFIG: [0, 4, 5, 7][this.next(4)], S1CONTEXTPTR: this.next(64) * PAGE, EATS: this.next(2) });
       this.gave(fd, "nested", fd.hwptAlloc({ flags: 0, devId, ptId: this.id(fd, "viommu"), dataType: 2, data }));
@@ -141,10 +153,35 @@ class Chaos {
         this.gave(fd, "veventq", id);
       }
     } else if (what === 14) {
-      fd.destroy(this.id(fd, "nested", "vdevice", "viommu", "parent", "plain", "shared", "veventq", "ioas"));
+      fd.destroy(this.id(fd, "nested", "nestedPasid", "vdevice", "viommu", "parent", "plain", "shared", "veventq", "ioas"));
       this.count("destroy");
     } else {
       const { handled } = invalidate(fd, this.id(fd, "viommu"), encodeCommand(this.pick([0x10, 0x12, 0x30, 0x46])!, {}), encodeCommand(0x05, { SID: this.next(4) }));
+      if (handled > 0) {
+        this.count("invalidate");
+      }
+    }
+  }
+
+  private get isVtd(): boolean {
+    return this.architecture === "VT-d";
+  }
+
+  private actOnVtd(fd: Iommufd, devId: number, what: number): void {
+    if (what < 12) {
+      const flags = this.next(3) === 0 ? 0 : 8;
+      const data = vtdS1(BigInt(this.next(64) * PAGE), this.next(8), [48, 48, 57, 40][this.next(4)]);
+      this.gave(fd, flags === 0 ? "nested" : "nestedPasid", fd.hwptAlloc({ flags, devId, ptId: this.id(fd, "parent"), dataType: 1, data }));
+    } else if (what === 12) {
+      fd.hwptSetDirtyTracking(this.id(fd, "parent"), this.next(2) === 0);
+      this.count("dirty tracking");
+    } else if (what === 13) {
+      if (this.streams.length < 6) {
+        this.streams.push(fd.openVtdFaults!(devId));
+        this.count("faults");
+      }
+    } else {
+      const { handled } = invalidateVtd(fd, this.id(fd, "nested", "nestedPasid"), { addr: BigInt(this.next(64) * PAGE), npages: BigInt(this.next(5)) }, { flags: this.next(3) });
       if (handled > 0) {
         this.count("invalidate");
       }
@@ -164,14 +201,15 @@ class Chaos {
         this.count("close");
       }
     } else if (what < 21) {
-      const kind = this.pick(["nested", "nested", "parent", "plain", "ioas", "shared"])!;
+      const kind = this.pick(["nested", this.isVtd ? "nestedPasid" : "nested", "parent", "plain", "ioas", "shared"])!;
       device.attach(this.id(fd, kind));
       this.count(`attach ${kind}`);
     } else if (what === 21) {
-      device.attach(this.id(fd, "shared"), 1 + this.next(3));
+      const kind = this.isVtd ? this.pick(["shared", "nestedPasid", "parent"])! : "shared";
+      device.attach(this.id(fd, kind), 1 + this.next(3) * 40);
       this.count("attach PASID");
     } else if (what === 22) {
-      device.detach(this.next(2) === 0 ? undefined : 1 + this.next(3));
+      device.detach(this.next(2) === 0 ? undefined : 1 + this.next(3) * 40);
     } else {
       device.setIrqs(2, this.next(4), this.next(3) === 0 ? [] : [() => {}, null]);
       this.count("interrupts");
@@ -181,7 +219,10 @@ class Chaos {
   /** No entry is ever open, and DMA to where no IOAS maps anything fails. */
   check(): void {
     for (const fn of this.host.hardware.functions.values()) {
-      const entry = fn.smmu!.readSte(fn.sourceId);
+      if (fn.smmu === null) {
+        continue;
+      }
+      const entry = fn.smmu.readSte(fn.sourceId);
       const config = (entry[0] >>> 1) & 7;
       expect(entry[0] & 1).toBe(1);
       expect([0, 5, 6, 7]).toContain(config);
@@ -200,9 +241,9 @@ class Chaos {
 }
 
 describe("random calls", () => {
-  test.each([1, 2, 3, 4, 5, 6])("seed %i", (seed) => {
-    const chaos = new Chaos(seed);
-    for (let i = 0; i < 4000; i++) {
+  test.each([1, 2, 3, 4, 5, 6].flatMap((seed) => (["SMMUv3", "VT-d"] as const).map((architecture) => [architecture, seed] as const)))("%s, seed %i", (architecture, seed) => {
+    const chaos = new Chaos(architecture, seed);
+    for (let i = 0; i < (architecture === "VT-d" ? 6000 : 4000); i++) {
       chaos.step();
       if (i % 20 === 0) {
         chaos.check();
@@ -211,13 +252,17 @@ describe("random calls", () => {
     for (const errno of ["ENOENT", "EINVAL", "EBUSY", "EEXIST", "ENOMEM"]) {
       expect(chaos.refusals.get(errno) ?? 0, errno).toBeGreaterThan(0);
     }
-    for (const what of ["nested", "vdevice", "veventq", "invalidate", "close", "attach nested", "attach parent", "attach ioas", "attach PASID"]) {
+    const own = architecture === "SMMUv3" ? ["vdevice", "veventq"] : ["dirty tracking", "faults", "nestedPasid"];
+    for (const what of [...own, "nested", "invalidate", "close", "attach nested", "attach parent", "attach ioas", "attach PASID"]) {
       expect(chaos.done.get(what) ?? 0, what).toBeGreaterThan(0);
     }
     chaos.host.kernel.close();
     expect(chaos.host.liveObjects()).toEqual([]);
     for (const account of chaos.host.kernel.smmuAccounts()) {
       expect([account.vmids, account.asids]).toEqual([0, 0]);
+    }
+    for (const account of chaos.host.kernel.vtdAccounts()) {
+      expect([account.domainIds, account.commandErrors]).toEqual([0, 0]);
     }
     chaos.host.close();
     expect(chaos.host.hardware.memory.livePages).toBe(0);

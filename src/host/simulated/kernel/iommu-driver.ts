@@ -107,4 +107,6 @@ export interface IommuDriver {
   checkViommu(type: number, refuse: Refuse): void;
   /** A share for a vIOMMU of a type that `checkViommu` has let pass, on a nesting parent. */
   allocateViommu(port: ViommuPort, refuse: Refuse): ViommuShare;
+  /** The end of the kernel: translation goes off, what tables are the driver's own go back. */
+  close(): void;
 }

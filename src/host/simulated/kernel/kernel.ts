@@ -152,6 +152,9 @@ export class SimulatedKernel implements Host, VfioHost {
       iommufd.close();
       iommufd.closeStreams();
     }
+    for (const driver of this.drivers.values()) {
+      driver.close();
+    }
     this.memory.freeAll();
   }
 

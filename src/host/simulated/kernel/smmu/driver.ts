@@ -206,6 +206,9 @@ export class SmmuDriver implements IommuDriver {
     return guarded(() => new Vsmmu(this, parent, port), refuse);
   }
 
+  /** The stream table is the hardware's to give back. */
+  close(): void {}
+
   account(): SmmuAccount {
     return {
       name: this.name,

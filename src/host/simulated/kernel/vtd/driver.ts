@@ -134,6 +134,15 @@ export class VtdDriver implements IommuDriver {
     throw refuse("EOPNOTSUPP", `${this.name} has no vIOMMUs`);
   }
 
+  /** Functions are blocked by then; ABORT_DMA would be the mode without tables (RTADDR.TTM), the units have it not. */
+  close(): void {
+    this.unit.enableTranslation(false);
+    for (const master of this.masters.values()) {
+      master.close();
+    }
+    this.tables.release();
+  }
+
   account(): VtdAccount {
     return { name: this.name, domainIds: this.domainIds.live, unhandledFaults: this.unhandledFaults, commandErrors: this.commandErrors };
   }

@@ -78,6 +78,12 @@ export class VtdMaster implements Master {
     this.set(pasid, domain, refuse);
   }
 
+  /** Gives its PASID table back. */
+  close(): void {
+    this.switchAts(false);
+    this.pasids?.release();
+  }
+
   /** A fault of the guest's stage, as `guestRecord` makes it; false: nobody listens. */
   report(record: Uint8Array): boolean {
     this.faultListener?.(record);

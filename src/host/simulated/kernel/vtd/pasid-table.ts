@@ -82,6 +82,13 @@ export class PasidTable {
     return words;
   }
 
+  release(): void {
+    for (const { address } of this.tables.values()) {
+      this.memory.freePage(address, TABLE_BITS);
+    }
+    this.memory.freePage(this.directory, this.directoryBytesBits);
+  }
+
   private entryAddress(pasid: number): number {
     const { address } = this.tables.get(pasid >>> PASID_TABLE_BITS)!;
     return address + (pasid & ((1 << PASID_TABLE_BITS) - 1)) * PASID_ENTRY_BYTES;

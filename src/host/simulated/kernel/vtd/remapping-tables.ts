@@ -54,6 +54,13 @@ export class RemappingTables {
     return table + (this.scalable ? (requesterId & 0x7f) * SM_CONTEXT_ENTRY_BYTES : (requesterId & 0xff) * CONTEXT_ENTRY_BYTES);
   }
 
+  release(): void {
+    for (const table of this.contextTables.values()) {
+      this.memory.freePage(table, TABLE_BITS);
+    }
+    this.memory.freePage(this.root, TABLE_BITS);
+  }
+
   private get scalable(): boolean {
     return this.mode === TTM_SCALABLE;
   }
