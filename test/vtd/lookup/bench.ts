@@ -30,14 +30,14 @@ export function without(ecapBits: readonly number[], capBits: readonly number[] 
 export const FULL = without([]);
 
 export const RAM_BASE = 0x1000_0000;
-export const RAM_BYTES = 0x200_0000;
+export const RAM_BYTES = 0x40_0000;
 export const ROOT_TABLE = 0x1000_0000;
 /** Requester id 01:02.3, and one whose device is in the upper half. */
 export const RID = 0x0113;
 export const UPPER_RID = 0x01a0;
 /** Where nothing answers. */
 export const HOLE = 0x4000_0000;
-const FREE = 0x1100_0000;
+const FREE = 0x1010_0000;
 
 /** First-stage entries: present, writable, user, accessed, dirty. */
 export const FS_RW = 0x67n;
