@@ -6,7 +6,8 @@
 import { readFileSync } from "node:fs";
 import { createSimulatedHost, loadHostDescription, type SimulatedHost } from "../../src/host/simulated/index.js";
 import { Machine, parseArguments } from "../../src/machine/index.js";
-import type { AccessSize } from "../../src/port/index.js";
+import type { AccessSize, PortSize } from "../../src/port/index.js";
+import type { MmioHandler } from "../../src/memory/index.js";
 import { Log } from "../../src/support/index.js";
 
 export interface Driver {
@@ -17,6 +18,9 @@ export interface Driver {
   /** One CPU access, naturally aligned, to a guest-physical address. */
   read(address: number, size: AccessSize): Promise<bigint>;
   write(address: number, size: AccessSize, value: bigint | number): void;
+  /** One access to an I/O port, of boards that have them. */
+  readPort(port: number, size: PortSize): Promise<number>;
+  writePort(port: number, size: PortSize, value: number): void;
   /** RAM, any length in bytes. */
   load(address: number, length: number): Promise<Uint8Array>;
   store(address: number, data: Uint8Array): void;
@@ -58,6 +62,22 @@ export class InProcess implements Driver {
 
   write(address: number, size: AccessSize, value: bigint | number): void {
     this.memory.writeWord(address, size, BigInt.asUintN(size * 8, BigInt(value)));
+  }
+
+  private get ports(): MmioHandler {
+    const { ports } = this.machine.board;
+    if (ports === null) {
+      throw new Error("this board has no I/O ports");
+    }
+    return ports;
+  }
+
+  readPort(port: number, size: PortSize): Promise<number> {
+    return Promise.resolve(Number(this.ports.read(port, size)));
+  }
+
+  writePort(port: number, size: PortSize, value: number): void {
+    this.ports.write(port, size, BigInt(value));
   }
 
   load(address: number, length: number): Promise<Uint8Array> {

@@ -5,18 +5,28 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { AccessSize } from "../../src/port/index.js";
+import type { AccessSize, PortSize } from "../../src/port/index.js";
 import { QtestClient } from "../../src/qtest/index.js";
 import type { Driver, MachineRequest, QemuVersion } from "./driver.js";
-import type { QemuProgram } from "./find-qemu.js";
+import type { Architecture, QemuProgram } from "./find-qemu.js";
 
 /** What edu waits before a transfer is 100 ms of virtual time. */
 const STEP_NANOSECONDS = 200_000_000n;
 /** The last that it says comes at about the time of the socket's end. */
 const LAST_WORDS_MS = 200;
 
-/** Firmware of a QEMU without the qtest accelerator: wfi, and back to it. */
-const WAIT = { aarch64: [0x7f, 0x20, 0x03, 0xd5, 0xff, 0xff, 0xff, 0x17], x86_64: null };
+/** Firmware of a QEMU without the qtest accelerator: wfi, or cli and hlt where an x86 begins, and back to it. */
+const WAIT: Record<Architecture, Uint8Array> = {
+  aarch64: Uint8Array.of(0x7f, 0x20, 0x03, 0xd5, 0xff, 0xff, 0xff, 0x17),
+  x86_64: x86Firmware([0xfa, 0xf4, 0xeb, 0xfc]),
+};
+
+/** 64 KiB that end with what is done at the reset vector, 16 bytes before the end. */
+function x86Firmware(instructions: readonly number[]): Uint8Array {
+  const image = new Uint8Array(0x1_0000);
+  image.set(instructions, image.length - 16);
+  return image;
+}
 
 /** The process has ended. */
 export class QemuGone extends Error {}
@@ -48,12 +58,8 @@ export class Qemu implements Driver {
       quiet.push("-accel", "qtest");
     } else {
       // A CPU that waits for ever, and a clock that leaps to the next timer when nothing is to be done.
-      const instructions = WAIT[program.architecture];
-      if (instructions === null) {
-        throw new Error(`${program.name} has no -accel qtest`);
-      }
       const firmware = join(folder, "wait.bin");
-      writeFileSync(firmware, Buffer.from(instructions));
+      writeFileSync(firmware, WAIT[program.architecture]);
       quiet.push("-accel", "tcg", "-icount", "shift=0,sleep=off", "-bios", firmware);
     }
     const child = spawn(program.command[0], [...program.command.slice(1), ...quiet, ...request.arguments], { stdio: ["ignore", "ignore", "pipe"] });
@@ -96,6 +102,14 @@ export class Qemu implements Driver {
 
   write(address: number, size: AccessSize, value: bigint | number): void {
     this.post(this.client.write(address, size, BigInt(value)));
+  }
+
+  readPort(port: number, size: PortSize): Promise<number> {
+    return this.answer(this.client.readPort(port, size));
+  }
+
+  writePort(port: number, size: PortSize, value: number): void {
+    this.post(this.client.writePort(port, size, value));
   }
 
   load(address: number, length: number): Promise<Uint8Array> {
