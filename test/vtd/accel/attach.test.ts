@@ -1,0 +1,113 @@
+import { describe, expect, it } from "vitest";
+import { PciePciBridge, plugFunction } from "../../../src/pci/index.js";
+import { Refusal } from "../../../src/support/index.js";
+import { A, B, Board, C, FIRST_STAGE, hostDescription, SHADOWED } from "./rig.js";
+
+function refusal(act: () => unknown): Refusal {
+  try {
+    act();
+  } catch (error) {
+    if (error instanceof Refusal) {
+      return error;
+    }
+    throw error;
+  }
+  throw new Error("it was not refused");
+}
+
+/** Plugs A, cold or hot; the refusal, after which nothing is left. */
+function refused(board: Board, hot: boolean): Refusal {
+  if (hot) {
+    board.start();
+  }
+  const found = refusal(() => board.plug(A, 0, hot));
+  expect(board.live()).toEqual({});
+  return found;
+}
+
+const cases: Array<[string, () => Board, string]> = [
+  ["legacy guests without caching mode", () => new Board({}), "Device assignment is not allowed without enabling caching-mode=on for Intel IOMMU."],
+  ["no shadowing where the user forbids it", () => new Board({ cachingMode: true, requireNesting: true }), "x-require-nesting=on: no shadowing of guest page tables"],
+  ["a host that does not nest", () => new Board(FIRST_STAGE, hostDescription({ nesting: false })), "HWPT_ALLOC: EOPNOTSUPP"],
+  ["1-GiB pages that the host does not have", () => new Board(FIRST_STAGE, hostDescription({ firstStage1g: false })), "First stage 1GB large page is unsupported by host IOMMU"],
+  ["PASIDs wider than the host's", () => new Board(FIRST_STAGE, hostDescription({ pasidBits: 16 }, {}, { pasidBits: 16 })), "PASID bits size 20 > host IOMMU PASID bits size 16"],
+  ["addresses wider than the host's", () => new Board(SHADOWED, hostDescription({ sagaw: [39] })), "aw-bits 48 > host aw-bits 39"],
+];
+
+describe.each([
+  ["cold", false],
+  ["hot", true],
+] as const)("a %s plug is refused", (_name, hot) => {
+  it.each(cases)("%s", (_what, make, words) => {
+    const found = refused(make(), hot);
+    expect(found.words).toContain(words);
+    expect(found.words.startsWith(`vfio ${A}: `)).toBe(true);
+    expect(found.found).toBeTruthy();
+  });
+});
+
+describe("what fits", () => {
+  it("is a narrower PASID width, 1-GiB pages left out, a function without PASIDs", () => {
+    expect(() => new Board({ ...FIRST_STAGE, pasidBits: 8 }).plug(A)).not.toThrow();
+    expect(() => new Board({ ...FIRST_STAGE, fs1gp: false }, hostDescription({ firstStage1g: false })).plug(A)).not.toThrow();
+    expect(() => new Board(FIRST_STAGE, hostDescription({ pasidBits: 16 }, { pasidBits: 16 }, { pasidBits: 0 })).plug(A)).not.toThrow();
+  });
+});
+
+describe("stage-2 tables", () => {
+  it("are one for functions of one iommufd and host IOMMU, and others where these differ", () => {
+    const board = new Board();
+    board.plug(A);
+    board.plug(B);
+    board.plug(C);
+    const [a, b, c] = [A, B, C].map((address) => board.functions.get(address)!.parentHwptId);
+    expect(a).toBe(b);
+    expect(c).not.toBe(a);
+    expect(board.taken().filter((call) => call.startsWith("alloc"))).toHaveLength(2);
+    // NEST_PARENT and PASID.
+    expect(board.functions.get(A)!.ioasId).toBe(board.functions.get(C)!.ioasId);
+    board.close();
+    expect(board.live()).toEqual({});
+  });
+
+  it("are seed 003's three: two iommufds, and one without read-only mappings for the erratum", () => {
+    const board = new Board(FIRST_STAGE, hostDescription({}, { errata: ["772415"] }));
+    board.plug(A, 0);
+    board.plug(B, 1);
+    board.plug(C, 0);
+    const [a, b, c] = [A, B, C].map((address) => board.functions.get(address)!);
+    expect(new Set([a.iommufd, c.iommufd]).size).toBe(1);
+    expect(b.iommufd).not.toBe(a.iommufd);
+    expect(c.ioasId).not.toBe(a.ioasId);
+    const warnings = board.log.warnings().filter((text) => text.includes("772415"));
+    expect(warnings).toHaveLength(1);
+    expect(warnings[0]).toContain("bios at 0xfffc0000 (0x40000 bytes)");
+    const rom = (address: string): boolean => board.hardware(address).readMemory(0, 0xfffc_0000 | 0, new Uint8Array(8), -1, 1, false);
+    expect([rom(A), rom(B), rom(C)]).toEqual([true, true, false]);
+    board.close();
+    expect(board.live()).toEqual({});
+  });
+});
+
+describe("behind a PCIe-to-PCI bridge", () => {
+  const bridged = (properties = FIRST_STAGE): { board: Board; bridge: PciePciBridge } => {
+    const board = new Board(properties);
+    const bridge = new PciePciBridge({ id: "bridge" });
+    plugFunction(bridge, board.ports[0].secondary, 0);
+    return { board, bridge };
+  };
+
+  it("a passed-through function is refused with fsts=on, alone too", () => {
+    const { board, bridge } = bridged();
+    const found = refusal(() => plugFunction(board.make(A), bridge.secondary, 8));
+    expect(found.words).toContain("Host device downstream to a PCI bridge is unsupported when fsts=on");
+    expect(board.live()).toEqual({});
+  });
+
+  it("it works alone where tables are mirrored: the bridge's requester id is its", () => {
+    const { board, bridge } = bridged(SHADOWED);
+    board.pci.configWrite(bridge.bdf, 0x18, 4, 0x0101 | (9 << 8));
+    plugFunction(board.make(A), bridge.secondary, 8);
+    expect(board.vtd.acceleration.describeFunctions()[0].table).toBe("parent");
+  });
+});
