@@ -1,5 +1,6 @@
 /** A machine as data, for the account and for the firmware's tables, and as a tree for people. */
 import { formatBdf, type PciBus, type PciFunction } from "../pci/index.js";
+import { VfioPci } from "../vfio/index.js";
 import type { Board } from "./board.js";
 
 export interface IommuDescription {
@@ -17,6 +18,22 @@ export interface IommuDescription {
   readonly interrupts: readonly number[];
   /** As its registers show them. */
   readonly features: SmmuFeatures | VtdFeatures;
+  /** Tables of the host that passed-through functions behind it are on now, by function and PASID. */
+  readonly bindings: readonly BindingDescription[];
+}
+
+export interface BindingDescription {
+  /** The function's id, or host address. */
+  readonly function: string;
+  /** Null: requests without PASID. */
+  readonly pasid: number | null;
+  /** `nested`: the guest's on the parent; `parent` or `bypass`: all of the machine's memory; `shadow`: a mirror of the guest's second stage; `abort` or `blocked`: nothing. */
+  readonly table: string;
+  /** The host's number of the table; null: none. */
+  readonly hwpt: number | null;
+  /** Domain id of the guest's entry (VT-d); null: it has none. */
+  readonly domain: number | null;
+  readonly hostIommu: string | null;
 }
 
 export interface SmmuFeatures {
@@ -98,10 +115,16 @@ export function describeMachine(board: Board): MachineDescription {
     memory: board.ramSize,
     gicVersion: board.gicVersion,
     msiController: board.msiController,
-    iommus: board.iommus.map((iommu) => iommu.describe()),
+    iommus: board.iommus.map((iommu) => named(board, iommu.describe())),
     functions: board.functions.map(({ fn }) => describeFunction(board, fn)),
     buses: [describeBus(board, board.pci.bus)],
   };
+}
+
+/** Bindings by the names that the user gave. */
+function named(board: Board, iommu: IommuDescription): IommuDescription {
+  const names = new Map(board.functions.map(({ fn }) => [fn instanceof VfioPci ? fn.name : fn.label, fn.id === "" ? (fn.passthrough?.hostAddress ?? fn.model) : fn.id]));
+  return { ...iommu, bindings: iommu.bindings.map((one) => ({ ...one, function: names.get(one.function) ?? one.function })) };
 }
 
 function describeFunction(board: Board, fn: PciFunction): FunctionDescription {

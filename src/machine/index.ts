@@ -10,7 +10,7 @@ export type {
   MachineDescription,
 } from "./description.js";
 export type { ControlArguments, MonitorArgument } from "./control-arguments.js";
-export { type BoardNumbers, boardNumbers } from "./device-names.js";
+export { type BoardNumbers, boardNumbers, q35Numbers } from "./device-names.js";
 export { type DeviceCategory, type DeviceModel, deviceModels, type PropertyDescription } from "./device-table.js";
 export { Machine } from "./machine.js";
 export { describeFirmware, type PlacedTables } from "./firmware-tables.js";

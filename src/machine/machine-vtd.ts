@@ -11,6 +11,9 @@ import type { DeviceArgument } from "./device-argument.js";
 import { Q35 } from "./q35-map.js";
 import type { VtdRequest } from "./vtd-argument.js";
 
+/** PASID of requests without one (ECAP.RPS is clear). */
+const RID_PASID = 0;
+
 export interface MachineVtdParts {
   readonly request: VtdRequest;
   readonly argument: DeviceArgument;
@@ -51,7 +54,7 @@ export class MachineVtd implements MachineIommu {
   }
 
   get accelerated(): boolean {
-    return this.device.backend !== null;
+    return this.device.acceleration.functionCount > 0;
   }
 
   /** A root bus has come to be. One that bypasses is covered all the same: its functions' way does not lead here. */
@@ -71,12 +74,14 @@ export class MachineVtd implements MachineIommu {
   }
 
   describe(): IommuDescription {
-    const { properties } = this.device;
+    const { properties, acceleration } = this.device;
+    const functions = acceleration.describeFunctions();
+    const hosts = [...new Set(functions.map((fn) => fn.hostIommu).filter((name) => name !== null))];
     return {
       id: this.id,
       bus: this.buses[0].id,
       accel: this.accelerated,
-      hostIommu: null,
+      hostIommu: hosts.length === 0 ? null : hosts.sort().join(", "),
       legacy: false,
       base: this.base,
       interrupts: [],
@@ -92,15 +97,23 @@ export class MachineVtd implements MachineIommu {
         intremap: properties.intremap,
         eim: properties.eim,
       },
+      bindings: functions.flatMap((fn) => {
+        const ofFunction = { function: fn.name, hostIommu: fn.hostIommu };
+        const own = fn.pasids.find(({ pasid }) => pasid === RID_PASID);
+        return [
+          { ...ofFunction, pasid: null, table: fn.table, hwpt: fn.hwptId, domain: own?.domain ?? null },
+          ...fn.pasids.filter(({ pasid }) => pasid !== RID_PASID).map(({ pasid, table, hwptId, domain }) => ({ ...ofFunction, pasid, table, hwpt: hwptId, domain })),
+        ];
+      }),
     };
   }
 
   invalidation(): InvalidationAccount {
-    const { descriptorsByType, forwarded, flushes } = this.device.counters();
+    const { descriptorsByType, forwarded } = this.device.counters();
     // Wait descriptors order, they invalidate nothing.
     const guestCommands = Object.entries(descriptorsByType)
       .filter(([name]) => !/wait/i.test(name))
       .reduce((sum, [, count]) => sum + count, 0);
-    return { iommu: this.id, commands: { ...descriptorsByType }, guestCommands, forwarded, hostCalls: flushes };
+    return { iommu: this.id, commands: { ...descriptorsByType }, guestCommands, forwarded, hostCalls: this.device.acceleration.invalidateCalls };
   }
 }

@@ -17,6 +17,15 @@ export function describeSmmu({ device, bus, acceleration, legacy, base, spi }: M
     base,
     interrupts: [0, 1, 2, 3].map((index) => FIRST_SPI + spi + index),
     features: { stage, ril, ats, oas, ssidsize },
+    // Substreams are in the guest's own tables, which the host's SMMU walks.
+    bindings: (acceleration?.describeFunctions() ?? []).map(({ name, table, hwptId }) => ({
+      function: name,
+      pasid: null,
+      table,
+      hwpt: hwptId,
+      domain: null,
+      hostIommu: acceleration?.hostIommu ?? null,
+    })),
   };
 }
 

@@ -77,7 +77,7 @@ export function checkVtdProperties(device: DeviceArgument, machine: MachineOptio
       intremap,
       eim,
       staleTm: on("stale-tm"),
-      requireNesting: requireNesting(device, fsts, label),
+      requireNesting: on("x-require-nesting"),
     },
     numaNode: node(device, numaNodes, label),
     satc,
@@ -104,17 +104,6 @@ function interruptRemapping(device: DeviceArgument, machine: MachineOptions, lab
   }
   // auto: where KVM takes 32-bit APIC ids.
   return { intremap, eim: eim === "on" || (eim === "auto" && intremap && machine.accelerator === "kvm" && machine.kernelIrqchip === "split") };
-}
-
-function requireNesting(device: DeviceArgument, fsts: boolean, label: string): boolean {
-  const asked = booleanProperty(device, "x-require-nesting");
-  if (asked && !fsts) {
-    throw new Refusal("x-require-nesting=on needs fsts=on", {
-      found: `${label} with x-require-nesting=on: without first-stage tables there is nothing that could be nested`,
-      wouldWork: "scalable-mode=on,fsts=on,x-require-nesting=on",
-    });
-  }
-  return asked;
 }
 
 function node(device: DeviceArgument, nodes: number, label: string): number | null {

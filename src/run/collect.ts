@@ -18,7 +18,7 @@ export function machineReport(machine: MachineDescription): RunReport["machine"]
   const { iommus, buses, functions, ...rest } = machine;
   return {
     ...rest,
-    iommus: iommus.map((iommu) => ({ ...iommu, base: hex(iommu.base), interrupts: [...iommu.interrupts] })),
+    iommus: iommus.map((iommu) => ({ ...iommu, base: hex(iommu.base), interrupts: [...iommu.interrupts], bindings: iommu.bindings.map((one) => ({ ...one })) })),
     functions: functions.map((fn) => ({ ...fn })),
     buses: buses.flatMap((bus) => flatten(bus, null)),
   };

@@ -27,6 +27,16 @@ export const iommuSchema = z.strictObject({
       eim: z.boolean(),
     }),
   ]),
+  bindings: z.array(
+    z.strictObject({
+      function: z.string(),
+      pasid: count.nullable(),
+      table: z.string(),
+      hwpt: count.nullable(),
+      domain: count.nullable(),
+      hostIommu: z.string().nullable(),
+    }),
+  ),
 });
 
 export const functionSchema = z.strictObject({

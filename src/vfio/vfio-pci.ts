@@ -309,7 +309,8 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   /** A refused step in the words of QEMU: `vfio 0009:01:00.0: ...`. */
   private explain(error: unknown): unknown {
     if (error instanceof HostError) {
-      return new Refusal(`vfio ${this.hostAddress}: ${error.message}`, { found: `${this.label}; ${meaning(error)}` });
+      const wouldWork = error.errno === "EOPNOTSUPP" ? "a function behind a host IOMMU that nests; with an intel-iommu also fsts=off,caching-mode=on" : undefined;
+      return new Refusal(`vfio ${this.hostAddress}: ${error.message}`, { found: `${this.label}; ${meaning(error)}`, wouldWork });
     }
     return error instanceof Refusal ? error.prefixed(`vfio ${this.hostAddress}: `) : error;
   }
@@ -586,7 +587,7 @@ function meaning(error: HostError): string {
     case "ENODEV":
       return "the host has no such function, or it is not bound to vfio-pci";
     case "EOPNOTSUPP":
-      return "the host's IOMMU does not do what was asked: nested translation needs both stages and coherent walks (IORT CANWBS)";
+      return "the host's IOMMU does not do what was asked: nested translation needs both stages (VT-d: ECAP.NEST) and coherent walks (SMMUv3: IORT CANWBS)";
     case "ENOMEM":
       return "the host is out of memory, or RLIMIT_MEMLOCK is below the guest's RAM";
     default:

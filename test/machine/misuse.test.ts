@@ -212,7 +212,6 @@ const rows: Row[] = [
   { situation: "VT-d: two of them", line: `${VTD} -device intel-iommu`, words: "QEMU does not support multiple vIOMMUs for x86 yet." },
   { situation: "VT-d: beside virtio-iommu", line: `${VTD} -device virtio-iommu-pci`, words: "QEMU does not support multiple vIOMMUs for x86 yet." },
   { situation: "VT-d: -machine pc", line: VTD.replace("q35", "pc"), words: "Parameter 'driver' expects a dynamic sysbus device type for the machine", more: "would work: -machine q35" },
-  { situation: "VT-d: nesting required, and no first stage", line: `${VTD},scalable-mode=on,x-require-nesting=on`, words: "x-require-nesting=on needs fsts=on" },
   { situation: "VT-d: SATC without ATS", line: `${VTD},x-satc=on`, words: "x-satc needs device-iotlb=on" },
   { situation: "VT-d: a node that is not there", line: `${VTD},x-numa-node=1 -numa node`, words: "Illegal numa node 1", more: "x-numa-node=0 to 0" },
   { situation: "slot of the LPC bridge", line: "-M q35 -nodefaults -device edu,addr=1f", words: "PCI: slot 31 function 0 not available for edu, in use by ICH9-LPC,id=(null)" },

@@ -51,9 +51,9 @@ export const deviceCommands: readonly QmpCommand[] = [
 export function unplug(target: MonitorTarget, id: string): void {
   const { board, hotplug } = target.machine;
   const device = findDevice(target, id);
-  const smmu = board.smmus.all.find((one) => one.device === device);
-  if (smmu !== undefined) {
-    throw generic("Device 'arm-smmuv3' does not support hotplugging");
+  const iommu = board.iommus.find((one) => one.device === device);
+  if (iommu !== undefined) {
+    throw generic(`Device '${iommu.argument?.model.name ?? "arm-smmuv3"}' does not support hotplugging`);
   }
   const fn = device as PciFunction;
   if (hotplug.isAsked(fn)) {

@@ -22,7 +22,7 @@ export const queryCommands: readonly QmpCommand[] = [
   query("query-uuid", ({ target }) => ({ UUID: target.machine.args.uuid ?? "00000000-0000-0000-0000-000000000000" })),
   query("query-kvm", ({ target }) => ({ enabled: accelerator(target) === "kvm", present: accelerator(target) === "kvm" })),
   query("query-accelerators", ({ target }) => ({ enabled: accelerator(target), present: [accelerator(target)] })),
-  query("query-target", () => ({ arch: "aarch64" })),
+  query("query-target", ({ target }) => ({ arch: target.machine.board.kind === "virt" ? "aarch64" : "x86_64" })),
   query("query-chardev", ({ target }) => target.chardevs().map(({ label, filename, open }) => ({ "frontend-open": open, filename, label }))),
   query("query-chardev-backends", () => ["socket", "stdio", "null"].map((name) => ({ name }))),
   query("query-yank", ({ target }) => target.chardevs().filter(({ filename }) => /^(?:unix|tcp):/.test(filename)).map(({ label }) => ({ type: "chardev", id: label }))),
@@ -41,7 +41,12 @@ export const queryCommands: readonly QmpCommand[] = [
   query("query-vnc", () => ({ enabled: false })),
   query("query-migrate", () => ({})),
   query("query-replay", () => ({ mode: "none", icount: 0 })),
-  query("query-gic-capabilities", () => [2, 3].map((version) => ({ version, emulated: true, kernel: false }))),
+  query("query-gic-capabilities", ({ target }) => {
+    if (target.machine.board.gicVersion === null) {
+      throw generic("GIC hardware is not available on this target");
+    }
+    return [2, 3].map((version) => ({ version, emulated: true, kernel: false }));
+  }),
   query("query-balloon", () => {
     throw new QmpError("DeviceNotActive", "No balloon device has been activated");
   }),
@@ -57,7 +62,7 @@ export const queryCommands: readonly QmpCommand[] = [
   {
     name: "query-machines",
     parameters: { "compat-props": optional(flag) },
-    run: () => [{ name: "virt-11.1", alias: "virt", "hotpluggable-cpus": false, "numa-mem-supported": true, "cpu-max": 512, deprecated: false, acpi: true, "default-ram-id": "mach-virt.ram" }],
+    run: (_args, { target }) => [MACHINES[target.machine.board.kind]],
   },
   {
     name: "query-command-line-options",
@@ -72,6 +77,12 @@ export const queryCommands: readonly QmpCommand[] = [
   },
   ...NONE.map((name) => query(name, () => [])),
 ];
+
+/** The one that the running machine's QEMU has. */
+const MACHINES = {
+  virt: { name: "virt-11.1", alias: "virt", "hotpluggable-cpus": false, "numa-mem-supported": true, "cpu-max": 512, deprecated: false, acpi: true, "default-ram-id": "mach-virt.ram" },
+  q35: { name: "pc-q35-11.1", alias: "q35", "hotpluggable-cpus": true, "numa-mem-supported": false, "cpu-max": 4096, deprecated: false, acpi: true, "default-ram-id": "pc.ram" },
+};
 
 /** The options with parameters whose form is the same here. */
 const OPTIONS: Readonly<Record<string, ReadonlyArray<readonly [name: string, type: string]>>> = {

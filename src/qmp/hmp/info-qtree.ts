@@ -37,17 +37,23 @@ export function formatDeviceTree(target: MonitorTarget, brief: boolean): string 
     }
     fn.secondaryBuses.filter((one) => !one.isRoot).forEach((one) => bus(depth + 1, one));
   };
-  for (const smmu of [...board.smmus.all].reverse()) {
-    line(1, `dev: arm-smmuv3, id "${smmu.argument?.id ?? ""}"`);
-    line(2, 'gpio-out "sysbus-irq" 4');
-    const path = board.names.pathOf(smmu.device);
+  for (const iommu of [...board.iommus].reverse()) {
+    line(1, `dev: ${iommu.argument?.model.name ?? "arm-smmuv3"}, id "${iommu.argument?.id ?? ""}"`);
+    const smmu = board.smmus.all.find((one) => one === iommu);
+    if (smmu !== undefined) {
+      line(2, 'gpio-out "sysbus-irq" 4');
+    }
+    const path = board.names.pathOf(iommu.device);
     if (path !== "") {
       properties(2, findNode(root, path).node, null);
     }
-    line(2, `mmio ${hex(smmu.base, 16)}/${hex(smmu.size, 16)}`);
+    if (smmu !== undefined) {
+      line(2, `mmio ${hex(smmu.base, 16)}/${hex(smmu.size, 16)}`);
+    }
   }
+  const rootHost = board.kind === "virt" ? "gpex-pcihost" : "q35-pcihost";
   for (const one of board.pci.rootBuses().reverse()) {
-    line(1, one.bridge === null ? 'dev: gpex-pcihost, id ""' : 'dev: pxb-host, id ""');
+    line(1, one.bridge === null ? `dev: ${rootHost}, id ""` : 'dev: pxb-host, id ""');
     bus(2, one);
   }
   return out.join("");

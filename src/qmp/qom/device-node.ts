@@ -1,8 +1,8 @@
 /** Devices as objects: their properties as the user set them or by default, where they sit, the buses that they make. */
-import { type DeviceArgument, type MachineSmmu, type PropertyDescription, type PropertyType, type PropertyValue } from "../../machine/index.js";
+import { type DeviceArgument, type MachineIommu, type MachineSmmu, type MachineVtd, type PropertyDescription, type PropertyType, type PropertyValue } from "../../machine/index.js";
 import type { PciBus, PciFunction } from "../../pci/index.js";
 import type { Json } from "../json.js";
-import type { QomNode, QomProperty } from "./node.js";
+import { leaf, type QomNode, type QomProperty } from "./node.js";
 
 /** What device nodes need of the tree that they are part of. */
 export interface TreePaths {
@@ -98,23 +98,38 @@ export function functionNode(fn: PciFunction, argument: DeviceArgument, paths: T
   return { type: fn.model, deviceId: fn.id, properties, children };
 }
 
-export function smmuNode(smmu: MachineSmmu, paths: TreePaths): QomNode {
-  const { argument, device } = smmu;
+export function iommuNode(iommu: MachineIommu, paths: TreePaths): QomNode {
+  const { argument } = iommu;
+  const { id, base, model, size, settings } = describeIommu(iommu, paths);
   const properties = new Map<string, QomProperty>(deviceProperties("", false, false));
   for (const [name, property] of argument === null ? [] : modelProperties(argument)) {
     properties.set(name, property);
   }
-  properties.set("primary-bus", { type: "link<PCI>", value: paths.bus(smmu.bus), setting: true });
-  properties.set("stage", { type: "str", value: device.properties.stage, setting: true });
-  const region: QomNode = {
-    type: "memory-region",
-    properties: new Map<string, QomProperty>([
-      ["addr", { type: "uint64", value: smmu.base }],
-      ["size", { type: "uint64", value: smmu.size }],
-    ]),
-    children: new Map(),
-  };
-  return { type: "arm-smmuv3", deviceId: argument?.id ?? "", properties, children: new Map([["arm-smmuv3[0]", region]]) };
+  settings.forEach(([name, property]) => properties.set(name, { ...property, setting: true }));
+  const region = leaf("memory-region", [
+    ["addr", { type: "uint64", value: base }],
+    ["size", { type: "uint64", value: size }],
+  ]);
+  return { type: model, deviceId: id, properties, children: new Map([[`${model.replace("intel-", "intel_")}[0]`, region]]) };
+}
+
+/** What is decided when an IOMMU is made, beyond what was said. */
+function describeIommu(iommu: MachineIommu, paths: TreePaths): { id: string; base: number; size: number; model: string; settings: Array<[string, QomProperty]> } {
+  const id = iommu.argument?.id ?? "";
+  if (isSmmu(iommu)) {
+    const settings: Array<[string, QomProperty]> = [
+      ["primary-bus", { type: "link<PCI>", value: paths.bus(iommu.bus) }],
+      ["stage", { type: "str", value: iommu.device.properties.stage }],
+    ];
+    return { id, base: iommu.base, size: iommu.size, model: "arm-smmuv3", settings };
+  }
+  const { base, size, request } = iommu as MachineVtd;
+  const onOff = (value: boolean): QomProperty => ({ type: "OnOffAuto", value: value ? "on" : "off" });
+  return { id, base, size, model: "intel-iommu", settings: [["intremap", onOff(request.properties.intremap)], ["eim", onOff(request.properties.eim)]] };
+}
+
+function isSmmu(iommu: MachineIommu): iommu is MachineSmmu {
+  return "legacy" in iommu;
 }
 
 export function busNode(bus: PciBus, paths: TreePaths): QomNode {

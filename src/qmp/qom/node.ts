@@ -23,6 +23,10 @@ export function container(children: Iterable<readonly [string, QomNode]> = []): 
   return { type: "container", properties: new Map(), children: new Map(children) };
 }
 
+export function leaf(type: string, properties: Iterable<readonly [string, QomProperty]> = []): QomNode {
+  return { type, properties: new Map(properties), children: new Map() };
+}
+
 export interface Found {
   readonly node: QomNode;
   readonly path: string;
