@@ -16,18 +16,27 @@ function changed({ key, ours, theirs }: Difference, register: number): bigint | 
 }
 
 const ESRTPS = 1n << 63n;
-/** IQA's queue size. */
-const QUEUE_SIZE = 7n;
+/** IQA's queue size, and width of descriptors. */
+const [QUEUE_SIZE, WIDE] = [7n, 0x800n];
 
 export const vtdRegisterRules: ReadonlyArray<Rule<VtdMachine>> = [
   { id: "V-1", versions: isOld, explains: (difference) => changed(difference, REG.CAP) === ESRTPS },
   {
     // Nothing is enabled, so the queue in use is at 0.
     id: "V-2",
-    versions: isOld,
-    explains: (difference) => {
-      const bits = changed(difference, REG.IQA);
-      return bits !== null && (bits & QUEUE_SIZE) === 0n && (BigInt(difference.theirs) & ~QUEUE_SIZE) === 0n;
-    },
+    explains: (difference) => explainsQueue(difference, QUEUE_SIZE | WIDE),
+  },
+  { id: "V-3", versions: isOld, explains: (difference) => explainsQueue(difference, QUEUE_SIZE) },
+  {
+    // Upper halves of the messages' addresses.
+    id: "V-4",
+    explains: (difference, machine) =>
+      machine.name.includes("eim=on") && [REG.FEUADDR, REG.IEUADDR].some((offset) => difference.key.startsWith(`0x${offset.toString(16)}/`)) && BigInt(difference.theirs) === 0n,
   },
 ];
+
+/** IQA with an address of 0: `kept` of it shows. */
+function explainsQueue(difference: Difference, kept: bigint): boolean {
+  const bits = changed(difference, REG.IQA);
+  return bits !== null && (bits & kept) === 0n && (BigInt(difference.theirs) & ~kept) === 0n;
+}
