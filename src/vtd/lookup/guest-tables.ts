@@ -99,22 +99,28 @@ export class GuestTables {
   }
 
   private readEntry(table: number, pasid: number, out: PasidView): number {
+    const reader = this.reader;
     const index = pasid % PASID_TABLE_ENTRIES;
-    let kind = this.reader.readEntry(table, index, out);
-    for (let tries = 0; kind !== PASID_NOT_PRESENT && tries < TRIES; tries++) {
-      this.previous.set(this.reader.lastWords);
-      kind = this.reader.readEntry(table, index, out);
+    let loaded = reader.loadEntry(table, index);
+    for (let tries = 0; loaded && (reader.lastWords[0] & 1) !== 0 && tries < TRIES; tries++) {
+      this.previous.set(reader.lastWords);
+      loaded = reader.loadEntry(table, index);
       if (this.agrees()) {
         break;
       }
     }
-    return kind;
+    return reader.judgeEntry(loaded, out);
   }
 
   /** Whether the last two readings are the same. */
   private agrees(): boolean {
     const words = this.reader.lastWords;
-    return this.previous.every((word, i) => word === words[i]);
+    const previous = this.previous;
+    let differences = 0;
+    for (let i = 0; i < PASID_ENTRY_WORDS; i++) {
+      differences |= words[i] ^ previous[i];
+    }
+    return differences === 0;
   }
 }
 

@@ -89,7 +89,17 @@ export class StructureReader {
    * @returns PASID_*, as in `out.kind`
    */
   readEntry(table: number, index: number, out: PasidView): number {
-    if (!this.load(table + index * 64, 16)) {
+    return this.judgeEntry(this.loadEntry(table, index), out);
+  }
+
+  /** The first half of `readEntry`: the words alone, into `lastWords`; false where they are not there. */
+  loadEntry(table: number, index: number): boolean {
+    return this.load(table + index * 64, 16);
+  }
+
+  /** The second half: what the words mean that were loaded. */
+  judgeEntry(loaded: boolean, out: PasidView): number {
+    if (!loaded) {
       this.none(out, FAULT.SM_PASID_ACCESS, false);
       return out.kind;
     }

@@ -115,6 +115,8 @@ export class VtdTranslator implements RootPointer {
     high: 0,
     low: 0,
     write: false,
+    atomic: false,
+    pageRequest: false,
     execute: false,
     privileged: false,
   };
@@ -126,6 +128,7 @@ export class VtdTranslator implements RootPointer {
   private low = 0;
   private access = 0;
   private kind = KIND_UNTRANSLATED;
+  private pageRequest = false;
   private faultsDisabled = false;
 
   constructor(
@@ -163,27 +166,13 @@ export class VtdTranslator implements RootPointer {
    * @param requesterId source id, 16 bits
    * @param pasid the PASID prefix's, or NO_PASID; a Translated request has none (ECAP.PTRS is clear)
    * @param high,low the input address: 64 bits as two signed words
-   * @param access ACCESS_*: ACCESS_EXECUTE with ACCESS_READ is an instruction fetch. Without a PASID, execution
-   *   and privilege are not asked for (9.4).
+   * @param access ACCESS_*: ACCESS_EXECUTE with ACCESS_READ is an instruction fetch, 0 a zero-length read. Without a
+   *   PASID, execution and privilege are not asked for (9.4).
    * @param kind KIND_*
    * @returns TRANSLATED, BYPASSED, INTERRUPT, or a negative answer; see `hasFault` in every case
    */
   translate(requesterId: number, pasid: number, high: number, low: number, access: number, kind = KIND_UNTRANSLATED): number {
-    this.hasFault = false;
-    this.reason = 0;
-    this.faultsDisabled = false;
-    this.faultStage = 0;
-    this.faultOnTables = false;
-    this.domain = -1;
-    this.entryPasid = NO_PASID;
-    this.entryKind = 0;
-    this.outUntranslatedOnly = false;
-    this.requesterId = requesterId;
-    this.pasid = kind === KIND_TRANSLATED ? NO_PASID : pasid;
-    this.high = high;
-    this.low = low;
-    this.kind = kind;
-    this.access = this.pasid < 0 ? access & (ACCESS_READ | ACCESS_WRITE) : access;
+    this.begin(requesterId, kind === KIND_TRANSLATED ? NO_PASID : pasid, high, low, access, kind);
     if (!this.enabled) {
       return this.translateDisabled();
     }
@@ -195,12 +184,9 @@ export class VtdTranslator implements RootPointer {
       return this.refuseMode();
     }
     const scalable = mode === TTM_SCALABLE;
-    let cached = this.contexts.find(requesterId);
-    if (cached === undefined || cached.view.scalable !== scalable) {
-      cached = this.fetchContext();
-      if (cached === undefined) {
-        return this.block(this.reason);
-      }
+    const cached = this.findContext(scalable);
+    if (cached === undefined) {
+      return this.block(this.reason);
     }
     const context = cached.view;
     this.faultsDisabled = context.faultsDisabled;
@@ -217,6 +203,38 @@ export class VtdTranslator implements RootPointer {
       }
     }
     return scalable ? this.translateScalable(context) : this.translateLegacy(context, cached.inputMask);
+  }
+
+  /**
+   * Whether a Page Request is let through to the page request queue (table 30's last columns): by the context entry's
+   * PRE and PASIDE, and a PASID entry that is in order. What the tables map does not matter.
+   *
+   * @returns TRANSLATED, or BLOCKED (Invalid Request) with `reason`, `hasFault` and `record` as of `translate`
+   */
+  admitPageRequest(requesterId: number, pasid: number, high: number, low: number, access: number): number {
+    this.begin(requesterId, pasid, high, low, access, KIND_UNTRANSLATED);
+    this.pageRequest = true;
+    if (!this.enabled) {
+      return BLOCKED;
+    }
+    if (this.mode === TTM_LEGACY) {
+      return this.block(FAULT.SM_TTM_PAGE_REQUEST);
+    }
+    if (this.mode !== TTM_SCALABLE || !this.features.scalableMode) {
+      return this.refuseMode();
+    }
+    const context = this.findContext(true)?.view;
+    if (context === undefined) {
+      return this.block(this.reason);
+    }
+    this.faultsDisabled = context.faultsDisabled;
+    const reason = !context.pageRequests ? FAULT.SM_PRE : pasid < 0 ? 0 : this.pasidReason(context, pasid);
+    if (reason !== 0) {
+      return this.block(reason);
+    }
+    const index = pasid < 0 ? context.ridPasid : pasid;
+    const entry = this.pasids.find(requesterId, index) ?? this.fetchPasid(context, index);
+    return entry === undefined ? this.block(this.reason) : TRANSLATED;
   }
 
   /** All context entries. */
@@ -294,6 +312,30 @@ export class VtdTranslator implements RootPointer {
     this.tlb.invalidateAll();
   }
 
+  private begin(requesterId: number, pasid: number, high: number, low: number, access: number, kind: number): void {
+    this.hasFault = false;
+    this.reason = 0;
+    this.faultsDisabled = false;
+    this.faultStage = 0;
+    this.faultOnTables = false;
+    this.domain = -1;
+    this.entryPasid = NO_PASID;
+    this.entryKind = 0;
+    this.outUntranslatedOnly = false;
+    this.requesterId = requesterId;
+    this.pasid = pasid;
+    this.high = high;
+    this.low = low;
+    this.kind = kind;
+    this.pageRequest = false;
+    let asked = pasid < 0 ? access & (ACCESS_READ | ACCESS_WRITE) : access;
+    if ((asked & (ACCESS_READ | ACCESS_WRITE)) === 0 && !this.features.zeroLengthReads) {
+      // 3.14: without CAP.ZLR a zero-length read is a read.
+      asked |= ACCESS_READ;
+    }
+    this.access = asked;
+  }
+
   /** 4.2.1: while remapping is disabled requests with an address type are unsupported. */
   private translateDisabled(): number {
     if (this.kind === KIND_UNTRANSLATED) {
@@ -304,6 +346,9 @@ export class VtdTranslator implements RootPointer {
 
   /** An untranslated request without PASID to the interrupt range (3.15). */
   private interruptRange(): number {
+    if (this.access === 0) {
+      return this.bypass();
+    }
     if ((this.access & ACCESS_WRITE) === 0) {
       return this.block(FAULT.IR_ILLEGAL_REQUEST);
     }
@@ -328,6 +373,12 @@ export class VtdTranslator implements RootPointer {
       return this.block(FAULT.SM_TTM_WITH_PASID);
     }
     return this.block(this.mode === TTM_ABORT_DMA && this.features.abortDma ? FAULT.SM_ABORT_DMA : FAULT.SM_ROOT_TABLE_ADDRESS);
+  }
+
+  /** The requester's context entry; undefined with `reason` where there is none. One of another mode does not count. */
+  private findContext(scalable: boolean): CachedContext | undefined {
+    const cached = this.contexts.find(this.requesterId);
+    return cached !== undefined && cached.view.scalable === scalable ? cached : this.fetchContext();
   }
 
   /** Fetches and holds a context entry; undefined with `reason` where there is none. */
@@ -580,7 +631,9 @@ export class VtdTranslator implements RootPointer {
       request.addressType = this.kind;
       request.high = this.high;
       request.low = this.low;
-      request.write = (this.access & ACCESS_WRITE) !== 0 && !asks;
+      request.write = (this.access & ACCESS_WRITE) !== 0 && !asks && !this.pageRequest;
+      request.atomic = request.write && (this.access & ACCESS_READ) !== 0;
+      request.pageRequest = this.pageRequest;
       request.execute = (this.access & ACCESS_EXECUTE) !== 0;
       request.privileged = (this.access & ACCESS_PRIVILEGED) !== 0;
       fillFault(this.record, reason, request, this.features.pasid, this.features.deviceTlb);

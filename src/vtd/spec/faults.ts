@@ -54,6 +54,8 @@ export const FAULT = {
   /** Root table address register: TTM that is reserved, or not supported. */
   SM_ROOT_TABLE_ADDRESS: 0x30,
   SM_TTM_WITH_PASID: 0x31,
+  /** A Page Request in legacy mode. */
+  SM_TTM_PAGE_REQUEST: 0x32,
   /** TTM is abort-DMA. */
   SM_ABORT_DMA: 0x33,
   SM_ROOT_ACCESS: 0x38,
@@ -133,6 +135,9 @@ export interface FaultedRequest {
   readonly high: number;
   readonly low: number;
   readonly write: boolean;
+  /** An AtomicOp; a Page Request. */
+  readonly atomic?: boolean;
+  readonly pageRequest?: boolean;
   /** With a PASID: execution, privileged mode was asked for. */
   readonly execute: boolean;
   readonly privileged: boolean;
@@ -152,7 +157,11 @@ export function fillFault(out: Int32Array, reason: number, request: FaultedReque
   out[3] = 0;
   put(out, FRCD.SID, request.source);
   put(out, FRCD.FR, reason);
-  put(out, FRCD.T1, request.write ? 0 : 1);
+  // T1 and T2: write 00, Page Request 01, read 10, AtomicOp 11.
+  const atomic = request.atomic === true;
+  const page = request.pageRequest === true;
+  put(out, FRCD.T1, (request.write && !atomic) || page ? 0 : 1);
+  put(out, FRCD.T2, atomic || page ? 1 : 0);
   put(out, FRCD.F, 1);
   if (deviceTlb) {
     put(out, FRCD.AT, request.addressType);
