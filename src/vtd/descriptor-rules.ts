@@ -1,5 +1,4 @@
 import { get } from "../support/index.js";
-import type { RegisterFile } from "./register-file.js";
 import {
   CAP,
   CONTEXT_CACHE_DESC,
@@ -21,7 +20,6 @@ import {
   TTM_LEGACY,
   TTM_SCALABLE,
   WAIT_DESC,
-  WIDE_DESCRIPTOR_WORDS,
 } from "./spec/index.js";
 
 /** What is wrong with a descriptor: the reason for IQERCD, and in words. */
@@ -30,15 +28,33 @@ export interface DescriptorProblem {
   readonly text: string;
 }
 
-const INVALID_TYPE: DescriptorProblem = { iqei: IQEI.INVALID_TYPE, text: "no such type, or its capability is not offered" };
-const RESERVED_BITS: DescriptorProblem = { iqei: IQEI.RESERVED_FIELD, text: "reserved bits are set" };
-const RESERVED_GRANULARITY: DescriptorProblem = { iqei: IQEI.RESERVED_FIELD, text: "the granularity is reserved" };
-const NARROW: DescriptorProblem = { iqei: IQEI.INVALID_WIDTH, text: "scalable mode needs descriptors of 256 bits (IQA.DW)" };
-const WIDE: DescriptorProblem = { iqei: IQEI.INVALID_WIDTH, text: "descriptors of 256 bits (IQA.DW) need scalable mode (ECAP.SMTS)" };
-const TABLE_MODE: DescriptorProblem = { iqei: IQEI.INVALID_TTM, text: "RTADDR.TTM is reserved" };
-const WRONG_MODE: DescriptorProblem = { iqei: IQEI.INVALID_TYPE, text: "the type is scalable mode's, and RTADDR.TTM says legacy mode" };
-const ADDRESS_MASK: DescriptorProblem = { iqei: IQEI.RESERVED_FIELD, text: "the address mask is larger than CAP.MAMV" };
-const EMPTY_WAIT: DescriptorProblem = { iqei: IQEI.RESERVED_FIELD, text: "none of IF, SW, FN and PD is set" };
+/** In order: none, for its number 0, and what `DescriptorRules.problem` answers. */
+export const DESCRIPTOR_PROBLEMS: readonly DescriptorProblem[] = [
+  { iqei: IQEI.NONE, text: "" },
+  { iqei: IQEI.INVALID_TYPE, text: "no such type, or its capability is not offered" },
+  { iqei: IQEI.RESERVED_FIELD, text: "reserved bits are set" },
+  { iqei: IQEI.RESERVED_FIELD, text: "the granularity is reserved" },
+  { iqei: IQEI.INVALID_WIDTH, text: "scalable mode needs descriptors of 256 bits (IQA.DW)" },
+  { iqei: IQEI.INVALID_WIDTH, text: "descriptors of 256 bits (IQA.DW) need scalable mode (ECAP.SMTS)" },
+  { iqei: IQEI.INVALID_TTM, text: "RTADDR.TTM is reserved" },
+  { iqei: IQEI.INVALID_TYPE, text: "the type is scalable mode's, and RTADDR.TTM says legacy mode" },
+  { iqei: IQEI.RESERVED_FIELD, text: "the address mask is larger than CAP.MAMV" },
+  { iqei: IQEI.RESERVED_FIELD, text: "none of IF, SW, FN and PD is set" },
+];
+const NONE = 0;
+const INVALID_TYPE = 1;
+const RESERVED_BITS = 2;
+const RESERVED_GRANULARITY = 3;
+const NARROW = 4;
+const WIDE = 5;
+const TABLE_MODE = 6;
+const WRONG_MODE = 7;
+const ADDRESS_MASK = 8;
+const EMPTY_WAIT = 9;
+
+/** Types are below this; PAGE_GROUP_RESPONSE is the last one. */
+const TYPES = 16;
+const WAITS_FOR = WAIT_DESC.IF.inPlace | WAIT_DESC.SW.inPlace | WAIT_DESC.FN.inPlace | WAIT_DESC.PD.inPlace;
 
 const names = new Map<number, string>(
   Object.entries(DESCRIPTOR_TYPE).map(([name, type]) => [type, name.toLowerCase().replaceAll("_", "-")]),
@@ -50,7 +66,7 @@ export function descriptorTypeName(type: number): string {
 }
 
 /** The capability that a type needs: ECAP bits (6.5.2). */
-function offered(type: number, ecap: Int32Array): boolean {
+function offers(ecap: Int32Array, type: number): boolean {
   switch (type) {
     case DESCRIPTOR_TYPE.CONTEXT_CACHE:
     case DESCRIPTOR_TYPE.IOTLB:
@@ -72,61 +88,79 @@ function offered(type: number, ecap: Int32Array): boolean {
   }
 }
 
-/** Why no descriptor can be done in a table mode (RTADDR.TTM) and width (6.5.2.11, table of valid types; 11.4.9.9), or null. */
-function queueProblem(wide: boolean, mode: number, ecap: Int32Array): DescriptorProblem | null {
-  const scalable = get(ecap, ECAP.SMTS) !== 0;
-  if (mode !== TTM_LEGACY && mode !== TTM_SCALABLE && (mode !== TTM_ABORT_DMA || get(ecap, ECAP.ADMS) === 0)) {
-    return TABLE_MODE;
-  }
-  if (wide) {
-    return scalable ? null : WIDE;
-  }
-  return mode === TTM_LEGACY ? null : NARROW;
-}
+/** Which descriptors are in order for a unit with given CAP and ECAP (two words each). */
+export class DescriptorRules {
+  private readonly offered = new Uint8Array(TYPES);
+  private readonly reserved = new Int32Array(TYPES * DESCRIPTOR_WORDS);
+  private readonly largestMask: number;
+  private readonly scalable: boolean;
+  private readonly abortDma: boolean;
 
-/** What makes a descriptor invalid (6.5.2.11), or null. `wide`: IQA.DW; `mode`: RTADDR.TTM in use. */
-export function descriptorProblem(d: Int32Array, type: number, wide: boolean, mode: number, registers: RegisterFile): DescriptorProblem | null {
-  const general = queueProblem(wide, mode, registers.ecap);
-  if (general !== null) {
-    return general;
+  constructor(cap: Int32Array, ecap: Int32Array) {
+    this.largestMask = get(cap, CAP.MAMV);
+    this.scalable = get(ecap, ECAP.SMTS) !== 0;
+    this.abortDma = get(ecap, ECAP.ADMS) !== 0;
+    for (let type = 0; type < TYPES; type++) {
+      this.offered[type] = offers(ecap, type) ? 1 : 0;
+      this.reserved.set(DESCRIPTOR_RESERVED[type] ?? [0, 0, 0, 0], type * DESCRIPTOR_WORDS);
+    }
+    if (get(ecap, ECAP.PDS) === 0) {
+      this.reserved[DESCRIPTOR_TYPE.WAIT * DESCRIPTOR_WORDS] |= WAIT_DESC.PD.inPlace;
+    }
   }
-  if (!offered(type, registers.ecap)) {
-    return INVALID_TYPE;
+
+  /** Why no descriptor can be done in a table mode and width (6.5.2.11, table 26; 11.4.9.9), as an index; 0: they can. */
+  queueProblem(wide: boolean, mode: number): number {
+    if (mode !== TTM_LEGACY && mode !== TTM_SCALABLE && (mode !== TTM_ABORT_DMA || !this.abortDma)) {
+      return TABLE_MODE;
+    }
+    if (wide) {
+      return this.scalable ? NONE : WIDE;
+    }
+    return mode === TTM_LEGACY ? NONE : NARROW;
   }
-  if (mode === TTM_LEGACY && type >= DESCRIPTOR_TYPE.PASID_IOTLB) {
-    return WRONG_MODE;
-  }
-  const reserved = DESCRIPTOR_RESERVED[type];
-  if (reserved !== undefined && reserved.some((mask, word) => (d[word] & mask) !== 0)) {
-    return RESERVED_BITS;
-  }
-  for (let word = DESCRIPTOR_WORDS; wide && type !== DESCRIPTOR_TYPE.PAGE_GROUP_RESPONSE && word < WIDE_DESCRIPTOR_WORDS; word++) {
-    if (d[word] !== 0) {
+
+  /**
+   * What makes a descriptor invalid where `queueProblem` finds nothing: an index of DESCRIPTOR_PROBLEMS, 0 where it
+   * is in order. `d`: its eight words, the last four not looked at unless `wide`; `mode`: RTADDR.TTM in use.
+   */
+  problem(d: Int32Array, type: number, wide: boolean, mode: number): number {
+    if (type >= TYPES || this.offered[type] === 0) {
+      return INVALID_TYPE;
+    }
+    if (mode === TTM_LEGACY && type >= DESCRIPTOR_TYPE.PASID_IOTLB) {
+      return WRONG_MODE;
+    }
+    const { reserved } = this;
+    const at = type * DESCRIPTOR_WORDS;
+    if (((d[0] & reserved[at]) | (d[1] & reserved[at + 1]) | (d[2] & reserved[at + 2]) | (d[3] & reserved[at + 3])) !== 0) {
       return RESERVED_BITS;
     }
-  }
-  switch (type) {
-    case DESCRIPTOR_TYPE.CONTEXT_CACHE:
-      return get(d, CONTEXT_CACHE_DESC.G) === 0 ? RESERVED_GRANULARITY : null;
-    case DESCRIPTOR_TYPE.IOTLB:
-      if (get(d, IOTLB_DESC.G) === 0) {
-        return RESERVED_GRANULARITY;
-      }
-      return get(d, IOTLB_DESC.G) === GRANULARITY_SELECTIVE && get(d, IOTLB_DESC.AM) > get(registers.cap, CAP.MAMV) ? ADDRESS_MASK : null;
-    case DESCRIPTOR_TYPE.PASID_CACHE: {
-      const granularity = get(d, PASID_CACHE_DESC.G);
-      return granularity === PASID_CACHE_DOMAIN || granularity === PASID_CACHE_PASID || granularity === PASID_CACHE_GLOBAL ? null : RESERVED_GRANULARITY;
+    if (wide && (d[4] | d[5] | d[6] | d[7]) !== 0 && type !== DESCRIPTOR_TYPE.PAGE_GROUP_RESPONSE) {
+      return RESERVED_BITS;
     }
-    case DESCRIPTOR_TYPE.PASID_IOTLB: {
-      const granularity = get(d, PASID_IOTLB_DESC.G);
-      return granularity === PASID_IOTLB_PASID || granularity === PASID_IOTLB_PAGE ? null : RESERVED_GRANULARITY;
-    }
-    case DESCRIPTOR_TYPE.WAIT:
-      if (get(d, WAIT_DESC.PD) !== 0 && get(registers.ecap, ECAP.PDS) === 0) {
-        return RESERVED_BITS;
+    switch (type) {
+      case DESCRIPTOR_TYPE.CONTEXT_CACHE:
+        return (d[0] & CONTEXT_CACHE_DESC.G.inPlace) === 0 ? RESERVED_GRANULARITY : NONE;
+      case DESCRIPTOR_TYPE.IOTLB: {
+        const granularity = (d[0] >>> IOTLB_DESC.G.shift) & IOTLB_DESC.G.mask;
+        if (granularity === GRANULARITY_SELECTIVE) {
+          return (d[2] & IOTLB_DESC.AM.mask) > this.largestMask ? ADDRESS_MASK : NONE;
+        }
+        return granularity === 0 ? RESERVED_GRANULARITY : NONE;
       }
-      return get(d, WAIT_DESC.IF) + get(d, WAIT_DESC.SW) + get(d, WAIT_DESC.FN) + get(d, WAIT_DESC.PD) === 0 ? EMPTY_WAIT : null;
-    default:
-      return null;
+      case DESCRIPTOR_TYPE.PASID_CACHE: {
+        const granularity = (d[0] >>> PASID_CACHE_DESC.G.shift) & PASID_CACHE_DESC.G.mask;
+        return granularity === PASID_CACHE_DOMAIN || granularity === PASID_CACHE_PASID || granularity === PASID_CACHE_GLOBAL ? NONE : RESERVED_GRANULARITY;
+      }
+      case DESCRIPTOR_TYPE.PASID_IOTLB: {
+        const granularity = (d[0] >>> PASID_IOTLB_DESC.G.shift) & PASID_IOTLB_DESC.G.mask;
+        return granularity === PASID_IOTLB_PAGE || granularity === PASID_IOTLB_PASID ? NONE : RESERVED_GRANULARITY;
+      }
+      case DESCRIPTOR_TYPE.WAIT:
+        return (d[0] & WAITS_FOR) === 0 ? EMPTY_WAIT : NONE;
+      default:
+        return NONE;
+    }
   }
 }

@@ -1,7 +1,7 @@
 import { type AddressSpace, DMA_OK, MEMORY_OK, type WordMemory } from "../memory/index.js";
 import { get, getAddress, hex, type Log, toBigInt } from "../support/index.js";
 import type { InvalidationTarget } from "./backend.js";
-import { descriptorProblem, descriptorTypeName } from "./descriptor-rules.js";
+import { DESCRIPTOR_PROBLEMS, DescriptorRules, descriptorTypeName } from "./descriptor-rules.js";
 import * as trace from "./device-trace.js";
 import { EventMessage, type MessageSender } from "./event-message.js";
 import type { FaultLog } from "./fault-log.js";
@@ -66,6 +66,7 @@ export class InvalidationQueue {
   private entries = 0;
   private shift = 4;
   private draining = false;
+  private readonly rules: DescriptorRules;
   private readonly descriptor = new Int32Array(WIDE_DESCRIPTOR_WORDS);
   private readonly status = new Uint8Array(4);
   /** Queue positions of the descriptors in the backend's batch. */
@@ -73,6 +74,7 @@ export class InvalidationQueue {
   private batched = 0;
 
   constructor(private readonly parts: QueueParts) {
+    this.rules = new DescriptorRules(parts.registers.cap, parts.registers.ecap);
     this.completion = new EventMessage(parts.registers, REG.IECTL, parts.send);
   }
 
@@ -136,6 +138,9 @@ export class InvalidationQueue {
     let budget = this.entries;
     let at = registers.word(REG.IQH) >>> this.shift;
     this.unfinished = false;
+    const wide = this.shift === 5;
+    const mode = target.tableMode;
+    const unfit = this.rules.queueProblem(wide, mode);
     while (this.entries !== 0) {
       const iqt = registers.word(REG.IQT);
       const tail = iqt >>> this.shift;
@@ -172,13 +177,14 @@ export class InvalidationQueue {
         return;
       }
       const type = descriptorType(descriptor[0]);
-      const problem = descriptorProblem(descriptor, type, this.shift === 5, target.tableMode, registers);
+      const problem = unfit !== 0 ? unfit : this.rules.problem(descriptor, type, wide, mode);
       if (trace.traceInvDesc.on) {
         trace.traceInvDesc.emit(descriptorTypeName(type), toBigInt(descriptor[3], descriptor[2]), toBigInt(descriptor[1], descriptor[0]));
       }
-      if (problem !== null) {
+      if (problem !== 0) {
+        const { iqei, text } = DESCRIPTOR_PROBLEMS[problem];
         if (this.flush(at)) {
-          this.fail(problem.iqei, () => `${descriptorTypeName(type)} descriptor ${this.describe(at)}: ${problem.text}`);
+          this.fail(iqei, () => `${descriptorTypeName(type)} descriptor ${this.describe(at)}: ${text}`);
         }
         return;
       }
