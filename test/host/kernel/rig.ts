@@ -16,6 +16,7 @@ import {
 import {
   HostError,
   HwptDataType,
+  type Host,
   VfioRegion,
   type InvalidateResult,
   type Iommufd,
@@ -74,7 +75,7 @@ export interface Bound {
   readonly devId: number;
 }
 
-export function bind(host: SimulatedHost, iommufd: Iommufd, address: string): Bound {
+export function bind(host: Pick<Host, "openDevice">, iommufd: Iommufd, address: string): Bound {
   const device = host.openDevice(address);
   const devId = device.bind(iommufd);
   // Memory decoding and bus mastering.

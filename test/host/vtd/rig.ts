@@ -117,14 +117,8 @@ export class Rig {
     return this.iommufd.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT | extra, devId, ptId: ioas, dataType: HwptDataType.NONE, data: new Uint8Array(0) });
   }
 
-  nested(devId: number, parent: number, tables: { readonly root: number }, options: { flags?: number; width?: number; hwptFlags?: number } = {}): number {
-    return this.iommufd.hwptAlloc({
-      flags: options.hwptFlags ?? 0,
-      devId,
-      ptId: parent,
-      dataType: HwptDataType.VTD_S1,
-      data: vtdS1(BigInt(tables.root), options.flags ?? 0, options.width ?? 48),
-    });
+  nested(devId: number, parent: number, tables: { readonly root: number }, options: NestedOptions = {}): number {
+    return nested(this.iommufd, devId, parent, tables, options);
   }
 
   put(offset: number, text: string): void {
@@ -136,6 +130,19 @@ export class Rig {
     this.ram.read(offset, out);
     return new TextDecoder().decode(out);
   }
+}
+
+/** Flags and width of struct iommu_hwpt_vtd_s1, and flags of the call. */
+export interface NestedOptions {
+  flags?: number;
+  width?: number;
+  hwptFlags?: number;
+}
+
+/** A nested table for a guest's first stage whose first table is at a GPA. */
+export function nested(iommufd: Iommufd, devId: number, parent: number, tables: { readonly root: number }, options: NestedOptions = {}): number {
+  const data = vtdS1(BigInt(tables.root), options.flags ?? 0, options.width ?? 48);
+  return iommufd.hwptAlloc({ flags: options.hwptFlags ?? 0, devId, ptId: parent, dataType: HwptDataType.VTD_S1, data });
 }
 
 /** struct iommu_hwpt_vtd_s1, put together by hand. */

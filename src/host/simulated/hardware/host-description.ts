@@ -179,7 +179,7 @@ function checkMemory(host: HostDescription, fileName: string): void {
     if (range.base + range.size > 2 ** 48) {
       throw refusal(fileName, `${path}.size`, "reaches beyond 2^48, where translation tables with 48-bit addresses end");
     }
-    if (host.msiDoorbell >= range.base && host.msiDoorbell < range.base + range.size) {
+    if (host.vtds.length === 0 && host.msiDoorbell >= range.base && host.msiDoorbell < range.base + range.size) {
       throw refusal(fileName, "msiDoorbell", `lies in the RAM of ${path}`);
     }
     host.memory.slice(0, i).forEach((other, j) => {

@@ -119,6 +119,11 @@ export class HardwareVtd implements HardwareIommu {
     return this.translator.tlb.liveEntries();
   }
 
+  /** HPA of the root table. */
+  get rootTable(): number {
+    return this.translator.rootTable;
+  }
+
   /** RTADDR and GCMD.SRTP: the root table and the mode (TTM_*). All caches are dropped (CAP.ESRTPS). */
   setRootTable(address: number, mode: number): void {
     this.translator.rootTable = address;
