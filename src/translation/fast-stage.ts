@@ -1,7 +1,18 @@
 import type { WordMemory } from "../memory/index.js";
 import { LEVEL_OFFSET, type StageConfig } from "./stage-config.js";
 
-const NO_WORDS = new Int32Array(0);
+/** In place of words that are not there: one descriptor that is no good in any format. */
+export const NO_WORDS = new Int32Array(2);
+
+/** The same bytes to be read by offset; an offset beyond `lastOffset` must not be. */
+export function viewOf(words: Int32Array): DataView {
+  return new DataView(words.buffer, words.byteOffset, words.byteLength);
+}
+
+/** Offset of the last 64-bit word, in bytes, as a signed word. */
+export function lastOffset(words: Int32Array): number {
+  return (words.byteLength - 8) | 0;
+}
 
 /**
  * Bits that are ones in a good table and in a good page, where a format looks at them; the others that it looks at
@@ -17,9 +28,11 @@ export const PAGE_ONES = 0x573;
 export class FastStage {
   /** Whether the fast path knows the shape and the words: 1 or 0 (cheaper to test than a boolean). */
   ready = 0;
+  private words: Int32Array = NO_WORDS;
 
-  /** Where the descriptors are; address of the first word. They all share the address's high word. */
-  words: Int32Array = NO_WORDS;
+  /** Where the descriptors are, and the offset of the last one; address of the first word. They all share the address's high word. */
+  view = viewOf(NO_WORDS);
+  last = lastOffset(NO_WORDS);
   high = 0;
   low = 0;
 
@@ -104,7 +117,11 @@ export class FastStage {
 
   /** Takes words that hold the first table; where their addresses are none that tables may have, the fast path is not for them. */
   use(words: Int32Array, high: number, low: number): void {
-    this.words = words;
+    if (words !== this.words) {
+      this.words = words;
+      this.view = viewOf(words);
+      this.last = lastOffset(words);
+    }
     this.high = high;
     this.low = low;
     this.first = (this.baseLow - low) | 0;

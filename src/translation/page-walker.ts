@@ -1,11 +1,10 @@
 import type { WordMemory } from "../memory/index.js";
-import { FastStage, PAGE_ONES, TABLE_ONES } from "./fast-stage.js";
+import { FastStage, lastOffset, NO_WORDS, PAGE_ONES, TABLE_ONES, viewOf } from "./fast-stage.js";
 import { LoopWalker } from "./loop-walker.js";
 import { ATTRIBUTE_SHIFT, PERMISSIONS, REQUIRED_PERMISSIONS } from "./permissions.js";
 import { WALK_OK, type Tables } from "./types.js";
 
 const FOUR_GIB = 0x1_0000_0000;
-const NO_WORDS = new Int32Array(0);
 
 /** The tables again, as constants of this module: an import costs two more loads and a check at each use. */
 const required = REQUIRED_PERMISSIONS;
@@ -23,9 +22,9 @@ const pageOnes: number = PAGE_ONES;
  *
  * How it is written is measured (docs/speed.md): a descriptor's low word alone leads to the next one, in
  * as few dependent steps as C needs, since a flat part within one 4 GiB leaves the high words nothing to
- * decide; they are collected and checked at the end of the walk. Sums are cut to 32 bits by shifts, so
- * that no addition needs an overflow check. What a descriptor has to be is a mask and a value, so that all
- * formats go the same way.
+ * decide; they are collected and checked at the end of the walk. Words are read by their byte offset in a
+ * DataView, which needs no shift. Sums are cut to 32 bits by shifts, so that no addition needs an overflow
+ * check. What a descriptor has to be is a mask, so that all formats go the same way.
  */
 export class PageWalker extends LoopWalker {
   /** The memory's flat part when the fields below were prepared, and the tables that they are of. */
@@ -37,6 +36,9 @@ export class PageWalker extends LoopWalker {
 
   /** The flat part, cut to what shares its address's high word; the first word's address. */
   private flat: Int32Array = NO_WORDS;
+  private flatView = viewOf(NO_WORDS);
+  /** Offset of its last 64-bit word, in bytes, as a signed word. */
+  private flatLast = 0;
   private flatHigh = 0;
   private flatLow = 0;
 
@@ -93,10 +95,12 @@ export class PageWalker extends LoopWalker {
     fast: if (this.fastNested === 1) {
       const s1 = this.fast1;
       const s2 = this.fast2;
-      const flat = this.flat;
+      const view = this.flatView;
+      const last = this.flatLast >>> 0;
       const flatHigh = this.flatHigh | 0;
       const flatLow = this.flatLow | 0;
-      const flat2 = s2.words;
+      const view2 = s2.view;
+      const last2 = s2.last >>> 0;
       const flat2High = s2.high | 0;
       const flat2Low = s2.low | 0;
       const start2 = s2.start | 0;
@@ -132,29 +136,41 @@ export class PageWalker extends LoopWalker {
       let high2: number;
       let page: number;
       let at =
-        (first2 + ((start2 === 0 ? ipaHigh >>> 4 : (ipaHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
+        (first2 + ((start2 === 0 ? ipaHigh >>> 4 : (ipaHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 0;
       for (;;) {
         if (start2 === 0) {
-          low = flat2[at] | 0;
-          high2 = flat2[at + 1] | 0;
+          if (at > last2) {
+            break fast;
+          }
+          low = view2.getInt32(at, true);
+          high2 = view2.getInt32(at + 4, true);
           tables2 |= high2 ^ flat2High;
-          at = ((low & ~0xfff) + ((((ipaHigh << 5) & 0xfe0) | ((ipaLow >>> 27) & 0x18)) - flat2Low)) >>> 2;
+          at = ((low & ~0xfff) + ((((ipaHigh << 5) & 0xfe0) | ((ipaLow >>> 27) & 0x18)) - flat2Low)) >>> 0;
           if (((low ^ tableOnes) & tableMask2) !== 0) {
             break fast;
           }
         }
-        low = flat2[at] | 0;
-        high2 = flat2[at + 1] | 0;
+        if (at > last2) {
+          break fast;
+        }
+        low = view2.getInt32(at, true);
+        high2 = view2.getInt32(at + 4, true);
         if (((low ^ tableOnes) & tableMask2) === 0) {
           tables2 |= high2 ^ flat2High;
-          at = ((low & ~0xfff) + (((ipaLow >>> 18) & 0xff8) - flat2Low)) >>> 2;
-          low = flat2[at] | 0;
-          high2 = flat2[at + 1] | 0;
+          at = ((low & ~0xfff) + (((ipaLow >>> 18) & 0xff8) - flat2Low)) >>> 0;
+          if (at > last2) {
+            break fast;
+          }
+          low = view2.getInt32(at, true);
+          high2 = view2.getInt32(at + 4, true);
           if (((low ^ tableOnes) & tableMask2) === 0) {
             tables2 |= high2 ^ flat2High;
-            at = ((low & ~0xfff) + (((ipaLow >>> 9) & 0xff8) - flat2Low)) >>> 2;
-            low = flat2[at] | 0;
-            high2 = flat2[at + 1] | 0;
+            at = ((low & ~0xfff) + (((ipaLow >>> 9) & 0xff8) - flat2Low)) >>> 0;
+            if (at > last2) {
+              break fast;
+            }
+            low = view2.getInt32(at, true);
+            high2 = view2.getInt32(at + 4, true);
             page = low;
             bits2 = 12;
             if (((low ^ pageOnes) & pageMask2) !== 0) {
@@ -178,9 +194,12 @@ export class PageWalker extends LoopWalker {
           break;
         }
         tables2 |= high2 ^ flatHigh;
-        at = ((page & ~0xfff) + ((ipaLow & 0xff8) - flatLow)) >>> 2;
-        entryLow = flat[at] | 0;
-        ipaHigh = flat[at + 1] | 0;
+        at = ((page & ~0xfff) + ((ipaLow & 0xff8) - flatLow)) >>> 0;
+        if (at > last) {
+          break fast;
+        }
+        entryLow = view.getInt32(at, true);
+        ipaHigh = view.getInt32(at + 4, true);
         if (((entryLow ^ tableOnes) & s1.tableMask) === 0 && level !== 3) {
           tables1 |= ipaHigh;
           ipaLow = (entryLow & ~0xfff) | ((rest >>> 20) & 0xff8);
@@ -205,7 +224,7 @@ export class PageWalker extends LoopWalker {
             break fast;
           }
         }
-        at = (first2 + ((start2 === 0 ? ipaHigh >>> 4 : (ipaHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 2;
+        at = (first2 + ((start2 === 0 ? ipaHigh >>> 4 : (ipaHigh << 5) | (ipaLow >>> 27)) & first2Mask)) >>> 0;
       }
       const clean = (~entryLow & s1.dirty) | (~low & s2.dirty);
       const permissions =
@@ -294,14 +313,17 @@ export class PageWalker extends LoopWalker {
     // Of two parts with different high words the larger one is the fast one.
     const first = Math.min(flatBytes, FOUR_GIB - (flatBase % FOUR_GIB));
     const skip = first >= flatBytes - first ? 0 : first;
-    this.flat = flat.subarray(skip / 4, (skip === 0 ? first : flatBytes) / 4);
+    this.flat = flatBytes === 0 ? NO_WORDS : flat.subarray(skip / 4, (skip === 0 ? first : flatBytes) / 4);
+    this.flatView = viewOf(this.flat);
+    this.flatLast = lastOffset(this.flat);
     this.flatHigh = Math.floor((flatBase + skip) / FOUR_GIB) | 0;
     this.flatLow = (flatBase + skip) | 0;
   }
 
   /** A walk of one stage in 4-KiB granules, of an address within the input range, that succeeds; or nothing. */
   private single4k(stage: FastStage, high: number, low: number, access: number): boolean {
-    const words = stage.words;
+    const view = stage.view;
+    const last = stage.last >>> 0;
     const wordsHigh = stage.high;
     const wordsLow = stage.low;
     const tableMask = stage.tableMask;
@@ -315,29 +337,38 @@ export class PageWalker extends LoopWalker {
     let tables = 0;
     let bits = 12;
     if (start === 0) {
-      at = (first + ((high >>> 4) & firstMask)) >>> 2;
-      entryLow = words[at] | 0;
-      entryHigh = words[at + 1] | 0;
+      at = (first + ((high >>> 4) & firstMask)) >>> 0;
+      if (at > last) {
+        return false;
+      }
+      entryLow = view.getInt32(at, true);
+      entryHigh = view.getInt32(at + 4, true);
       paths = entryHigh ^ wordsHigh;
       tables = entryHigh;
-      at = ((entryLow & ~0xfff) + ((((high << 5) & 0xfe0) | ((low >>> 27) & 0x18)) - wordsLow)) >>> 2;
+      at = ((entryLow & ~0xfff) + ((((high << 5) & 0xfe0) | ((low >>> 27) & 0x18)) - wordsLow)) >>> 0;
       if (((entryLow ^ tableOnes) & tableMask) !== 0) {
         return false;
       }
     } else if (start === 1) {
-      at = (first + (((high << 5) | (low >>> 27)) & firstMask)) >>> 2;
+      at = (first + (((high << 5) | (low >>> 27)) & firstMask)) >>> 0;
     } else {
-      at = (first + (((high << 14) | (low >>> 18)) & firstMask)) >>> 2;
+      at = (first + (((high << 14) | (low >>> 18)) & firstMask)) >>> 0;
     }
-    entryLow = words[at] | 0;
-    entryHigh = words[at + 1] | 0;
+    if (at > last) {
+      return false;
+    }
+    entryLow = view.getInt32(at, true);
+    entryHigh = view.getInt32(at + 4, true);
     if (start <= 1) {
       if (((entryLow ^ tableOnes) & tableMask) === 0) {
         paths |= entryHigh ^ wordsHigh;
         tables |= entryHigh;
-        at = ((entryLow & ~0xfff) + (((low >>> 18) & 0xff8) - wordsLow)) >>> 2;
-        entryLow = words[at] | 0;
-        entryHigh = words[at + 1] | 0;
+        at = ((entryLow & ~0xfff) + (((low >>> 18) & 0xff8) - wordsLow)) >>> 0;
+        if (at > last) {
+          return false;
+        }
+        entryLow = view.getInt32(at, true);
+        entryHigh = view.getInt32(at + 4, true);
       } else {
         bits = 30;
         if ((entryLow & stage.hugeMask) !== stage.hugeValue) {
@@ -349,9 +380,12 @@ export class PageWalker extends LoopWalker {
       if (((entryLow ^ tableOnes) & tableMask) === 0) {
         paths |= entryHigh ^ wordsHigh;
         tables |= entryHigh;
-        at = ((entryLow & ~0xfff) + (((low >>> 9) & 0xff8) - wordsLow)) >>> 2;
-        entryLow = words[at] | 0;
-        entryHigh = words[at + 1] | 0;
+        at = ((entryLow & ~0xfff) + (((low >>> 9) & 0xff8) - wordsLow)) >>> 0;
+        if (at > last) {
+          return false;
+        }
+        entryLow = view.getInt32(at, true);
+        entryHigh = view.getInt32(at + 4, true);
         if (((entryLow ^ pageOnes) & stage.pageMask) !== 0) {
           return false;
         }
