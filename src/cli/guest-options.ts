@@ -1,4 +1,6 @@
 /** Options of a guest, which `run` and `guest` share. */
+import { Option } from "commander";
+import type { VtdWords } from "../run/index.js";
 import { Refusal } from "../support/index.js";
 
 export function parseFirmware(value: string): "dt" | "acpi" {
@@ -29,4 +31,38 @@ export function parseSeed(value: string): number {
     throw new Refusal("--seed expects a number", { found: `--seed ${value}`, wouldWork: "0 to 999999999" });
   }
   return Number(value);
+}
+
+const VTD_WORDS: Readonly<Record<string, VtdWords>> = {
+  sm_on: {},
+  sm_off: { scalable: false },
+  intremap_off: { interruptRemapping: false },
+  second_stage: { secondStage: true },
+  copy_tables: { copyTables: true },
+  replace_pasids: { replacePasids: true },
+  registers: { queued: false },
+};
+
+function parseVtdWords(value: string): VtdWords {
+  return value.split(",").reduce<VtdWords>((choice, word) => {
+    if (!Object.hasOwn(VTD_WORDS, word)) {
+      throw new Refusal("--intel-iommu and --kexec expect words about the guest's VT-d driver", { found: word, wouldWork: Object.keys(VTD_WORDS).join(", ") });
+    }
+    return { ...choice, ...VTD_WORDS[word] };
+  }, {});
+}
+
+export interface VtdOptions {
+  readonly intelIommu?: VtdWords;
+  readonly kexec?: VtdWords[];
+}
+
+/** Options about a guest's VT-d driver. */
+export function vtdOptions(): Option[] {
+  return [
+    new Option("--intel-iommu <words>", "q35: how the guest's kernels use VT-d, with commas: sm_on, sm_off, intremap_off, second_stage, copy_tables, replace_pasids, registers").argParser(parseVtdWords),
+    new Option("--kexec <words>", "q35: the same for a kernel that takes over without a reset; several are such kernels one after the other").argParser(
+      (value: string, previous: VtdWords[] | undefined) => [...(previous ?? []), parseVtdWords(value)],
+    ),
+  ];
 }

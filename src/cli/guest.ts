@@ -3,13 +3,13 @@ import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { type ChardevSpec, describeChardev } from "../chardev/index.js";
 import { parseChardevShort } from "../machine/index.js";
-import { DEFAULT_GUEST, findGuest, guestLines, guestNames, type RemoteReport, runRemoteGuest } from "../run/index.js";
+import { DEFAULT_GUEST, findGuest, GUEST_TOLERANCES, guestLines, guestNames, type GuestTolerance, REMOTE_BOARDS, type RemoteBoard, type RemoteReport, runRemoteGuest } from "../run/index.js";
 import { Refusal } from "../support/index.js";
-import { parseFirmware, parseGranule, parseSeed } from "./guest-options.js";
+import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
 import { progress } from "./progress.js";
 import type { Streams } from "./streams.js";
 
-interface GuestOptions {
+interface GuestOptions extends VtdOptions {
   readonly qtest: string;
   readonly qmp?: string;
   readonly machine: string;
@@ -18,7 +18,7 @@ interface GuestOptions {
   readonly seed: number;
   readonly firmware: "dt" | "acpi";
   readonly granule: 4096 | 16384 | 65536;
-  readonly tolerate?: Array<"event-class">;
+  readonly tolerate?: GuestTolerance[];
   readonly idleFirmware?: string;
 }
 
@@ -30,6 +30,7 @@ A QEMU without the qtest accelerator (Debian's 7.2) is started with -accel tcg -
 With ,server=off it connects to a QEMU that listens (-qtest unix:PATH,server=on,wait=off).
 QEMU's -machine virt has no kernel and no firmware then: -kernel and -bios are to be left out.
 Messages are seen with -machine virt,gic-version=2 or msi=gicv2m; an ITS is hidden from the guest.
+With --machine q35 this side plays the firmware, and messages are seen with --qmp (in the local APIC).
 Devices are unplugged and the machine is reset with --qmp.`;
 
 /** `viommu guest`: a guest of ours on a machine of another process. */
@@ -44,26 +45,30 @@ export function guestCommand(program: Command, streams: Streams, finish: (code: 
     .option("--json", "print the account as JSON")
     .option("--firmware <dt|acpi>", "the guest boots by the device tree or by ACPI", parseFirmware, "dt")
     .addOption(new Option("--granule <4K|16K|64K>", "page size of the guest's page tables").argParser(parseGranule).default(4096, "4K"))
-    .addOption(new Option("--tolerate <what...>", "leave out a check that the machine is known to fail (docs/differences.md)").choices(["event-class"]))
+    .addOption(new Option("--tolerate <what...>", "leave out a check that the machine is known to fail (docs/differences.md)").choices(GUEST_TOLERANCES))
+    .addOption(vtdOptions()[0])
+    .addOption(vtdOptions()[1])
     .option("--seed <number>", "seed of the guest's patterns", parseSeed, 1)
     .option("--idle-firmware <file>", "write firmware there that lets the CPU wait, for a QEMU without -accel qtest")
     .addHelpText("after", HELP)
     .action(async (_options: unknown, command: Command) => {
       const options = command.opts<GuestOptions>();
-      if (options.machine !== "virt") {
-        throw new Refusal(`--machine ${options.machine} is no board that the guest knows`, { wouldWork: "--machine virt" });
+      const board = REMOTE_BOARDS.find((name) => name === options.machine);
+      if (board === undefined) {
+        throw new Refusal(`--machine ${options.machine} is no board that the guest knows`, { wouldWork: REMOTE_BOARDS.map((name) => `--machine ${name}`).join(", ") });
       }
       const guest = await findGuest(options.guest);
       if (guest === null) {
         throw new Refusal("--guest none has nothing to do on another machine", { wouldWork: `--guest ${guestNames().join(", ")}, or a script` });
       }
       if (options.idleFirmware !== undefined) {
-        writeIdleFirmware(options.idleFirmware);
+        writeIdleFirmware(options.idleFirmware, board);
       }
       const shown = progress(streams, options.json === true);
       const qtest = side("--qtest", options.qtest);
       const qmp = options.qmp === undefined ? null : side("--qmp", options.qmp);
       const report = await runRemoteGuest({
+        board,
         qtest,
         qmp,
         guest,
@@ -71,7 +76,9 @@ export function guestCommand(program: Command, streams: Streams, finish: (code: 
         firmware: options.firmware,
         granule: options.granule,
         tolerate: options.tolerate,
-        onListening: (ports) => streams.err(waitingFor(qtest, qmp, ports, options.idleFirmware)),
+        vtd: options.intelIommu,
+        kexecs: options.kexec,
+        onListening: (ports) => streams.err(waitingFor(board, qtest, qmp, ports, options.idleFirmware)),
         onProgress: shown.show,
       }).finally(shown.done);
       streams.out(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : format(report, streams.color));
@@ -80,11 +87,14 @@ export function guestCommand(program: Command, streams: Streams, finish: (code: 
 }
 
 /** `wfi`, and a branch back to it (Arm DDI 0487, C6.2). */
-const IDLE_FIRMWARE = Uint8Array.of(0x7f, 0x20, 0x03, 0xd5, 0xff, 0xff, 0xff, 0x17);
+const IDLE_ARM = Uint8Array.of(0x7f, 0x20, 0x03, 0xd5, 0xff, 0xff, 0xff, 0x17);
+/** The last 64 KiB below 4 GiB, whose last 16 bytes are where an x86 CPU begins: `cli`, `hlt`, and a jump back to that. */
+const IDLE_PC = new Uint8Array(64 * 1024).fill(0xf4);
+IDLE_PC.set([0xfa, 0xf4, 0xeb, 0xfd], IDLE_PC.length - 16);
 
-function writeIdleFirmware(file: string): void {
+function writeIdleFirmware(file: string, board: RemoteBoard): void {
   try {
-    writeFileSync(file, IDLE_FIRMWARE);
+    writeFileSync(file, board === "q35" ? IDLE_PC : IDLE_ARM);
   } catch (error) {
     throw new Refusal(`--idle-firmware ${file} cannot be written`, { found: error instanceof Error ? error.message : String(error) });
   }
@@ -99,7 +109,7 @@ function side(option: string, text: string): ChardevSpec {
   return /,server\b/.test(text) ? spec : { ...spec, server: true };
 }
 
-function waitingFor(qtest: ChardevSpec, qmp: ChardevSpec | null, ports: { qtest: number | null; qmp: number | null }, idle: string | undefined): string {
+function waitingFor(board: RemoteBoard, qtest: ChardevSpec, qmp: ChardevSpec | null, ports: { qtest: number | null; qmp: number | null }, idle: string | undefined): string {
   const option = (spec: ChardevSpec | null, port: number | null, name: string): string => {
     if ((spec?.kind !== "unix" && spec?.kind !== "tcp") || !spec.server) {
       return "";
@@ -108,7 +118,7 @@ function waitingFor(qtest: ChardevSpec, qmp: ChardevSpec | null, ports: { qtest:
   };
   const options = option(qtest, ports.qtest, "qtest") + option(qmp, ports.qmp, "qmp");
   const accel = idle === undefined ? "qtest" : `tcg -bios ${idle}`;
-  return options === "" ? "" : `waiting for: qemu-system-aarch64 -machine virt -accel ${accel} -display none -qtest-log none${options} ...\n`;
+  return options === "" ? "" : `waiting for: qemu-system-${board === "q35" ? "x86_64" : "aarch64"} -machine ${board} -accel ${accel} -display none -qtest-log none${options} ...\n`;
 }
 
 function format(report: RemoteReport, color: boolean): string {

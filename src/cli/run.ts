@@ -1,11 +1,11 @@
 import { type Command, Option } from "commander";
 import { DEFAULT_GUEST, DEFAULT_HOST, findGuest, formatAccount, guestNames, loadHost, runMachine, shippedHosts, speaksOnStandardOutput } from "../run/index.js";
-import { parseFirmware, parseGranule, parseSeed } from "./guest-options.js";
+import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
 import { machineWords } from "./machine-words.js";
 import { progress } from "./progress.js";
 import type { Streams } from "./streams.js";
 
-interface RunOptions {
+interface RunOptions extends VtdOptions {
   readonly host: string;
   readonly guest: string;
   readonly json?: boolean;
@@ -29,6 +29,8 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
     .option("--firmware <dt|acpi>", "the guest boots by the device tree or by ACPI", parseFirmware, "dt")
     .addOption(new Option("--granule <4K|16K|64K>", "page size of the guest's page tables").argParser(parseGranule).default(4096, "4K"))
     .option("--seed <number>", "seed of the guest's patterns", parseSeed, 1)
+    .addOption(vtdOptions()[0])
+    .addOption(vtdOptions()[1])
     .option("--quiet", "print no account")
     .addHelpText("after", QTEST_HELP)
     .action(async (words: string[], options: RunOptions, command: Command) => {
@@ -44,6 +46,8 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
         seed: options.seed,
         firmware: options.firmware,
         granule: options.granule,
+        vtd: options.intelIommu,
+        kexecs: options.kexec,
         onTrace: (line) => streams.err(`${line}\n`),
         onProgress: finishProgress.show,
         stop: ending.start,

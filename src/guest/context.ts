@@ -1,6 +1,7 @@
 /** What a guest program is given and what it gives back. */
 import type { MachineOperator, MachinePort } from "../port/index.js";
 import type { DecodedEvent } from "./iommu/events.js";
+import type { VtdChoice } from "./vtd/features.js";
 import type { SyncMode } from "./smmu/command-queue.js";
 
 /** A device that the program may ask the operator to unplug and to plug again. */
@@ -11,10 +12,13 @@ export interface HotplugCandidate {
 }
 
 /**
- * What a machine may do against the architecture without failing the guest: `event-class`, the CLASS field of
- * an event record (QEMU 7.2 leaves it 0).
+ * What a machine may do against the architecture without failing the guest (docs/differences.md says which QEMU
+ * does it): `event-class`: the CLASS field of an SMMU's event record is 0. VT-d: `pass-through`: a function leaves
+ * it only when its context entry is invalidated; `second-stage-reason`: faults of the second stage have legacy
+ * mode's reasons in scalable mode; `cached-permission`: what a cached translation forbids leaves no record;
+ * `rid-pasid`: records of requests without PASID have PASID 0.
  */
-export type Tolerance = "event-class";
+export type Tolerance = "event-class" | "pass-through" | "second-stage-reason" | "cached-permission" | "rid-pasid";
 
 export interface GuestOptions {
   /** Seed of all patterns and sizes. */
@@ -25,6 +29,10 @@ export interface GuestOptions {
   readonly firmware: "dt" | "acpi";
   /** How CMD_SYNC is awaited; default as Linux does. */
   readonly sync?: SyncMode;
+  /** VT-d: what the kernels that boot leave unused. */
+  readonly vtd?: VtdChoice;
+  /** VT-d: what the kernels that take over without a reset leave unused, one after the other; default one that is as the first. */
+  readonly kexecs?: readonly VtdChoice[];
   readonly hotplug?: readonly HotplugCandidate[];
   /** Why the operator cannot reset the machine; left out: it can. */
   readonly noReset?: string;

@@ -1,7 +1,7 @@
 /** DMA through a device with the data compared in memory, and DMA that has to fail with the right event. */
 import type { DmaDevice, DmaRequest } from "./devices/dma-device.js";
 import type { Tolerance } from "./context.js";
-import { check } from "./failure.js";
+import { GuestFailure, check } from "./failure.js";
 import type { Device, Kernel } from "./kernel.js";
 import type { Random } from "./random.js";
 import type { DecodedEvent, ExpectedFault } from "./iommu/events.js";
@@ -44,8 +44,15 @@ export function transferLength(dma: DmaDevice, random: Random, bytes: number): n
  * Returns the bytes compared. Throws GuestFailure with what was expected and found.
  */
 export async function checkTransfer(kernel: Kernel, dma: DmaDevice, buffers: Buffers, request: DmaRequest): Promise<number> {
+  const iommu = kernel.devices.find((device) => device.dma === dma)?.iommu ?? null;
+  const from = iommu?.events.length ?? 0;
   const outcome = await dma.transfer(request, buffers.destination);
-  check(outcome.ok, () => `${describe(dma, request)}: expected success, found ${outcome.detail}`);
+  if (!outcome.ok) {
+    await kernel.interrupts.poll();
+    await iommu?.pollEvents();
+    const [event] = iommu?.events.slice(from) ?? [];
+    throw new GuestFailure(`${describe(dma, request)}: expected success, found ${outcome.detail}${event === undefined ? "" : ` and ${event.text}`}`);
+  }
   const expected = dma.expected(await kernel.memory.read(buffers.source, request.length));
   const found = await kernel.memory.read(buffers.destination, expected.length);
   const wrong = expected.findIndex((byte, i) => byte !== found[i]);
@@ -105,9 +112,12 @@ function checkEvent(event: DecodedEvent, expected: ExpectedFault, tolerated: rea
     }
   };
   compare("event", event.number, expected.event);
-  compare("PASID", event.substreamId, expected.substreamId ?? null);
+  const pasid = event.substreamId === 0 && tolerated.includes("rid-pasid") ? null : event.substreamId;
+  compare("PASID", pasid, expected.substreamId ?? null);
   if (event.translationRelated) {
-    compare("second stage", event.stage2, expected.stage2 ?? false);
+    if (expected.stage2 !== undefined) {
+      compare("second stage", event.stage2, expected.stage2);
+    }
     compare("read", event.read, expected.read ?? false);
     if (!tolerated.includes("event-class") && expected.faultClass !== undefined) {
       compare("CLASS", event.faultClass, expected.faultClass);

@@ -54,6 +54,7 @@ export class IommuSet {
         ram: firmware.ram,
         interruptRemapping: dmar!.interruptRemapping,
         x2apic: !dmar!.x2apicOptOut,
+        tolerate: options.tolerate,
         ownMessage: (handler) => kernel.ownMessage(handler),
       });
       await driver.prepare();

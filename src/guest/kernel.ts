@@ -15,7 +15,7 @@ import type { IommuDriver, IommuMaster } from "./iommu/driver.js";
 import type { DecodedEvent } from "./iommu/events.js";
 import { IommuSet } from "./iommus.js";
 import { GuestMemory } from "./memory.js";
-import { messageController, type MessageController, type TakenMessages } from "./messages.js";
+import { FIRST_VECTOR, messageController, type MessageController, type TakenMessages } from "./messages.js";
 import { atsControl, atsQueueDepth, disablePasid, enablePasid } from "./pci/ats-pasid.js";
 import { configAccess, type ConfigAccess } from "./pci/config-access.js";
 import { enumerateBuses, rescanBelow, type RootBus } from "./pci/enumerate.js";
@@ -66,9 +66,6 @@ export interface Device {
   /** Its messages; null before they are set up. */
   messages: TakenMessages | null;
 }
-
-/** Vectors of devices begin behind those of legacy interrupts. */
-const FIRST_VECTOR = 0x31;
 
 export class Kernel {
   readonly interrupts: InterruptController;

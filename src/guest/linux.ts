@@ -8,9 +8,12 @@ import { enableIommus, enumerate, identity, messages, ownTables, readTables } fr
 import { replug, resetFunctions } from "./linux/change.js";
 import type { Session } from "./linux/session.js";
 import { ats, pasids, provokedFault, quiet, tearDown, unmapped } from "./linux/translation.js";
+import { FIRST_VECTOR, LAST_VECTOR } from "./messages.js";
 import { Random } from "./random.js";
 import { Reporter, skip } from "./report.js";
 import type { AddressRange } from "./firmware/description.js";
+
+const VECTORS_OF_A_KERNEL = 60;
 
 /** Runs the whole scenario. A failed step ends it; the report says which and why. */
 export async function linux(context: GuestContext): Promise<GuestReport> {
@@ -43,15 +46,15 @@ export async function linux(context: GuestContext): Promise<GuestReport> {
     ok = ok && (await boot(second, "second boot: ")) && (await reporter.step("second boot: nothing else", () => quiet(second)));
   }
   if (ok) {
-    await kexec(context, noReset === undefined ? second : first, reporter, random);
+    await kexecs(context, noReset === undefined ? second : first, reporter, random);
   }
   finish(second);
   return reporter.report();
 }
 
 function start(context: GuestContext, reporter: Reporter, random: Random, options: Partial<KernelOptions>): Session {
-  const { granule, firmware, sync, tolerate } = context.options;
-  const kernel = new Kernel(context.port, { granule: Math.log2(granule), firmware, sync, tolerate, ...options });
+  const { granule, firmware, sync, tolerate, vtd } = context.options;
+  const kernel = new Kernel(context.port, { granule: Math.log2(granule), firmware, sync, tolerate, vtd, ...options });
   return { kernel, random, reporter, mapped: [], slots: [], provoked: [] };
 }
 
@@ -82,13 +85,26 @@ function boot(session: Session, prefix: string): Promise<boolean> {
   ]);
 }
 
-/** Another kernel starts without a reset, in RAM that the first has not used, and finds the IOMMUs enabled. */
-async function kexec(context: GuestContext, old: Session, reporter: Reporter, random: Random): Promise<void> {
-  const occupied: AddressRange[] = old.kernel.memory.inUse();
-  const session = start(context, reporter, random, { skipBuses: 1, occupied });
+/** Kernels start without a reset, each in RAM that those before have not used, and find the IOMMUs enabled. */
+async function kexecs(context: GuestContext, first: Session, reporter: Reporter, random: Random): Promise<void> {
+  const occupied: AddressRange[] = [];
+  let old = first;
+  for (const [i, vtd] of (context.options.kexecs ?? [context.options.vtd]).entries()) {
+    occupied.push(...old.kernel.memory.inUse());
+    // The next part of the vectors: those of the kernels before may be pending.
+    const firstVector = FIRST_VECTOR + ((i + 1) * VECTORS_OF_A_KERNEL) % (LAST_VECTOR - FIRST_VECTOR);
+    const session = start(context, reporter, random, { skipBuses: 1, occupied: [...occupied], vtd, firstVector });
+    if (!(await kexec(old, session, reporter, i === 0 ? "kexec" : `kexec ${i + 1}`))) {
+      return;
+    }
+    old = session;
+  }
+}
+
+async function kexec(old: Session, session: Session, reporter: Reporter, name: string): Promise<boolean> {
   const ok = await run(reporter, [
     [
-      "kexec",
+      name,
       async () => {
         if (old.kernel.iommus.length === 0) {
           skip("the machine has no IOMMU to take over");
@@ -98,15 +114,21 @@ async function kexec(context: GuestContext, old: Session, reporter: Reporter, ra
       },
     ],
   ]);
-  if (ok && old.kernel.iommus.length > 0) {
-    if (await boot(session, "kexec: ")) {
-      await reporter.step("kexec: take-over", async () => {
-        const names = session.kernel.iommus.filter((iommu) => iommu.tookOver).map((iommu) => iommu.name);
-        return names.length === 0 ? skip("the first kernel's IOMMUs were off") : `${names.join(" ")} found enabled, aborted and set up anew`;
-      });
-      await reporter.step("kexec: tear down", () => tearDown(session));
-      await reporter.step("kexec: nothing else", () => quiet(session));
-    }
-    finish(session);
+  if (!ok || old.kernel.iommus.length === 0) {
+    return false;
   }
+  const well =
+    (await boot(session, `${name}: `)) &&
+    (await run(reporter, [
+      [`${name}: take-over`, () => takenOver(session)],
+      [`${name}: tear down`, () => tearDown(session)],
+      [`${name}: nothing else`, () => quiet(session)],
+    ]));
+  finish(session);
+  return well;
+}
+
+async function takenOver({ kernel }: Session): Promise<string> {
+  const found = kernel.iommus.filter((iommu) => iommu.tookOver);
+  return found.length === 0 ? skip("the first kernel's IOMMUs were off") : found.map((iommu) => `${iommu.name} found enabled, ${iommu.takeOver}`).join("; ");
 }

@@ -4,7 +4,6 @@
  */
 import type { MachinePort } from "../port/index.js";
 import type { MsiController } from "./firmware/description.js";
-import { check } from "./failure.js";
 import type { InterruptController, InterruptHandler } from "./interrupts.js";
 import type { MsiMessage } from "./pci/msi.js";
 
@@ -104,13 +103,15 @@ class FrameMessages implements MessageController {
   }
 }
 
-/** Vectors below 0x30 are exceptions' and the legacy interrupts', those above are the system's own (Linux, irq_vectors.h). */
-const LAST_VECTOR = 0xeb;
+/** Vectors of devices: below are exceptions and legacy interrupts, above is the system's own (Linux, irq_vectors.h). */
+export const FIRST_VECTOR = 0x31;
+export const LAST_VECTOR = 0xeb;
 /** Messages to the APIC with id 0, physical destination mode (Intel SDM 3A, 11.11). */
 const APIC_ADDRESS = 0xfee0_0000n;
 
 class ApicMessages implements MessageController {
   readonly doorbell = null;
+  private readonly used = new Set<number>();
   private next: number;
 
   constructor(
@@ -121,30 +122,40 @@ class ApicMessages implements MessageController {
   }
 
   async take({ requesterId, remapper }: MessageSource, _address: bigint, handlers: readonly InterruptHandler[]): Promise<TakenMessages> {
-    const vectors: number[] = [];
-    const handles: number[] = [];
-    const messages: MsiMessage[] = [];
+    const taken: Array<{ readonly vector: number; readonly handle: number | null; readonly message: MsiMessage }> = [];
     for (const handler of handlers) {
-      // Each is used once: a CPU that takes no interrupt keeps the vector pending.
-      check(this.next <= LAST_VECTOR, "all interrupt vectors are in use");
-      const vector = this.next++;
-      const remapped = remapper === null ? { handle: -1, message: { address: APIC_ADDRESS, data: vector } } : await remapper.takeMessage(requesterId, vector);
-      if (remapped === null) {
+      const vector = this.vector();
+      const remapped = vector === null || remapper === null ? null : await remapper.takeMessage(requesterId, vector);
+      if (vector === null || (remapper !== null && remapped === null)) {
         break;
       }
+      this.used.add(vector);
       this.interrupts.onVector(vector, handler);
-      vectors.push(vector);
-      handles.push(remapped.handle);
-      messages.push(remapped.message);
+      taken.push({ vector, handle: remapped?.handle ?? null, message: remapped?.message ?? { address: APIC_ADDRESS, data: vector } });
     }
     return {
-      messages,
+      messages: taken.map(({ message }) => message),
       release: async () => {
-        vectors.splice(0).forEach((vector) => this.interrupts.offVector(vector));
-        for (const handle of handles.splice(0)) {
-          await remapper?.releaseMessage(handle);
+        for (const { vector, handle } of taken.splice(0)) {
+          this.interrupts.offVector(vector);
+          this.used.delete(vector);
+          if (handle !== null) {
+            await remapper?.releaseMessage(handle);
+          }
         }
       },
     };
+  }
+
+  /** The next free one, round about: one that was just given back may still be pending. */
+  private vector(): number | null {
+    for (let tries = LAST_VECTOR - FIRST_VECTOR; tries >= 0; tries--) {
+      const vector = this.next;
+      this.next = vector === LAST_VECTOR ? FIRST_VECTOR : vector + 1;
+      if (!this.used.has(vector)) {
+        return vector;
+      }
+    }
+    return null;
   }
 }

@@ -45,6 +45,8 @@ export interface PciWindow {
 }
 
 export interface MachinePort {
+  /** Vectors stay pending where no CPU takes them: each is told once after a reset. What signals again is to be polled. */
+  readonly vectorsOnce?: boolean;
   /** One CPU access, naturally aligned, to a guest-physical address. */
   read(address: number, size: AccessSize): Promise<bigint>;
   write(address: number, size: AccessSize, value: bigint): Promise<void>;

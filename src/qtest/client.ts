@@ -1,5 +1,5 @@
 /** A client of the qtest protocol: requests go out without waiting for the answers of those before them. */
-import type { AccessSize } from "../port/index.js";
+import type { AccessSize, PortSize } from "../port/index.js";
 import type { QtestPeer } from "./server.js";
 
 const LETTER = { 1: "b", 2: "w", 4: "l", 8: "q" } as const;
@@ -80,6 +80,15 @@ export class QtestClient {
 
   async write(address: number, size: AccessSize, value: bigint): Promise<void> {
     await this.request(`write${LETTER[size]} 0x${address.toString(16)} 0x${BigInt.asUintN(8 * size, value).toString(16)}`);
+  }
+
+  /** I/O port space. */
+  async readPort(port: number, size: PortSize): Promise<number> {
+    return Number(await this.request(`in${LETTER[size]} 0x${port.toString(16)}`));
+  }
+
+  async writePort(port: number, size: PortSize, value: number): Promise<void> {
+    await this.request(`out${LETTER[size]} 0x${port.toString(16)} 0x${(value >>> 0).toString(16)}`);
   }
 
   async readMemory(address: number, length: number): Promise<Uint8Array> {

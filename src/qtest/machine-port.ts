@@ -1,5 +1,5 @@
 /** A machine behind a qtest socket as a guest's machine. */
-import type { AccessSize, FirmwareTables, Interrupt, MachinePort } from "../port/index.js";
+import type { AccessSize, FirmwareTables, Interrupt, MachinePort, PortSize } from "../port/index.js";
 import { type QtestClient, QtestError } from "./client.js";
 
 const FIRST_SPI = 32;
@@ -8,8 +8,12 @@ const POSTED_LIMIT = 256;
 const LONGEST_WAIT_MS = 5;
 
 export interface QtestPortOptions {
-  /** QOM path of the GIC, whose inputs are its shared peripheral interrupts from 0 on. */
-  readonly interruptController: string;
+  /** QOM path of the GIC, whose inputs are its shared peripheral interrupts from 0 on; null: there is none. */
+  readonly interruptController: string | null;
+  /** MachinePort.vectorsOnce. */
+  readonly vectorsOnce?: boolean;
+  /** Interrupts that are seen in another way, since the last call. */
+  moreInterrupts?(): Promise<Interrupt[]>;
   /** Time that passes whenever interrupts are taken, in nanoseconds: what devices wait for comes. */
   readonly step: bigint;
   /** Finds the firmware's tables, or makes them. */
@@ -22,6 +26,7 @@ export interface QtestPortOptions {
  * tables it drops them. A GICv2m frame's are shared peripheral interrupts and are.
  */
 export class QtestPort implements MachinePort {
+  readonly vectorsOnce: boolean;
   private readonly pending: Interrupt[] = [];
   private posted: Array<Promise<unknown>> = [];
   private failure: unknown = null;
@@ -33,6 +38,7 @@ export class QtestPort implements MachinePort {
     readonly client: QtestClient,
     private readonly options: QtestPortOptions,
   ) {
+    this.vectorsOnce = options.vectorsOnce === true;
     client.onInterrupt = (pin, raised) => {
       if (raised) {
         this.pending.push({ kind: "spi", intid: FIRST_SPI + pin });
@@ -43,7 +49,9 @@ export class QtestPort implements MachinePort {
   /** @throws QtestError where there is no such interrupt controller */
   static async open(client: QtestClient, options: QtestPortOptions): Promise<QtestPort> {
     const port = new QtestPort(client, options);
-    await client.interceptIn(options.interruptController);
+    if (options.interruptController !== null) {
+      await client.interceptIn(options.interruptController);
+    }
     return port;
   }
 
@@ -55,6 +63,16 @@ export class QtestPort implements MachinePort {
 
   write(address: number, size: AccessSize, value: bigint): Promise<void> {
     return this.post(this.client.write(address, size, value));
+  }
+
+  async readPort(port: number, size: PortSize): Promise<number> {
+    const value = await this.client.readPort(port, size);
+    await this.settle(false);
+    return value;
+  }
+
+  writePort(port: number, size: PortSize, value: number): Promise<void> {
+    return this.post(this.client.writePort(port, size, value));
   }
 
   async readMemory(address: number, length: number): Promise<Uint8Array> {
@@ -70,6 +88,7 @@ export class QtestPort implements MachinePort {
   async interrupts(): Promise<Interrupt[]> {
     await this.passTime();
     await this.settle(true);
+    this.pending.push(...((await this.options.moreInterrupts?.()) ?? []));
     this.quiet = this.pending.length > 0 ? 0 : this.quiet + 1;
     return this.pending.splice(0);
   }

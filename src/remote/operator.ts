@@ -58,6 +58,11 @@ export class QmpOperator implements MachineOperator {
     this.onReset();
   }
 
+  /** The text with which the machine's own monitor answers a command. */
+  async monitor(line: string): Promise<string> {
+    return String(await this.qmp.execute("human-monitor-command", { "command-line": line }));
+  }
+
   /** Devices with a name in a slot of their own. Properties besides bus and id are not known from outside, and not given again. */
   async candidates(): Promise<RemoteCandidate[]> {
     const types = await this.children(PERIPHERAL);

@@ -4,6 +4,8 @@ import type { FirmwareTables } from "../port/index.js";
 import { type QtestClient, QtestPort } from "../qtest/index.js";
 import { Refusal } from "../support/index.js";
 import { loadAcpiTables } from "./acpi-loader.js";
+import { FW_CFG_VIRT, FwCfg } from "./fw-cfg.js";
+import { renameMadtEntries } from "./madt.js";
 
 /** Without a kernel the device tree is at the start of RAM (QEMU docs/system/arm/virt.rst). */
 const RAM_BASE = 0x4000_0000;
@@ -12,9 +14,8 @@ const ACPI_AT = RAM_BASE + 0x20_0000;
 const MAGIC = 0xd00d_feed;
 /** edu's transfers begin 100 ms after their command. */
 const STEP_NS = 200_000_000n;
-/** MADT's structure of an ITS, and a type that nobody knows. */
+/** MADT's structure of an ITS. */
 const MADT_ITS = 0x0f;
-const MADT_UNKNOWN = 0x7f;
 
 export interface VirtOptions {
   /** QOM path of the interrupt controller; null: by the number of CPUs in the device tree. */
@@ -43,7 +44,7 @@ export async function openVirt(client: QtestClient, options: VirtOptions): Promi
       const now = await readTree(client);
       hideIts(now);
       await port.writeMemory(RAM_BASE, now);
-      const acpiRoot = options.acpi && !early ? await loadAcpiTables(port, ACPI_AT, hideItsInMadt) : null;
+      const acpiRoot = options.acpi && !early ? await loadAcpiTables(port, new FwCfg(port, FW_CFG_VIRT, ACPI_AT), ACPI_AT, (tables) => renameMadtEntries(tables, [MADT_ITS])) : null;
       early = false;
       return { deviceTree: RAM_BASE, acpiRoot };
     },
@@ -67,22 +68,5 @@ function cpus(tree: Buffer): number {
 function hideIts(tree: Buffer): void {
   for (let at = tree.indexOf("arm,gic-v3-its\0"); at >= 0; at = tree.indexOf("arm,gic-v3-its\0")) {
     tree.write("out-of-reach-x", at, "latin1");
-  }
-}
-
-/** The same for ACPI, with the table's checksum. */
-function hideItsInMadt(tables: Buffer): void {
-  for (let at = tables.indexOf("APIC"); at >= 0; at = tables.indexOf("APIC", at + 4)) {
-    const length = at + 44 <= tables.length ? tables.readUInt32LE(at + 4) : 0;
-    const table = tables.subarray(at, at + length);
-    if (length < 44 || table.length < length || table.reduce((total, byte) => (total + byte) & 0xff, 0) !== 0) {
-      continue;
-    }
-    for (let entry = 44; entry + 2 <= length && table[entry + 1] >= 2; entry += table[entry + 1]) {
-      if (table[entry] === MADT_ITS) {
-        table[entry] = MADT_UNKNOWN;
-        table[9] = (table[9] - (MADT_UNKNOWN - MADT_ITS)) & 0xff;
-      }
-    }
   }
 }

@@ -20,6 +20,20 @@ export interface GuestSummary {
   readonly ok: boolean;
 }
 
+/** Checks of the guest that can be left out. */
+export const GUEST_TOLERANCES = ["event-class", "pass-through", "second-stage-reason", "cached-permission", "rid-pasid"] as const;
+export type GuestTolerance = (typeof GUEST_TOLERANCES)[number];
+
+/** What a guest's VT-d driver leaves unused (where false), or does in another way (where true). */
+export interface VtdWords {
+  readonly scalable?: boolean;
+  readonly interruptRemapping?: boolean;
+  readonly queued?: boolean;
+  readonly secondStage?: boolean;
+  readonly copyTables?: boolean;
+  readonly replacePasids?: boolean;
+}
+
 export interface GuestStart {
   readonly port: MachinePort;
   readonly operator: MachineOperator;
@@ -32,8 +46,12 @@ export interface GuestStart {
     readonly hotplug: ReadonlyArray<{ readonly id: string; readonly argument: string }>;
     /** Why the operator cannot reset the machine. */
     readonly noReset?: string;
+    /** VT-d: what the guest's kernels leave unused. */
+    readonly vtd?: VtdWords;
+    /** The same for each kernel that takes over without a reset. */
+    readonly kexecs?: readonly VtdWords[];
     /** Checks of the guest that are left out. */
-    readonly tolerate?: ReadonlyArray<"event-class">;
+    readonly tolerate?: readonly GuestTolerance[];
   };
 }
 

@@ -1,14 +1,19 @@
 /** A guest on a machine of another process: QEMU, or viommu itself, behind its qtest socket. */
 import { type ByteStream, type ChardevSpec, openChardev } from "../chardev/index.js";
-import { AbsentOperator, openVirt, QmpClient, QmpOperator, type RemoteCandidate } from "../remote/index.js";
+import { AbsentOperator, openQ35, openVirt, QmpClient, QmpOperator, type RemoteCandidate } from "../remote/index.js";
 import type { MachineOperator } from "../port/index.js";
-import { QtestClient } from "../qtest/index.js";
+import { QtestClient, type QtestPort } from "../qtest/index.js";
 import { Refusal } from "../support/index.js";
 import { guestReport, namedEvents } from "./collect.js";
 import type { GuestStart, GuestSummary, GuestToRun } from "./guest.js";
 import type { RunReport } from "./report.js";
 
+/** Boards that the guest knows in another process. */
+export const REMOTE_BOARDS = ["virt", "q35"] as const;
+export type RemoteBoard = (typeof REMOTE_BOARDS)[number];
+
 export interface RemoteRequest {
+  readonly board: RemoteBoard;
   readonly qtest: ChardevSpec;
   /** Null: nothing is plugged, unplugged or reset. */
   readonly qmp: ChardevSpec | null;
@@ -17,6 +22,8 @@ export interface RemoteRequest {
   readonly firmware: "dt" | "acpi";
   readonly granule: GuestStart["options"]["granule"];
   readonly tolerate?: GuestStart["options"]["tolerate"];
+  readonly vtd?: GuestStart["options"]["vtd"];
+  readonly kexecs?: GuestStart["options"]["kexecs"];
   /** Called when the sockets listen, with the ports chosen where they are TCP's. */
   readonly onListening?: (ports: { qtest: number | null; qmp: number | null }) => void;
   readonly onProgress?: (text: string) => void;
@@ -45,21 +52,13 @@ export async function runRemoteGuest(request: RemoteRequest): Promise<RemoteRepo
 }
 
 async function play(request: RemoteRequest, client: QtestClient, monitor: QmpClient | null): Promise<RemoteReport> {
-  const { guest, seed, granule, firmware, tolerate } = request;
+  const { guest, seed, granule, firmware, tolerate, vtd, kexecs } = request;
   let summary: GuestSummary | null = null;
   let failure: string | null = null;
   try {
     const { operator, controller, hotplug } = await administer(monitor);
-    const port = await openVirt(client, {
-      interruptController: controller,
-      acpi: firmware === "acpi",
-      onReset: (listener) => {
-        if (operator instanceof QmpOperator) {
-          operator.onReset = listener;
-        }
-      },
-    });
-    summary = await guest.run({ port, operator, say: request.onProgress ?? (() => {}), options: { seed, granule, firmware, hotplug, tolerate, ...(monitor === null ? { noReset: "a reset needs QMP (--qmp)" } : {}) } });
+    const port = await openBoard(request, client, operator, controller);
+    summary = await guest.run({ port, operator, say: request.onProgress ?? (() => {}), options: { seed, granule, firmware, hotplug, tolerate, vtd, kexecs, ...(monitor === null ? { noReset: "a reset needs QMP (--qmp)" } : {}) } });
   } catch (error) {
     if (error instanceof Refusal) {
       throw error;
@@ -71,6 +70,18 @@ async function play(request: RemoteRequest, client: QtestClient, monitor: QmpCli
     failure = `${failed.length} of ${summary!.steps.length} steps of the guest failed: ${failed.map((step) => step.name).join(", ")}`;
   }
   return { ok: failure === null, failure, guest: guestReport(guest.name, summary), events: namedEvents(summary, (smmu) => smmu) };
+}
+
+function openBoard({ board, firmware }: RemoteRequest, client: QtestClient, operator: MachineOperator, controller: string | null): Promise<QtestPort> {
+  const remote = operator instanceof QmpOperator ? operator : null;
+  const onReset = (listener: () => void): void => {
+    if (remote !== null) {
+      remote.onReset = listener;
+    }
+  };
+  return board === "q35"
+    ? openQ35(client, { apicState: remote === null ? null : () => remote.monitor("info lapic"), onReset })
+    : openVirt(client, { interruptController: controller, acpi: firmware === "acpi", onReset });
 }
 
 async function administer(monitor: QmpClient | null): Promise<{ operator: MachineOperator; controller: string | null; hotplug: RemoteCandidate[] }> {

@@ -44,6 +44,8 @@ export interface RunRequest {
   readonly firmware?: "dt" | "acpi";
   /** Page size of the guest's page tables in bytes; default 4096. */
   readonly granule?: GuestStart["options"]["granule"];
+  readonly vtd?: GuestStart["options"]["vtd"];
+  readonly kexecs?: GuestStart["options"]["kexecs"];
   /** Called with the observer of host calls before the machine is built; a test makes calls fail with it. */
   readonly onObserver?: (observer: HostObserver) => void;
   /** Asked for where a socket plays the machine (-qtest) or a monitor commands it: ends it. */
@@ -170,7 +172,7 @@ async function playGuest(request: RunRequest, guest: GuestToRun, machine: Machin
       port: machine.port(),
       operator: machine.operator(),
       say: request.onProgress ?? (() => {}),
-      options: { seed: request.seed ?? 1, granule: request.granule ?? 4096, firmware: request.firmware ?? "dt", hotplug: machine.hotplugCandidates() },
+      options: { seed: request.seed ?? 1, granule: request.granule ?? 4096, firmware: request.firmware ?? "dt", vtd: request.vtd, kexecs: request.kexecs, hotplug: machine.hotplugCandidates() },
     });
     return { guest: summary, failure: null };
   } catch (error) {

@@ -45,7 +45,7 @@ describe("viommu guest's input and partners", () => {
     [["--qtest", "stdio"], "--qtest stdio is no socket"],
     [["--qtest", "unix:/nonexistent/x"], "Failed to bind socket to /nonexistent/x"],
     [["--qtest", "unix:/nonexistent/x,server=off"], "Failed to connect to '/nonexistent/x'"],
-    [["--qtest", "tcp:127.0.0.1:0", "--machine", "q35"], "--machine q35 is no board"],
+    [["--qtest", "tcp:127.0.0.1:0", "--machine", "pc"], "--machine pc is no board"],
     [["--qtest", "tcp:127.0.0.1:0", "--guest", "none"], "--guest none has nothing to do"],
     [["--qtest", "tcp:127.0.0.1:0", "--guest", "/nonexistent.mjs"], "no guest '/nonexistent.mjs'"],
     [["--qtest", "tcp:127.0.0.1:0", "--idle-firmware", "/nonexistent/x"], "--idle-firmware /nonexistent/x cannot be written"],

@@ -60,6 +60,8 @@ export interface IommuDriver {
   readonly events: DecodedEvent[];
   /** It was found enabled. */
   readonly tookOver: boolean;
+  /** What was done with it then, in words. */
+  readonly takeOver: string;
   /** What it offers, in words. */
   readonly traits: readonly string[];
   /** What the driver calls the id of a domain: ASID, VMID, DID. */

@@ -46,6 +46,7 @@ export type FaultCause =
 export interface ExpectedFault {
   /** Event number or fault reason; null: the architecture records none. */
   readonly event: number | null;
+  /** Left out where records do not tell. */
   readonly stage2?: boolean;
   readonly substreamId?: number | null;
   /** The IOVA page that faults; left out for configuration errors. */

@@ -123,13 +123,18 @@ export async function provokedFault(session: Session): Promise<string> {
     skip("no DMA function is behind an IOMMU");
   }
   const { device, domain, buffers, source } = entry;
+  // The device reads the page before it writes there, unless what that leaves in caches has to be kept from them.
+  const uncached = kernel.options.tolerate?.includes("cached-permission") === true;
+  if (uncached) {
+    await domain.invalidateAll();
+  }
   const length = Math.min(64, entry.dma.features.maxLength);
   const event = await checkFault(
     kernel,
     device,
     // What must stay as it is here is the source.
     { ...buffers, destination: buffers.source },
-    { source, destination: source, length },
+    { source: uncached ? entry.destination : source, destination: source, length },
     device.iommu!.expectedFault({ kind: "read-only", domain, page: source }),
   );
   remember(session, event, length);

@@ -76,11 +76,11 @@ export class HotplugSlot {
               this.signalled = true;
             },
           ]);
-    this.polled = set === 0;
+    this.polled = set === 0 || this.kernel.port.vectorsOnce === true;
     await fn.write16(this.express + SLOT_STATUS, EVENTS);
     const control = await fn.read16(this.express + SLOT_CONTROL);
-    // Polled (Linux's pciehp_poll_mode) the slot must not send INTx, for which there is no handler.
-    await fn.write16(this.express + SLOT_CONTROL, control | ENABLE_EVENTS | (this.polled ? 0 : ENABLE_INTERRUPT));
+    // Without a handler (Linux's pciehp_poll_mode) the slot must not send INTx.
+    await fn.write16(this.express + SLOT_CONTROL, control | ENABLE_EVENTS | (set === 0 ? 0 : ENABLE_INTERRUPT));
   }
 
   /** Stops watching; for a kernel that ends. */

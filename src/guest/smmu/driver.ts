@@ -303,6 +303,8 @@ export class SmmuDriver implements IommuDriver, RegisterAccess {
     (domain.stage === 1 ? this.options.ids : this.vmids).release(domain.id);
   }
 
+  readonly takeOver = "aborted and set up anew";
+
   get domainIdName(): string {
     return this.features.stage1 ? "ASID" : "VMID";
   }

@@ -17,6 +17,7 @@ import {
   TTM_LEGACY,
   TTM_SCALABLE,
 } from "../../vtd/spec/index.js";
+import type { Tolerance } from "../context.js";
 import { check } from "../failure.js";
 import type { AddressRange } from "../firmware/description.js";
 import type { RemappingUnit } from "../firmware/dmar.js";
@@ -49,6 +50,7 @@ export interface VtdDriverOptions {
   /** The firmware allows interrupt remapping, and x2APIC ids with it. */
   readonly interruptRemapping: boolean;
   readonly x2apic: boolean;
+  readonly tolerate?: readonly Tolerance[];
   /** A message for the unit's own events; null: none is seen, and records are looked for instead. */
   ownMessage(handler: InterruptHandler): Promise<TakenMessages | null>;
 }
@@ -85,6 +87,19 @@ export class VtdDriver implements IommuDriver {
 
   get name(): string {
     return this.description.name;
+  }
+
+  get takeOver(): string {
+    return this.copiedTables ? "its tables copied" : "turned off and set up anew";
+  }
+
+  /** Whether the unit may do this against the specification. */
+  tolerates(what: Tolerance): boolean {
+    return this.options.tolerate?.includes(what) ?? false;
+  }
+
+  get replacesPasids(): boolean {
+    return this.options.choice?.replacePasids === true;
   }
 
   get traits(): string[] {
@@ -285,9 +300,11 @@ export class VtdDriver implements IommuDriver {
         return { event: scalable ? FAULT.SM_PASID_NOT_PRESENT : FAULT.CONTEXT_NOT_PRESENT };
       default: {
         const stage2 = cause.domain.stage === 2;
-        const first = cause.kind === "unmapped" ? FAULT.SM_FS_NOT_PRESENT : FAULT.SM_WRITE;
-        const second = scalable ? FAULT.SM_SS_NOT_PERMITTED : FAULT.WRITE;
-        return { event: stage2 ? second : first, stage2, substreamId: cause.pasid ?? null, page: cause.page };
+        // A record does not say which stage it was.
+        const legacy = !scalable || (stage2 && this.tolerates("second-stage-reason"));
+        const absent = stage2 ? FAULT.SM_SS_NOT_PERMITTED : FAULT.SM_FS_NOT_PRESENT;
+        const event = legacy ? FAULT.WRITE : cause.kind === "unmapped" ? absent : FAULT.SM_WRITE;
+        return { event, substreamId: cause.pasid ?? null, page: cause.page };
       }
     }
   }

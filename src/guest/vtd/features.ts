@@ -4,12 +4,16 @@ import { CAP, ECAP } from "../../vtd/spec/index.js";
 import { check } from "../failure.js";
 import { fromQword } from "../iommu/words.js";
 
-/** What is not to be used although it is there: Linux's intel_iommu=sm_off and intremap=off. */
+/** What is not to be used although it is there, where a word says so; Linux: intel_iommu=sm_off, intremap=off. */
 export interface VtdChoice {
   readonly scalable?: boolean;
   readonly interruptRemapping?: boolean;
+  /** Invalidation by registers where it is false. */
+  readonly queued?: boolean;
   /** Second-stage tables although the first stage is there (as for domains that other tables are nested on). */
   readonly secondStage?: boolean;
+  /** Writes PASID entries over present ones, in one step. */
+  readonly replacePasids?: boolean;
   /** Takes the tables over that were found in use, as a crash kernel does, instead of a clean start. */
   readonly copyTables?: boolean;
 }
@@ -55,7 +59,9 @@ export function vtdFeatures(name: string, cap: bigint, ecap: bigint, choice: Vtd
   const c = fromQword(cap);
   const e = fromQword(ecap);
   const has = (f: (typeof ECAP)[keyof typeof ECAP]): boolean => get(e, f) !== 0;
-  const scalable = has(ECAP.SMTS) && choice.scalable !== false;
+  const queued = has(ECAP.QI) && choice.queued !== false;
+  // Only a queue invalidates PASID caches.
+  const scalable = has(ECAP.SMTS) && queued && choice.scalable !== false;
   const [first, second] = [has(ECAP.FSTS), has(ECAP.SSTS)];
   check(!scalable || first || second, `${name}: ECAP 0x${ecap.toString(16)} has scalable mode and neither stage`);
   // Only one of them, or the first where there is a choice (Linux: first_level_by_default).
@@ -71,9 +77,9 @@ export function vtdFeatures(name: string, cap: bigint, ecap: bigint, choice: Vtd
     scalable,
     firstStage,
     passThrough: has(ECAP.PT),
-    deviceTlb: has(ECAP.DT) && has(ECAP.QI),
-    queued: has(ECAP.QI),
-    interruptRemapping: has(ECAP.IR) && has(ECAP.QI) && choice.interruptRemapping !== false,
+    deviceTlb: has(ECAP.DT) && queued,
+    queued,
+    interruptRemapping: has(ECAP.IR) && queued && choice.interruptRemapping !== false,
     extendedInterruptMode: has(ECAP.EIM),
     cachingMode: get(c, CAP.CM) === 1,
     writeBufferFlush: get(c, CAP.RWBF) === 1,

@@ -8,6 +8,7 @@ import {
   CONTEXT,
   CONTEXT_ENTRY_WORDS,
   GRANULARITY_DOMAIN,
+  GRANULARITY_SELECTIVE,
   PASID_CACHE_PASID,
   PASID_ENTRY,
   PASID_ENTRY_WORDS,
@@ -237,22 +238,28 @@ export class VtdMaster implements IommuMaster {
     );
   }
 
-  /** Sets a PASID entry up, or replaces the present one in one step (Linux: intel_pasid_setup_*, intel_pasid_replace_*). */
+  /**
+   * Sets a PASID entry up. A present one goes first, with its caches, as in Linux since 7.0; earlier kernels write
+   * the new one over it (intel_pasid_replace_*), which is what `replacePasids` does.
+   */
   private async setPasid(pasid: number, entry: Int32Array): Promise<void> {
     const { driver, table } = this;
     check(table !== null && pasid < table.pasids, `${this.name}: no PASID table for PASID ${pasid}`);
     const old = await table.read(pasid);
-    if (isPresent(old)) {
+    if (isPresent(old) && driver.replacesPasids) {
       await table.replace(pasid, entry);
       await this.forgetPasid(pasid, old);
+      await this.nudge();
+      return;
+    }
+    await this.clearPasid(pasid);
+    await table.write(pasid, entry);
+    await this.nudge();
+    // What is not present is cached with caching mode only.
+    if (driver.features.cachingMode) {
+      await this.forgetPasid(pasid, entry);
     } else {
-      await table.write(pasid, entry);
-      // What is not present is cached with caching mode only.
-      if (driver.features.cachingMode) {
-        await this.forgetPasid(pasid, entry);
-      } else {
-        await driver.flushWriteBuffer();
-      }
+      await driver.flushWriteBuffer();
     }
   }
 
@@ -266,6 +273,14 @@ export class VtdMaster implements IommuMaster {
       await table.clearPresent(pasid);
       await this.forgetPasid(pasid, old);
       await table.write(pasid, new Int32Array(PASID_ENTRY_WORDS));
+      await this.nudge();
+    }
+  }
+
+  /** For units that look at a function's mode again only when its context entry is invalidated. */
+  private async nudge(): Promise<void> {
+    if (this.driver.tolerates("pass-through")) {
+      await this.driver.invalidate(this.sourceIds.map((sid) => descriptor("CONTEXT_CACHE", { G: GRANULARITY_SELECTIVE, SID: sid })));
     }
   }
 
