@@ -58,8 +58,9 @@ export class MessageWindow implements MmioHandler {
     private readonly remap: Remapper,
   ) {}
 
-  read(): bigint {
-    return 0n;
+  /** Registers of a processor that nobody is. */
+  read(_offset: number, size: number): bigint {
+    return (1n << BigInt(8 * size)) - 1n;
   }
 
   write(offset: number, size: number, value: bigint, attributes?: DmaAttributes): void {

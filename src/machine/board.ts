@@ -3,7 +3,7 @@
  * board is built all or not at all; what it has taken of the host is given back in the order of dependence.
  */
 import type { Host } from "../iommufd/index.js";
-import { AddressSpace, MemoryRegion, type MmioHandler, RamWordMemory } from "../memory/index.js";
+import { AddressSpace, MemoryRegion, type MmioHandler, type RamBlock, RamWordMemory } from "../memory/index.js";
 import { MsiRouter } from "../msi/index.js";
 import { type IommuOps, type PciBus, type PciFunction, PciRoot, type PciRootOptions, plugFunction, unplugFunction } from "../pci/index.js";
 import type { FirmwareTables, PinDevice } from "../port/index.js";
@@ -150,6 +150,11 @@ export abstract class Board {
     return this.ram.reduce((sum, { size }) => sum + size, 0);
   }
 
+  /** The blocks that RAM is made of, each once. */
+  get ramBlocks(): RamBlock[] {
+    return [...new Set(this.ram.map(({ block }) => block))];
+  }
+
   /** Runs what makes the rest of the board; when it throws, nothing is left. */
   protected build(make: () => void): void {
     try {
@@ -248,7 +253,7 @@ export abstract class Board {
     this.functions.length = 0;
     this.disposeIommus();
     this.memory.close();
-    for (const block of [...new Set(this.ram.map((placed) => placed.block))].reverse()) {
+    for (const block of this.ramBlocks.reverse()) {
       this.host.freeMemory(block);
     }
   }

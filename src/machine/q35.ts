@@ -72,9 +72,9 @@ export class Q35Board extends Board {
     const { root, map, host } = this;
     const whole = MemoryRegion.container(RAM_NAME, Math.max(this.ramSize, Q35_RAM_ALIGNMENT));
     let at = 0;
-    for (const { block, offset, size } of this.ram) {
-      whole.add(at, MemoryRegion.ram(block.name, block, offset, size));
-      at += size;
+    for (const block of this.ramBlocks) {
+      whole.add(at, MemoryRegion.ram(block.name, block));
+      at += block.size;
     }
     root.add(map.lowRam.base, MemoryRegion.alias("ram-below-4g", whole, 0, map.lowRam.size));
     if (map.highRam !== null) {

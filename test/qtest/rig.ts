@@ -15,7 +15,7 @@ export class Rig {
     const { machine } = this.built;
     machine.start();
     const { board, pins } = machine;
-    this.server = new QtestServer({ memory: board.memory, ports: null, clock: board.clock, findDevice: (path) => pins.find(path) }, log);
+    this.server = new QtestServer({ memory: board.memory, ports: board.ports, clock: board.clock, findDevice: (path) => pins.find(path) }, log);
     const output = new Writable({
       write: (bytes: Buffer, _encoding, done) => {
         this.text += bytes.toString("latin1");

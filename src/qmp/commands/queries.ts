@@ -31,10 +31,10 @@ export const queryCommands: readonly QmpCommand[] = [
   query("query-memdev", ({ target }) => {
     const { board } = target.machine;
     const backends = board.objects.list().filter(({ type }) => type === "memory-backend");
-    const own = board.args.machine.memoryBackend === null ? board.ram.filter(({ block }) => !backends.some(({ id }) => id === block.name)) : [];
+    const own = board.args.machine.memoryBackend === null ? board.ramBlocks.filter((block) => !backends.some(({ id }) => id === block.name)) : [];
     // Ordinary memory of this process, by QEMU's defaults.
     const kind = { merge: true, dump: true, prealloc: false, share: false, reserve: true, "host-nodes": [], policy: "default" };
-    return [...own.map(({ block }) => ({ id: block.name, size: block.size, ...kind })), ...backends.map(({ id, size }) => ({ id, size, ...kind }))];
+    return [...own.map((block) => ({ id: block.name, size: block.size, ...kind })), ...backends.map(({ id, size }) => ({ id, size, ...kind }))];
   }),
   query("query-current-machine", () => ({ "wakeup-suspend-support": false })),
   query("query-display-options", () => ({ type: "none" })),

@@ -1,18 +1,24 @@
-/** `info iommu`: where each function's DMA goes. SMMUs with what they cover; of passed-through functions the tables and the vDEVICE in the host. */
-import type { Board, MachineSmmu } from "../../machine/index.js";
+/** `info iommu`: where each function's DMA goes. IOMMUs with what they cover; of passed-through functions the tables, by PASID too, and the vDEVICE in the host. */
+import type { Board, MachineIommu, MachineSmmu, MachineVtd } from "../../machine/index.js";
 import { formatBdf, type PciFunction } from "../../pci/index.js";
 import { VfioPci } from "../../vfio/index.js";
+
+/** Bindings of PASIDs that are listed for a function; the rest is counted. */
+const SHOWN = 16;
 
 export function formatIommus(board: Board): string {
   const endpoints = board.functions.map(({ fn }) => fn).filter((fn) => !fn.isBridge);
   const out: string[] = [];
-  for (const smmu of board.smmus.all) {
-    out.push(`${smmu.device.id}: ${describeSmmu(smmu)}\n`);
-    endpoints.filter((fn) => board.smmuOf(fn) === smmu).forEach((fn) => out.push(`  ${describeFunction(fn, smmu)}\n`));
+  for (const iommu of board.iommus) {
+    const smmu = board.smmus.all.find((one) => one === iommu) ?? null;
+    out.push(`${iommu.id}: ${smmu === null ? describeVtd(iommu as MachineVtd) : describeSmmu(smmu)}\n`);
+    for (const fn of endpoints.filter((one) => board.iommuOf(one) === iommu)) {
+      out.push(`  ${describeFunction(fn, iommu, smmu)}\n`, ...pasidLines(fn, iommu));
+    }
   }
-  const rest = endpoints.filter((fn) => board.smmuOf(fn) === null);
+  const rest = endpoints.filter((fn) => board.iommuOf(fn) === null);
   if (rest.length > 0) {
-    out.push("no IOMMU\n", ...rest.map((fn) => `  ${describeFunction(fn, null)}\n`));
+    out.push("no IOMMU\n", ...rest.map((fn) => `  ${describeFunction(fn, null, null)}\n`));
   }
   return out.join("");
 }
@@ -23,21 +29,43 @@ function describeSmmu({ device, bus, acceleration }: MachineSmmu): string {
   return `arm-smmuv3 on bus ${bus.id}, ${mode}, stage ${device.properties.stage}, ${state}`;
 }
 
-function describeFunction(fn: PciFunction, smmu: MachineSmmu | null): string {
+function describeVtd(vtd: MachineVtd): string {
+  const { device } = vtd;
+  const { hostIommu } = vtd.describe();
+  const { scalableMode, fsts } = device.properties;
+  const mode = hostIommu === null ? "translates in software" : `emulated functions in software, others by ${hostIommu}`;
+  const stage = scalableMode ? (fsts ? "scalable mode, first stage" : "scalable mode, second stage") : "legacy mode";
+  return `intel-iommu, ${mode}, ${stage}, ${device.translationEnabled ? "enabled" : "disabled, bypasses"}, interrupts ${device.interruptRemappingEnabled ? "remapped" : "not remapped"}`;
+}
+
+function describeFunction(fn: PciFunction, iommu: MachineIommu | null, smmu: MachineSmmu | null): string {
   const parts = [`${formatBdf(fn.bdf)} ${fn.label}`];
   const { bus } = fn.iommuPath;
-  if (smmu !== null) {
-    parts.push(bus.isRoot || bus.number !== 0 ? `StreamID 0x${fn.requesterId.toString(16)}` : "no StreamID, its bus has no number");
+  if (iommu !== null) {
+    const name = smmu === null ? "source id" : "StreamID";
+    parts.push(bus.isRoot || bus.number !== 0 ? `${name} 0x${fn.requesterId.toString(16)}` : `no ${name}, its bus has no number`);
   }
   if (!(fn instanceof VfioPci)) {
     parts.push(`address space ${fn.dma?.name ?? "none"}`);
     return parts.join(", ");
   }
   parts.push(`host ${fn.hostAddress} (${fn.hostIommu ?? "no IOMMU"})`);
-  const bound = smmu?.acceleration?.describeFunctions().find((one) => one.name === fn.name);
-  const hwpt = bound?.hwptId ?? fn.attachedTo;
+  const bound = iommu?.describe().bindings.find((one) => one.function === fn.name && one.pasid === null);
+  const hwpt = bound?.hwpt ?? fn.attachedTo;
   parts.push(`${bound?.table ?? "parent"} table HWPT ${hwpt ?? "none"}`, `parent HWPT ${fn.parentHwptId}`, `IOAS ${fn.ioasId}`);
-  parts.push(bound?.vdeviceId === undefined || bound.vdeviceId === null ? "no vDEVICE" : `vDEVICE ${bound.vdeviceId}`);
+  if (smmu !== null || iommu === null) {
+    const vdevice = smmu?.acceleration?.describeFunctions().find((one) => one.name === fn.name)?.vdeviceId;
+    parts.push(vdevice === undefined || vdevice === null ? "no vDEVICE" : `vDEVICE ${vdevice}`);
+  }
   parts.push(`iommufd ${fn.iommufdName}, device ${fn.devId}`);
   return parts.join(", ");
+}
+
+function pasidLines(fn: PciFunction, iommu: MachineIommu): string[] {
+  if (!(fn instanceof VfioPci)) {
+    return [];
+  }
+  const bound = iommu.describe().bindings.filter((one) => one.function === fn.name && one.pasid !== null);
+  const lines = bound.slice(0, SHOWN).map(({ pasid, table, hwpt, domain }) => `    PASID 0x${pasid!.toString(16)}: ${table} table HWPT ${hwpt ?? "none"}, domain ${domain ?? "none"}\n`);
+  return bound.length > SHOWN ? [...lines, `    and ${bound.length - SHOWN} more PASIDs\n`] : lines;
 }

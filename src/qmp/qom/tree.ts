@@ -50,9 +50,9 @@ function position(target: MonitorTarget, bus: PciBus): number {
 
 function objects(target: MonitorTarget): QomNode {
   const { board, args } = target.machine;
-  const own = args.machine.memoryBackend === null && args.numa.nodes.every(({ memdev }) => memdev === null) ? board.ram : [];
+  const own = args.machine.memoryBackend === null && args.numa.nodes.every(({ memdev }) => memdev === null) ? board.ramBlocks : [];
   return container([
-    ...own.map(({ block }) => [block.name, leaf("memory-backend-ram", [["size", { type: "int", value: block.size }]])] as const),
+    ...own.map((block) => [block.name, leaf("memory-backend-ram", [["size", { type: "int", value: block.size }]])] as const),
     ...board.objects
       .list()
       .map(({ id, type, typeName, size }) => [id, leaf(typeName, type === "iommufd" ? [["fd", { type: "string", value: "" }]] : type === "memory-backend" ? [["size", { type: "int", value: size }]] : [])] as const),

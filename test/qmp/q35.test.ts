@@ -1,0 +1,54 @@
+import { expect, it } from "vitest";
+import { MonitorRig } from "./rig.js";
+
+const MACHINE =
+  "-M q35 -smp 2 -m 4G -nodefaults -device intel-iommu,id=v,scalable-mode=on,fsts=on -device pxb-pcie,id=p,bus=pcie.0,bus_nr=16 -device pcie-root-port,id=r,bus=p,chassis=1 -device edu,bus=r,id=e";
+
+it("a monitor tells of a q35 what QEMU's tells", async () => {
+  const rig = new MonitorRig(MACHINE);
+  const client = await rig.client();
+  const ask = async (command: string, args?: object): Promise<unknown> => {
+    const [answer] = await client.ask(command, args as never);
+    return "return" in answer ? answer.return : answer;
+  };
+  expect(await ask("query-target")).toEqual({ arch: "x86_64" });
+  expect(await ask("query-machines")).toEqual([
+    { "hotpluggable-cpus": true, name: "pc-q35-11.1", "numa-mem-supported": false, acpi: true, "cpu-max": 4096, deprecated: false, "default-ram-id": "pc.ram", alias: "q35" },
+  ]);
+  expect(await ask("query-gic-capabilities")).toEqual({ error: { class: "GenericError", desc: "GIC hardware is not available on this target" } });
+  expect(await ask("query-memory-size-summary")).toEqual({ "base-memory": 2 ** 32, "plugged-memory": 0 });
+  expect(await ask("query-memdev")).toMatchObject([{ id: "pc.ram", size: 2 ** 32 }]);
+  expect(await ask("qom-list-types", { implements: "x86-iommu" })).toEqual([{ name: "intel-iommu", parent: "x86-iommu" }]);
+  // Numbers as QEMU 11.1 gives them to two CPUs.
+  const types = new Map((await ask("qom-list", { path: "/machine/unattached" }) as Array<{ name: string; type: string }>).map(({ name, type }) => [name, type]));
+  expect([3, 13, 14, 23].map((n) => types.get(`device[${n}]`))).toEqual(["child<ICH9-LPC>", "child<ich9-ahci>", "child<ICH9-SMB>", "child<pxb-host>"]);
+  expect((await ask("qom-list", { path: "/machine/q35" }) as Array<{ name: string }>).map(({ name }) => name)).toEqual(expect.arrayContaining(["ioapic", "mch", "pcie.0", "below-4g-mem-size"]));
+  expect(await ask("qom-get", { path: "/machine/q35", property: "above-4g-mem-size" })).toBe(2 ** 31);
+  expect(await ask("qom-get", { path: "/machine/peripheral/v", property: "fsts" })).toBe(true);
+  // `auto` is decided by then.
+  expect([await ask("qom-get", { path: "/machine/peripheral/v", property: "intremap" }), await ask("qom-get", { path: "/machine/peripheral/v", property: "eim" })]).toEqual(["on", "off"]);
+  for (const command of [["device_add", { driver: "intel-iommu" }], ["device_del", { id: "v" }]] as const) {
+    expect(await ask(command[0], command[1])).toMatchObject({ error: { class: "GenericError", desc: expect.stringContaining("Device 'intel-iommu' does not support hotplugging") } });
+  }
+  const people = async (line: string): Promise<string> => await ask("human-monitor-command", { "command-line": line }) as string;
+  const tree = (await people("info qtree")).replaceAll("\r", "");
+  for (const line of ['dev: intel-iommu, id "v"', "aw-bits = 48 (0x30)", "pasid-bits = 0 (0x0)", 'eim = "off"', 'intremap = "on"', "scalable-mode = true", "dma-translation = true", 'dev: q35-pcihost, id ""', 'dev: ICH9-LPC, id ""', 'dev: mch, id ""', "class Host bridge, addr 00:00.0, pci id 8086:29c0 (sub 1af4:1100)"]) {
+    expect(tree).toContain(line);
+  }
+  const memory = (await people("info mtree -f")).replaceAll("\r", "");
+  for (const line of [
+    "0000000000100000-000000007fffffff (prio 0, ram): pc.ram @0000000000100000",
+    "00000000fec00000-00000000fec00fff (prio 0, i/o): ioapic",
+    "00000000fee00000-00000000feefffff (prio 4096, i/o): apic-msi",
+    "00000000fffc0000-00000000ffffffff (prio 0, rom): pc.bios",
+    "0000000100000000-000000017fffffff (prio 0, ram): pc.ram @0000000080000000",
+  ]) {
+    expect(memory).toContain(line);
+  }
+  expect((await people("info iommu")).replaceAll("\r", "")).toBe(
+    "v: intel-iommu, translates in software, scalable mode, first stage, disabled, bypasses, interrupts not remapped\n" +
+      "  00:00.0 edu 'e', no source id, its bus has no number, address space vtd-00.0\n",
+  );
+  expect(await people("info pci")).toContain("SATA controller: PCI device 8086:2922");
+  rig.close();
+});
