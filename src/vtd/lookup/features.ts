@@ -12,6 +12,8 @@ export interface VtdFeatures {
   /** Second-stage pages of 2 MiB and 1 GiB (SSLPS). */
   readonly secondStage2m: boolean;
   readonly secondStage1g: boolean;
+  /** Bit 62 of second-stage leaves is ignored: the transient-mapping hint of early revisions. */
+  readonly transientMapping: boolean;
   /** First-stage pages of 1 GiB (FS1GP); 2 MiB always are supported. */
   readonly firstStage1g: boolean;
   /** First-stage tables of five levels (FS5LP). */
@@ -67,8 +69,9 @@ export interface VtdFeatures {
  *
  * @param cap,ecap CAP_REG and ECAP_REG, 64 bits
  * @param hostAddressBits host address width in bits, as the DMAR table has it
+ * @param transientMapping units with device-TLBs ignore bit 62 of second-stage leaves, as old ones do; no register tells
  */
-export function featuresOf(cap: bigint, ecap: bigint, hostAddressBits: number): VtdFeatures {
+export function featuresOf(cap: bigint, ecap: bigint, hostAddressBits: number, transientMapping = false): VtdFeatures {
   const capWords = words(cap);
   const ecapWords = words(ecap);
   const c = (f: (typeof CAP)[keyof typeof CAP]): number => get(capWords, f);
@@ -80,6 +83,7 @@ export function featuresOf(cap: bigint, ecap: bigint, hostAddressBits: number): 
     secondStageLevels: c(CAP.SAGAW),
     secondStage2m: (c(CAP.SSLPS) & 1) !== 0,
     secondStage1g: (c(CAP.SSLPS) & 2) !== 0,
+    transientMapping: transientMapping && e(ECAP.DT) !== 0,
     firstStage1g: c(CAP.FS1GP) !== 0,
     fiveLevels: c(CAP.FS5LP) !== 0,
     domainBits: Math.min(16, 4 + 2 * c(CAP.ND)),

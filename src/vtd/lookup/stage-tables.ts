@@ -33,6 +33,7 @@ export function secondStageTables(
     pages1g: features.secondStage1g,
     accessedDirty,
     snoopControl: features.snoopControl,
+    transientMapping: features.transientMapping,
     unsnoopedWalk: unsnooped,
   };
 }

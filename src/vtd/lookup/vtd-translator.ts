@@ -347,7 +347,9 @@ export class VtdTranslator implements RootPointer {
   /** An untranslated request without PASID to the interrupt range (3.15). */
   private interruptRange(): number {
     if (this.access === 0) {
-      return this.bypass();
+      this.bypass();
+      this.outPageBits = 12;
+      return BYPASSED;
     }
     if ((this.access & ACCESS_WRITE) === 0) {
       return this.block(FAULT.IR_ILLEGAL_REQUEST);
@@ -539,7 +541,8 @@ export class VtdTranslator implements RootPointer {
     }
     this.outHigh = high;
     this.outLow = low;
-    this.outPageBits = translator.outPageBits;
+    const pageBits = translator.outPageBits;
+    this.outPageBits = pageBits > 20 ? Math.min(pageBits, bitsBesideInterrupts(high, low)) : pageBits;
     const permissions = translator.outPermissions;
     this.outPermissions = ((access & ACCESS_PRIVILEGED) !== 0 ? permissions >>> PERM_PRIVILEGED_SHIFT : permissions) & 7;
     return TRANSLATED;
@@ -606,7 +609,7 @@ export class VtdTranslator implements RootPointer {
   private bypass(): number {
     this.outHigh = this.high;
     this.outLow = this.low;
-    this.outPageBits = this.features.hostAddressBits;
+    this.outPageBits = this.enabled ? bitsBesideInterrupts(this.high, this.low) : this.features.hostAddressBits;
     this.outPermissions = ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE;
     return BYPASSED;
   }
@@ -644,6 +647,11 @@ export class VtdTranslator implements RootPointer {
     const completion = completionOf(reason);
     return completion === TRANSLATED ? this.deny() : completion;
   }
+}
+
+/** log2 bytes of the largest aligned region around an address outside the interrupt range that is outside as a whole; at most 32. */
+function bitsBesideInterrupts(high: number, low: number): number {
+  return high !== 0 ? 32 : 31 - Math.clz32(low ^ 0xfee0_0000);
 }
 
 /** High-word bits of an address within 2^`addressMask` pages. */

@@ -84,7 +84,15 @@ export class Oracle {
       if (found.out >= 0xfee0_0000n && found.out <= 0xfeef_ffffn) {
         throw new Fault(this.scalable ? 0x87 : 0x0e);
       }
-      return { reason: 0, quiet: false, ...found };
+      // The answer holds for so much around the address as is no interrupt range.
+      let pageBits = found.bypass ? 32 : found.pageBits;
+      for (; ; pageBits--) {
+        const first = (found.out >> BigInt(pageBits)) << BigInt(pageBits);
+        if (first > 0xfeef_ffffn || first + (1n << BigInt(pageBits)) <= 0xfee0_0000n) {
+          break;
+        }
+      }
+      return { reason: 0, quiet: false, ...found, pageBits };
     } catch (error) {
       if (!(error instanceof Fault)) {
         throw error;

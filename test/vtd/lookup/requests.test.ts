@@ -5,6 +5,7 @@ import {
   ATS_UNSUPPORTED,
   BLOCKED,
   BYPASSED,
+  featuresOf,
   INTERRUPT,
   KIND_TRANSLATED,
   KIND_TRANSLATION_REQUEST,
@@ -16,6 +17,8 @@ import {
   FS_RO,
   FS_RW,
   FULL,
+  FULL_CAP,
+  FULL_ECAP,
   nested,
   passThrough,
   RAM_BASE,
@@ -85,7 +88,18 @@ describe("legacy mode", () => {
   it("passes through, to the host's width", () => {
     b.legacy(RID, 9n | (0xfffff_ffffn << 12n), AW48);
     expect(b.translate(RID, (1n << 46n) - 4n, ACCESS_WRITE)).toBe(BYPASSED);
-    expect(b.translator.outPageBits).toBe(46);
+    expect(b.translator.outPageBits).toBe(32);
+    // The answer does not hold for the interrupt range.
+    for (const [address, bits] of [
+      [0x1000n, 31],
+      [0x8000_0000n, 30],
+      [0xfedf_f000n, 21],
+      [0xfef0_0000n, 20],
+      [0xff00_0000n, 24],
+    ] as const) {
+      expect(b.translate(RID, address, ACCESS_WRITE)).toBe(BYPASSED);
+      expect([address, b.translator.outPageBits]).toEqual([address, bits]);
+    }
   });
 
   it("uses large pages where CAP has them", () => {
@@ -106,6 +120,62 @@ describe("legacy mode", () => {
     small.map(root, 1n << 40n, LARGE, SS_RW, SS_RW, 4, 21);
     expect(small.translate(RID, 1n << 40n)).toBe(BLOCKED);
     expect(small.translator.reason).toBe(0xc);
+  });
+});
+
+describe("second-stage leaves", () => {
+  const TM = 1n << 62n;
+  const SNP = 1n << 11n;
+
+  it.each([
+    ["bit 62 of units with device-TLBs that ignore it", featuresOf(FULL_CAP, FULL_ECAP, 46, true), TM, TRANSLATED],
+    ["bit 62 of units without", featuresOf(FULL_CAP, FULL_ECAP & ~4n, 46, true), TM, BLOCKED],
+    ["bit 62 of others", FULL, TM, BLOCKED],
+    ["SNP with ECAP.SC", FULL, SNP, TRANSLATED],
+    ["SNP without", without([7]), SNP, BLOCKED],
+  ])("%s", (_name, features, bits, code) => {
+    b = new Bench(features);
+    const root = b.page();
+    b.map(root, IOVA, PAGE, SS_RW | bits, SS_RW);
+    b.legacy(RID, BigInt(root) | 1n, AW48);
+    expect(b.translate(RID, IOVA)).toBe(code);
+    expect(b.translator.reason).toBe(code === BLOCKED ? 0xc : 0);
+  });
+});
+
+describe("features", () => {
+  it("are those of QEMU's registers", () => {
+    const f = featuresOf(0x81d2008c222f0606n, 0x893800f00f4an, 48);
+    expect(f).toMatchObject({
+      guestAddressBits: 48,
+      secondStageLevels: 6,
+      secondStage2m: true,
+      secondStage1g: true,
+      firstStage1g: true,
+      fiveLevels: false,
+      domainBits: 16,
+      cachingMode: false,
+      pageSelective: true,
+      largestAddressMask: 18,
+      passThrough: true,
+      deviceTlb: false,
+      snoopControl: false,
+      interruptRemapping: true,
+      extendedInterrupts: false,
+      scalableMode: true,
+      firstStage: true,
+      secondStage: false,
+      nested: false,
+      supervisorRequests: false,
+      pasid: true,
+      pasidBits: 8,
+      ridPasid: false,
+      coherentWalks: false,
+      abortDma: false,
+    });
+    const legacy = featuresOf(0x80d2008c22260686n, 0xf00f4an, 39);
+    expect(legacy).toMatchObject({ cachingMode: true, guestAddressBits: 39, secondStageLevels: 6, scalableMode: false, pasid: false });
+    expect(featuresOf(0x81d2008c222f0606n, 0x8d9a20f00f4en, 48)).toMatchObject({ pageRequests: true, deviceTlb: true, pasidBits: 20 });
   });
 });
 
@@ -244,6 +314,7 @@ describe("the interrupt range", () => {
     b.map(root, 0x8020_0000n, 0xfee0_0000n, SS_RW, SS_RW, 4, 21);
     b.map(root, 0x8040_0000n, 0xff00_0000n, SS_RW, SS_RW, 4, 21);
     expect(b.translate(RID, 0x4000_0000n)).toBe(TRANSLATED);
+    expect(b.translator.outPageBits).toBe(29);
     expect(b.translate(RID, 0x7ee0_0000n)).toBe(BLOCKED);
     expect(b.translator.reason).toBe(0xe);
     expect(ask(0x4000_0000n, ALL)[0]).toBe(ATS_ABORTED);
