@@ -295,9 +295,9 @@ export class VtdDriver implements IommuDriver {
     const { scalable } = this.features;
     switch (cause.kind) {
       case "no-domain":
-        return { event: FAULT.SM_PASID_NOT_PRESENT, substreamId: cause.pasid };
+        return { event: FAULT.SM_PASID_NOT_PRESENT, substreamId: cause.pasid, maybeSilent: true };
       case "blocked":
-        return { event: scalable ? FAULT.SM_PASID_NOT_PRESENT : FAULT.CONTEXT_NOT_PRESENT };
+        return { event: scalable ? FAULT.SM_PASID_NOT_PRESENT : FAULT.CONTEXT_NOT_PRESENT, maybeSilent: true };
       default: {
         const stage2 = cause.domain.stage === 2;
         // A record does not say which stage it was.
