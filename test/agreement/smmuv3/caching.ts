@@ -6,10 +6,11 @@
 import { stage1StartLevel, stage2StartLevel, type GranuleBits } from "../../../src/translation/index.js";
 import { buildCd, buildSte, encodeCommand, OP } from "../../../src/smmuv3/spec/index.js";
 import type { Random } from "../../fuzz/random.js";
+import { allocatorOf, putWords, type Words } from "../memory-image.js";
 import type { TranslationCase } from "./image.js";
 import { DATA, POOL } from "./layout.js";
 import { EDU_DEVFN } from "./machines.js";
-import { type Step, TableTree, type Words } from "./table-tree.js";
+import { type Step, TableTree } from "./table-tree.js";
 
 export interface CachingCase {
   readonly before: TranslationCase;
@@ -34,17 +35,8 @@ const STREAM_BITS = 8;
 export function generateCachingCase(random: Random, stages: "1" | "2" | "nested"): CachingCase {
   const kind = stages === "nested" ? random.pick(["1", "2", "nested", "nested"] as const) : stages;
   const words: Words = new Map();
-  let next = POOL.base;
-  const allocate = (bytes: number, alignment: number): number => {
-    const at = Math.ceil(next / alignment) * alignment;
-    next = at + bytes;
-    return at;
-  };
-  const put = (address: number, image: Int32Array): void => {
-    for (let n = 0; n < image.length; n += 2) {
-      words.set(address + 4 * n, (BigInt(image[n + 1] >>> 0) << 32n) | BigInt(image[n] >>> 0));
-    }
-  };
+  const allocate = allocatorOf(POOL);
+  const put = (address: number, image: Int32Array): void => putWords(words, address, image);
   const granuleBits: GranuleBits = random.pick([12, 14, 16]);
   const size = 16 + random.below(20);
   const inputBits = 64 - size;
@@ -105,11 +97,7 @@ export function generateCachingCase(random: Random, stages: "1" | "2" | "nested"
 
   // What is changed.
   const changed: Words = new Map(words);
-  const set = (at: number, image: Int32Array): void => {
-    for (let n = 0; n < image.length; n += 2) {
-      changed.set(at + 4 * n, (BigInt(image[n + 1] >>> 0) << 32n) | BigInt(image[n] >>> 0));
-    }
-  };
+  const set = (at: number, image: Int32Array): void => putWords(changed, at, image);
   const changes = kind === "2" ? (["leaf2", "table2", "ste"] as const) : kind === "1" ? (["leaf1", "table1", "cd", "ste", "leaf1"] as const) : (["leaf1", "table1", "cd", "ste", "leaf2", "leaf1"] as const);
   const change = random.pick(changes);
   /** The stream translates no more. */

@@ -8,10 +8,11 @@ import {
   STRTAB_FMT_2LEVEL, STRTAB_FMT_LINEAR,
 } from "../../../src/smmuv3/spec/index.js";
 import type { Random } from "../../fuzz/random.js";
+import { type Allocator, allocatorOf, putWords, type Words } from "../memory-image.js";
 import type { Access, TranslationCase } from "./image.js";
 import { DATA, HOLE, isSafe, POOL, RAM } from "./layout.js";
 import { EDU_DEVFN, TESTDEV_DEVFN } from "./machines.js";
-import { type Allocator, type Step, TableTree, type Words } from "./table-tree.js";
+import { type Step, TableTree } from "./table-tree.js";
 
 export interface GeneratorOptions {
   readonly twoLevelStreamTable: boolean;
@@ -41,7 +42,6 @@ export function generate(random: Random, options: GeneratorOptions): Translation
 class Generator {
   private readonly words: Words = new Map();
   private readonly notes: string[] = [];
-  private next = POOL.base;
   private readonly stage1Steps: Step[] = [];
   private readonly stage2Steps: Step[] = [];
   private ste: Int32Array = new Int32Array(16);
@@ -123,20 +123,11 @@ class Generator {
     }
   }
 
-  private readonly allocate: Allocator = (bytes, alignment) => {
-    const at = Math.ceil(this.next / alignment) * alignment;
-    this.next = at + bytes;
-    if (this.next > POOL.base + POOL.size) {
-      throw new Error("the pool of tables is too small");
-    }
-    return at;
-  };
+  private readonly allocate: Allocator = allocatorOf(POOL);
 
   /** Puts 32-bit words at an address. */
   private put(address: number, words: Int32Array): void {
-    for (let n = 0; n < words.length; n += 2) {
-      this.words.set(address + 4 * n, (BigInt(words[n + 1] >>> 0) << 32n) | BigInt(words[n] >>> 0));
-    }
+    putWords(this.words, address, words);
   }
 
   // ---- stage 1 ----

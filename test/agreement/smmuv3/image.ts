@@ -1,5 +1,5 @@
 /** One case of the translation topic: what is in memory and in the registers, and the accesses to make. */
-import type { Words } from "./table-tree.js";
+import type { Words } from "../memory-image.js";
 
 export interface Access {
   /** edu reads into and writes from its buffer; iommu-testdev writes a pattern and looks where it should have come out. */

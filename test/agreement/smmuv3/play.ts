@@ -2,6 +2,8 @@
 import type { Observation } from "../agreement.js";
 import type { Driver } from "../driver.js";
 import { CMD_WORDS, encodeCommand, EVENT_WORDS, eventName, OP, REG } from "../../../src/smmuv3/spec/index.js";
+import { Edu, testdevWrite } from "../dma-devices.js";
+import { ownAddresses, runs } from "../memory-image.js";
 import type { CachingCase } from "./caching.js";
 import type { Access, TranslationCase } from "./image.js";
 import { COMMAND_QUEUE, COMMAND_QUEUE_BITS, DATA, EVENT_QUEUE, EVENT_QUEUE_BITS, FAR_POOL, POOL, RAM, SCRATCH, SENTINEL } from "./layout.js";
@@ -13,15 +15,6 @@ const TESTDEV = 0x1010_0000;
 const PCI_BAR0 = 0x10;
 const PCI_COMMAND = 0x04;
 const MEMORY_AND_MASTER = 6;
-
-/** edu's registers, and its buffer of 4096 bytes in its own address space. */
-const EDU_SOURCE = EDU + 0x80;
-const EDU_DESTINATION = EDU + 0x88;
-const EDU_COUNT = EDU + 0x90;
-const EDU_COMMAND = EDU + 0x98;
-const EDU_BUFFER = 0x40000;
-const EDU_RUN = 1;
-const EDU_TO_RAM = 2;
 
 const CR0_QUEUES = 0xc;
 const CR0_SMMUEN = 1;
@@ -42,13 +35,16 @@ interface Pending {
 }
 
 export class Player {
+  private readonly edu: Edu;
   private commands = 0;
   private events = 0;
 
   constructor(
     readonly driver: Driver,
     readonly machine: SmmuMachine,
-  ) {}
+  ) {
+    this.edu = new Edu(driver, EDU);
+  }
 
   /** Queues, devices and data, once for a machine. */
   async prepare(): Promise<void> {
@@ -107,7 +103,7 @@ export class Player {
     this.issue(commands);
     await this.access(access, 1);
     driver.write(smmu + REG.CR0, 4, CR0_QUEUES);
-    await this.edu(EDU_BUFFER, SCRATCH, 2 * SLOT, EDU_TO_RAM);
+    await this.edu.write(0, SCRATCH, 2 * SLOT);
     const [scratch, queue, middle, end] = await Promise.all([
       driver.load(SCRATCH, USED),
       driver.load(EVENT_QUEUE, (EVENT_WORDS * 4) << EVENT_QUEUE_BITS),
@@ -136,7 +132,7 @@ export class Player {
 
   /** Four bytes read by edu. */
   probe(): Promise<void> {
-    return this.edu(DATA.base, EDU_BUFFER, 4, 0);
+    return this.edu.read(DATA.base, 0, 4);
   }
 
   /** Makes RAM what it was before the first case. */
@@ -159,7 +155,7 @@ export class Player {
     }
     driver.write(smmu + REG.CR0, 4, CR0_QUEUES);
     driver.write(smmu + REG.GBPA, 4, GBPA_UPDATE | GBPA_RESET);
-    await this.edu(SENTINEL, EDU_BUFFER, USED, 0);
+    await this.edu.read(SENTINEL, 0, USED);
     driver.write(smmu + REG.STRTAB_BASE, 8, registers.strtabBase);
     driver.write(smmu + REG.STRTAB_BASE_CFG, 4, registers.strtabBaseConfig);
     driver.write(smmu + REG.CR2, 4, registers.recordInvalidStreams ? 2 : 0);
@@ -176,7 +172,7 @@ export class Player {
     }
     driver.write(smmu + REG.CR0, 4, CR0_QUEUES);
     driver.write(smmu + REG.GBPA, 4, GBPA_UPDATE | GBPA_RESET);
-    await this.edu(EDU_BUFFER, SCRATCH, Math.max(1, one.accesses.length) * SLOT, EDU_TO_RAM);
+    await this.edu.write(0, SCRATCH, Math.max(1, one.accesses.length) * SLOT);
     const [scratch, queue, gerror, cons, ends, data] = await Promise.all([
       driver.load(SCRATCH, USED),
       driver.load(EVENT_QUEUE, (EVENT_WORDS * 4) << EVENT_QUEUE_BITS),
@@ -204,31 +200,14 @@ export class Player {
   private async access({ device, write, iova, length, expected }: Access, n: number): Promise<Pending> {
     const { driver } = this;
     if (device === "testdev") {
-      driver.write(TESTDEV + 0x04, 4, iova & 0xffff_ffffn);
-      driver.write(TESTDEV + 0x08, 4, iova >> 32n);
-      driver.write(TESTDEV + 0x1c, 4, expected);
-      driver.write(TESTDEV + 0x20, 4, 0);
-      driver.write(TESTDEV + 0x0c, 4, length);
-      driver.write(TESTDEV + 0x14, 4, 1);
-      const trigger = driver.read(TESTDEV, 4);
-      const result = Promise.all([trigger, driver.read(TESTDEV + 0x10, 4)]).then(([zero, code]) => (zero === 0n ? code.toString(16) : `trigger ${zero}`));
-      return { result };
+      return { result: testdevWrite(driver, TESTDEV, iova, expected, length) };
     }
     if (write) {
-      await this.edu(EDU_BUFFER + WRITE_SLOT, iova, length, EDU_TO_RAM);
+      await this.edu.write(WRITE_SLOT, iova, length);
       return { result: driver.load(expected, length).then((bytes) => Buffer.from(bytes).toString("hex")) };
     }
-    await this.edu(iova, EDU_BUFFER + n * SLOT, length, 0);
+    await this.edu.read(iova, n * SLOT, length);
     return { result: Promise.resolve("") };
-  }
-
-  private async edu(source: number | bigint, destination: number | bigint, count: number, direction: number): Promise<void> {
-    const { driver } = this;
-    driver.write(EDU_SOURCE, 8, source);
-    driver.write(EDU_DESTINATION, 8, destination);
-    driver.write(EDU_COUNT, 8, count);
-    driver.write(EDU_COMMAND, 8, direction | EDU_RUN);
-    await driver.finish(EDU_COMMAND, 8, BigInt(EDU_RUN));
   }
 
   /** The records up to `prod`; a full queue shows. */
@@ -247,29 +226,4 @@ export class Player {
 /** "F_TRANSLATION 00000010 000000f8 ...": the name and all eight words. */
 export function printEvent(record: ArrayLike<number>): string {
   return [eventName(record[0] & 0xff), ...Array.from(record, (word) => (word >>> 0).toString(16).padStart(8, "0"))].join(" ");
-}
-
-/** Bytes from an address on that hold, at each multiple of 4, the low half of their own address. */
-function ownAddresses(address: number, length: number): Uint8Array {
-  const words = new Uint32Array(length / 4);
-  for (let n = 0; n < words.length; n++) {
-    words[n] = address + 4 * n;
-  }
-  return new Uint8Array(words.buffer);
-}
-
-/** The words as runs of neighbouring ones, lowest address first. */
-function runs(words: ReadonlyMap<number, bigint>): Array<[number, Uint8Array]> {
-  const out: Array<[number, Uint8Array]> = [];
-  const addresses = [...words.keys()].sort((a, b) => a - b);
-  for (let from = 0; from < addresses.length; ) {
-    let to = from + 1;
-    while (to < addresses.length && addresses[to] === addresses[to - 1] + 8) {
-      to++;
-    }
-    const values = BigUint64Array.from(addresses.slice(from, to), (address) => words.get(address) ?? 0n);
-    out.push([addresses[from], new Uint8Array(values.buffer)]);
-    from = to;
-  }
-  return out;
 }

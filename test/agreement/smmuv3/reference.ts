@@ -5,6 +5,7 @@
  */
 import { CD, EVENT, EVENT_WORDS, get, getAddress, OAS_BITS, STE } from "../../../src/smmuv3/spec/index.js";
 import type { Observation } from "../agreement.js";
+import { Elsewhere, Ends, type Quirks } from "../translation-agreement.js";
 import type { Access, TranslationCase } from "./image.js";
 import { DATA, isRestored, isSafe, RAM } from "./layout.js";
 import { EDU_DEVFN, TESTDEV_DEVFN } from "./machines.js";
@@ -26,12 +27,6 @@ const CLASS_IN = 2;
 class Fault {
   constructor(readonly record: Int32Array | null) {}
 }
-
-/** QEMU ends. */
-export class Ends extends Error {}
-
-/** The case reads or writes where the two machines do not have the same, or writes where nothing undoes it: it says nothing. */
-export class Elsewhere extends Error {}
 
 interface Stage {
   readonly stage: 1 | 2;
@@ -73,7 +68,7 @@ const bits = (value: bigint, top: number, bottom: number): bigint => (value >> B
 const alignDown = (value: bigint, to: number): bigint => (value >> BigInt(to)) << BigInt(to);
 
 /** What the machine shows for a case. @throws Ends, Elsewhere */
-export function predict(one: TranslationCase, stages: "1" | "2" | "nested", quirks: Pick<ReadonlySet<Quirk>, "has">): Observation {
+export function predict(one: TranslationCase, stages: "1" | "2" | "nested", quirks: Quirks<Quirk>): Observation {
   return new Reference(one, stages, quirks).play();
 }
 
@@ -86,7 +81,7 @@ class Reference {
   constructor(
     private readonly one: TranslationCase,
     private readonly stages: "1" | "2" | "nested",
-    private readonly quirks: Pick<ReadonlySet<Quirk>, "has">,
+    private readonly quirks: Quirks<Quirk>,
   ) {}
 
   play(): Observation {

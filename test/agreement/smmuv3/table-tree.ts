@@ -1,11 +1,6 @@
 /** Builds VMSAv8-64 tables, one mapping at a time, as 64-bit descriptors (Arm DDI 0487 D8.3). */
 import { type GranuleBits, levelShift } from "../../../src/translation/index.js";
-
-/** 64-bit words of memory by address (a multiple of 8). */
-export type Words = Map<number, bigint>;
-
-/** Takes aligned memory: bytes, alignment. */
-export type Allocator = (bytes: number, alignment: number) => number;
+import type { Allocator, Words } from "../memory-image.js";
 
 export interface Step {
   readonly level: number;
