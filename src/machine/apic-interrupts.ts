@@ -41,6 +41,17 @@ export class ApicInterrupts extends InterruptLog {
     this.add((destination * 2 + (logical ? 1 : 0)) * 256 + vector, { kind: "vector", vector, destination, logical });
   }
 
+  /** Vectors that wait at the local APIC of an id, ascending: to it, to all, or to its bit of a logical destination (SDM 3A, 11.6.2.2, flat model). */
+  pendingVectors(apicId: number): number[] {
+    const found = new Set<number>();
+    for (const one of this.waiting) {
+      if (one.kind === "vector" && (one.logical ? apicId < 8 && (one.destination >> apicId) % 2 === 1 : one.destination === apicId || one.destination === 0xff)) {
+        found.add(one.vector);
+      }
+    }
+    return [...found].sort((a, b) => a - b);
+  }
+
   /** Tells those who watch the IOAPIC's inputs. */
   pinLevel(pin: number, level: number): void {
     this.tell(pin, level);

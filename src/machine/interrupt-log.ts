@@ -38,6 +38,11 @@ export abstract class InterruptLog {
     return taken;
   }
 
+  /** What is pending, left as it is. */
+  protected get waiting(): Iterable<Interrupt> {
+    return this.pending.values();
+  }
+
   /** Nothing is pending after a reset; lines keep their level. */
   reset(): void {
     this.pending.clear();

@@ -50,5 +50,13 @@ it("a monitor tells of a q35 what QEMU's tells", async () => {
       "  00:00.0 edu 'e', no source id, its bus has no number, address space vtd-00.0\n",
   );
   expect(await people("info pci")).toContain("SATA controller: PCI device 8086:2922");
+  const { board } = rig.machine;
+  expect(await people("info lapic")).toMatch(/\nIRR\t \(none\)/);
+  for (const [address, data] of [[0xfee0_1000, 0x33], [0xfee0_1000, 0x31], [0xfeef_f000, 0x40], [0xfee0_2004, 0x50], [0xfee0_0000, 0x60]]) {
+    board.memory.writeBytes(address, Uint8Array.of(data, 0, 0, 0), { requesterId: 0x1100, pasid: -1, execute: false, privileged: false });
+  }
+  expect(await people("info lapic 1")).toMatch(/\nIRR\t 49 51 64 80 /);
+  expect(await people("info lapic")).toMatch(/\nIRR\t 64 96 /);
+  expect(await people("info lapic 2")).toMatch(/^No CPU available/);
   rig.close();
 });

@@ -1,3 +1,4 @@
+import { Q35Board } from "../../machine/index.js";
 import { describePci, formatPci } from "../pci-info.js";
 import { findEvents } from "../commands/trace.js";
 import type { CommandContext } from "../command.js";
@@ -30,6 +31,24 @@ export const infoCommands: readonly HmpCommand[] = [
   info("chardev", "show the character devices", ({ target }) => target.chardevs().map(({ label, filename }) => `${label}: filename=${filename}\n`).join("")),
   info("pci", "show PCI info", ({ target }) => formatPci(describePci(target.machine.board.pci))),
   info("iommu", "show each function's address space: its SMMU, StreamID, tables and vDEVICE", ({ target }) => formatIommus(target.machine.board)),
+  {
+    name: "lapic",
+    parameters: [{ name: "apic-id", type: "word", optional: true }],
+    usage: "[apic-id]",
+    help: "show what waits at a local APIC (apic-id: default 0); its registers are not modelled",
+    run: (args, { target }) => {
+      const { board } = target.machine;
+      if (!(board instanceof Q35Board)) {
+        return "this machine has no local APICs\n";
+      }
+      const id = Number(args["apic-id"] ?? 0);
+      if (!Number.isInteger(id) || id < 0 || id >= board.args.smp.cpus) {
+        return "No CPU available\n";
+      }
+      const vectors = board.interrupts.pendingVectors(id);
+      return `dumping local APIC state for CPU ${id} \n\nISR\t (none)\nIRR\t ${vectors.length === 0 ? "(none)" : vectors.map((vector) => `${vector} `).join("")}\n`;
+    },
+  },
   {
     name: "mtree",
     parameters: [flags("fdoD")],
