@@ -86,7 +86,7 @@ describe("counters", () => {
     readText(a, GPA + DATA + 8, 4);
     readText(a, GPA - 0x1000, 4);
     expect([counters.transactions - before.transactions, counters.walks - before.walks, counters.tlbHits - before.tlbHits, counters.faults - before.faults]).toEqual([3, 2, 1, 1]);
-    expect(counters.records - before.records).toBe(1);
+    expect(counters.events - before.events).toBe(1);
   });
 });
 

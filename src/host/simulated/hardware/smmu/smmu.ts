@@ -26,57 +26,38 @@ import {
 } from "../../../../smmuv3/spec/index.js";
 import { NO_PASID } from "../device-cache.js";
 import { DirtyState } from "./dirty-state.js";
-import type { SmmuDescription, SmmuErratum } from "../host-description.js";
-import type { HardwareIommu, InvalidationTarget } from "../iommu.js";
+import type { SmmuDescription } from "../host-description.js";
 import { HostStreamTable } from "./stream-table.js";
 import type { PhysicalMemory } from "../physical-memory.js";
+import { HardwareUnit } from "../unit.js";
 import { shownIdRegisters } from "./id-registers.js";
-
-export interface SmmuCounters {
-  /** Transactions, Translation Requests and Translated transactions that came in. */
-  transactions: number;
-  /** Of them those that ended with a fault, an abort, or a refusal. */
-  faults: number;
-  /** Translations answered by the TLB, and those that took a walk. */
-  tlbHits: number;
-  walks: number;
-  /** Event records given to the listeners. */
-  events: number;
-  /** Commands by opcode; CMD_CFGI_ALL counts as CMD_CFGI_STE_RANGE. */
-  readonly commands: Map<number, number>;
-}
 
 /**
  * A physical SMMUv3 with the part of its driver that is plain wiring: the stream table in host memory, the
  * command queue and the event queue. Translation on, ATS checks on (CR0.SMMUEN, CR0.ATSCHK), as Linux
  * resets it. Nothing cached is dropped but by commands.
  */
-export class HardwareSmmu implements HardwareIommu {
+export class HardwareSmmu extends HardwareUnit<SmmuDescription, (record: Int32Array) => void> {
   /** IDR0 to IDR5 as read from the registers: see `shownIdRegisters`. */
   readonly idr: Int32Array;
   readonly features: LookupFeatures;
-  readonly counters: SmmuCounters = { transactions: 0, faults: 0, tlbHits: 0, walks: 0, events: 0, commands: new Map() };
-  outHigh = 0;
-  outLow = 0;
-  outPageBits = 0;
   /** CD.A = 0. */
   outDiscarded = false;
 
-  private readonly translator: StreamTranslator;
+  protected readonly translator: StreamTranslator;
   private readonly table: HostStreamTable;
   private readonly dirtyState: DirtyState;
   private readonly keepsDirtyState: boolean;
-  private readonly targets = new Map<number, InvalidationTarget>();
-  private readonly listeners: Array<(record: Int32Array) => void> = [];
   private readonly words = new Int32Array(4);
   /** A CMD_ATC_INV since the last CMD_SYNC was not answered. */
   private invalidationTimedOut = false;
 
   constructor(
-    readonly description: SmmuDescription,
+    description: SmmuDescription,
     private readonly memory: PhysicalMemory,
     streamIds: readonly number[],
   ) {
+    super(description);
     this.idr = shownIdRegisters(description);
     this.features = featuresOf(this.idr);
     this.table = new HostStreamTable(memory, extract(this.idr[0], IDR0.ST_LEVEL) !== 0, extract(this.idr[1], IDR1.SIDSIZE), streamIds);
@@ -92,10 +73,6 @@ export class HardwareSmmu implements HardwareIommu {
     this.translator.table.log2Size = this.table.log2Size;
   }
 
-  get name(): string {
-    return this.description.name;
-  }
-
   get iidr(): number {
     return this.description.iidr;
   }
@@ -107,15 +84,6 @@ export class HardwareSmmu implements HardwareIommu {
   /** Devices' accesses are coherent, No-Snoop included (IORT's CANWBS). */
   get coherent(): boolean {
     return this.description.coherent;
-  }
-
-  hasErratum(erratum: SmmuErratum): boolean {
-    return this.description.errata.includes(erratum);
-  }
-
-  /** The function that answers ATS invalidations for a StreamID. */
-  connect(streamId: number, target: InvalidationTarget): void {
-    this.targets.set(streamId, target);
   }
 
   /** Stores an STE (sixteen words) into the stream table in memory; the SMMU sees it after a CMD_CFGI_STE. */
@@ -133,11 +101,6 @@ export class HardwareSmmu implements HardwareIommu {
     this.listeners.push(listener);
   }
 
-  /** Entries that the TLB could still hit. Looks at all of them. */
-  get liveTlbEntries(): number {
-    return this.translator.tlb.liveEntries();
-  }
-
   /**
    * Executes one command of the Non-secure command queue (Arm IHI 0070, chapter 4).
    *
@@ -145,13 +108,13 @@ export class HardwareSmmu implements HardwareIommu {
    *   CMD_SYNC after an ATS invalidation that was not answered
    */
   command(w0: number, w1: number, w2: number, w3: number): number {
-    const { words, translator, features, counters } = this;
+    const { words, translator, features } = this;
     words[0] = w0;
     words[1] = w1;
     words[2] = w2;
     words[3] = w3;
     const opcode = get(words, CMD.OPCODE);
-    counters.commands.set(opcode, (counters.commands.get(opcode) ?? 0) + 1);
+    this.countCommand(opcode);
     if (!this.isLegal(opcode)) {
       return CERROR_ILL;
     }
@@ -221,24 +184,13 @@ export class HardwareSmmu implements HardwareIommu {
 
   private pass(streamId: number, ssid: number, high: number, low: number, access: number, kind: number): number {
     const { translator, counters } = this;
-    counters.transactions++;
-    const walks = translator.walks;
+    this.begin();
     if (kind === KIND_ATS_REQUEST && this.keepsDirtyState && (access & ACCESS_WRITE) !== 0) {
       // 3.13: a request for write permission makes the page dirty, since the writes to come are not seen.
       this.walkDirty(streamId, ssid, high, low, access & ~ACCESS_EXECUTE, KIND_TRANSACTION);
     }
     const answer = this.walkDirty(streamId, ssid, high, low, access, kind);
-    if (translator.walks !== walks) {
-      counters.walks++;
-    } else if (answer === TRANSLATED) {
-      counters.tlbHits++;
-    }
-    this.outHigh = translator.outHigh;
-    this.outLow = translator.outLow;
-    this.outPageBits = translator.outPageBits;
-    if (answer < 0) {
-      counters.faults++;
-    }
+    this.end(answer, answer === TRANSLATED);
     if (translator.hasEvent) {
       counters.events++;
       for (const listener of this.listeners) {

@@ -23,10 +23,10 @@ import {
   TTM_LEGACY,
   WAIT_DESC,
 } from "../../../../vtd/spec/index.js";
-import type { HardwareIommu, InvalidationTarget } from "../iommu.js";
 import type { PhysicalMemory } from "../physical-memory.js";
+import { HardwareUnit } from "../unit.js";
 import { capabilityRegisters } from "./capability-registers.js";
-import type { VtdDescription, VtdErratum } from "./vtd-description.js";
+import type { VtdDescription } from "./vtd-description.js";
 
 /** In place of an IQEI code: a wait descriptor after a device-TLB invalidation that was not answered (FSTS.ITE). */
 export const INVALIDATION_TIMEOUT = -1;
@@ -48,48 +48,29 @@ const SCALABLE_ONLY: ReadonlySet<number> = new Set([
  */
 export type FaultListener = (record: Int32Array, origin: "first" | "tables" | "other") => void;
 
-export interface VtdCounters {
-  /** Untranslated and translated requests, and translation requests, that came in. */
-  transactions: number;
-  /** Of them those that were blocked, or were not granted anything. */
-  faults: number;
-  /** Translations answered by the IOTLB, and those that took a walk. */
-  tlbHits: number;
-  walks: number;
-  /** Fault records given to the listeners. */
-  records: number;
-  /** Descriptors of the invalidation queue by type (DESCRIPTOR_TYPE). */
-  readonly descriptors: Map<number, number>;
-}
-
 /**
  * A physical Intel VT-d remapping unit. Its root, context and PASID tables are the host kernel's, in host
  * memory; it reads them, keeps what it has read (context cache, PASID cache, IOTLB) and drops nothing but by
  * descriptors of the invalidation queue. Interrupts pass: the host's interrupt remapping is not simulated.
  */
-export class HardwareVtd implements HardwareIommu {
+export class HardwareVtd extends HardwareUnit<VtdDescription, FaultListener> {
   /** CAP and ECAP as read from the registers: see `capabilityRegisters`. */
   readonly cap: bigint;
   readonly ecap: bigint;
   readonly features: VtdFeatures;
-  readonly counters: VtdCounters = { transactions: 0, faults: 0, tlbHits: 0, walks: 0, records: 0, descriptors: new Map() };
-  outHigh = 0;
-  outLow = 0;
-  outPageBits = 0;
   /** VT-d ends no request well without memory. */
   readonly outDiscarded = false;
 
-  private readonly translator: VtdTranslator;
-  private readonly targets = new Map<number, InvalidationTarget>();
-  private readonly listeners: FaultListener[] = [];
+  protected readonly translator: VtdTranslator;
   private readonly words = new Int32Array(4);
   /** A device-TLB invalidation since the last wait descriptor was not answered. */
   private timedOut = false;
 
   constructor(
-    readonly description: VtdDescription,
+    description: VtdDescription,
     private readonly memory: PhysicalMemory,
   ) {
+    super(description);
     const { cap, ecap } = capabilityRegisters(description);
     this.cap = cap;
     this.ecap = ecap;
@@ -97,26 +78,8 @@ export class HardwareVtd implements HardwareIommu {
     this.translator = new VtdTranslator(memory.words, this.features);
   }
 
-  get name(): string {
-    return this.description.name;
-  }
-
-  hasErratum(erratum: VtdErratum): boolean {
-    return this.description.errata.includes(erratum);
-  }
-
-  /** The function that answers device-TLB invalidations for a requester id. */
-  connect(requesterId: number, target: InvalidationTarget): void {
-    this.targets.set(requesterId, target);
-  }
-
   onFault(listener: FaultListener): void {
     this.listeners.push(listener);
-  }
-
-  /** Entries that the IOTLB could still hit. Looks at all of them. */
-  get liveTlbEntries(): number {
-    return this.translator.tlb.liveEntries();
   }
 
   /** HPA of the root table. */
@@ -142,13 +105,13 @@ export class HardwareVtd implements HardwareIommu {
    * @returns 0; an IQEI code where the descriptor is invalid; INVALIDATION_TIMEOUT
    */
   submit(w0: number, w1: number, w2: number, w3: number): number {
-    const { words, counters, translator } = this;
+    const { words, translator } = this;
     words[0] = w0;
     words[1] = w1;
     words[2] = w2;
     words[3] = w3;
     const type = descriptorType(w0);
-    counters.descriptors.set(type, (counters.descriptors.get(type) ?? 0) + 1);
+    this.countCommand(type);
     const reserved = DESCRIPTOR_RESERVED[type];
     if (reserved === undefined || (SCALABLE_ONLY.has(type) && translator.mode === TTM_LEGACY)) {
       return IQEI.INVALID_TYPE;
@@ -201,24 +164,13 @@ export class HardwareVtd implements HardwareIommu {
 
   private pass(requesterId: number, pasid: number, high: number, low: number, access: number, kind: number): number {
     const { translator, counters } = this;
-    counters.transactions++;
-    const walks = translator.walks;
+    this.begin();
     const answer = translator.translate(requesterId, pasid, high, low, access, kind);
-    if (translator.walks !== walks) {
-      counters.walks++;
-    } else if (answer === TRANSLATED && kind !== KIND_TRANSLATED) {
-      counters.tlbHits++;
-    }
-    this.outHigh = translator.outHigh;
-    this.outLow = translator.outLow;
-    this.outPageBits = translator.outPageBits;
-    if (answer < 0) {
-      counters.faults++;
-      if (translator.hasFault) {
-        counters.records++;
-        for (const listener of this.listeners) {
-          listener(translator.record, this.faultOrigin());
-        }
+    this.end(answer, answer === TRANSLATED && kind !== KIND_TRANSLATED);
+    if (answer < 0 && translator.hasFault) {
+      counters.events++;
+      for (const listener of this.listeners) {
+        listener(translator.record, this.faultOrigin());
       }
     }
     return answer;

@@ -45,8 +45,10 @@ export function flushPages(attachments: Iterable<Attachment>, nested: Iterable<A
   for (const driver of drivers) {
     driver.wait();
   }
+  drivers.clear();
   for (const [attachment, wanted] of devices) {
     if (attachment.ats) {
+      drivers.add(attachment.driver);
       attachment.driver.submit(deviceTlbDescriptor(attachment.requesterId, attachment.pasid, wanted));
     }
   }
