@@ -1,12 +1,12 @@
 import { type Command, Option } from "commander";
-import { DEFAULT_GUEST, DEFAULT_HOST, findGuest, formatAccount, guestNames, loadHost, runMachine, shippedHosts, speaksOnStandardOutput } from "../run/index.js";
+import { DEFAULT_GUEST, DEFAULT_HOSTS_TEXT, defaultHost, findGuest, formatAccount, guestNames, loadHost, runMachine, shippedHosts, speaksOnStandardOutput } from "../run/index.js";
 import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
 import { machineWords } from "./machine-words.js";
 import { progress } from "./progress.js";
 import type { Streams } from "./streams.js";
 
 interface RunOptions extends VtdOptions {
-  readonly host: string;
+  readonly host?: string;
   readonly guest: string;
   readonly json?: boolean;
   readonly trace?: string[];
@@ -22,7 +22,7 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
     .command("run")
     .description("run a machine, given by QEMU's arguments after -- or in a file")
     .argument("[arguments...]", "FILE.args, or -- and QEMU's arguments")
-    .option("--host <file>", `the host: a file, or ${shippedHosts().join(", ")}`, DEFAULT_HOST)
+    .option("--host <file>", `the host: a file, or ${shippedHosts().join(", ")} (default: ${DEFAULT_HOSTS_TEXT})`)
     .option("--guest <name|file>", `the guest: ${guestNames().join(", ")}, or a script`, DEFAULT_GUEST)
     .option("--json", "print the account as JSON (docs/json.md)")
     .option("--trace <pattern>", "show trace events whose name matches, on standard error; * and ? as in a shell", collect)
@@ -39,7 +39,7 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
       const machine = machineWords(words);
       const report = await runMachine({
         arguments: machine,
-        host: loadHost(options.host),
+        host: loadHost(options.host ?? defaultHost(machine)),
         guest: await findGuest(options.guest),
         guestByDefault: command.getOptionValueSource("guest") === "default",
         trace: options.trace,

@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { DEFAULT_HOST, firmwareTables, loadHost, shippedHosts, systemWords } from "../run/index.js";
+import { DEFAULT_HOSTS_TEXT, defaultHost, firmwareTables, loadHost, shippedHosts, systemWords } from "../run/index.js";
 import { Refusal } from "../support/index.js";
 import { machineWords } from "./machine-words.js";
 import type { Streams } from "./streams.js";
@@ -13,9 +13,10 @@ export function tablesCommand(program: Command, streams: Streams, finish: (code:
     .description("write a machine's device tree and ACPI tables to files")
     .argument("[arguments...]", "FILE.args, or -- and QEMU's arguments")
     .requiredOption("--out <folder>", "where the files go; made where it is not there")
-    .option("--host <file>", `the host: a file, or ${shippedHosts().join(", ")}`, DEFAULT_HOST)
-    .action((words: string[], options: { out: string; host: string }) => {
-      const files = firmwareTables(machineWords(words), loadHost(options.host));
+    .option("--host <file>", `the host: a file, or ${shippedHosts().join(", ")} (default: ${DEFAULT_HOSTS_TEXT})`)
+    .action((words: string[], options: { out: string; host?: string }) => {
+      const machine = machineWords(words);
+      const files = firmwareTables(machine, loadHost(options.host ?? defaultHost(machine)));
       try {
         mkdirSync(options.out, { recursive: true });
         for (const [name, bytes] of files) {

@@ -1,5 +1,5 @@
 export { type AccountOptions, formatAccount, guestLines } from "./account.js";
-export { DEFAULT_HOST, loadHost, shippedHosts } from "./host-file.js";
+export { DEFAULT_HOSTS_TEXT, defaultHost, loadHost, shippedHosts } from "./host-file.js";
 export { firmwareTables } from "./firmware-tables.js";
 export { DEFAULT_GUEST, findGuest, guestNames } from "./guest-file.js";
 export type { GuestStart, GuestSummary, GuestToRun } from "./guest.js";
