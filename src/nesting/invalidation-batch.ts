@@ -17,21 +17,27 @@ export class InvalidationBatch {
   constructor(
     private readonly dataType: number,
     private readonly entryWords: number,
-    room: number,
+    protected room: number,
   ) {
     this.words = new Int32Array(room * entryWords);
   }
 
   /** Takes a place at the end; returns the index in `words` of its first word, which the caller fills. */
   protected take(): number {
-    const at = this.pending * this.entryWords;
-    if (at === this.words.length) {
-      const larger = new Int32Array(2 * at);
-      larger.set(this.words);
-      this.words = larger;
+    const { pending } = this;
+    if (pending === this.room) {
+      this.grow();
     }
-    this.pending++;
-    return at;
+    this.pending = pending + 1;
+    return pending * this.entryWords;
+  }
+
+  /** Makes room for twice as many entries. */
+  protected grow(): void {
+    this.room *= 2;
+    const larger = new Int32Array(this.room * this.entryWords);
+    larger.set(this.words);
+    this.words = larger;
   }
 
   clear(): void {

@@ -196,9 +196,13 @@ export class VtdAcceleration implements VtdBackend {
     }
   }
 
-  /** The guest gave buses new numbers: source ids may be others. */
+  /** The guest gave buses new numbers: functions whose source id is another now go where its entries say. */
   busNumbersChanged(): void {
-    this.tablesChanged();
+    for (const fn of this.functions) {
+      if (fn.sourceId !== fn.settledSourceId) {
+        this.settleOrBlock(fn);
+      }
+    }
   }
 
   // ---- VtdBackend ----
@@ -290,6 +294,7 @@ export class VtdAcceleration implements VtdBackend {
     const { unit, context } = this;
     fn.absent = false;
     const sourceId = fn.sourceId;
+    fn.settledSourceId = sourceId;
     if (unit.translationEnabled && sourceId !== null && (unit.tableMode === TTM_LEGACY || unit.tableMode === TTM_SCALABLE)) {
       const reason = this.tables.readContext(unit.root, sourceId, context);
       if (reason === 0 && context.scalable) {

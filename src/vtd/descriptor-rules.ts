@@ -1,19 +1,15 @@
 import { get } from "../support/index.js";
 import {
   CAP,
-  CONTEXT_CACHE_DESC,
   DESCRIPTOR_RESERVED,
   DESCRIPTOR_TYPE,
   DESCRIPTOR_WORDS,
   ECAP,
   GRANULARITY_SELECTIVE,
-  IOTLB_DESC,
   IQEI,
-  PASID_CACHE_DESC,
   PASID_CACHE_DOMAIN,
   PASID_CACHE_GLOBAL,
   PASID_CACHE_PASID,
-  PASID_IOTLB_DESC,
   PASID_IOTLB_PAGE,
   PASID_IOTLB_PASID,
   TTM_ABORT_DMA,
@@ -54,6 +50,18 @@ const EMPTY_WAIT = 9;
 
 /** Types are below this; PAGE_GROUP_RESPONSE is the last one. */
 const TYPES = 16;
+const IOTLB = DESCRIPTOR_TYPE.IOTLB;
+const WAIT = DESCRIPTOR_TYPE.WAIT;
+const PASID_IOTLB = DESCRIPTOR_TYPE.PASID_IOTLB;
+const PAGE_GROUP_RESPONSE = DESCRIPTOR_TYPE.PAGE_GROUP_RESPONSE;
+/** Granularities that there are, a bit for each value of G; all where a type has none. */
+const GRANULARITIES: Readonly<Record<number, number>> = {
+  [DESCRIPTOR_TYPE.CONTEXT_CACHE]: 0b1110,
+  [DESCRIPTOR_TYPE.IOTLB]: 0b1110,
+  [DESCRIPTOR_TYPE.PASID_CACHE]: (1 << PASID_CACHE_DOMAIN) | (1 << PASID_CACHE_PASID) | (1 << PASID_CACHE_GLOBAL),
+  [DESCRIPTOR_TYPE.PASID_IOTLB]: (1 << PASID_IOTLB_PASID) | (1 << PASID_IOTLB_PAGE),
+};
+const SELECTIVE = GRANULARITY_SELECTIVE << 4;
 const WAITS_FOR = WAIT_DESC.IF.inPlace | WAIT_DESC.SW.inPlace | WAIT_DESC.FN.inPlace | WAIT_DESC.PD.inPlace;
 
 const names = new Map<number, string>(
@@ -92,6 +100,7 @@ function offers(ecap: Int32Array, type: number): boolean {
 export class DescriptorRules {
   private readonly offered = new Uint8Array(TYPES);
   private readonly reserved = new Int32Array(TYPES * DESCRIPTOR_WORDS);
+  private readonly granularities = new Uint8Array(TYPES);
   private readonly largestMask: number;
   private readonly scalable: boolean;
   private readonly abortDma: boolean;
@@ -102,6 +111,7 @@ export class DescriptorRules {
     this.abortDma = get(ecap, ECAP.ADMS) !== 0;
     for (let type = 0; type < TYPES; type++) {
       this.offered[type] = offers(ecap, type) ? 1 : 0;
+      this.granularities[type] = GRANULARITIES[type] ?? 0b1111;
       this.reserved.set(DESCRIPTOR_RESERVED[type] ?? [0, 0, 0, 0], type * DESCRIPTOR_WORDS);
     }
     if (get(ecap, ECAP.PDS) === 0) {
@@ -122,45 +132,32 @@ export class DescriptorRules {
 
   /**
    * What makes a descriptor invalid where `queueProblem` finds nothing: an index of DESCRIPTOR_PROBLEMS, 0 where it
-   * is in order. `d`: its eight words, the last four not looked at unless `wide`; `mode`: RTADDR.TTM in use.
+   * is in order.
+   *
+   * @param w0,w1,w2,w3 its first four words
+   * @param upper the last four of one of 256 bits, or-ed: reserved in all types but page group responses; else 0
+   * @param mode RTADDR.TTM in use
    */
-  problem(d: Int32Array, type: number, wide: boolean, mode: number): number {
+  problem(w0: number, w1: number, w2: number, w3: number, upper: number, type: number, mode: number): number {
     if (type >= TYPES || this.offered[type] === 0) {
       return INVALID_TYPE;
     }
-    if (mode === TTM_LEGACY && type >= DESCRIPTOR_TYPE.PASID_IOTLB) {
+    if (mode === TTM_LEGACY && type >= PASID_IOTLB) {
       return WRONG_MODE;
     }
     const { reserved } = this;
     const at = type * DESCRIPTOR_WORDS;
-    if (((d[0] & reserved[at]) | (d[1] & reserved[at + 1]) | (d[2] & reserved[at + 2]) | (d[3] & reserved[at + 3])) !== 0) {
+    const found = (w0 & reserved[at]) | (w1 & reserved[at + 1]) | (w2 & reserved[at + 2]) | (w3 & reserved[at + 3]);
+    if ((found | upper) !== 0 && (found !== 0 || type !== PAGE_GROUP_RESPONSE)) {
       return RESERVED_BITS;
     }
-    if (wide && (d[4] | d[5] | d[6] | d[7]) !== 0 && type !== DESCRIPTOR_TYPE.PAGE_GROUP_RESPONSE) {
-      return RESERVED_BITS;
+    // G is at the same place in all types that have it.
+    if (((this.granularities[type] >>> ((w0 >>> 4) & 3)) & 1) === 0) {
+      return RESERVED_GRANULARITY;
     }
-    switch (type) {
-      case DESCRIPTOR_TYPE.CONTEXT_CACHE:
-        return (d[0] & CONTEXT_CACHE_DESC.G.inPlace) === 0 ? RESERVED_GRANULARITY : NONE;
-      case DESCRIPTOR_TYPE.IOTLB: {
-        const granularity = (d[0] >>> IOTLB_DESC.G.shift) & IOTLB_DESC.G.mask;
-        if (granularity === GRANULARITY_SELECTIVE) {
-          return (d[2] & IOTLB_DESC.AM.mask) > this.largestMask ? ADDRESS_MASK : NONE;
-        }
-        return granularity === 0 ? RESERVED_GRANULARITY : NONE;
-      }
-      case DESCRIPTOR_TYPE.PASID_CACHE: {
-        const granularity = (d[0] >>> PASID_CACHE_DESC.G.shift) & PASID_CACHE_DESC.G.mask;
-        return granularity === PASID_CACHE_DOMAIN || granularity === PASID_CACHE_PASID || granularity === PASID_CACHE_GLOBAL ? NONE : RESERVED_GRANULARITY;
-      }
-      case DESCRIPTOR_TYPE.PASID_IOTLB: {
-        const granularity = (d[0] >>> PASID_IOTLB_DESC.G.shift) & PASID_IOTLB_DESC.G.mask;
-        return granularity === PASID_IOTLB_PAGE || granularity === PASID_IOTLB_PASID ? NONE : RESERVED_GRANULARITY;
-      }
-      case DESCRIPTOR_TYPE.WAIT:
-        return (d[0] & WAITS_FOR) === 0 ? EMPTY_WAIT : NONE;
-      default:
-        return NONE;
+    if (type === IOTLB) {
+      return (w0 & SELECTIVE) === SELECTIVE && (w2 & 0x3f) > this.largestMask ? ADDRESS_MASK : NONE;
     }
+    return type === WAIT && (w0 & WAITS_FOR) === 0 ? EMPTY_WAIT : NONE;
   }
 }

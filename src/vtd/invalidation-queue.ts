@@ -67,7 +67,9 @@ export class InvalidationQueue {
   private shift = 4;
   private draining = false;
   private readonly rules: DescriptorRules;
-  private readonly descriptor = new Int32Array(WIDE_DESCRIPTOR_WORDS);
+  private readonly descriptor = new Int32Array(DESCRIPTOR_WORDS);
+  /** The last four words of a descriptor of 256 bits, or-ed. */
+  private upper = 0;
   private readonly status = new Uint8Array(4);
   /** Queue positions of the descriptors in the backend's batch. */
   private positions = new Int32Array(64);
@@ -138,9 +140,8 @@ export class InvalidationQueue {
     let budget = this.entries;
     let at = registers.word(REG.IQH) >>> this.shift;
     this.unfinished = false;
-    const wide = this.shift === 5;
     const mode = target.tableMode;
-    const unfit = this.rules.queueProblem(wide, mode);
+    const unfit = this.rules.queueProblem(this.shift === 5, mode);
     while (this.entries !== 0) {
       const iqt = registers.word(REG.IQT);
       const tail = iqt >>> this.shift;
@@ -177,7 +178,7 @@ export class InvalidationQueue {
         return;
       }
       const type = descriptorType(descriptor[0]);
-      const problem = unfit !== 0 ? unfit : this.rules.problem(descriptor, type, wide, mode);
+      const problem = unfit !== 0 ? unfit : this.rules.problem(descriptor[0], descriptor[1], descriptor[2], descriptor[3], this.upper, type, mode);
       if (trace.traceInvDesc.on) {
         trace.traceInvDesc.emit(descriptorTypeName(type), toBigInt(descriptor[3], descriptor[2]), toBigInt(descriptor[1], descriptor[0]));
       }
@@ -207,28 +208,36 @@ export class InvalidationQueue {
     return this.base + at * (1 << this.shift);
   }
 
-  /** Reads the descriptor at a queue position. False: nothing answers there. */
+  /** Reads the descriptor at a queue position into `descriptor` and `upper`. False: nothing answers there. */
   private fetch(at: number): boolean {
     const { words } = this.parts;
     const { descriptor } = this;
-    const count = this.shift === 5 ? WIDE_DESCRIPTOR_WORDS : DESCRIPTOR_WORDS;
+    const wide = this.shift === 5;
     const address = this.addressOf(at);
     const offset = address - words.flatBase;
-    if (offset >= 0 && offset + 4 * count <= words.flatBytes) {
+    if (offset >= 0 && offset + (1 << this.shift) <= words.flatBytes) {
+      const { flat } = words;
       const word = offset / 4;
-      for (let i = 0; i < count; i++) {
-        descriptor[i] = words.flat[word + i];
-      }
+      descriptor[0] = flat[word];
+      descriptor[1] = flat[word + 1];
+      descriptor[2] = flat[word + 2];
+      descriptor[3] = flat[word + 3];
+      this.upper = wide ? flat[word + 4] | flat[word + 5] | flat[word + 6] | flat[word + 7] : 0;
       return true;
     }
     const high = Math.floor(address / 0x1_0000_0000);
     const low = address | 0;
-    for (let i = 0; i < count; i += 2) {
+    this.upper = 0;
+    for (let i = 0; i < (wide ? WIDE_DESCRIPTOR_WORDS : DESCRIPTOR_WORDS); i += 2) {
       if (words.load64(high, low + 4 * i) !== MEMORY_OK) {
         return false;
       }
-      descriptor[i] = words.loadedLow;
-      descriptor[i + 1] = words.loadedHigh;
+      if (i < DESCRIPTOR_WORDS) {
+        descriptor[i] = words.loadedLow;
+        descriptor[i + 1] = words.loadedHigh;
+      } else {
+        this.upper |= words.loadedLow | words.loadedHigh;
+      }
     }
     return true;
   }
@@ -396,10 +405,10 @@ export class InvalidationQueue {
     this.parts.faults.queueError(reason);
   }
 
-  /** `5 at 0x12050 (00000015 00000000 ...)`: for the log. */
+  /** `5 at 0x12050 (00000015 00000000 ...)`, of the upper half its or-ed words: for the log. */
   private describe(at: number): string {
     const known = this.fetch(at);
-    const words = [...this.descriptor.subarray(0, this.shift === 5 ? WIDE_DESCRIPTOR_WORDS : DESCRIPTOR_WORDS)];
+    const words = [...this.descriptor, ...(this.upper === 0 ? [] : [this.upper])];
     return `${at} at ${hex(this.addressOf(at))}${known ? ` (${words.map((word) => (word >>> 0).toString(16).padStart(8, "0")).join(" ")})` : ""}`;
   }
 }

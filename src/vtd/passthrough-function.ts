@@ -36,6 +36,8 @@ export class PassthroughFunction {
   readonly bindings = new Map<number, PasidBinding>();
   /** RID_PASID of the context entry in use: 0, as ECAP.RPS is clear. */
   readonly ridPasid = 0;
+  /** The source id whose entries it was put where they say. */
+  settledSourceId: number | null = null;
   /** Blocked because no context or PASID entry is present: one may become so. */
   absent = false;
   shadow: ShadowDomain | null = null;
