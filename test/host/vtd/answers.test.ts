@@ -38,6 +38,9 @@ describe("HWPT_ALLOC of a table on an IOAS", () => {
     const { devId } = rig.bind();
     const stage = (id: number): number => rig.host.kernel.tableAccounts().find((account) => account.hwptId === id)!.stage;
     expect([0, PASID, NEST_PARENT, DIRTY_TRACKING, NEST_PARENT | DIRTY_TRACKING | PASID].map((flags) => stage(hwpt(rig, devId, rig.ioas, flags)))).toEqual([1, 1, 2, 2, 2]);
+    const first = new Rig({ secondStage: false, nesting: false, dirtyTracking: false });
+    const only = first.bind();
+    expect([0, NEST_PARENT, DIRTY_TRACKING].map((flags) => errno(() => hwpt(first, only.devId, first.ioas, flags)))).toEqual(["ok", "EOPNOTSUPP", "EOPNOTSUPP"]);
     const second = new Rig({ firstStage: false, firstStage1g: false, nesting: false, supervisor: false });
     const table = hwpt(second, second.bind().devId, second.ioas, 0);
     expect(second.host.kernel.tableAccounts().find((account) => account.hwptId === table)!.stage).toBe(2);

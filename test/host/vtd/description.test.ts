@@ -32,6 +32,8 @@ describe("host files with VT-d units", () => {
     ["1-GiB pages without a first stage", (h) => Object.assign(h.vtds[0], { firstStage: false, nesting: false, supervisor: false }), "my.json: vtds[0].firstStage1g: needs firstStage"],
     ["neither stage", (h) => Object.assign(h.vtds[0], LEGACY, { scalableMode: true }), "my.json: vtds[0].scalableMode: has neither stage"],
     ["mgaw beyond the tables", (h) => (h.vtds[0].mgaw = 57), "my.json: vtds[0].mgaw: more than the tables of sagaw translate, 48 bits"],
+    ["no width of both stages", (h) => (h.vtds[0].sagaw = [39, 57]), "my.json: vtds[0].sagaw: no width that the first stage has too"],
+    ["a width of both stages", (h) => Object.assign(h.vtds[0], { sagaw: [39, 57], firstStage5Level: true }), "accepted"],
     ["an odd width", (h) => (h.vtds[0].sagaw = [40]), "my.json: vtds[0].sagaw[0]: expected 39, 48 or 57"],
     ["no width", (h) => (h.vtds[0].sagaw = []), "my.json: vtds[0].sagaw: expected at least one width"],
     ["an unknown erratum", (h) => (h.vtds[0].errata = ["1"]), "my.json: vtds[0].errata[0]: "],

@@ -105,6 +105,11 @@ export function checkVtds(host: Host, fileName: string): void {
     if (vtd.scalableMode && !vtd.firstStage && !vtd.secondStage) {
       throw refusal(fileName, `${path}.scalableMode`, "has neither stage", "secondStage, firstStage, or both");
     }
+    // The kernel uses one width for both stages (Linux __iommu_calculate_sagaw).
+    const common = vtd.sagaw.some((width) => width === 48 || (width === 57 && vtd.firstStage5Level));
+    if (vtd.firstStage && vtd.secondStage && !common) {
+      throw refusal(fileName, `${path}.sagaw`, "no width that the first stage has too", vtd.firstStage5Level ? "48 or 57 among them" : "48 among them");
+    }
     if (vtd.pasidBits > 0 && !vtd.scalableMode) {
       throw refusal(fileName, `${path}.pasidBits`, "needs scalableMode");
     }
