@@ -4,7 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { Q35Board } from "../../src/machine/index.js";
-import { build } from "./build.js";
+import { firmwareTables } from "../../src/run/index.js";
+import { describeHost } from "../../src/host/simulated/index.js";
+import { build, hostInput } from "./build.js";
 
 const folder = new URL("./firmware/x86/", import.meta.url);
 const names = readdirSync(folder).filter((name) => name.endsWith(".args")).map((name) => name.slice(0, -5));
@@ -104,6 +106,12 @@ describe("tables of a q35", () => {
       [0x1_0000_0000, 0x1_8000_0000],
     ]);
     machine.shutdown();
+  });
+
+  it("are what `viommu tables` writes", () => {
+    const files = firmwareTables(["-M", "q35", "-nodefaults", "-device", "intel-iommu"], describeHost(hostInput("board")));
+    expect([...files.keys()]).toEqual(["APIC.aml", "MCFG.aml", "DMAR.aml", "XSDT.aml", "RSDP.aml"]);
+    expect(anonymous(files.get("DMAR.aml")!)).toBe(anonymous(readFileSync(new URL("default.DMAR.aml", folder))));
   });
 
   it("are left out with acpi=off", async () => {
