@@ -16,9 +16,10 @@ export interface HotplugCandidate {
  * does it): `event-class`: the CLASS field of an SMMU's event record is 0. VT-d: `pass-through`: a function leaves
  * it only when its context entry is invalidated; `second-stage-reason`: faults of the second stage have legacy
  * mode's reasons in scalable mode; `cached-permission`: what a cached translation forbids leaves no record;
- * `rid-pasid`: records of requests without PASID have PASID 0.
+ * `rid-pasid`: records of requests without PASID have PASID 0; `unreported-fault`: the entry that a request comes to
+ * is a host's, which does not tell of faults there.
  */
-export type Tolerance = "event-class" | "pass-through" | "second-stage-reason" | "cached-permission" | "rid-pasid";
+export type Tolerance = "event-class" | "pass-through" | "second-stage-reason" | "cached-permission" | "rid-pasid" | "unreported-fault";
 
 export interface GuestOptions {
   /** Seed of all patterns and sizes. */

@@ -21,7 +21,7 @@ export interface GuestSummary {
 }
 
 /** Checks of the guest that can be left out. */
-export const GUEST_TOLERANCES = ["event-class", "pass-through", "second-stage-reason", "cached-permission", "rid-pasid"] as const;
+export const GUEST_TOLERANCES = ["event-class", "pass-through", "second-stage-reason", "cached-permission", "rid-pasid", "unreported-fault"] as const;
 export type GuestTolerance = (typeof GUEST_TOLERANCES)[number];
 
 /** What a guest's VT-d driver leaves unused (where false), or does in another way (where true). */

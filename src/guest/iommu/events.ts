@@ -53,6 +53,4 @@ export interface ExpectedFault {
   readonly page?: bigint;
   readonly read?: boolean;
   readonly faultClass?: number;
-  /** A record may be missing: the entry that the request comes to is a host's, which does not tell of it. */
-  readonly maybeSilent?: boolean;
 }

@@ -99,7 +99,7 @@ export async function unmapped(session: Session): Promise<string> {
       device.iommu!.expectedFault({ kind: "unmapped", domain, page: destination }),
     );
     remember(session, event, length);
-    events.push(event?.name ?? "");
+    events.push(event?.name ?? "fails without a record");
     await remap(session, entry);
   }
   return `${count(events.length, "function")}, each ${events[0]} at the unmapped page`;
@@ -138,7 +138,7 @@ export async function provokedFault(session: Session): Promise<string> {
     device.iommu!.expectedFault({ kind: "read-only", domain, page: source }),
   );
   remember(session, event, length);
-  return event === null ? "" : event.text;
+  return event === null ? "fails without a record" : event.text;
 }
 
 function remember(session: Session, event: DecodedEvent | null, length: number): void {

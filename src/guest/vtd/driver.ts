@@ -143,7 +143,7 @@ export class VtdDriver implements IommuDriver {
       await InvalidationQueue.disable(registers);
     }
     if (features.queued) {
-      this.queue = await InvalidationQueue.create(registers, memory, this.interrupts, features.scalable);
+      this.queue = await InvalidationQueue.create(registers, memory, this.interrupts, features.wideDescriptors);
       await this.queue.enable();
     }
     if (features.interruptRemapping && options.interruptRemapping && this.queue !== null) {
@@ -295,9 +295,9 @@ export class VtdDriver implements IommuDriver {
     const { scalable } = this.features;
     switch (cause.kind) {
       case "no-domain":
-        return { event: FAULT.SM_PASID_NOT_PRESENT, substreamId: cause.pasid, maybeSilent: true };
+        return { event: FAULT.SM_PASID_NOT_PRESENT, substreamId: cause.pasid };
       case "blocked":
-        return { event: scalable ? FAULT.SM_PASID_NOT_PRESENT : FAULT.CONTEXT_NOT_PRESENT, maybeSilent: true };
+        return { event: scalable ? FAULT.SM_PASID_NOT_PRESENT : FAULT.CONTEXT_NOT_PRESENT };
       default: {
         const stage2 = cause.domain.stage === 2;
         // A record does not say which stage it was.

@@ -23,6 +23,8 @@ export interface VtdFeatures {
   readonly ecap: bigint;
   /** Scalable-mode tables are used. */
   readonly scalable: boolean;
+  /** Descriptors have 256 bits wherever there is scalable mode, used or not (Linux: __dmar_enable_qi). */
+  readonly wideDescriptors: boolean;
   /** Domains have first-stage tables, else second-stage ones. */
   readonly firstStage: boolean;
   readonly passThrough: boolean;
@@ -75,6 +77,7 @@ export function vtdFeatures(name: string, cap: bigint, ecap: bigint, choice: Vtd
     cap,
     ecap,
     scalable,
+    wideDescriptors: has(ECAP.SMTS),
     firstStage,
     passThrough: has(ECAP.PT),
     deviceTlb: has(ECAP.DT) && queued,

@@ -79,16 +79,16 @@ export class InvalidationQueue {
     private readonly interrupts: InterruptController,
     readonly base: number,
     private readonly statusPage: number,
-    scalable: boolean,
+    wide: boolean,
   ) {
-    this.wide = scalable;
-    this.entryBytes = (scalable ? WIDE_DESCRIPTOR_WORDS : DESCRIPTOR_WORDS) * 4;
+    this.wide = wide;
+    this.entryBytes = (wide ? WIDE_DESCRIPTOR_WORDS : DESCRIPTOR_WORDS) * 4;
   }
 
-  /** Makes the queue's memory; `scalable` has descriptors of 256 bits. */
-  static async create(registers: VtdRegisters, memory: GuestMemory, interrupts: InterruptController, scalable: boolean): Promise<InvalidationQueue> {
-    const base = await memory.allocateZeroed(ENTRIES * (scalable ? WIDE_DESCRIPTOR_WORDS : DESCRIPTOR_WORDS) * 4);
-    return new InvalidationQueue(registers, memory, interrupts, base, await memory.allocateZeroed(ENTRIES * 4), scalable);
+  /** Makes the queue's memory; `wide`: of descriptors of 256 bits. */
+  static async create(registers: VtdRegisters, memory: GuestMemory, interrupts: InterruptController, wide: boolean): Promise<InvalidationQueue> {
+    const base = await memory.allocateZeroed(ENTRIES * (wide ? WIDE_DESCRIPTOR_WORDS : DESCRIPTOR_WORDS) * 4);
+    return new InvalidationQueue(registers, memory, interrupts, base, await memory.allocateZeroed(ENTRIES * 4), wide);
   }
 
   /** __dmar_enable_qi: the tail to 0, the queue's address, QIE. */
@@ -130,10 +130,22 @@ export class InvalidationQueue {
       this.onDescriptor?.(one);
     }
     await this.registers.write32(REG.IQT, this.tail * this.entryBytes);
-    const done = async (): Promise<boolean> => (await this.memory.readWords(status, 1))[0] === DONE || ((await this.takeError(wait)) && false);
-    if (!(await done()) && !(await this.interrupts.waitFor(done, 200))) {
+    const errorsBefore = this.errors.length;
+    const ended = async (): Promise<boolean> => (await this.memory.readWords(status, 1))[0] === DONE;
+    const done = async (): Promise<boolean> => {
+      // A queue that stops at each descriptor, the wait descriptors in their places among them, does not go on.
+      if ((await ended()) || this.errors.length - errorsBefore > descriptors.length) {
+        return true;
+      }
+      await this.takeError(wait);
+      return false;
+    };
+    if (!(await done())) {
+      await this.interrupts.waitFor(done, 200);
+    }
+    if (!(await ended())) {
       const [head, tail] = [await this.registers.read32(REG.IQH), await this.registers.read32(REG.IQT)];
-      throw new GuestFailure(`${this.registers.name}: the wait descriptor does not end [IQH 0x${head.toString(16)}, IQT 0x${tail.toString(16)}]`);
+      throw new GuestFailure(`${this.registers.name}: the wait descriptor does not end [IQH 0x${head.toString(16)}, IQT 0x${tail.toString(16)}${this.errors.length > errorsBefore ? `, error ${this.errors[errorsBefore].reason} at ${this.errors[errorsBefore].descriptor}` : ""}]`);
     }
   }
 
