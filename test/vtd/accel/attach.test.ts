@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
+import { Edu } from "../../../src/devices/index.js";
 import { PciePciBridge, plugFunction } from "../../../src/pci/index.js";
 import { Refusal } from "../../../src/support/index.js";
-import { A, B, Board, C, FIRST_STAGE, hostDescription, SHADOWED } from "./rig.js";
+import { A, B, Board, C, FIRST_STAGE, hostDescription, IOVA, piotlbPages, SHADOWED, wait } from "./rig.js";
 
 function refusal(act: () => unknown): Refusal {
   try {
@@ -31,7 +32,7 @@ const cases: Array<[string, () => Board, string]> = [
   ["a host that does not nest", () => new Board(FIRST_STAGE, hostDescription({ nesting: false })), "HWPT_ALLOC: EOPNOTSUPP"],
   ["1-GiB pages that the host does not have", () => new Board(FIRST_STAGE, hostDescription({ firstStage1g: false })), "First stage 1GB large page is unsupported by host IOMMU"],
   ["PASIDs wider than the host's", () => new Board(FIRST_STAGE, hostDescription({ pasidBits: 16 }, {}, { pasidBits: 16 })), "PASID bits size 20 > host IOMMU PASID bits size 16"],
-  ["addresses wider than the host's", () => new Board(SHADOWED, hostDescription({ sagaw: [39] })), "aw-bits 48 > host aw-bits 39"],
+  ["addresses wider than the host's", () => new Board(SHADOWED, hostDescription({ sagaw: [39], scalableMode: false, scalableCoherentWalks: false, firstStage: false, firstStage1g: false, nesting: false, secondStage: false, supervisor: false, pasidBits: 0 }, {}, { pasidBits: 0, ats: false })), "aw-bits 48 > host aw-bits 39"],
 ];
 
 describe.each([
@@ -89,6 +90,30 @@ describe("stage-2 tables", () => {
   });
 });
 
+describe("emulated and passed-through functions side by side", () => {
+  it("are translated in software and by the host, each by its own entry", () => {
+    const board = new Board();
+    board.plug(A);
+    const emulated = new Edu({ id: "edu0" });
+    plugFunction(emulated, board.ports[1].secondary, 0);
+    board.context(A);
+    board.context(B);
+    board.entry(A, 0, board.firstStage(board.table(), 5));
+    board.entry(B, 0, board.firstStage(board.table(), 6));
+    board.start();
+    expect(board.probe(A)).toBe("table 0");
+    const write = (value: number): number =>
+      emulated.dma!.write(IOVA, Uint8Array.of(value), { requesterId: emulated.requesterId, pasid: -1, execute: false, privileged: false });
+    expect(write(7)).toBe(0);
+    expect(board.load(board.target(1)) & 0xffn).toBe(7n);
+    board.map(1, IOVA, board.target(1) + 0x1000);
+    board.run(piotlbPages(6, 0, IOVA), wait(1));
+    expect(write(9)).toBe(0);
+    expect(board.load(board.target(1) + 0x1000) & 0xffn).toBe(9n);
+    expect(board.probe(A)).toBe("table 0");
+  });
+});
+
 describe("behind a PCIe-to-PCI bridge", () => {
   const bridged = (properties = FIRST_STAGE): { board: Board; bridge: PciePciBridge } => {
     const board = new Board(properties);
@@ -102,6 +127,20 @@ describe("behind a PCIe-to-PCI bridge", () => {
     const found = refusal(() => plugFunction(board.make(A), bridge.secondary, 8));
     expect(found.words).toContain("Host device downstream to a PCI bridge is unsupported when fsts=on");
     expect(board.live()).toEqual({});
+  });
+
+  it.each([
+    ["an emulated one first", true],
+    ["a passed-through one first", false],
+  ] as const)("an emulated and a passed-through function together are refused, %s", (_name, emulatedFirst) => {
+    const { board, bridge } = bridged(SHADOWED);
+    const emulated = new Edu({ id: "edu0" });
+    const passthrough = board.make(A);
+    const [first, second] = emulatedFirst ? [emulated, passthrough] : [passthrough, emulated];
+    plugFunction(first, bridge.secondary, 8);
+    const found = refusal(() => plugFunction(second, bridge.secondary, 16));
+    expect(found.words).toContain("an emulated and a passed-through function cannot share a PCI bridge");
+    expect(board.vtd.acceleration.functionCount).toBe(emulatedFirst ? 0 : 1);
   });
 
   it("it works alone where tables are mirrored: the bridge's requester id is its", () => {
