@@ -78,8 +78,9 @@ export class FastStage {
     this.inputBeyond = config.inputBeyondHigh;
     this.canonical = config.canonicalHigh;
     const table = neededOfTables(config);
-    this.tableMask = config.tableMask[2 + LEVEL_OFFSET] | config.tableReservedLow[2 + LEVEL_OFFSET] | table;
-    const tableValue = config.tableValue[2 + LEVEL_OFFSET] | table;
+    const tables = config.levels[2 + LEVEL_OFFSET];
+    this.tableMask = tables.tableMask | tables.tableReserved | table;
+    const tableValue = tables.tableValue | table;
     const leaf = neededOfLeaves(config);
     const [pageMask, pageValue] = leafAt(config, 3, leaf);
     this.pageMask = pageMask;
@@ -157,8 +158,6 @@ function neededOfLeaves(config: StageConfig): number {
 
 /** Mask and value of a leaf at a level; a value outside of the mask where the level has none. */
 function leafAt(config: StageConfig, level: number, needed: number): readonly [number, number] {
-  const at = level + LEVEL_OFFSET;
-  return config.leafValue[at] < 0
-    ? [0, -1]
-    : [config.leafMask[at] | config.leafReservedLow[at] | needed, config.leafValue[at] | needed];
+  const { leafMask, leafValue, leafReserved } = config.levels[level + LEVEL_OFFSET];
+  return leafValue < 0 ? [0, -1] : [leafMask | leafReserved | needed, leafValue | needed];
 }

@@ -1,4 +1,5 @@
 import { MEMORY_OK, type WordMemory } from "../memory/index.js";
+import { highWord, lowWord } from "../support/index.js";
 import { levelShift } from "./geometry.js";
 import { ATTRIBUTE_SHIFT, PERMISSIONS, REQUIRED_PERMISSIONS } from "./permissions.js";
 import { LEVEL_OFFSET, StageConfig } from "./stage-config.js";
@@ -80,6 +81,13 @@ export class LoopWalker {
   private leafPermissions = 0;
   private leafAtHigh = 0;
   private leafAtLow = 0;
+
+  /** The memory's flat part as `load` knows it. */
+  private knownBase = -1;
+  private knownBytes = 0;
+  private flatPartHigh = 0;
+  private flatPartLow = 0;
+  private flatPartWords = 0;
 
   /** Result of `load`. */
   private loadedHigh = 0;
@@ -270,11 +278,11 @@ export class LoopWalker {
       }
       const descriptorLow = this.loadedLow;
       const descriptorHigh = this.loadedHigh;
-      const at = level + LEVEL_OFFSET;
-      const isTable = (descriptorLow & config.tableMask[at]) === config.tableValue[at];
+      const rules = config.levels[level + LEVEL_OFFSET];
+      const isTable = (descriptorLow & rules.tableMask) === rules.tableValue;
       if (
         (descriptorLow & config.presentBits) === 0 ||
-        (!isTable && (descriptorLow & config.leafMask[at]) !== config.leafValue[at])
+        (!isTable && (descriptorLow & rules.leafMask) !== rules.leafValue)
       ) {
         return this.fault(stage, WALK_TRANSLATION_FAULT, level);
       }
@@ -285,7 +293,7 @@ export class LoopWalker {
         }
       }
       if (isTable) {
-        if ((descriptorHigh & config.tableReservedHigh) !== 0 || (descriptorLow & config.tableReservedLow[at]) !== 0) {
+        if ((descriptorHigh & config.tableReservedHigh) !== 0 || (descriptorLow & rules.tableReserved) !== 0) {
           return this.fault(stage, config.reservedCode, level);
         }
         if ((descriptorLow & config.accessedBits) !== config.accessedBits) {
@@ -302,7 +310,7 @@ export class LoopWalker {
         mask = (1 << stride) - 1;
         continue;
       }
-      if ((descriptorHigh & config.leafReservedHigh) !== 0 || (descriptorLow & config.leafReservedLow[at]) !== 0) {
+      if ((descriptorHigh & config.leafReservedHigh) !== 0 || (descriptorLow & rules.leafReserved) !== 0) {
         return this.fault(stage, config.reservedCode, level);
       }
       if ((descriptorLow & config.accessFlag) !== config.accessFlag) {
@@ -357,12 +365,14 @@ export class LoopWalker {
     return WALK_OK;
   }
 
-  /** Loads a descriptor: from the flat part at once, from elsewhere by asking the memory. */
+  /** Loads a descriptor: from the flat part at once, from elsewhere (and beyond a 4-GiB boundary) by asking the memory. */
   private load(high: number, low: number): boolean {
     const memory = this.memory;
-    const offset = high * 0x1_0000_0000 + (low >>> 0) - memory.flatBase;
-    if (offset >= 0 && offset < memory.flatBytes) {
-      const at = offset / 4;
+    if (memory.flatBase !== this.knownBase || memory.flatBytes !== this.knownBytes) {
+      this.knowFlat(memory.flatBase, memory.flatBytes);
+    }
+    const at = (low - this.flatPartLow) >>> 2;
+    if (high === this.flatPartHigh && at < this.flatPartWords) {
       this.loadedLow = memory.flat[at];
       this.loadedHigh = memory.flat[at + 1];
       return true;
@@ -373,6 +383,15 @@ export class LoopWalker {
     this.loadedLow = memory.loadedLow;
     this.loadedHigh = memory.loadedHigh;
     return true;
+  }
+
+  /** Notes the part of the flat part that shares the high word of its first address. */
+  private knowFlat(base: number, bytes: number): void {
+    this.knownBase = base;
+    this.knownBytes = bytes;
+    this.flatPartHigh = highWord(base);
+    this.flatPartLow = lowWord(base);
+    this.flatPartWords = Math.min(bytes, 0x1_0000_0000 - (base % 0x1_0000_0000)) / 4;
   }
 
   /** A permission fault, with what was denied. */

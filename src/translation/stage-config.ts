@@ -28,6 +28,18 @@ const PAGE_SIZE = 0x80;
 /** Levels are -1 to 3; tables by level are indexed by the level and this. */
 export const LEVEL_OFFSET = 1;
 
+/** What a level's descriptors are by their low words. */
+export class LevelRules {
+  /** A table is, and a leaf is, what equals the value under the mask. What is neither is a translation fault. */
+  tableMask = 0;
+  tableValue = -1;
+  leafMask = 0;
+  leafValue = -1;
+  /** Bits that have to be zero in a table, and in a leaf. */
+  tableReserved = 0;
+  leafReserved = 0;
+}
+
 /**
  * One stage's tables in the form that walks read: the format of its descriptors as masks, small integers
  * only, one shape whoever made the tables.
@@ -58,16 +70,11 @@ export class StageConfig {
   presentBits = 1;
   /** Bit 0 where it alone says so, else 0. */
   presentBit = 1;
-  /** By level: what a descriptor's low word is masked with and has to equal to be a table, and to be a leaf. Neither is a translation fault. */
-  readonly tableMask = new Int32Array(5);
-  readonly tableValue = new Int32Array(5);
-  readonly leafMask = new Int32Array(5);
-  readonly leafValue = new Int32Array(5);
-  /** Bits that have to be zero in a table descriptor and, by level, in a leaf; what it is when they are not. */
+  /** What descriptors are by their low words, by level: see LEVEL_OFFSET. */
+  readonly levels: readonly LevelRules[] = [new LevelRules(), new LevelRules(), new LevelRules(), new LevelRules(), new LevelRules()];
+  /** High-word bits that have to be zero in a table descriptor and in a leaf; what it is when reserved bits are not. */
   tableReservedHigh = 0;
   leafReservedHigh = 0;
-  readonly tableReservedLow = new Int32Array(5);
-  readonly leafReservedLow = new Int32Array(5);
   reservedCode = WALK_ADDRESS_SIZE_FAULT;
   /** 1 where bit 11 of a stage-1 leaf says that it is not global, else 0. */
   globalBit = 1;
@@ -124,14 +131,14 @@ export class StageConfig {
     this.baseFaults = (tables.baseHigh & this.outputBeyondHigh) !== 0 || (this.baseLow & this.outputBeyondLow) !== 0;
     this.tableReservedHigh = this.leafReservedHigh = 0xffff & this.outputBeyondHigh;
     for (let level = 0; level <= 3; level++) {
-      const at = level + LEVEL_OFFSET;
+      const rules = this.levels[level + LEVEL_OFFSET];
       // DDI 0487 D8.3.1: 0b11 is a table or, at the last level, a page; 0b01 a block where the level has blocks, else reserved.
-      this.tableMask[at] = this.leafMask[at] = 3;
-      this.tableValue[at] = level < 3 ? 3 : -1;
-      this.leafValue[at] = level === 3 ? 3 : hasBlocks(granuleBits, level) ? 1 : -1;
+      rules.tableMask = rules.leafMask = 3;
+      rules.tableValue = level < 3 ? 3 : -1;
+      rules.leafValue = level === 3 ? 3 : hasBlocks(granuleBits, level) ? 1 : -1;
       // A block's bits below its size are ignored; the largest block is 1 GiB.
-      this.tableReservedLow[at] = this.outputBeyondLow & (-1 << granuleBits);
-      this.leafReservedLow[at] = this.outputBeyondLow & (-1 << Math.min(31, levelShift(granuleBits, level)));
+      rules.tableReserved = this.outputBeyondLow & (-1 << granuleBits);
+      rules.leafReserved = this.outputBeyondLow & (-1 << Math.min(31, levelShift(granuleBits, level)));
     }
     this.accessFlag = tables.accessFlagFaultsDisabled ? 0 : 0x400;
     // UXN, PXN (stage 2: XN) of bits 54:53; AP[2:1] (S2AP) of bits 7:6; the tables' of bits 62:59 (DDI 0487 D8.3).
@@ -172,16 +179,16 @@ export class StageConfig {
     // Bit 11 of second-stage leaves is SNP; elsewhere in that stage it is reserved.
     const leafReserved = addressReserved | (first || tables.snoopControl === true ? 0 : 0x800);
     for (let level = this.startLevel; level <= 3; level++) {
-      const at = level + LEVEL_OFFSET;
+      const rules = this.levels[level + LEVEL_OFFSET];
       const large = level === 2 ? tables.pages2m : level === 1 && tables.pages1g;
-      this.tableMask[at] = large ? PAGE_SIZE : 0;
-      this.tableValue[at] = level === 3 ? -1 : 0;
-      this.leafMask[at] = large ? PAGE_SIZE : 0;
-      this.leafValue[at] = large ? PAGE_SIZE : level === 3 ? 0 : -1;
-      this.tableReservedLow[at] = addressReserved | (first ? 0 : 0x800) | (large ? 0 : PAGE_SIZE);
+      rules.tableMask = large ? PAGE_SIZE : 0;
+      rules.tableValue = level === 3 ? -1 : 0;
+      rules.leafMask = large ? PAGE_SIZE : 0;
+      rules.leafValue = large ? PAGE_SIZE : level === 3 ? 0 : -1;
+      rules.tableReserved = addressReserved | (first ? 0 : 0x800) | (large ? 0 : PAGE_SIZE);
       // Of a large page the bits below its size; bit 12 of first-stage ones is PAT.
       const offset = level === 3 ? 0 : (1 << levelShift(12, Math.max(1, level))) - 1;
-      this.leafReservedLow[at] = leafReserved | (offset & (first ? ~0x1fff : ~0xfff));
+      rules.leafReserved = leafReserved | (offset & (first ? ~0x1fff : ~0xfff));
     }
     this.presentBits = first ? 1 : 3;
     this.presentBit = first ? 1 : 0;
