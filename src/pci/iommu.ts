@@ -37,6 +37,8 @@ export interface IommuOps {
   /** Guest-physical address of the MSI doorbell: what a KVM route is to hold, whatever the guest wrote. */
   getMsiDirectGpa?(bus: PciBus, devfn: number): number | null;
   getViommuFlags?(): ViommuFlags;
+  /** The guest has switched bus mastering of a passed-through function on: its entries are what it means to use. */
+  busMasteringEnabled?(bus: PciBus, devfn: number): void;
   /** The guest gave buses new numbers: requester ids, and so StreamIDs, may have changed. */
   busNumbersChanged?(): void;
 }

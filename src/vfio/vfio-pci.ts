@@ -524,6 +524,9 @@ export class VfioPci extends PciFunction implements IommufdDevice {
       return;
     }
     if (offset < COMMAND + 2 && offset + size > COMMAND) {
+      if (this.busMaster && this.joined !== null) {
+        this.iommuPath.ops?.busMasteringEnabled?.(this.bus!, this.devfn);
+      }
       this.writeRegion(device, VfioRegion.CONFIG, COMMAND, config.bytes.slice(COMMAND, COMMAND + 2));
     }
     const express = findCapability(config, CAP_EXPRESS);

@@ -205,6 +205,23 @@ export class VtdAcceleration implements VtdBackend {
     }
   }
 
+  /** A driver of the guest begins with its function, whose entries it has written before. */
+  busMasteringEnabled(bus: PciBus, devfn: number): void {
+    this.lookAgain(this.functions.filter((fn) => fn.bus === bus && fn.devfn === devfn));
+  }
+
+  /** Without caching mode nobody tells of an entry that has become present (6.1). */
+  private lookAgain(functions: readonly PassthroughFunction[]): void {
+    if (this.unit.properties.cachingMode) {
+      return;
+    }
+    for (const fn of functions) {
+      if (fn.absent) {
+        this.settleOrBlock(fn);
+      }
+    }
+  }
+
   // ---- VtdBackend ----
 
   tablesChanged(): void {
@@ -273,15 +290,7 @@ export class VtdAcceleration implements VtdBackend {
   }
 
   descriptorsDone(): void {
-    if (this.unit.properties.cachingMode) {
-      return;
-    }
-    // Without caching mode nobody tells of an entry that has become present (6.1).
-    for (const fn of this.functions) {
-      if (fn.absent) {
-        this.settleOrBlock(fn);
-      }
-    }
+    this.lookAgain(this.functions);
   }
 
   // ---- one function ----

@@ -281,7 +281,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     }
     const low = this.registers.write(offset, lowWord(value));
     const high = size === 8 && this.registers.write(offset + 4, highWord(value));
-    if (!low && !high) {
+    if (!low && !high && value !== 0n) {
       this.log.guestError(
         "vtd.ignored-write",
         () => `${this.id}: ${size} byte write of 0x${value.toString(16)} to 0x${offset.toString(16)} is ignored: read-only, or not there`,

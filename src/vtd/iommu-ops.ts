@@ -100,6 +100,10 @@ export class VtdIommuOps implements IommuOps {
     return { wantNestingParent: fsts, pasidSupported: pasids, wantPasidAttach: pasids };
   }
 
+  busMasteringEnabled(bus: PciBus, devfn: number): void {
+    this.acceleration.busMasteringEnabled(bus, devfn);
+  }
+
   busNumbersChanged(): void {
     this.acceleration.busNumbersChanged();
   }

@@ -194,4 +194,15 @@ describe("without caching mode", () => {
     board.run(wait(1));
     expect(board.probe(A)).toBe("table 0");
   });
+
+  it("and when a driver of the guest switches bus mastering on", () => {
+    const board = new Board({ ...FIRST_STAGE, cachingMode: false });
+    const fn = board.plug(A);
+    board.start();
+    board.context(A);
+    board.entry(A, 0, board.firstStage(board.table(), 5));
+    expect(board.probe(A)).toBe("abort");
+    fn.configWrite(4, 2, 6);
+    expect(board.probe(A)).toBe("table 0");
+  });
 });
