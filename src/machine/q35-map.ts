@@ -31,6 +31,7 @@ export interface Q35Map extends BoardMap {
   /** RAM below 4 GiB, and what of it is above. */
   readonly lowRam: Range;
   readonly highRam: Range | null;
+  readonly mmio64: Range;
 }
 
 /**

@@ -167,9 +167,14 @@ export class Q35Board extends Board {
     return q35MemoryMap(this);
   }
 
+  /**
+   * Memory of the host bridge, as firmware settles it: above RAM as much as QEMU's pci-hole64-size, and more where
+   * functions have larger BARs, with room to align them and to plug others of their kind.
+   */
   private get windows(): readonly PciWindow[] {
     const { mmio32, mmio64 } = this.map;
-    return mmio64 === null ? [mmio32] : [mmio32, mmio64];
+    const wanted = [...this.pci.allFunctions()].flatMap((fn) => fn.bars).reduce((sum, bar) => sum + (bar.is64 ? bar.size : 0), 0);
+    return [mmio32, { base: mmio64.base, size: Math.max(mmio64.size, 4 * 2 ** Math.ceil(Math.log2(wanted + 1))) }];
   }
 
   /** What firmware does: it maps configuration space, unless a socket plays the machine, and then that is its part. */

@@ -59,6 +59,20 @@ describe("passed-through functions on a q35", () => {
     expect(refusal.message).toMatch(/found: [\s\S]*would work: /);
   });
 
+  it("have room for their BARs above 4 GiB, whatever their size", async () => {
+    const { machine } = build(`${FIRST_STAGE} -device vfio-pci,host=0000:98:00.0,bus=r0,iommufd=i0`, HOST);
+    machine.start();
+    const { pciWindows } = await machine.port().firmware();
+    const largest = machine.board.functions.flatMap(({ fn }) => fn.bars).reduce((size, bar) => Math.max(size, bar.size), 0);
+    expect(largest).toBe(128 * 2 ** 30);
+    expect(pciWindows![1].size).toBeGreaterThanOrEqual(2 * largest);
+    const small = build("-M q35 -m 1G -nodefaults -device edu").machine;
+    small.start();
+    expect((await small.port().firmware()).pciWindows![1]).toEqual({ base: 2 ** 32, size: 32 * 2 ** 30 });
+    small.shutdown();
+    machine.shutdown();
+  });
+
   it("start as the example has them", () => {
     const words = splitWords(readFileSync(new URL("../../examples/spr-first-stage.args", import.meta.url), "utf8"));
     const { machine, host, log } = build(words.join(" "), HOST);
