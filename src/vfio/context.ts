@@ -75,6 +75,35 @@ export class IommufdContext {
     }
   }
 
+  /** Dirty tracking of all functions that were made for it. Throws HostError; then it is as before. */
+  setDirtyTracking(on: boolean): void {
+    const changed: IoAddressSpace[] = [];
+    try {
+      for (const { space } of this.spaces) {
+        space.setDirtyTracking(on);
+        changed.push(space);
+      }
+    } catch (error) {
+      changed.forEach((space) => space.setDirtyTracking(!on));
+      throw error;
+    }
+  }
+
+  /**
+   * The pages that functions have written since the last reading: bit n of the bitmap (from bit 0 of byte 0) is the
+   * page of 4 KiB n pages behind `address` (guest-physical, bytes). Throws HostError, EINVAL while tracking is off.
+   *
+   * @param pages how many, a multiple of 8
+   * @param clear from then on they count as clean; default true
+   */
+  readDirtyPages(address: number, pages: number, clear = true): Uint8Array {
+    const bitmap = new Uint8Array(pages / 8);
+    for (const { space } of this.spaces) {
+      space.readDirtyPages(address, bitmap, clear);
+    }
+    return bitmap;
+  }
+
   private find(memory: AddressSpace, mapsReadOnly: boolean): (typeof this.spaces)[number] | undefined {
     return this.spaces.find((entry) => entry.memory === memory && entry.mapsReadOnly === mapsReadOnly);
   }

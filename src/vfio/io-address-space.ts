@@ -3,6 +3,7 @@
  * physical IOMMU, shared by all functions that it can serve.
  */
 import {
+  DIRTY_BITMAP_NO_CLEAR,
   HostError,
   HwInfoType,
   HwInfoVtdFlags,
@@ -17,6 +18,9 @@ import {
 import type { AddressSpace, MemoryListener, MemorySection } from "../memory/index.js";
 import type { ViommuFlags } from "../pci/index.js";
 import { hex, type Log } from "../support/index.js";
+
+/** Bytes of a page of the dirty bitmap. */
+const PAGE = 4096;
 
 interface ParentTable {
   readonly hwptId: number;
@@ -34,6 +38,7 @@ export class IoAddressSpace {
   private readonly mapped = new Map<number, MemorySection>();
   /** Read-only sections that were left out and not told of yet. */
   private readonly omitted: MemorySection[] = [];
+  private tracking = false;
   /** While the space is made, a refused map ends it; later it is a warning. */
   private making = true;
 
@@ -74,6 +79,9 @@ export class IoAddressSpace {
     }
     const hwptId = this.iommufd.hwptAlloc({ flags, devId, ptId: this.ioasId, dataType: HwptDataType.NONE, data: new Uint8Array(0) });
     try {
+      if (this.tracking && (flags & HwptAllocFlags.DIRTY_TRACKING) !== 0) {
+        this.iommufd.hwptSetDirtyTracking(hwptId, true);
+      }
       device.attach(hwptId);
     } catch (error) {
       this.destroy(hwptId, "stage-2 HWPT");
@@ -94,6 +102,47 @@ export class IoAddressSpace {
       }
       throw error;
     }
+  }
+
+  /**
+   * Dirty tracking of all tables that were made for it, of those to come too. Throws HostError; then it is as
+   * before.
+   */
+  setDirtyTracking(on: boolean): void {
+    const changed: number[] = [];
+    try {
+      for (const parent of this.tracked()) {
+        this.iommufd.hwptSetDirtyTracking(parent.hwptId, on);
+        changed.push(parent.hwptId);
+      }
+    } catch (error) {
+      for (const hwptId of changed) {
+        this.refusalOf(() => this.iommufd.hwptSetDirtyTracking(hwptId, !on));
+      }
+      throw error;
+    }
+    this.tracking = on;
+  }
+
+  /**
+   * Ors the pages that devices have written since the last reading into `bitmap`: bit n is the page of 4 KiB n pages
+   * behind `address` (guest-physical, bytes); `clear`: from then on they count as clean. Throws HostError.
+   */
+  readDirtyPages(address: number, bitmap: Uint8Array, clear: boolean): void {
+    for (const parent of this.tracked()) {
+      this.iommufd.hwptGetDirtyBitmap({
+        hwptId: parent.hwptId,
+        flags: clear ? 0 : DIRTY_BITMAP_NO_CLEAR,
+        iova: BigInt(address),
+        length: BigInt(bitmap.length * 8 * PAGE),
+        pageSize: BigInt(PAGE),
+        bitmap,
+      });
+    }
+  }
+
+  private tracked(): ParentTable[] {
+    return this.parents.filter((parent) => (parent.flags & HwptAllocFlags.DIRTY_TRACKING) !== 0);
   }
 
   /** A device no longer uses the table (it is closed or detached). */
@@ -185,8 +234,12 @@ export class IoAddressSpace {
 
   /** Destroys an object; the host's refusal, or null. */
   private refusal(id: number): HostError | null {
+    return this.refusalOf(() => this.iommufd.destroy(id));
+  }
+
+  private refusalOf(call: () => void): HostError | null {
     try {
-      this.iommufd.destroy(id);
+      call();
       return null;
     } catch (error) {
       if (error instanceof HostError) {
@@ -212,8 +265,12 @@ function meaning(error: HostError): string {
 }
 
 /** HWPT_ALLOC flags of a function's stage-2 table. */
-export function parentFlags(wanted: ViommuFlags): number {
-  return (wanted.wantNestingParent ? HwptAllocFlags.NEST_PARENT : 0) | (wanted.wantPasidAttach === true ? HwptAllocFlags.PASID : 0);
+export function parentFlags(wanted: ViommuFlags, dirtyTracking: boolean): number {
+  return (
+    (wanted.wantNestingParent ? HwptAllocFlags.NEST_PARENT : 0) |
+    (wanted.wantPasidAttach === true ? HwptAllocFlags.PASID : 0) |
+    (dirtyTracking ? HwptAllocFlags.DIRTY_TRACKING : 0)
+  );
 }
 
 /** The host IOMMU has erratum 772415: a nesting parent must not have read-only mappings (linux/iommufd.h, IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17). */

@@ -49,6 +49,8 @@ export interface VfioPciOptions {
   readonly ats: boolean | "auto";
   /** Offset for the PASID capability in extended configuration space; 0: after the last capability. */
   readonly pasidCapabilityOffset: number;
+  /** The function's stage-2 table keeps which pages it has written (IommufdContext.readDirtyPages). Default false. */
+  readonly dirtyTracking?: boolean;
   readonly host: Host;
   readonly routing: VectorRouting;
   readonly log: Log;
@@ -204,7 +206,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.mapsReadOnly = !(flags.wantNestingParent && refusesReadOnlyMappings(this.information));
     this.space = context.takeSpace(memory, this.mapsReadOnly);
     this.memory = memory;
-    this.parent = this.space.attach(this.device, this.boundId, this.hostIommu, parentFlags(flags));
+    this.parent = this.space.attach(this.device, this.boundId, this.hostIommu, parentFlags(flags, this.options.dirtyTracking === true));
     this.attachedTo = this.parent;
     this.readConfiguration(this.device);
     this.offerTranslationServices(this.information, flags.pasidSupported);

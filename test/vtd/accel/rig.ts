@@ -134,6 +134,9 @@ export class Board {
     this.pci.configWrite(bdf, 0x18, 4, (bdf >> 8) | (bus << 8) | (bus << 16));
   }
 
+  /** Functions are made with dirty tracking. */
+  dirtyTracking = false;
+
   make(address: string, iommufd = 0): VfioPci {
     return new VfioPci({
       id: `dev${HOST_FUNCTIONS.indexOf(address)}`,
@@ -141,6 +144,7 @@ export class Board {
       iommufd: this.contexts[iommufd],
       ats: "auto",
       pasidCapabilityOffset: 0,
+      dirtyTracking: this.dirtyTracking,
       host: this.observed,
       routing: { route: () => () => {}, remove: () => {} },
       log: this.log,

@@ -1,0 +1,93 @@
+import { describe, expect, it } from "vitest";
+import { MemoryRegion } from "../../../src/memory/index.js";
+import { A, B, Board, C, FIRST_STAGE, hostDescription, IOVA, pasidCache } from "./rig.js";
+
+const UNIT = { dirtyTracking: true, secondStagePages: [] };
+
+function tracked(): Board {
+  const board = new Board(FIRST_STAGE, hostDescription(UNIT, UNIT));
+  board.dirtyTracking = true;
+  return board;
+}
+
+/** Guest-physical addresses of the dirty pages of the first 16 MiB. */
+function dirty(board: Board, clear = true): number[] {
+  const bitmap = board.contexts[0].readDirtyPages(0, 4096, clear);
+  return Array.from({ length: 4096 }, (_unused, page) => page).filter((page) => ((bitmap[page >> 3] >> (page & 7)) & 1) !== 0).map((page) => page * 4096);
+}
+
+describe("dirty pages of the stage-2 tables", () => {
+  it("are what functions have written through the guest's first stage, read and cleared", () => {
+    const board = tracked();
+    board.plug(A);
+    board.context(A);
+    const [first, second] = [board.table(), board.table()];
+    board.entry(A, 0, board.firstStage(first, 5));
+    board.start();
+    board.dmaWrite(A, IOVA, 1n);
+    board.contexts[0].setDirtyTracking(true);
+    expect(dirty(board)).toEqual([]);
+    board.dmaWrite(A, IOVA, 2n);
+    expect(dirty(board, false)).toContain(board.target(first));
+    // The guest changes its tables meanwhile: what was written through the old ones stays noted.
+    board.entry(A, 0, board.firstStage(second, 5));
+    board.run(pasidCache(5, 0));
+    board.dmaWrite(A, IOVA, 3n);
+    const found = dirty(board);
+    expect(found).toContain(board.target(first));
+    expect(found).toContain(board.target(second));
+    expect(dirty(board)).toEqual([]);
+    board.dmaWrite(A, IOVA, 4n);
+    expect(dirty(board)).toContain(board.target(second));
+    board.close();
+    expect(board.live()).toEqual({});
+  });
+
+  it("are of all functions together, of PASIDs and of ones plugged later too", () => {
+    const board = tracked();
+    board.plug(A);
+    board.context(A);
+    board.context(C);
+    board.entry(A, 3, board.firstStage(board.table(), 5));
+    board.entry(C, 0, board.passThrough(6));
+    board.start();
+    board.contexts[0].setDirtyTracking(true);
+    board.plug(C, 0, true);
+    board.dmaWrite(A, IOVA, 1n, 3);
+    board.dmaWrite(C, 0x9000n, 1n);
+    const found = dirty(board);
+    expect(found).toContain(board.target(0));
+    expect(found).toContain(0x9000);
+    board.contexts[0].setDirtyTracking(false);
+    expect(() => dirty(board)).toThrow(/EINVAL/);
+  });
+
+  it("stay off everywhere where one table cannot", () => {
+    const board = tracked();
+    board.plug(A);
+    board.plug(C);
+    board.observer.failOn({ operation: "HWPT_SET_DIRTY_TRACKING", nth: 2, errno: "ENOMEM" });
+    expect(() => board.contexts[0].setDirtyTracking(true)).toThrow(/ENOMEM/);
+    expect(() => dirty(board)).toThrow(/EINVAL/);
+  });
+});
+
+describe("RAM that is unplugged", () => {
+  it("is out of reach of functions, whatever the guest's first stage says", () => {
+    const board = new Board();
+    const extra = board.observed.allocateMemory("dimm", 0x10_0000);
+    const region = MemoryRegion.ram("dimm", extra);
+    board.system.add(0x4000_0000, region);
+    board.plug(A);
+    board.plug(B);
+    board.context(A);
+    board.entry(A, 0, board.firstStage(board.table(), 5));
+    board.map(0, IOVA, 0x4000_0000);
+    board.start();
+    expect([board.dmaWrite(A, IOVA, 5n), board.dmaWrite(A, IOVA + 0x1000n, 5n)]).toEqual([true, false]);
+    board.system.remove(region);
+    expect(board.dmaWrite(A, IOVA, 5n)).toBe(false);
+    board.system.add(0x4000_0000, region);
+    expect(board.dmaWrite(A, IOVA, 6n)).toBe(true);
+  });
+});
