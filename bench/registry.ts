@@ -2,6 +2,7 @@ import type { CProgram } from "./c-program.js";
 import { bootBench, hostCallBench, stage2Bench } from "./machine.js";
 import { commandBench } from "./command.js";
 import { descriptorBench } from "./descriptor.js";
+import { pasidBench } from "./pasids.js";
 import { qtestBench } from "./qtest.js";
 import { tlbMemoryBench } from "./tlb-memory.js";
 import { traceBench } from "./trace.js";
@@ -46,4 +47,4 @@ export interface Bench {
 }
 
 /** All benches, in the order of their run. A new one is a file beside this one and a line here. */
-export const benches: readonly Bench[] = [walkBench, vtdWalkBench, commandBench, descriptorBench, traceBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench, qtestBench];
+export const benches: readonly Bench[] = [walkBench, vtdWalkBench, commandBench, descriptorBench, pasidBench, traceBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench, qtestBench];
