@@ -69,6 +69,8 @@ export class LoopWalker {
 
   private tables1: Tables | undefined;
   private tables2: Tables | undefined;
+  private readonly configs1 = new WeakMap<Tables, StageConfig>();
+  private readonly configs2 = new WeakMap<Tables, StageConfig>();
   private config1!: StageConfig;
   private config2!: StageConfig;
 
@@ -124,10 +126,10 @@ export class LoopWalker {
     return this.stage1(true, iovaHigh, iovaLow, access);
   }
 
-  /** The tables' configuration; the last one of each stage is kept. */
+  /** The tables' configuration, made once. */
   protected useStage1(tables: Tables): StageConfig {
     if (tables !== this.tables1) {
-      this.config1 = new StageConfig(tables, 1);
+      this.config1 = configOf(this.configs1, tables, 1);
       this.tables1 = tables;
     }
     return this.config1;
@@ -135,7 +137,7 @@ export class LoopWalker {
 
   protected useStage2(tables: Tables): StageConfig {
     if (tables !== this.tables2) {
-      this.config2 = new StageConfig(tables, 2);
+      this.config2 = configOf(this.configs2, tables, 2);
       this.tables2 = tables;
     }
     return this.config2;
@@ -344,7 +346,7 @@ export class LoopWalker {
       return this.fault(config.stage, WALK_UPDATE_FAULT, level);
     }
     if (nested) {
-      const code = this.stage2(atHigh, atLow, ACCESS_WRITE);
+      const code = this.stage2(atHigh, atLow, config.updateAccess);
       if (code !== WALK_OK) {
         this.faultOnTableWalk = 1;
         this.faultTableLevel = level;
@@ -417,6 +419,15 @@ export class LoopWalker {
     }
     return code;
   }
+}
+
+function configOf(known: WeakMap<Tables, StageConfig>, tables: Tables, stage: 1 | 2): StageConfig {
+  let config = known.get(tables);
+  if (config === undefined) {
+    config = new StageConfig(tables, stage);
+    known.set(tables, config);
+  }
+  return config;
 }
 
 /** What an access has to find set in an x86 leaf, or sets. */

@@ -11,6 +11,8 @@ import {
   STAGE2_XNX,
 } from "./permissions.js";
 import {
+  ACCESS_READ,
+  ACCESS_WRITE,
   WALK_ADDRESS_SIZE_FAULT,
   WALK_RESERVED_FAULT,
   WALK_TRANSLATION_FAULT,
@@ -99,6 +101,8 @@ export class StageConfig {
   accessedBits = 0;
   dirtyBit = 0;
   updatesFault = false;
+  /** What stage 2 has to permit of an entry whose accessed or dirty bit is to be set. */
+  updateAccess = ACCESS_WRITE;
 
   /** @param stage which stage they are walked as: VMSAv8-64 tables do not tell it */
   constructor(
@@ -210,6 +214,7 @@ export class StageConfig {
       this.dirtyBit = 0x200;
     }
     this.updatesFault = tables.unsnoopedWalk === true;
+    this.updateAccess = tables.updatesReadOnly === true ? ACCESS_READ : ACCESS_WRITE;
   }
 }
 

@@ -114,4 +114,6 @@ export interface X86Tables {
   readonly transientMapping?: boolean;
   /** The walk does not snoop caches (PWSNP clear on hardware that heeds it): an accessed or dirty bit that has to be set is WALK_UPDATE_FAULT. */
   readonly unsnoopedWalk?: boolean;
+  /** First stage, nested: its accessed and dirty bits are set where the second stage lets them be read alone (erratum 772415). Default false. */
+  readonly updatesReadOnly?: boolean;
 }

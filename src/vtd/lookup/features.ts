@@ -62,6 +62,8 @@ export interface VtdFeatures {
   readonly coherentWalks: boolean;
   /** RTADDR.TTM can say abort-DMA (ADMS). */
   readonly abortDma: boolean;
+  /** Erratum 772415: first-stage accessed and dirty bits are set in memory that the second stage makes read-only. Default false. */
+  readonly updatesReadOnly?: boolean;
 }
 
 /**

@@ -69,5 +69,6 @@ export function firstStageTables(
     executeDisable: controls.executeDisable,
     extendedAccessed: controls.extendedAccessed,
     unsnoopedWalk: unsnooped,
+    updatesReadOnly: features.updatesReadOnly,
   };
 }

@@ -74,7 +74,7 @@ export class HardwareVtd extends HardwareUnit<VtdDescription, FaultListener> {
     const { cap, ecap } = capabilityRegisters(description);
     this.cap = cap;
     this.ecap = ecap;
-    this.features = featuresOf(cap, ecap, HOST_ADDRESS_BITS);
+    this.features = { ...featuresOf(cap, ecap, HOST_ADDRESS_BITS), updatesReadOnly: this.hasErratum("772415") };
     this.translator = new VtdTranslator(memory.words, this.features);
   }
 
