@@ -10,7 +10,8 @@ import { type Errno, HostError, HostObserver, type EventStream, type Host, type 
 import { Machine, parseArguments, splitWords } from "../../src/machine/index.js";
 import type { MachineOperator, MachinePort } from "../../src/port/index.js";
 import { Log, Refusal } from "../../src/support/index.js";
-import { guestEntry, hostEntry, passedThrough, wantedTable } from "../fuzz/intent.js";
+import { architectureOf } from "../fuzz/architecture.js";
+import { type Architecture, passedThrough } from "../fuzz/intent.js";
 
 export interface Spec {
   readonly name: string;
@@ -68,7 +69,7 @@ function refuse(observer: HostObserver, operation: string): void {
 }
 
 /** The observed host with the calls of UNCOUNTED, opening, and reading of events counted too. */
-export function observeAll(simulated: Host, observer: HostObserver): Host {
+export function observeAll(simulated: Host, observer: HostObserver, openedOnParent: (address: string) => void = () => {}): Host {
   const inner = observeHost(simulated, observer);
   const originals = new WeakMap<object, Iommufd>();
 
@@ -96,9 +97,19 @@ export function observeAll(simulated: Host, observer: HostObserver): Host {
     return watched;
   }
 
-  function watchDevice(device: VfioDevice): VfioDevice {
+  function watchDevice(address: string, device: VfioDevice): VfioDevice {
+    let onParent = false;
     return new Proxy(device, {
       get(target, property) {
+        if (property === "attach") {
+          return (ptId: number, pasid?: number): void => {
+            target.attach(ptId, pasid);
+            if (!onParent) {
+              onParent = true;
+              openedOnParent(address);
+            }
+          };
+        }
         if (property === "bind") {
           return (iommufd: Iommufd) => target.bind(originals.get(iommufd) ?? iommufd);
         }
@@ -128,7 +139,7 @@ export function observeAll(simulated: Host, observer: HostObserver): Host {
     },
     openDevice: (address) => {
       refuse(observer, "open /dev/vfio");
-      return watchDevice(inner.openDevice(address));
+      return watchDevice(address, inner.openDevice(address));
     },
     functions: () => inner.functions(),
     liveObjects: () => inner.liveObjects(),
@@ -146,6 +157,7 @@ export class World {
   readonly simulated: SimulatedHost;
   readonly observer = new HostObserver();
   readonly log = new Log();
+  readonly architecture: Architecture;
   readonly host: Host;
   machine: Machine | null = null;
   readonly thrown: Thrown[] = [];
@@ -157,7 +169,8 @@ export class World {
   constructor(readonly spec: Spec) {
     this.simulated = createSimulatedHost(description(spec.host));
     this.pagesBefore = this.simulated.hardware.memory.livePages;
-    this.host = observeAll(this.simulated, this.observer);
+    this.architecture = architectureOf(this.simulated);
+    this.host = observeAll(this.simulated, this.observer, (address) => this.architecture.noteParent(this.simulated, address));
   }
 
   build(): Machine {
@@ -216,7 +229,7 @@ export class World {
       port: this.port(),
       operator: this.operator(),
       say: (text) => step(text.slice(5)),
-      options: { seed: 7, granule: 4096, firmware: "dt", hotplug: this.machine!.hotplugCandidates() },
+      options: { seed: 7, granule: 4096, firmware: this.architecture.firmware, tolerate: this.architecture.tolerate, hotplug: this.machine!.hotplugCandidates() },
     });
   }
 
@@ -224,17 +237,17 @@ export class World {
     this.machine?.shutdown();
   }
 
-  /** Nothing of the process is left in the kernel, no memory, and no tags of the SMMUs. */
+  /** Nothing of the process is left in the kernel, no memory, and no tags of the IOMMUs. */
   expectNothingLeft(): void {
-    expect(this.simulated.liveObjects()).toEqual([]);
-    expect(this.simulated.hardware.memory.liveBlocks).toBe(0);
-    expect(this.simulated.hardware.memory.livePages, "table memory of the kernel").toBe(this.pagesBefore);
-    for (const account of this.simulated.kernel.smmuAccounts()) {
-      expect([account.vmids, account.asids]).toEqual([0, 0]);
-    }
-    for (const address of this.simulated.hardware.functions.keys()) {
-      if (this.simulated.hardware.functions.get(address)!.smmu !== null) {
-        expect(hostEntry(this.simulated, address).table).toBe("abort");
+    const { simulated, architecture } = this;
+    expect(simulated.liveObjects()).toEqual([]);
+    expect(simulated.hardware.memory.liveBlocks).toBe(0);
+    expect(simulated.hardware.memory.livePages, "table memory of the kernel").toBe(this.pagesBefore);
+    expect(architecture.tagsInUse(simulated), "tags").toBe(0);
+    for (const [address, { iommu }] of simulated.hardware.functions) {
+      if (iommu !== null) {
+        expect(architecture.host(simulated, address).table).toBe("abort");
+        expect([...architecture.hostPasids(simulated, address).keys()], "PASIDs").toEqual([]);
       }
     }
   }
@@ -248,7 +261,8 @@ export class World {
 
   /** Whether the log says that a function has kept a table: it may, when blocking it has been refused too. */
   private keeps(address: string, table: string): boolean {
-    return this.log.lines.some((line) => line.text.includes(address) && line.text.includes(`it keeps its ${table} table`));
+    const names: Record<string, string[]> = { bypass: ["bypass", "parent"], abort: ["abort", "blocked"] };
+    return this.log.lines.some((line) => line.text.includes(address) && (names[table] ?? [table]).some((name) => line.text.includes(`it keeps its ${name} table`)));
   }
 
   /**
@@ -257,25 +271,33 @@ export class World {
    */
   checkTables(): void {
     const machine = this.machine!;
-    for (const { fn, address, smmu } of passedThrough(machine)) {
-      const have = hostEntry(this.simulated, address);
-      expect(smmu === null ? [5] : [0, 6, 7], `${fn.label}: Config of the host's entry`).toContain(have.config);
-      if (smmu === null) {
+    const architecture = this.architecture;
+    for (const { fn, address, guarded } of passedThrough(machine)) {
+      const have = architecture.host(this.simulated, address);
+      expect(have.confined, `${fn.label}: the host's entry, ${have.words}, lets it beyond the machine`).toBe(true);
+      if (!guarded) {
+        expect(["bypass", "shadow"], fn.label).toContain(have.table);
         continue;
       }
-      const want = wantedTable(machine, smmu, fn);
+      const want = architecture.wanted(machine, fn);
+      const told = (words: string): boolean => this.log.lines.some((line) => line.text.includes(address) && line.text.includes(words));
       if (have.table === "abort" && want !== "abort") {
-        const told = this.log.lines.some((line) => line.text.includes(address) && line.text.includes("blocked")) || this.keeps(address, "abort");
-        expect(told, `${fn.label} is blocked, the guest asks for ${want}, and nothing tells of it`).toBe(true);
+        expect(told("blocked") || this.keeps(address, "abort"), `${fn.label} is blocked, the guest asks for ${want}, and nothing tells of it`).toBe(true);
         continue;
       }
-      if (have.table !== want && this.keeps(address, have.table)) {
-        continue;
+      if (have.table === want || !this.keeps(address, have.table)) {
+        expect(have.table, `${fn.label}: table`).toBe(want);
+        if (want === "nested") {
+          expect(have.pointer, `${fn.label}: the guest's tables`).toBe(architecture.wantedPointer(machine, fn));
+        }
       }
-      expect(have.table, `${fn.label}: table`).toBe(want);
-      if (want === "nested") {
-        const entry = guestEntry(machine, smmu, fn)!;
-        expect(have.contexts, `${fn.label}: context descriptors`).toBe(entry[0] & 0x000f_ffff_ffff_ffc0n);
+      for (const [pasid, { table, confined, pointer }] of architecture.hostPasids(this.simulated, address)) {
+        const wanted = architecture.wantedPasid(machine, fn, pasid);
+        expect(confined, `${fn.label}, PASID ${pasid}: beyond the machine`).toBe(true);
+        if (table !== wanted.table && told("keeps its table")) {
+          continue;
+        }
+        expect([table, table === "nested" ? pointer : 0n], `${fn.label}, PASID ${pasid}`).toEqual([wanted.table, wanted.table === "nested" ? wanted.pointer : 0n]);
       }
     }
   }
@@ -286,7 +308,7 @@ export class World {
     const { block, base } = machine.board.ram.at(-1)!;
     // The end of RAM: the guest's allocator takes from the start, its IOVAs are near the end of 32 bits.
     const offset = block.size - 0x2000;
-    for (const { fn, address, smmu } of passedThrough(machine)) {
+    for (const { fn, address, guarded } of passedThrough(machine)) {
       const device = this.simulated.hardware.functions.get(address)!;
       const before = new Uint8Array(64);
       block.read(offset, before);
@@ -302,7 +324,7 @@ export class World {
       device.configWrite(4, 2, command);
       const after = new Uint8Array(64);
       block.read(offset, after);
-      const open = smmu === null || wantedTable(machine, smmu, fn) === "bypass" || this.keeps(address, "bypass");
+      const open = !guarded || this.architecture.wanted(machine, fn) === "bypass" || this.keeps(address, "bypass");
       const reached = after.some((byte, i) => byte !== before[i]);
       expect(reached && !open, `${fn.label} reached memory that its guest has not mapped`).toBe(false);
       block.write(offset, before);

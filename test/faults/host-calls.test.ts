@@ -5,11 +5,11 @@
 import { describe, expect, it } from "vitest";
 import type { Errno } from "../../src/iommufd/index.js";
 import { type Call, cleanRun, faultyRun, type Plan } from "./harness.js";
-import { ONE_SMMU, TWO_SMMUS } from "./specs.js";
+import { ONE_SMMU, Q35, TWO_SMMUS } from "./specs.js";
 
 const NIGHTLY = process.env.VIOMMU_FUZZ === "nightly";
 
-const SPECS = [ONE_SMMU, TWO_SMMUS];
+const SPECS = [ONE_SMMU, TWO_SMMUS, Q35];
 
 /** What the kernel may answer to a call. */
 const ERRNOS: Record<string, readonly Errno[]> = {

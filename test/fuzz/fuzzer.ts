@@ -1,5 +1,5 @@
 /**
- * A random guest. It starts from what an honest one has set up, and does what no guest should: registers,
+ * A random guest, whatever the architecture. It starts from what an honest one has set up, and does what no guest should: registers,
  * queues, tables, configuration space, devices, in every size and order. Now and then it puts back what the
  * honest one had, so that the next disorder begins deep inside.
  */
@@ -8,16 +8,12 @@ import { ENGINE, ENGINE_BYTES } from "../../src/dma-engine/index.js";
 import { HostError } from "../../src/iommufd/index.js";
 import { HotplugPort, type PciFunction } from "../../src/pci/index.js";
 import { Refusal } from "../../src/support/index.js";
-import { entryAddress } from "./intent.js";
+import type { Attack, Tools } from "./attack.js";
+import { SmmuAttack } from "./smmu-attack.js";
+import { VtdAttack } from "./vtd-attack.js";
 import { Random } from "./random.js";
 import { bootKernel, type World } from "./world.js";
 
-const OPCODES = [1, 2, 3, 4, 4, 5, 6, 7, 0x10, 0x11, 0x12, 0x13, 0x18, 0x20, 0x28, 0x2a, 0x30, 0x40, 0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x46, 0x46, 0x99];
-/** Registers of page 0 by offset; page 1 has the event queue's indexes. */
-const REGISTERS = [
-  0x00, 0x04, 0x14, 0x18, 0x1c, 0x20, 0x20, 0x24, 0x28, 0x2c, 0x40, 0x44, 0x44, 0x50, 0x54, 0x60, 0x64, 0x68, 0x70, 0x74, 0x80, 0x84, 0x88, 0x88, 0x90, 0x94, 0x98, 0x98,
-  0x9c, 0xa0, 0xa4, 0xa8, 0xac, 0xb0, 0xb8, 0xbc, 0xc0, 0xcc, 0xd0, 0x100, 0xffc, 0x10_0a8, 0x10_0ac, 0x10_020, 0x1fffc,
-];
 const CONFIGURATION = [0x04, 0x06, 0x0c, 0x10, 0x14, 0x18, 0x19, 0x1a, 0x1c, 0x20, 0x24, 0x28, 0x2c, 0x3c, 0x3e, 0x48, 0x4a, 0x5c, 0x6c, 0x6e, 0x70, 0x72, 0x90, 0xa8, 0xaa, 0xb0, 0xb2, 0x100];
 
 interface Place {
@@ -27,7 +23,6 @@ interface Place {
 
 /** What an honest guest has written, to be put back. */
 interface Snapshot {
-  readonly registers: Array<{ base: number; values: Array<[number, number, bigint]>; cr0: bigint }>;
   readonly config: Array<{ address: number; size: number; value: bigint }>;
   readonly pages: Array<{ address: number; bytes: Uint8Array }>;
   /** The DMA engine's registers of each function that has one. */
@@ -39,8 +34,9 @@ interface Snapshot {
   readonly iovas: bigint[];
 }
 
-export class Fuzzer {
+export class Fuzzer implements Tools {
   readonly random: Random;
+  private readonly attack: Attack;
   operations = 0;
   /** device_add and device_del that were refused. */
   refused = 0;
@@ -58,6 +54,7 @@ export class Fuzzer {
     private readonly additions: readonly string[],
   ) {
     this.random = new Random(seed);
+    this.attack = world.machine.board.kind === "q35" ? new VtdAttack(this) : new SmmuAttack(this);
     this.arguments_ = new Map(world.machine.hotplugCandidates().map(({ id, argument }) => [id, argument]));
   }
 
@@ -108,22 +105,8 @@ export class Fuzzer {
   }
 
   private take(kernel: Kernel, iovas: bigint[]): Snapshot {
-    const { memory, smmus, pci } = this.world.machine.board;
-    const registers = smmus.all.map(({ base }) => ({
-      base,
-      values: (
-        [
-          [0x28, 4],
-          [0x2c, 4],
-          [0x80, 8],
-          [0x88, 4],
-          [0x90, 8],
-          [0xa0, 8],
-          [0x50, 4],
-        ] as const
-      ).map(([offset, size]): [number, number, bigint] => [offset, size, memory.readWord(base + offset, size)]),
-      cr0: memory.readWord(base + 0x20, 4),
-    }));
+    const { memory, pci } = this.world.machine.board;
+    this.attack.remember();
     const config: Snapshot["config"] = [];
     const engines: number[] = [];
     const testers: Snapshot["testers"] = [];
@@ -157,7 +140,7 @@ export class Fuzzer {
         pages.push({ address: at, bytes });
       }
     }
-    return { registers, config, pages, engines, testers, bars, iovas };
+    return { config, pages, engines, testers, bars, iovas };
   }
 
   private configAddress(bus: number, devfn: number): number {
@@ -172,18 +155,18 @@ export class Fuzzer {
 
   private perform(draw: number): void {
     const table: Array<[number, string, () => void]> = [
-      [90, "registers", () => this.writeRegister()],
-      [270, "commands", () => this.pushCommands()],
-      [450, "entries", () => this.writeEntry()],
+      [90, "registers", () => this.attack.writeRegister()],
+      [270, "commands", () => this.attack.pushCommands()],
+      [450, "entries", () => this.attack.writeEntry()],
       [550, "tables", () => this.scribble()],
       [580, "configuration", () => this.writeConfiguration()],
       [600, "bus numbers", () => this.renumber()],
       [800, "DMA", () => this.startDma()],
       [840, "BARs", () => this.writeBar()],
-      [850, "doorbells", () => this.writeDoorbell()],
+      [850, "doorbells", () => this.attack.writeDoorbell()],
       [880, "reads", () => this.readAnything()],
-      [910, "acknowledge", () => this.acknowledge()],
-      [930, "registers back", () => this.restoreRegisters()],
+      [910, "acknowledge", () => this.attack.acknowledge()],
+      [930, "registers back", () => this.attack.restoreRegisters()],
       [940, "tables back", () => this.restorePages()],
       [955, "configuration back", () => this.restoreConfiguration()],
       [980, "all back", () => this.restoreAll()],
@@ -204,45 +187,29 @@ export class Fuzzer {
 
   /** Invalidations of every kind and scope, as many as the queues take; nothing else. */
   invalidate(): void {
-    const { random, world } = this;
-    world.operation(
+    this.world.operation(
       () => "invalidations alone",
-      () => {
-        this.restoreRegisters();
-        for (const { base } of this.snapshot.registers) {
-          for (let n = 0; n < 12; n++) {
-            const opcode = random.pick([0x10, 0x11, 0x12, 0x13, 0x30, 5, 6, 0x40]);
-            const [low, high] = this.command();
-            this.send(base, [(low & ~0xffn) | BigInt(opcode), high]);
-            this.write(base + 0x64, 4, this.read(base + 0x60, 4));
-            if (this.read(base + 0x98, 4) !== (this.read(base + 0x9c, 4) & 0xf_ffffn)) {
-              // An illegal one is still there: the queue starts anew.
-              this.restoreRegisters();
-            }
-          }
-          this.send(base, [0x30n, 0n]);
-        }
-      },
+      () => this.attack.invalidate(),
     );
   }
 
   // ---- accesses ----
 
-  private write(address: number, size: number, value: bigint): void {
+  write(address: number, size: number, value: bigint): void {
     this.trail.push(`w${size} 0x${address.toString(16)}=0x${BigInt.asUintN(8 * size, value).toString(16)}`);
     this.world.machine.board.memory.writeWord(address, size, BigInt.asUintN(8 * size, value));
   }
 
-  private read(address: number, size: number): bigint {
+  read(address: number, size: number): bigint {
     return this.world.machine.board.memory.readWord(address, size);
   }
 
-  private get size(): number {
+  get size(): number {
     return this.random.pick([4, 4, 4, 4, 8, 8, 2, 1]);
   }
 
   /** Numbers that mean something here, and some that mean nothing. */
-  private value(): bigint {
+  value(): bigint {
     const { random } = this;
     switch (random.below(8)) {
       case 0:
@@ -264,7 +231,12 @@ export class Fuzzer {
     }
   }
 
-  private ramAddress(): number {
+  /** A page that the honest guest has used. */
+  page(): number {
+    return this.random.pick(this.snapshot.pages).address;
+  }
+
+  ramAddress(): number {
     const { random, snapshot } = this;
     if (!random.oneIn(3)) {
       return random.pick(snapshot.pages).address + (random.oneIn(2) ? 0 : random.below(512) * 8);
@@ -279,13 +251,13 @@ export class Fuzzer {
     const { board } = world.machine;
     switch (random.below(8)) {
       case 0:
-        return random.pick(board.smmus.all).base + random.pick(REGISTERS);
+        return this.attack.register();
       case 1:
         return random.pick(snapshot.bars).address + random.below(0x1000);
       case 2:
         return board.map.ecam.base + random.below(0x40_0000);
       case 3:
-        return 0x0800_0000 + random.below(0x10_0000);
+        return this.attack.chipset();
       case 4:
         // Host-physical addresses of this machine, of the other one, and of what lies between.
         return board.ram[0].block.hostAddress + random.below(board.ram[0].block.size * 3) - 0x2_0000;
@@ -300,163 +272,12 @@ export class Fuzzer {
 
   // ---- operations ----
 
-  private get smmu() {
-    return this.random.pick(this.world.machine.board.smmus.all);
-  }
-
-  private writeRegister(): void {
-    const { random } = this;
-    const { base } = this.smmu;
-    const offset = random.pick(REGISTERS);
-    const size = this.size;
-    let value = this.value();
-    if (random.oneIn(2)) {
-      value = this.read(base + (offset & ~3), 4) ^ (1n << BigInt(random.below(32)));
-    } else if (offset === 0x20) {
-      value = BigInt(random.pick([0, 1, 4, 5, 8, 9, 0xc, 0xd, 0x1d]));
-    } else if (offset === 0x44) {
-      value = BigInt(random.pick([0x8000_0000, 0x8010_0000, 0x0010_0000]));
-    } else if (offset === 0x88) {
-      value = BigInt(random.pick([random.below(32), 0x1_0000 | (random.pick([6, 8, 10, 3]) << 6) | random.below(32)]));
-    }
-    this.write(base + offset + (random.oneIn(12) ? random.below(8) : 0), size, value);
-  }
-
-  private get streamIds(): number[] {
+  get sourceIds(): number[] {
     return [...this.world.machine.board.functions.filter(({ fn }) => fn.bus !== null).map(({ fn }) => fn.requesterId), 0, this.random.below(0x1_0000)];
   }
 
-  private command(): [bigint, bigint] {
-    const { random } = this;
-    let low = BigInt(random.pick(OPCODES)) | (BigInt(random.pick(this.streamIds)) << 32n);
-    let high = random.oneIn(2) ? this.value() : BigInt(random.below(32));
-    switch (random.below(8)) {
-      case 0:
-        low ^= random.wide() & 0xffff_ff00n;
-        break;
-      case 1:
-        low |= BigInt(random.below(0x1000)) << 12n;
-        break;
-      case 2:
-        // ASID or VMID.
-        low = (low & 0xffn) | (BigInt(random.below(6)) << 48n) | (BigInt(random.below(4)) << 32n);
-        break;
-      case 3:
-        low ^= 1n << BigInt(random.below(64));
-        break;
-      case 4:
-        low = random.wide();
-        break;
-      case 5:
-        high = random.wide();
-        break;
-    }
-    return [low, high];
-  }
-
-  private pushCommands(): void {
-    const { random } = this;
-    const { base } = this.smmu;
-    const queue = this.read(base + 0x90, 8);
-    const log2 = Math.min(Number(queue & 0x1fn), 19);
-    const address = Number((queue & 0x000f_ffff_ffff_ffe0n) & ~((1n << BigInt(log2 + 4)) - 1n));
-    const prod = Number(this.read(base + 0x98, 4));
-    const count = 1 + random.below(random.oneIn(20) ? 100 : 6);
-    for (let n = 0; n < count; n++) {
-      const at = address + ((prod + n) & (2 ** log2 - 1)) * 16;
-      const [low, high] = n === count - 1 && random.oneIn(2) ? [0x1046n, 0n] : this.command();
-      if (this.isRam(at)) {
-        this.write(at, 8, low);
-        this.write(at + 8, 8, high);
-      }
-    }
-    if (random.oneIn(30)) {
-      this.write(base + random.pick([0x98, 0x9c]), 4, this.value());
-    } else {
-      this.write(base + 0x98, 4, BigInt((prod + count) & (2 ** (log2 + 1) - 1)));
-    }
-  }
-
-  private isRam(address: number): boolean {
+  isRam(address: number): boolean {
     return this.world.machine.board.ram.some(({ block, base }) => address >= base && address + 16 <= base + block.size);
-  }
-
-  /** A stream table entry of one of the functions, and mostly the command that makes it count. */
-  private writeEntry(): void {
-    const { random, snapshot, world } = this;
-    const smmu = this.smmu;
-    const sid = random.pick(this.streamIds);
-    const address = entryAddress(world.machine, smmu, sid);
-    if (address === null || !this.isRam(Number(address))) {
-      this.restorePages();
-      return;
-    }
-    const at = Number(address);
-    const page = random.pick(snapshot.pages).address;
-    switch (random.below(8)) {
-      case 0:
-        this.write(at, 8, random.pick([0n, 1n, 1n | (2n << 1n)]));
-        break;
-      case 1:
-        this.write(at, 8, 1n | (4n << 1n));
-        break;
-      case 2:
-        this.write(at, 8, 1n | (5n << 1n) | BigInt(page));
-        break;
-      case 3:
-        this.write(at, 8, 1n | (5n << 1n) | BigInt(page) | (BigInt(random.below(4)) << 4n) | (BigInt(random.below(32)) << 59n));
-        this.write(at + 8, 8, random.wide() & 0x3000_0000_0000_00ffn);
-        break;
-      case 4:
-        this.write(at, 8, 1n | (BigInt(random.pick([6, 7])) << 1n) | BigInt(page));
-        this.write(at + 16, 8, random.wide());
-        this.write(at + 24, 8, BigInt(page));
-        break;
-      case 5:
-        for (let n = 0; n < 8; n++) {
-          this.write(at + 8 * n, 8, random.wide());
-        }
-        break;
-      default: {
-        const word = at + 8 * random.below(random.oneIn(3) ? 8 : 2);
-        this.write(word, 8, this.read(word, 8) ^ (1n << BigInt(random.below(64))));
-      }
-    }
-    if (!random.oneIn(4)) {
-      if (random.oneIn(4)) {
-        this.configureAll(smmu.base);
-      } else {
-        this.send(smmu.base, [3n | (BigInt(sid) << 32n), 1n]);
-      }
-    }
-  }
-
-  /** CMD_CFGI_ALL; where the queue took it, every function of the SMMU is where its entry says. */
-  private configureAll(base: number): void {
-    const empty = this.read(base + 0x98, 4) === (this.read(base + 0x9c, 4) & 0xf_ffffn);
-    this.send(base, [4n, 31n]);
-    const prod = this.read(base + 0x98, 4) & 0xf_ffffn;
-    const enabled = (this.read(base + 0x20, 4) & 9n) === 9n;
-    const errors = this.read(base + 0x60, 4) ^ this.read(base + 0x64, 4);
-    if (empty && enabled && errors === 0n && prod === (this.read(base + 0x9c, 4) & 0xf_ffffn) && this.world.spec.failing !== true) {
-      this.world.checkEntries(base);
-    }
-  }
-
-  /** One command and a CMD_SYNC, as the registers say where. */
-  private send(base: number, command: [bigint, bigint]): void {
-    const queue = this.read(base + 0x90, 8);
-    const log2 = Math.min(Number(queue & 0x1fn), 19);
-    const address = Number((queue & 0x000f_ffff_ffff_ffe0n) & ~((1n << BigInt(log2 + 4)) - 1n));
-    const prod = Number(this.read(base + 0x98, 4));
-    for (const [n, [low, high]] of [command, [0x46n, 0n] as const].entries()) {
-      const at = address + ((prod + n) & (2 ** log2 - 1)) * 16;
-      if (this.isRam(at)) {
-        this.write(at, 8, low);
-        this.write(at + 8, 8, high);
-      }
-    }
-    this.write(base + 0x98, 4, BigInt((prod + 2) & (2 ** (log2 + 1) - 1)));
   }
 
   /** A word of a table, a queue or a buffer. */
@@ -466,7 +287,7 @@ export class Fuzzer {
     const before = this.read(at, 8);
     this.write(at, 8, random.oneIn(3) ? this.value() : before ^ (1n << BigInt(random.below(64))));
     if (random.oneIn(2)) {
-      this.send(this.smmu.base, random.pick<[bigint, bigint]>([[0x30n, 0n], [6n | (BigInt(random.pick(this.streamIds)) << 32n), 0n], [0x12n | (3n << 48n), BigInt(random.below(2))]]));
+      this.attack.invalidateSome();
     }
   }
 
@@ -527,7 +348,7 @@ export class Fuzzer {
     this.write(from, 8, random.oneIn(3) ? 0x07c0_07c0_07c0_07c0n : this.value());
     const fn = random.pick([...world.machine.board.pci.allFunctions()]);
     const config = this.configAddress(fn.bus?.number ?? 0, fn.devfn) + (random.oneIn(2) ? random.pick([0x6c, 0x6c, 0xa8, 0x18, 0x04]) : random.pick(CONFIGURATION));
-    const to = random.oneIn(3) ? this.smmu.base + random.pick([0x20, 0x44, 0x98, 0x98, 0x64]) : random.oneIn(4) ? base + random.below(0x40) : config;
+    const to = random.oneIn(3) ? this.attack.commandRegister() : random.oneIn(4) ? base + random.below(0x40) : config;
     const length = random.pick([1, 2, 4, 4, 8]);
     for (const [register, value] of [[ENGINE.SRC_LOW, from], [ENGINE.SRC_HIGH, Math.floor(from / 2 ** 32)], [ENGINE.DST_LOW, to % 2 ** 32], [ENGINE.DST_HIGH, Math.floor(to / 2 ** 32)], [ENGINE.LENGTH, length], [ENGINE.CONTROL, 1]]) {
       this.write(base + register, 4, BigInt(value));
@@ -564,16 +385,10 @@ export class Fuzzer {
     this.write(address + (random.oneIn(10) ? offset : offset & ~(width - 1)), width, this.value());
   }
 
-  private writeDoorbell(): void {
-    const { random } = this;
-    const at = random.pick([0x0809_0040, 0x0809_0000, 0x0802_0040, 0x0808_0000]) + (random.oneIn(4) ? random.below(256) : 0);
-    this.write(at, this.size, this.value());
-  }
-
   private readAnything(): void {
     const { random } = this;
     const size = this.size;
-    const at = random.oneIn(2) ? this.smmu.base + random.pick(REGISTERS) : this.somewhere();
+    const at = random.oneIn(2) ? this.attack.register() : this.somewhere();
     this.trail.push(`r${size} 0x${at.toString(16)}`);
     const value = this.read(at, size);
     if (value < 0n || value >> BigInt(8 * size) !== 0n) {
@@ -581,34 +396,11 @@ export class Fuzzer {
     }
   }
 
-  /** The guest's drivers go on: errors acknowledged, events taken. */
-  private acknowledge(): void {
-    const { base } = this.smmu;
-    this.write(base + 0x64, 4, this.read(base + 0x60, 4));
-    this.write(base + 0x1_00ac, 4, this.read(base + 0x1_00a8, 4));
-  }
-
-  private restoreRegisters(): void {
-    for (const { base, values, cr0 } of this.snapshot.registers) {
-      this.write(base + 0x20, 4, 0n);
-      for (const [offset, size, value] of values) {
-        this.write(base + offset, size, value);
-      }
-      this.write(base + 0x98, 4, 0n);
-      this.write(base + 0x9c, 4, 0n);
-      this.write(base + 0x64, 4, this.read(base + 0x60, 4));
-      this.write(base + 0x1_00ac, 4, this.read(base + 0x1_00a8, 4));
-      this.write(base + 0x20, 4, cr0);
-    }
-  }
-
-  private restorePages(): void {
+  restorePages(): void {
     for (const { address, bytes } of this.snapshot.pages) {
       this.world.machine.board.memory.writeBytes(address, bytes);
     }
-    for (const { base } of this.snapshot.registers) {
-      this.configureAll(base);
-    }
+    this.attack.settle();
   }
 
   private restoreConfiguration(): void {
@@ -689,7 +481,7 @@ export class Fuzzer {
   private restoreAll(): void {
     this.restoreConfiguration();
     this.restorePages();
-    this.restoreRegisters();
+    this.attack.restoreRegisters();
     this.restorePages();
   }
 }

@@ -82,11 +82,52 @@ const SHARED: Case = {
   additions: ["vfio-pci,host=0001:01:00.1,bus=pci.1,addr=2,id=nic3,iommufd=iommufd0", "vfio-pci,host=0001:01:00.1,bus=rp1,addr=0.2,id=nic3,iommufd=iommufd0", "virtio-net-pci,bus=rp1,addr=0.3,id=net1"],
 };
 
+const PC = "-M q35,accel=kvm,kernel-irqchip=split -m 64M -nodefaults -object iommufd,id=iommufd0";
+
+const TWO_SOCKETS: Case = {
+  name: "an intel-iommu, functions of two sockets, emulated ones beside them",
+  host: "two-socket-spr",
+  line:
+    `${PC} -object iommufd,id=iommufd1 -device intel-iommu,id=iommu0,scalable-mode=on,fsts=on,pasid-bits=8,device-iotlb=on,intremap=on,caching-mode=on,x-require-nesting=on -device edu,id=edu0 ` +
+    "-device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:6a:01.0,bus=rp0,id=dsa0,iommufd=iommufd0 " +
+    "-device pcie-root-port,id=rp1,chassis=2 -device vfio-pci,host=0000:97:00.0,bus=rp1,id=nic1,iommufd=iommufd1 " +
+    "-device pcie-root-port,id=rp2,chassis=3 -device x3130-upstream,id=up,bus=rp2 -device xio3130-downstream,id=down0,bus=up,chassis=4 " +
+    "-device vfio-pci,host=0000:98:00.0,bus=down0,id=gpu0,iommufd=iommufd0 -device xio3130-downstream,id=down1,bus=up,chassis=5 " +
+    "-device pcie-root-port,id=rp3,chassis=6 -device nvme,id=disk0,bus=rp3 -device pcie-root-port,id=rp4,chassis=7 " +
+    "-device pcie-root-port,id=rp5,chassis=8 -device pcie-pci-bridge,id=pci.8,bus=rp5 -device edu,bus=pci.8,addr=1 -device edu,bus=pci.8,addr=2 " +
+    "-device iommu-testdev -device virtio-net-pci,id=net0",
+  witness:
+    `${PC} -device intel-iommu,id=iommu0,scalable-mode=on,fsts=on,pasid-bits=8,device-iotlb=on,caching-mode=on ` +
+    "-device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:6b:00.0,bus=rp0,id=qat0,iommufd=iommufd0",
+  additions: [
+    "vfio-pci,host=0000:97:00.1,bus=rp4,id=nic2,iommufd=iommufd0",
+    "vfio-pci,host=0000:17:00.0,bus=rp4,id=nic3,iommufd=iommufd1",
+    "vfio-pci,host=0000:6a:01.0,bus=rp4,id=twice,iommufd=iommufd0",
+    "vfio-pci,host=0000:6b:00.0,bus=down1,id=taken,iommufd=iommufd0",
+    "vfio-pci,host=0000:17:00.1,bus=rp4,id=legacy",
+    "vfio-pci,host=0000:17:00.1,bus=pci.8,addr=3,id=bridged,iommufd=iommufd0",
+    "nvme,bus=rp4,id=disk1",
+    "edu,bus=pcie.0",
+  ],
+};
+
+const MIRRORED: Case = {
+  name: "an intel-iommu in legacy mode, whose tables are mirrored",
+  host: "desktop",
+  line:
+    `${PC} -device intel-iommu,id=iommu0,caching-mode=on,intremap=on,aw-bits=39 -device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:01:00.0,bus=rp0,id=disk0,iommufd=iommufd0 ` +
+    "-device pcie-root-port,id=rp1,chassis=2 -device virtio-net-pci,id=net0",
+  witness: `${PC} -device intel-iommu,id=iommu0,caching-mode=on,aw-bits=39 -device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:02:00.0,bus=rp0,id=other,iommufd=iommufd0`,
+  additions: ["vfio-pci,host=0000:02:00.0,bus=rp1,id=taken,iommufd=iommufd0", "nvme,bus=rp1,id=disk1"],
+};
+
 const SEEDS: Array<[Case, number[]]> = [
   [GRACE, NIGHTLY ? [1, 2, 3, 4, 5, 6, 7, 8] : [1, 2, 3]],
   [SMALL, NIGHTLY ? [21, 22, 23, 24, 25] : [21]],
   [SHARED, NIGHTLY ? [41, 42, 43] : [41]],
   [BOARD, NIGHTLY ? [31, 32, 33] : [31]],
+  [TWO_SOCKETS, NIGHTLY ? [51, 52, 53, 54, 55, 56] : [51]],
+  [MIRRORED, NIGHTLY ? [61, 62, 63] : [61]],
 ];
 
 const ERRNOS = ["ENOMEM", "EINVAL", "EBUSY", "EIO", "ETIMEDOUT"] as const;

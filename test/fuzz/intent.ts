@@ -1,110 +1,91 @@
 /**
- * What a guest has asked for of a function, read from its registers and its stream table by rules written
- * down here once more (Arm IHI 0070, 5.2, 6.3), and what the physical SMMU does with it, read from the
- * host's stream table: two independent views that the machine has to keep together.
+ * What the tests of whole machines ask of an architecture: what a guest has asked for of a function, read from
+ * its registers and tables by rules written down once more, and what the physical IOMMU does with the function,
+ * read from the host's tables: two independent views that the machine has to keep together.
  */
+import type { Tolerance } from "../../src/guest/index.js";
 import type { SimulatedHost } from "../../src/host/simulated/index.js";
 import type { Machine } from "../../src/machine/index.js";
-import type { MachineSmmu } from "../../src/machine/smmu-set.js";
 import type { PciFunction } from "../../src/pci/index.js";
 
-export type Table = "abort" | "bypass" | "nested";
+/** Bypass: stage 2 alone, the guest's addresses are physical. Shadow: another table of the kernel's, as a copy of the guest's. */
+export type Table = "abort" | "bypass" | "nested" | "shadow";
 
-const IDR1 = 0x04;
-const CR0 = 0x20;
-const GBPA = 0x44;
-const STRTAB_BASE = 0x80;
-const STRTAB_BASE_CFG = 0x88;
+export interface PassedThrough {
+  readonly fn: PciFunction;
+  /** Of the host. */
+  readonly address: string;
+  /** An IOMMU of the machine is in front of it, whose guest decides. */
+  readonly guarded: boolean;
+}
 
-/** Passed-through functions of a machine with their SMMUs. */
-export function passedThrough(machine: Machine): Array<{ fn: PciFunction; address: string; smmu: MachineSmmu | null }> {
+export interface WantedTable {
+  readonly table: Table;
+  readonly pointer: bigint;
+}
+
+export interface HostTable {
+  readonly table: Table;
+  /** The host's own table, which is the machine's memory and no more, is behind all of it. */
+  readonly confined: boolean;
+  /** Guest-physical address of what the guest owns of a nested one: context descriptors, or the first table. */
+  readonly pointer: bigint;
+  /** The host's entry, in words. */
+  readonly words: string;
+}
+
+export interface Architecture {
+  /** Firmware tables that the guest reads. */
+  readonly firmware: "dt" | "acpi";
+  /** Where the honest guest must not expect more than a host tells. */
+  readonly tolerate: readonly Tolerance[];
+  /** The most that the guest has asked for now for requests without PASID: a table that a function may be on, abort aside. */
+  wanted(machine: Machine, fn: PciFunction): Table;
+  /** `HostTable.pointer` that the guest's entry says; null: none. */
+  wantedPointer(machine: Machine, fn: PciFunction): bigint | null;
+  /** The same for one PASID. */
+  wantedPasid(machine: Machine, fn: PciFunction, pasid: number): WantedTable;
+  host(host: SimulatedHost, address: string): HostTable;
+  /** A function that has just been opened is on its parent: what that looks like is to be remembered. */
+  noteParent(host: SimulatedHost, address: string): void;
+  /** PASIDs other than that of requests without one that have a table on the host. */
+  hostPasids(host: SimulatedHost, address: string): ReadonlyMap<number, HostTable>;
+  /** What the machine believes of a function; undefined: nothing. */
+  believed(machine: Machine, fn: PciFunction): Table | undefined;
+  /** What applies while the guest has translation off; null: it is on. */
+  withoutTranslation(machine: Machine, fn: PciFunction): Table | null;
+  /** A host-physical address where a function's writes are messages, which the host's interrupt controller judges. */
+  isMessage(host: SimulatedHost, hpa: number): boolean;
+  /** A function is blocked by taking its table away. */
+  readonly detaches: boolean;
+  /** Tags and domain ids that the kernel's drivers have in use. */
+  tagsInUse(host: SimulatedHost): number;
+  /** Commands or descriptors that the machine has fetched. */
+  fetches(machine: Machine): number;
+  /** Loads from RAM, and host calls, that an operation with so many commands may cost at the most. */
+  bounds(fetched: number, functions: number): { readonly loads: number; readonly calls: number };
+  /** Objects by type that a kernel has reason to hold for machines, but iommufds and devices. */
+  expectedObjects(machines: readonly Machine[], host: SimulatedHost): Record<string, number>;
+  /** Translations that the unit before a function has walked. */
+  walks(host: SimulatedHost, address: string): number;
+}
+
+/** Passed-through functions of a machine. */
+export function passedThrough(machine: Machine): PassedThrough[] {
   return machine.board.functions
     .filter(({ fn }) => fn.passthrough !== null && fn.bus !== null)
-    .map(({ fn }) => ({ fn, address: fn.passthrough!.hostAddress, smmu: machine.board.smmuOf(fn) }));
+    .map(({ fn }) => ({ fn, address: fn.passthrough!.hostAddress, guarded: (machine.board.iommuOf(fn) ?? null) !== null }));
 }
 
 /** A 64-bit word of the machine's RAM; null where there is none. */
 export function ramWord(machine: Machine, address: bigint): bigint | null {
-  for (const { block, base } of machine.board.ram) {
-    const offset = Number(address) - base;
-    if (offset >= 0 && offset + 8 <= block.size) {
-      const words = block.wordWindow(offset);
-      const index = (offset % 2 ** 32) / 4;
+  for (const { block, base, offset, size } of machine.board.ram) {
+    const at = Number(address) - base;
+    if (at >= 0 && at + 8 <= size) {
+      const words = block.wordWindow(offset + at);
+      const index = ((offset + at) % 2 ** 32) / 4;
       return BigInt(words[index] >>> 0) | (BigInt(words[index + 1] >>> 0) << 32n);
     }
   }
   return null;
-}
-
-/** The guest-physical address of the STE of a StreamID; null: none. */
-export function entryAddress(machine: Machine, smmu: MachineSmmu, sid: number): bigint | null {
-  const { memory } = machine.board;
-  const base = memory.readWord(smmu.base + STRTAB_BASE, 8) & 0x000f_ffff_ffff_ffc0n;
-  const config = Number(memory.readWord(smmu.base + STRTAB_BASE_CFG, 4));
-  const log2Size = config & 0x3f;
-  const format = (config >> 16) & 3;
-  const streamIdBits = Number(memory.readWord(smmu.base + IDR1, 4)) & 0x3f;
-  if (sid >= 2 ** Math.min(log2Size, streamIdBits)) {
-    return null;
-  }
-  const aligned = (address: bigint, bits: number): bigint => (address >> BigInt(bits)) << BigInt(bits);
-  if (format !== 1) {
-    return aligned(base, log2Size + 6) + BigInt(sid) * 64n;
-  }
-  const asked = (config >> 6) & 0x1f;
-  const split = asked === 8 || asked === 10 ? asked : 6;
-  const descriptor = ramWord(machine, aligned(base, Math.max(6, log2Size - split + 3)) + BigInt(sid >> split) * 8n);
-  if (descriptor === null) {
-    return null;
-  }
-  const span = Number(descriptor & 0x1fn);
-  const index = sid & (2 ** split - 1);
-  if (span === 0 || span > split + 1 || index >= 2 ** (span - 1)) {
-    return null;
-  }
-  return aligned(descriptor & 0x000f_ffff_ffff_ffc0n, 5 + span) + BigInt(index) * 64n;
-}
-
-/** The first four double words of the STE that the guest's table has for a function; null: none, or not to be read. */
-export function guestEntry(machine: Machine, smmu: MachineSmmu, fn: PciFunction): BigUint64Array | null {
-  const address = entryAddress(machine, smmu, fn.requesterId);
-  const words = address === null ? [null] : [0n, 8n, 16n, 24n].map((offset) => ramWord(machine, address + offset));
-  return words.includes(null) ? null : new BigUint64Array(words as bigint[]);
-}
-
-/** The most that the guest has asked for now: a table that a function may be on, abort aside. */
-export function wantedTable(machine: Machine, smmu: MachineSmmu, fn: PciFunction): Table {
-  const { memory } = machine.board;
-  if ((memory.readWord(smmu.base + CR0, 4) & 1n) === 0n) {
-    return (memory.readWord(smmu.base + GBPA, 4) & (1n << 20n)) === 0n ? "bypass" : "abort";
-  }
-  if (!fn.iommuPath.bus.isRoot && fn.iommuPath.bus.number === 0) {
-    return "abort";
-  }
-  const entry = guestEntry(machine, smmu, fn);
-  if (entry === null || (entry[0] & 1n) === 0n) {
-    return "abort";
-  }
-  const what = Number((entry[0] >> 1n) & 7n);
-  return what === 4 ? "bypass" : what === 5 ? "nested" : "abort";
-}
-
-export interface HostEntry {
-  /** "bypass": stage 2 alone, the guest's addresses are physical. */
-  readonly table: Table;
-  /** STE.Config; 0 where the entry is not valid. */
-  readonly config: number;
-  readonly words: Int32Array;
-  /** Guest-physical address of the context descriptors, where the table is nested. */
-  readonly contexts: bigint;
-}
-
-/** The entry of the host's stream table for a function. */
-export function hostEntry(host: SimulatedHost, address: string): HostEntry {
-  const device = host.hardware.functions.get(address)!;
-  const words = device.smmu!.readSte(device.sourceId);
-  const config = (words[0] & 1) === 0 ? 0 : (words[0] >>> 1) & 7;
-  const table = config === 0 ? "abort" : config === 6 ? "bypass" : "nested";
-  const contexts = BigInt(words[0] >>> 0) | (BigInt(words[1] >>> 0) << 32n);
-  return { table, config, words, contexts: contexts & 0x000f_ffff_ffff_ffc0n };
 }

@@ -1,6 +1,6 @@
 /**
- * Two machines on one simulated host that share physical SMMUs. One does what a random guest does; the other
- * is an honest witness. Beside them lies memory that belongs to nobody. Every DMA request that leaves an SMMU,
+ * Two machines on one simulated host that share physical IOMMUs. One does what a random guest does; the other
+ * is an honest witness. Beside them lies memory that belongs to nobody. Every DMA request that leaves an IOMMU,
  * every attachment and every host call is watched.
  */
 import { expect } from "vitest";
@@ -8,17 +8,19 @@ import { checkTransfer, Kernel, makeBuffers, fillBuffers, Random as GuestRandom,
 import { createSimulatedHost, loadHostDescription, type SimulatedHost } from "../../src/host/simulated/index.js";
 import { HostObserver, observeHost, type Host, type VfioDevice } from "../../src/iommufd/index.js";
 import { Machine, parseArguments, splitWords } from "../../src/machine/index.js";
+import type { MachineIommu } from "../../src/machine/board.js";
 import type { RamBlock } from "../../src/memory/index.js";
 import { Log } from "../../src/support/index.js";
 import { readFileSync } from "node:fs";
-import { guestEntry, hostEntry, passedThrough, wantedTable } from "./intent.js";
+import { architectureOf } from "./architecture.js";
+import { type Architecture, passedThrough, type PassedThrough } from "./intent.js";
 
 export interface WorldSpec {
   readonly name: string;
   readonly host: string;
   /** The command line of the fuzzed machine. */
   readonly line: string;
-  /** Of the witness, whose functions are behind the same physical SMMUs. */
+  /** Of the witness, whose functions are behind the same physical IOMMUs. */
   readonly witness: string;
   /** Host calls fail at random. */
   readonly failing?: boolean;
@@ -33,6 +35,7 @@ interface Loads {
 
 export class World {
   readonly host: SimulatedHost;
+  readonly architecture: Architecture;
   readonly observer = new HostObserver();
   readonly log = new Log();
   readonly machine: Machine;
@@ -41,7 +44,7 @@ export class World {
   private readonly canaries: Array<{ block: RamBlock; pattern: number }> = [];
   /** What was seen that must not be. */
   readonly violations: string[] = [];
-  /** Requests of functions that an SMMU let through, and writes among them. */
+  /** Requests of functions that an IOMMU let through, and writes among them. */
   requests = 0;
   private running: Machine | null = null;
   /** Pieces of the kernel's table memory that there were before the machines. */
@@ -53,6 +56,7 @@ export class World {
   private constructor(readonly spec: WorldSpec) {
     const url = new URL(`../../hosts/${spec.host}.json`, import.meta.url);
     this.host = createSimulatedHost(loadHostDescription(readFileSync(url, "utf8"), `${spec.host}.json`));
+    this.architecture = architectureOf(this.host);
     this.pagesBefore = this.host.hardware.memory.livePages;
     this.placeCanary(0x11);
     const watched = observeHost(this.watchAttachments(this.host), this.observer);
@@ -83,11 +87,10 @@ export class World {
   /** Every request beyond an SMMU goes to RAM of the machine that has the function, or to the doorbell. */
   private watchDma(): void {
     const { hardware } = this.host;
-    const doorbell = Math.floor(hardware.msiDoorbell / 4096);
     const check = (machine: Machine | null, hpa: number, length: number, what: string): void => {
       this.requests++;
       const inside = machine !== null && machine.board.ram.some(({ block }) => hpa >= block.hostAddress && hpa + length <= block.hostAddress + block.size);
-      if (!inside && Math.floor(hpa / 4096) !== doorbell) {
+      if (!inside && !this.architecture.isMessage(this.host, hpa)) {
         this.violations.push(`a ${what} of ${length} bytes reached 0x${hpa.toString(16)}, outside of the machine's memory`);
       }
     };
@@ -124,6 +127,7 @@ export class World {
     const openDevice = (address: string): VfioDevice => {
       const device = host.openDevice(address);
       let parent: number | null = null;
+      const { architecture } = this;
       return new Proxy(device, {
         get: (target, property) => {
           if (property === "attach") {
@@ -131,11 +135,11 @@ export class World {
               target.attach(ptId, pasid);
               if (parent === null) {
                 parent = ptId;
+                architecture.noteParent(this.host, address);
+              } else if (pasid !== undefined) {
+                this.attachedPasid(address, pasid);
               } else if (ptId === parent) {
-                this.toParent.push(address);
-                if ((this.host.hardware.functions.get(address)!.configRead(4, 2) & 4) !== 0) {
-                  this.violations.push(`${address} went to its parent with its bus mastering on`);
-                }
+                this.wentToParent(address);
               } else {
                 this.attached(address);
               }
@@ -143,7 +147,9 @@ export class World {
           }
           if (property === "detach") {
             return (pasid?: number): void => {
-              this.violations.push(`${address} was detached`);
+              if (!architecture.detaches) {
+                this.violations.push(`${address} was detached`);
+              }
               target.detach(pasid);
             };
           }
@@ -164,20 +170,45 @@ export class World {
     };
   }
 
-  /** A function has just been given another table: no more than its guest asks for at this moment. */
-  private attached(address: string): void {
-    const { table } = hostEntry(this.host, address);
-    if (table === "abort") {
-      return;
-    }
+  private pluggedAt(address: string): PassedThrough | undefined {
     const machine = this.machine as Machine | undefined;
     const one = machine === undefined ? undefined : passedThrough(machine).find((candidate) => candidate.address === address);
-    if (one === undefined || one.smmu === null) {
+    return one?.guarded === true ? one : undefined;
+  }
+
+  /** It has all of the machine's memory now: because its guest asks for that, or on its way out, and then it is still. */
+  private wentToParent(address: string): void {
+    const one = this.pluggedAt(address);
+    if (one !== undefined && this.architecture.wanted(this.machine, one.fn) === "bypass") {
       return;
     }
-    const wanted = wantedTable(this.machine, one.smmu, one.fn);
+    this.toParent.push(address);
+    if ((this.host.hardware.functions.get(address)!.configRead(4, 2) & 4) !== 0) {
+      this.violations.push(`${address} went to its parent with its bus mastering on`);
+    }
+  }
+
+  /** A function has just been given another table: no more than its guest asks for at this moment. */
+  private attached(address: string): void {
+    const { table } = this.architecture.host(this.host, address);
+    const one = this.pluggedAt(address);
+    if (table === "abort" || one === undefined) {
+      return;
+    }
+    const wanted = this.architecture.wanted(this.machine, one.fn);
     if (wanted !== table) {
       this.violations.push(`${one.fn.label} was attached to a ${table} table, its guest asks for ${wanted}`);
+    }
+  }
+
+  private attachedPasid(address: string, pasid: number): void {
+    const have = this.architecture.hostPasids(this.host, address).get(pasid);
+    const one = this.pluggedAt(address);
+    if (have !== undefined && one !== undefined) {
+      const wanted = this.architecture.wantedPasid(this.machine, one.fn, pasid);
+      if (wanted.table !== have.table || (have.table === "nested" && wanted.pointer !== have.pointer)) {
+        this.violations.push(`PASID ${pasid} of ${one.fn.label} was attached to a ${have.table} table, its guest asks for ${wanted.table}`);
+      }
     }
   }
 
@@ -200,13 +231,11 @@ export class World {
     this.checkTables();
     this.toParent = [];
     const functions = passedThrough(machine).length;
-    // A command: two loads; a configuration command also the STE of each function, twice, with its descriptor.
-    const most = 20_000 + fetched * (4 + 20 * functions);
-    if (loads > most) {
+    const most = this.architecture.bounds(fetched, functions);
+    if (loads > most.loads) {
       this.violations.push(`${loads} loads with ${fetched} commands`);
     }
-    const mostCalls = 64 + (fetched + 1) * 10 * (functions + 1);
-    if (observer.total() - calls > mostCalls) {
+    if (observer.total() - calls > most.calls) {
       this.violations.push(`${observer.total() - calls} host calls with ${fetched} commands`);
     }
     if (this.violations.length > 0) {
@@ -215,51 +244,64 @@ export class World {
   }
 
   private fetches(): number {
-    return this.machine.board.smmus.all.reduce((sum, smmu) => sum + smmu.device.commands.fetches, 0);
+    return this.architecture.fetches(this.machine);
   }
 
-  /** A CMD_CFGI_ALL of the SMMU at `base` has been done: nobody has more, or something else, than its entry says. */
-  checkEntries(base: number): void {
-    const { machine, host, violations } = this;
-    for (const { fn, address, smmu } of passedThrough(machine)) {
-      if (smmu !== null && smmu.base === base) {
-        const wanted = wantedTable(machine, smmu, fn);
-        const have = hostEntry(host, address);
-        if (have.table !== "abort" && have.table !== wanted) {
-          violations.push(`${fn.label} is on a ${have.table} table, after CMD_CFGI_ALL its entry asks for ${wanted}`);
-        }
-        const entry = guestEntry(machine, smmu, fn);
-        if (have.table === "nested" && entry !== null && have.contexts !== (entry[0] & 0x000f_ffff_ffff_ffc0n)) {
-          violations.push(`${fn.label} has context descriptors at 0x${have.contexts.toString(16)}, after CMD_CFGI_ALL its entry says 0x${entry[0].toString(16)}`);
+  /** Everything that was cached of an IOMMU's tables has been invalidated: nobody has more, or something else, than its entry says. */
+  checkEntries(iommu: MachineIommu): void {
+    const { machine, host, violations, architecture } = this;
+    for (const { fn, address } of passedThrough(machine)) {
+      if (machine.board.iommuOf(fn) !== iommu) {
+        continue;
+      }
+      const wanted = architecture.wanted(machine, fn);
+      const have = architecture.host(host, address);
+      if (have.table !== "abort" && have.table !== wanted) {
+        violations.push(`${fn.label} is on a ${have.table} table, after the invalidation of all its entry asks for ${wanted}`);
+      }
+      const pointer = architecture.wantedPointer(machine, fn);
+      if (have.table === "nested" && pointer !== null && have.pointer !== pointer) {
+        violations.push(`${fn.label} has tables at 0x${have.pointer.toString(16)}, after the invalidation of all its entry says 0x${pointer.toString(16)}`);
+      }
+      for (const [pasid, { table, pointer: at }] of architecture.hostPasids(host, address)) {
+        const entry = architecture.wantedPasid(machine, fn, pasid);
+        if (table !== entry.table || (table === "nested" && at !== entry.pointer)) {
+          violations.push(`PASID ${pasid} of ${fn.label} is on a ${table} table, after the invalidation of all its entry asks for ${entry.table}`);
         }
       }
     }
   }
 
   private checkTables(): void {
-    const { machine, host, violations } = this;
-    for (const { fn, address, smmu } of passedThrough(machine)) {
-      const have = hostEntry(host, address);
-      if (smmu === null) {
-        // The kernel's own tables, by stage 1: nothing of the guest's is in its way.
-        if (have.config !== 5) {
-          violations.push(`${fn.label}: a host entry of Config ${have.config}`);
+    const { machine, host, violations, architecture } = this;
+    for (const { fn, address, guarded } of passedThrough(machine)) {
+      const have = architecture.host(host, address);
+      if (!have.confined) {
+        violations.push(`${fn.label}: the host's entry, ${have.words}, lets it beyond the machine`);
+      }
+      if (!guarded) {
+        // The kernel's own tables: nothing of the guest's is in its way.
+        if (have.table !== "bypass" && have.table !== "shadow") {
+          violations.push(`${fn.label} is on a ${have.table} table`);
         }
         continue;
       }
-      if (have.config !== 0 && have.config < 6) {
-        violations.push(`${fn.label}: a host entry of Config ${have.config}, without stage 2`);
-      }
-      const believed = smmu.acceleration!.describeFunctions().find((one) => one.name.includes(address))?.table;
+      const believed = architecture.believed(machine, fn);
       if (believed !== have.table) {
         violations.push(`${fn.label} is on a ${have.table} table, the machine believes ${believed ?? "nothing"}`);
+      }
+      for (const [pasid, { confined, words }] of architecture.hostPasids(host, address)) {
+        if (!confined) {
+          violations.push(`PASID ${pasid} of ${fn.label}: the host's entry, ${words}, lets it beyond the machine`);
+        }
       }
       if (this.spec.failing !== true) {
         if (this.toParent.includes(address)) {
           violations.push(`${fn.label} went to its parent while it was plugged`);
         }
-        if (!smmu.device.translationEnabled && have.table !== (smmu.device.globalBypassAborts ? "abort" : "bypass")) {
-          violations.push(`${fn.label} is on a ${have.table} table with SMMUEN=0`);
+        const idle = architecture.withoutTranslation(machine, fn);
+        if (idle !== null && have.table !== idle) {
+          violations.push(`${fn.label} is on a ${have.table} table with translation off`);
         }
       }
     }
@@ -274,22 +316,9 @@ export class World {
     if (this.spec.failing === true) {
       return;
     }
-    const plugged = passedThrough(machine);
-    const both = [...plugged, ...passedThrough(this.witness)];
-    const smmus = [...machine.board.smmus.all, ...this.witness.board.smmus.all].filter((smmu) => smmu.acceleration !== null);
-    const serving = smmus.filter((smmu) => both.some((one) => one.smmu === smmu));
-    const described = smmus.flatMap((smmu) => smmu.acceleration!.describeFunctions());
-    const parents = new Set(both.map((one) => `${plugged.includes(one) ? "a" : "b"} ${host.hardware.functions.get(one.address)!.smmu!.name} ${one.smmu === null}`));
-    const expected = {
-      iommufd: (plugged.length > 0 ? 1 : 0) + 1,
-      device: both.length,
-      ioas: new Set(both.map((one) => `${plugged.includes(one) ? "a" : "b"} ${one.smmu === null}`)).size,
-      "hwpt-paging": parents.size,
-      viommu: serving.length,
-      "hwpt-nested": 2 * serving.length + described.filter((one) => one.table === "nested").length,
-      vdevice: described.filter((one) => one.vdeviceId !== null).length,
-      veventq: serving.filter((smmu) => smmu.device.eventQueueEnabled).length,
-    };
+    const machines = [machine, this.witness];
+    const plugged = machines.flatMap((one, n) => passedThrough(one).map(({ fn }) => `${n} ${fn.passthrough!.iommufd ?? ""}`));
+    const expected: Record<string, number> = { iommufd: new Set(plugged).size, device: plugged.length, ...this.architecture.expectedObjects(machines, host) };
     const found: Record<string, number> = Object.fromEntries(Object.keys(expected).map((type) => [type, 0]));
     for (const { type } of host.liveObjects()) {
       found[type] = (found[type] ?? 0) + 1;
@@ -321,7 +350,7 @@ export class World {
     await kernel.interrupts.poll();
     expect(kernel.events).toEqual([]);
     expect(kernel.interrupts.unexpected).toEqual([]);
-    expect(kernel.smmus.flatMap((smmu) => [...smmu.globalErrors, ...smmu.commands.errors])).toEqual([]);
+    expect(kernel.iommus.flatMap((iommu) => iommu.complaints())).toEqual([]);
     this.running = null;
     expect(this.violations).toEqual([]);
   }
@@ -329,13 +358,13 @@ export class World {
   /** The witness's DMA needs no walk: nobody has taken its translations from the TLB. */
   async checkWitnessTlb(disturb: () => void): Promise<void> {
     const { device } = this.honest;
-    const host = passedThrough(this.witness).find((one) => one.fn.requesterId === device.fn.requesterId)!;
-    const { counters } = this.host.hardware.functions.get(host.address)!.smmu!;
+    const { address } = passedThrough(this.witness).find((one) => one.fn.requesterId === device.fn.requesterId)!;
+    const walked = (): number => this.architecture.walks(this.host, address);
     await this.checkWitness();
-    const walks = counters.walks;
+    const walks = walked();
     disturb();
     await this.checkWitness();
-    expect(counters.walks - walks, "walks of the witness after another machine's invalidations").toBe(0);
+    expect(walked() - walks, "walks of the witness after another machine's invalidations").toBe(0);
   }
 
   /** Takes both machines apart: nothing is left. */
@@ -354,9 +383,7 @@ export class World {
     }
     expect(this.host.hardware.memory.liveBlocks).toBe(0);
     expect(this.host.hardware.memory.livePages, "table memory of the kernel").toBe(this.pagesBefore);
-    for (const account of this.host.kernel.smmuAccounts()) {
-      expect([account.vmids, account.asids]).toEqual([0, 0]);
-    }
+    expect(this.architecture.tagsInUse(this.host), "tags and domain ids in use").toBe(0);
     this.host.close();
     expect(this.log.lines.length, "lines of the log").toBeLessThan(2000);
   }
@@ -372,9 +399,9 @@ export class World {
   }
 }
 
-/** An honest guest up to enumerated buses and enabled SMMUs. */
+/** An honest guest up to enumerated buses and enabled IOMMUs. */
 export async function bootKernel(machine: Machine): Promise<Kernel> {
-  const kernel = new Kernel(machine.port(), { granule: 12, firmware: "dt" });
+  const kernel = new Kernel(machine.port(), { granule: 12, firmware: machine.board.kind === "q35" ? "acpi" : "dt" });
   await kernel.readFirmware();
   await kernel.probeIommus();
   await kernel.enumerate();
