@@ -18,7 +18,7 @@ import { Q35_RAM_ALIGNMENT, q35Files, q35MemoryMap, q35Tables } from "./q35-firm
 import { Ich9Ahci, Ich9Lpc, Ich9Smbus, Mch } from "./q35-functions.js";
 import { FIRST_PIRQ_PIN, IOAPIC_REQUESTER_ID, layOutQ35, pirqOf, Q35, type Q35Map } from "./q35-map.js";
 import { q35Pins } from "./q35-pins.js";
-import { ramPieces, totalSize } from "./ram-layout.js";
+import { allocateBlock, ramPieces, totalSize } from "./ram-layout.js";
 import { checkVtdProperties } from "./vtd-argument.js";
 
 const RAM_NAME = "pc.ram";
@@ -69,7 +69,7 @@ export class Q35Board extends Board {
   }
 
   private mapMemory(): void {
-    const { root, map, host } = this;
+    const { root, map } = this;
     const whole = MemoryRegion.container(RAM_NAME, Math.max(this.ramSize, Q35_RAM_ALIGNMENT));
     let at = 0;
     for (const block of this.ramBlocks) {
@@ -81,7 +81,7 @@ export class Q35Board extends Board {
       root.add(map.highRam.base, MemoryRegion.alias("ram-above-4g", whole, map.lowRam.size, map.highRam.size));
     }
     const rom = (name: string, size: number): RamBlock => {
-      const block = host.allocateMemory(name, size);
+      const block = allocateBlock(this.host, name, size);
       this.roms.push(block);
       return block;
     };

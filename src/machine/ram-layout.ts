@@ -104,7 +104,7 @@ export function allocateRam(host: Host, pieces: readonly RamPiece[], spans: read
   let used = 0;
   try {
     for (const piece of pieces) {
-      const block = host.allocateMemory(piece.name, piece.size);
+      const block = allocateBlock(host, piece.name, piece.size, totalSize(pieces));
       blocks.push(block);
       for (let offset = 0; offset < piece.size; ) {
         if (used === spans[span].size) {
@@ -119,13 +119,22 @@ export function allocateRam(host: Host, pieces: readonly RamPiece[], spans: read
     }
   } catch (error) {
     blocks.reverse().forEach((block) => host.freeMemory(block));
+    throw error;
+  }
+  return placed;
+}
+
+/** A block of a host's memory. @param all bytes that are asked for with it. @throws Refusal in QEMU's words */
+export function allocateBlock(host: Host, name: string, size: number, all = size): RamBlock {
+  try {
+    return host.allocateMemory(name, size);
+  } catch (error) {
     if (error instanceof RangeError || error instanceof HostError) {
-      throw new Refusal(`cannot set up guest memory '${pieces[0].name}': Cannot allocate memory`, {
-        found: `${totalSize(pieces)} bytes on ${host.description}: ${error.message}`,
+      throw new Refusal(`cannot set up guest memory '${name}': Cannot allocate memory`, {
+        found: `${all} bytes on ${host.description}: ${error.message}`,
         wouldWork: "a smaller -m",
       });
     }
     throw error;
   }
-  return placed;
 }

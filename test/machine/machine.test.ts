@@ -1,9 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { HostError, type HostObserver } from "../../src/iommufd/index.js";
-import type { VirtBoard } from "../../src/machine/index.js";
-import { Refusal } from "../../src/support/index.js";
-import { ACCEL, build, type Built, GPU } from "./build.js";
-import { refusalOf } from "./refused.js";
+import { createSimulatedHost, describeHost } from "../../src/host/simulated/index.js";
+import { type Host, HostError, type HostObserver } from "../../src/iommufd/index.js";
+import { Machine, parseArguments, type VirtBoard } from "../../src/machine/index.js";
+import type { RamBlock } from "../../src/memory/index.js";
+import { Log, Refusal } from "../../src/support/index.js";
+import { ACCEL, build, type Built, GPU, hostInput } from "./build.js";
+import { refusalOf, words } from "./refused.js";
+
+const Q35 =
+  "-M q35 -m 1G -nodefaults -object iommufd,id=i0 -object iommufd,id=i1 -device pcie-root-port,id=r0,chassis=1 -device pcie-root-port,id=r1,chassis=2 " +
+  "-device vfio-pci,host=0000:97:00.0,id=nic,bus=r0,iommufd=i0 -device vfio-pci,host=0000:6a:01.0,id=dsa,bus=r1,iommufd=i1 -device e1000e -device intel-iommu,device-iotlb=on";
 
 const ECAM = 0x40_1000_0000;
 /** Slot Control of the port at 10:00.0 (PCI Express capability at 0x54). */
@@ -40,9 +46,12 @@ describe("a machine's life", () => {
     expect(observer.freed).toBe(observer.created);
   });
 
-  it("is built all or not at all, whichever host call is refused", () => {
-    const line = `${ACCEL} ${GPU} -device vfio-pci,host=0009:02:00.0,id=nic0,bus=rp2,iommufd=iommufd0`;
-    const whole = build(line);
+  it.each([
+    ["virt", `${ACCEL} ${GPU} -device vfio-pci,host=0009:02:00.0,id=nic0,bus=rp2,iommufd=iommufd0`, "grace"],
+    ["q35, first stage", `${Q35},fsts=on,scalable-mode=on,pasid-bits=8`, "two-socket-spr"],
+    ["q35, legacy mode", `${Q35},caching-mode=on`, "two-socket-spr"],
+  ])("is built all or not at all, whichever host call is refused: %s", (_name, line, hostName) => {
+    const whole = build(line, hostName);
     const calls = [...whole.observer.calls];
     whole.machine.shutdown();
     expect(calls.length).toBeGreaterThan(5);
@@ -52,7 +61,7 @@ describe("a machine's life", () => {
         let failed: unknown = null;
         try {
           // `build` itself fails where the host has objects left.
-          build(line, "grace", (made) => {
+          build(line, hostName, (made) => {
             observer = made;
             made.failOn({ operation, nth, errno: "ENOMEM" });
           }).machine.shutdown();
@@ -63,6 +72,41 @@ describe("a machine's life", () => {
         expect(observer!.clearFailures()).toBe(0);
       }
     }
+  });
+
+  it.each(["-M virt -m 64M", "-M q35 -m 4G -object memory-backend-ram,id=a,size=2G -object memory-backend-ram,id=b,size=2G -numa node,memdev=a -numa node,memdev=b"])("gives memory back, whichever piece of it there is none for: %s", (line) => {
+    const host = createSimulatedHost(describeHost(hostInput("grace")));
+    for (let nth = 1; ; nth++) {
+      let asked = 0;
+      const taken = new Set<unknown>();
+      const short = {
+        ...host,
+        description: "short",
+        functions: () => [],
+        allocateMemory: (name: string, bytes: number) => {
+          if (++asked === nth) {
+            throw new RangeError("no room");
+          }
+          const block = host.allocateMemory(name, bytes);
+          taken.add(block);
+          return block;
+        },
+        freeMemory: (block: RamBlock) => {
+          expect(taken.delete(block)).toBe(true);
+          host.freeMemory(block);
+        },
+      } as unknown as Host;
+      const make = (): Machine => new Machine(parseArguments(words(`${line} -nodefaults`)), short, new Log());
+      if (nth > 4 || (line.includes("virt") && nth > 1)) {
+        make().shutdown();
+        expect(asked).toBe(nth - 1);
+        expect(taken.size).toBe(0);
+        break;
+      }
+      expect(refusalOf(make).words).toMatch(/^cannot set up guest memory '.*': Cannot allocate memory$/);
+      expect(taken.size).toBe(0);
+    }
+    host.close();
   });
 
   it("frees all the same when the host refuses to free", () => {
