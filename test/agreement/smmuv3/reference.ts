@@ -14,7 +14,7 @@ import { printEvent } from "./play.js";
 /** Rows of docs/differences.md that translation can show. */
 export const QUIRKS = [
   "S-1", "S-7", "S-8", "S-9", "S-10", "S-11", "S-12", "S-13", "S-14", "S-15", "S-16", "S-17", "S-18", "S-19", "S-20",
-  "S-21", "S-22", "S-23", "S-24", "S-25", "S-26", "S-27", "S-28", "S-29", "S-30", "S-31", "S-32", "S-33", "S-34", "S-35", "S-36", "S-37", "S-38", "S-3", "S-47",
+  "S-21", "S-22", "S-23", "S-24", "S-25", "S-26", "S-27", "S-28", "S-29", "S-30", "S-31", "S-32", "S-33", "S-34", "S-35", "S-36", "S-37", "S-38", "S-3", "S-47", "S-48",
 ] as const;
 export type Quirk = (typeof QUIRKS)[number];
 
@@ -403,12 +403,15 @@ class Reference {
     const recorded = get(cd, CD.R) !== 0;
     const stage1Fault = (number: number): Fault => new Fault(recorded ? this.fault(number, transaction, 1, CLASS_IN) : null);
     const upper = bits(iova, 55, 55) === 1n;
-    const size = get(cd, upper ? CD.T1SZ : CD.T0SZ);
     const tagged = get(cd, upper && !this.quirks.has("S-21") ? CD.TBI1 : CD.TBI0) !== 0;
-    const above = bits(iova, tagged ? 55 : 63, Math.min(55, 64 - size));
-    const ones = (1n << BigInt((tagged ? 55 : 63) - Math.min(55, 64 - size) + 1)) - 1n;
-    const stage = ranges[upper ? 1 : 0];
-    if (stage === null || above !== (upper ? ones : 0n)) {
+    const above = (size: number): bigint => bits(iova, tagged ? 55 : 63, Math.min(55, 64 - size));
+    const ones = (size: number): bigint => (1n << BigInt((tagged ? 55 : 63) - Math.min(55, 64 - size) + 1)) - 1n;
+    const size = get(cd, upper ? CD.T1SZ : CD.T0SZ);
+    let stage = ranges[upper ? 1 : 0];
+    if (stage === null || above(size) !== (upper ? ones(size) : 0n)) {
+      stage = this.quirks.has("S-48") && !upper && above(get(cd, CD.T1SZ)) === 0n ? ranges[1] : null;
+    }
+    if (stage === null) {
       return stage1Fault(EVENT.F_TRANSLATION);
     }
     const kept = this.keptFor(iova);

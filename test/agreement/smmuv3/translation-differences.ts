@@ -7,7 +7,7 @@ import { atLeast } from "../find-qemu.js";
 import { QUIRKS, type Quirk } from "./reference.js";
 
 /** Rows of versions before 9.0 alone, the others are of all. */
-const OLD: ReadonlySet<Quirk> = new Set<Quirk>(["S-3", "S-15", "S-33", "S-34", "S-35", "S-36", "S-37", "S-38", "S-47"]);
+const OLD: ReadonlySet<Quirk> = new Set<Quirk>(["S-3", "S-15", "S-33", "S-34", "S-35", "S-36", "S-37", "S-38", "S-47", "S-48"]);
 
 /** Rows that versions before 9.0 do not have, and could show. */
 const NEW: ReadonlySet<Quirk> = new Set<Quirk>(["S-7"]);
