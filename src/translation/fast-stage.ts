@@ -9,6 +9,8 @@ export function viewOf(words: Int32Array): DataView {
   return new DataView(words.buffer, words.byteOffset, words.byteLength);
 }
 
+const NO_VIEW = viewOf(NO_WORDS);
+
 /** Offset of the last 64-bit word, in bytes, as a signed word. */
 export function lastOffset(words: Int32Array): number {
   return (words.byteLength - 8) | 0;
@@ -26,13 +28,13 @@ export const PAGE_ONES = 0x573;
  * what one without anything to decide has. Small integers only.
  */
 export class FastStage {
-  /** Whether the fast path knows the shape and the words: 1 or 0 (cheaper to test than a boolean). */
+  /** Whether the fast path knows the shape, and also has the words: 1 or 0 (cheaper to test than a boolean). */
+  plain = 0;
   ready = 0;
-  private words: Int32Array = NO_WORDS;
 
   /** Where the descriptors are, and the offset of the last one; address of the first word. They all share the address's high word. */
-  view = viewOf(NO_WORDS);
-  last = lastOffset(NO_WORDS);
+  view = NO_VIEW;
+  last = 0;
   high = 0;
   low = 0;
 
@@ -69,8 +71,14 @@ export class FastStage {
   lowMask = 0;
   globalBit = 0;
 
-  /** Takes the format and shape; `words` are chosen afterwards. */
-  prepare(config: StageConfig): void {
+  /** Takes the format and shape; the words are chosen afterwards. Without a configuration it is for nothing. */
+  constructor(config?: StageConfig) {
+    if (config !== undefined) {
+      this.takeConfig(config);
+    }
+  }
+
+  private takeConfig(config: StageConfig): void {
     this.start = config.startLevel;
     this.baseHigh = config.baseHigh;
     this.baseLow = config.baseLow;
@@ -97,7 +105,7 @@ export class FastStage {
     this.lowMask = config.lowMask;
     this.globalBit = config.globalBit;
     // 4-KiB granules, a walk from level 0 to 2, no limit below 4 GiB.
-    this.ready =
+    this.plain =
       config.granuleBits === 12 &&
       ((tableValue ^ TABLE_ONES) & this.tableMask) === 0 &&
       ((pageValue ^ PAGE_ONES) & pageMask) === 0 &&
@@ -110,34 +118,27 @@ export class FastStage {
         : 0;
   }
 
-  /** Whether words that begin at an address hold the first table. */
-  isIn(words: Int32Array, high: number, low: number): boolean {
+  /** Takes words of which the first is at an address, if they hold the first table. Returns whether they do. */
+  use(words: Int32Array, view: DataView, high: number, low: number): boolean {
     const offset = ((this.baseLow - low) | 0) >>> 0;
-    return this.baseHigh === high && offset + this.firstMask + 8 <= words.length * 4;
-  }
-
-  /** Takes words that hold the first table; where their addresses are none that tables may have, the fast path is not for them. */
-  use(words: Int32Array, high: number, low: number): void {
-    if (words !== this.words) {
-      this.words = words;
-      this.view = viewOf(words);
-      this.last = lastOffset(words);
+    if (this.baseHigh !== high || offset + this.firstMask + 8 > words.length * 4) {
+      return false;
     }
+    this.view = view;
+    this.last = lastOffset(words);
     this.high = high;
     this.low = low;
     this.first = (this.baseLow - low) | 0;
-    if ((high & this.tableBeyond) !== 0) {
-      this.ready = 0;
-    }
+    // Where their addresses are none that tables may have, the fast path is not for them.
+    this.ready = (high & this.tableBeyond) === 0 ? this.plain : 0;
+    return true;
   }
 
-  /** Takes the words of `memory` that hold the first table: of its window, where it has one. */
+  /** Takes the words of a memory's window that hold the first table, where it has one. */
   useWindow(memory: WordMemory): void {
     const window = memory.window?.(this.baseHigh, this.baseLow);
-    if (window === undefined || !this.isIn(window.words, window.high, window.low)) {
-      this.ready = 0;
-    } else {
-      this.use(window.words, window.high, window.low);
+    if (window !== undefined) {
+      this.use(window.words, viewOf(window.words), window.high, window.low);
     }
   }
 }

@@ -4,6 +4,7 @@ import { LoopWalker } from "./loop-walker.js";
 import { ATTRIBUTE_SHIFT, PERMISSIONS, REQUIRED_PERMISSIONS } from "./permissions.js";
 import { WALK_OK, type Tables } from "./types.js";
 
+const NO_STAGE = new FastStage();
 const FOUR_GIB = 0x1_0000_0000;
 
 /** The tables again, as constants of this module: an import costs two more loads and a check at each use. */
@@ -43,8 +44,11 @@ export class PageWalker extends LoopWalker {
   private flatLow = 0;
 
   /** Stage 1's descriptors are read from the flat part, stage 2's from there or from a window of the memory. */
-  private readonly fast1 = new FastStage();
-  private readonly fast2 = new FastStage();
+  private fast1 = NO_STAGE;
+  private fast2 = NO_STAGE;
+  /** Those of tables in use, until the flat part changes: one walker serves many devices by turns. */
+  private known1 = new WeakMap<Tables, FastStage>();
+  private known2 = new WeakMap<Tables, FastStage>();
   private fastNested = 0;
   /** High bits that no IPA of a nested walk has, beyond stage 1's output or stage 2's input; the same and what else stage 1's tables do not have. */
   private ipaBeyond = 0;
@@ -270,42 +274,47 @@ export class PageWalker extends LoopWalker {
     }
     this.prepared1 = stage1;
     this.prepared2 = stage2;
-    const { fast1, fast2, flat, flatHigh, flatLow } = this;
-    let plain1 = 0;
-    fast1.ready = 0;
-    if (stage1 !== undefined) {
-      fast1.prepare(this.useStage1(stage1));
-      plain1 = fast1.ready;
-      if (fast1.isIn(flat, flatHigh, flatLow)) {
-        fast1.use(flat, flatHigh, flatLow);
-      } else {
-        fast1.ready = 0;
-      }
-    }
-    fast2.ready = 0;
-    if (stage2 !== undefined) {
-      fast2.prepare(this.useStage2(stage2));
-      if (fast2.isIn(flat, flatHigh, flatLow)) {
-        fast2.use(flat, flatHigh, flatLow);
-      } else {
-        fast2.useWindow(this.memory);
-      }
-    }
+    const fast1 = stage1 === undefined ? NO_STAGE : (this.known1.get(stage1) ?? this.learn1(stage1));
+    const fast2 = stage2 === undefined ? NO_STAGE : (this.known2.get(stage2) ?? this.learn2(stage2));
+    this.fast1 = fast1;
+    this.fast2 = fast2;
     this.ipaBeyond = (fast1.leafBeyond | fast2.inputBeyond) & fast1.address;
     this.tables1Beyond = this.ipaBeyond | fast1.tableBeyond;
     this.tables2Beyond = fast2.address | fast2.tableBeyond;
     // The nested loop knows stage-2 walks from levels 0 and 1; from level 2 come IPAs of at most 34 bits.
     this.fastNested =
-      plain1 === 1 &&
+      fast1.plain === 1 &&
       fast2.ready === 1 &&
       fast2.start <= 1 &&
       (fast1.baseHigh & this.ipaBeyond) === 0 &&
-      (flatHigh & fast2.leafBeyond) === 0
+      (this.flatHigh & fast2.leafBeyond) === 0
         ? 1
         : 0;
   }
 
+  /** Stage-1 tables: in the flat part, or in a nested walk somewhere under stage 2. */
+  private learn1(tables: Tables): FastStage {
+    const stage = new FastStage(this.useStage1(tables));
+    stage.use(this.flat, this.flatView, this.flatHigh, this.flatLow);
+    this.known1.set(tables, stage);
+    return stage;
+  }
+
+  /** Stage-2 tables: in the flat part or in a window, which may come yet. */
+  private learn2(tables: Tables): FastStage {
+    const stage = new FastStage(this.useStage2(tables));
+    if (!stage.use(this.flat, this.flatView, this.flatHigh, this.flatLow)) {
+      stage.useWindow(this.memory);
+    }
+    if (stage.ready === stage.plain) {
+      this.known2.set(tables, stage);
+    }
+    return stage;
+  }
+
   private prepareFlat(): void {
+    this.known1 = new WeakMap();
+    this.known2 = new WeakMap();
     const { flat, flatBase, flatBytes } = this.memory;
     this.preparedFlat = flat;
     this.preparedBase = flatBase;
