@@ -29,6 +29,7 @@ import {
   GRANULARITY_GLOBAL,
   GRANULARITY_SELECTIVE,
   IOTLB_REG,
+  IQA,
   IRTA,
   IVA,
   PASID_CACHE_DOMAIN,
@@ -250,14 +251,9 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     const { registers } = this;
     let value = 0n;
     if (this.served(offset, size, "read")) {
-      if (offset === REG.IQH) {
-        if (this.queue.unfinished) {
-          // The queue grew while it was drained: a guest that polls gets it finished.
-          this.queue.drain();
-        }
-        if (trace.traceInvQiHead.on) {
-          trace.traceInvQiHead.emit(registers.word(REG.IQH) >>> 4);
-        }
+      if (offset === REG.IQH && this.queue.unfinished) {
+        // The queue grew while it was drained: a guest that polls gets it finished.
+        this.queue.drain();
       }
       value = toBigInt(size === 8 ? registers.read(offset + 4) : 0, registers.read(offset));
     }
@@ -335,7 +331,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
         return;
       case REG.IQT:
         if (trace.traceInvQiTail.on) {
-          trace.traceInvQiTail.emit(registers.word(REG.IQT) >>> 4);
+          trace.traceInvQiTail.emit(registers.word(REG.IQT) >>> (get(registers.words, IQA.DW, REG.IQA / 4) === 0 ? 4 : 5));
         }
         this.drain();
         return;
@@ -402,6 +398,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
         trace.traceDmarEnable.emit(on(GCMD.TE.inPlace) ? 1 : 0);
       }
       this.programTranslator();
+      this.dropCaches();
       this.backend?.tablesChanged();
     }
     this.restartFaults();
@@ -430,8 +427,19 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
       trace.traceRegDmarRoot.emit(this.rootTableAddress, this.tableMode === 1 ? 1 : 0);
     }
     this.programTranslator();
-    this.translator.reset();
+    this.dropCaches();
     this.backend?.tablesChanged();
+  }
+
+  /** Context cache, PASID cache and IOTLB. */
+  private dropCaches(): void {
+    if (trace.traceContextCacheReset.on) {
+      trace.traceContextCacheReset.emit();
+    }
+    if (trace.tracePasidCacheReset.on) {
+      trace.tracePasidCacheReset.emit();
+    }
+    this.translator.reset();
   }
 
   private setInterruptTable(): void {
@@ -624,12 +632,12 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     this.rootTable.fill(0);
     this.interruptTable.fill(0);
     this.programTranslator();
-    this.translator.reset();
-    this.interruptEntries(-1, 0);
-    this.backend?.reset();
     if (trace.traceResetExit.on) {
       trace.traceResetExit.emit();
     }
+    this.dropCaches();
+    this.interruptEntries(-1, 0);
+    this.backend?.reset();
   }
 
   counters(): VtdCounters {

@@ -53,8 +53,10 @@ export class EventMessage {
     this.send(address, data);
   }
 
-  /** Software has served all that the message was to tell of. */
-  settle(): void {
-    this.registers.set(this.control, this.registers.word(this.control) & ~EVENT_CONTROL.IP.inPlace);
+  /** Software has served all that the message was to tell of. True where one was pending. */
+  settle(): boolean {
+    const value = this.registers.word(this.control);
+    this.registers.set(this.control, value & ~EVENT_CONTROL.IP.inPlace);
+    return (value & EVENT_CONTROL.IP.inPlace) !== 0;
   }
 }

@@ -115,11 +115,8 @@ export class FaultLog {
   }
 
   private settle(): void {
-    if (this.conditions === 0) {
-      this.event.settle();
-      if (traceFstsClearIp.on) {
-        traceFstsClearIp.emit();
-      }
+    if (this.conditions === 0 && this.event.settle() && traceFstsClearIp.on) {
+      traceFstsClearIp.emit();
     }
   }
 

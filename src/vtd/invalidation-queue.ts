@@ -43,6 +43,19 @@ export interface QueueParts {
   readonly addressBits: number;
 }
 
+/** QEMU's names of the types in `vtd_inv_desc`. */
+const TRACED_NAMES: Readonly<Record<number, string>> = {
+  [DESCRIPTOR_TYPE.CONTEXT_CACHE]: "context-cache",
+  [DESCRIPTOR_TYPE.IOTLB]: "iotlb",
+  [DESCRIPTOR_TYPE.DEVICE_TLB]: "device",
+  [DESCRIPTOR_TYPE.INTERRUPT_ENTRY_CACHE]: "iec",
+  [DESCRIPTOR_TYPE.WAIT]: "wait",
+  [DESCRIPTOR_TYPE.PASID_IOTLB]: "p-iotlb",
+  [DESCRIPTOR_TYPE.PASID_CACHE]: "pasid-cache",
+  [DESCRIPTOR_TYPE.PASID_DEVICE_TLB]: "device-piotlb",
+  [DESCRIPTOR_TYPE.PAGE_GROUP_RESPONSE]: "page group response",
+};
+
 /** A DMA of the unit's own has no requester on any bus. */
 const OWN_ACCESS = { requesterId: 0, pasid: -1, execute: false, privileged: false };
 
@@ -113,11 +126,8 @@ export class InvalidationQueue {
 
   /** ICS was written: a completion that software has seen is not pending any more (6.5.2.10). */
   statusWritten(): void {
-    if ((this.parts.registers.word(REG.ICS) & ICS.IWC.inPlace) === 0) {
-      this.completion.settle();
-      if (trace.traceRegIcsClearIp.on) {
-        trace.traceRegIcsClearIp.emit();
-      }
+    if ((this.parts.registers.word(REG.ICS) & ICS.IWC.inPlace) === 0 && this.completion.settle() && trace.traceRegIcsClearIp.on) {
+      trace.traceRegIcsClearIp.emit();
     }
   }
 
@@ -142,6 +152,9 @@ export class InvalidationQueue {
     this.unfinished = false;
     const mode = target.tableMode;
     const unfit = this.rules.queueProblem(this.shift === 5, mode);
+    if (trace.traceInvQiFetch.on && this.waiting) {
+      trace.traceInvQiFetch.emit();
+    }
     while (this.entries !== 0) {
       const iqt = registers.word(REG.IQT);
       const tail = iqt >>> this.shift;
@@ -167,8 +180,8 @@ export class InvalidationQueue {
         this.unfinished = true;
         break;
       }
-      if (trace.traceInvQiFetch.on) {
-        trace.traceInvQiFetch.emit();
+      if (trace.traceInvQiHead.on) {
+        trace.traceInvQiHead.emit(at);
       }
       const descriptor = this.descriptor;
       if (!this.fetch(at)) {
@@ -179,8 +192,8 @@ export class InvalidationQueue {
       }
       const type = descriptorType(descriptor[0]);
       const problem = unfit !== 0 ? unfit : this.rules.problem(descriptor[0], descriptor[1], descriptor[2], descriptor[3], this.upper, type, mode);
-      if (trace.traceInvDesc.on) {
-        trace.traceInvDesc.emit(descriptorTypeName(type), toBigInt(descriptor[3], descriptor[2]), toBigInt(descriptor[1], descriptor[0]));
+      if (trace.traceInvDesc.on && TRACED_NAMES[type] !== undefined) {
+        trace.traceInvDesc.emit(TRACED_NAMES[type], toBigInt(descriptor[3], descriptor[2]), toBigInt(descriptor[1], descriptor[0]));
       }
       if (problem !== 0) {
         const { iqei, text } = DESCRIPTOR_PROBLEMS[problem];
