@@ -36,7 +36,7 @@ export interface MachineArguments {
   readonly name: string | null;
   readonly uuid: string | null;
   readonly control: ControlArguments;
-  /** Options that were accepted and have no effect, a line each. */
+  /** Options that were accepted and have no effect, or were taken for others, a line each. */
   readonly notes: readonly string[];
 }
 

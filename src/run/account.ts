@@ -50,7 +50,7 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
   row("host objects", `${created} made, ${freed} freed, ${alive} left`);
 
   list(lines, color.yellow("Warnings"), report.warnings, width);
-  list(lines, color.bold("Without effect here"), report.notes, width);
+  list(lines, color.bold("About the arguments"), report.notes, width);
   lines.push("", report.ok ? color.green("ok") : color.red(`failed: ${report.failure ?? ""}`));
   return `${lines.join("\n")}\n`;
 }
