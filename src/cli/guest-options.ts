@@ -39,7 +39,7 @@ const VTD_WORDS: Readonly<Record<string, VtdWords>> = {
   intremap_off: { interruptRemapping: false },
   second_stage: { secondStage: true },
   copy_tables: { copyTables: true },
-  replace_pasids: { replacePasids: true },
+  tear_down_pasids: { tearDownPasids: true },
   registers: { queued: false },
 };
 
@@ -60,7 +60,7 @@ export interface VtdOptions {
 /** Options about a guest's VT-d driver. */
 export function vtdOptions(): Option[] {
   return [
-    new Option("--intel-iommu <words>", "q35: how the guest's kernels use VT-d, with commas: sm_on, sm_off, intremap_off, second_stage, copy_tables, replace_pasids, registers").argParser(parseVtdWords),
+    new Option("--intel-iommu <words>", "q35: how the guest's kernels use VT-d, with commas: sm_on, sm_off, intremap_off, second_stage, copy_tables, tear_down_pasids, registers").argParser(parseVtdWords),
     new Option("--kexec <words>", "q35: the same for a kernel that takes over without a reset; several are such kernels one after the other").argParser(
       (value: string, previous: VtdWords[] | undefined) => [...(previous ?? []), parseVtdWords(value)],
     ),

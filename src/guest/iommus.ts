@@ -1,5 +1,5 @@
 /** The machine's IOMMUs: their drivers, and which of them a function is behind (IORT or iommu-map; DMAR's device scopes). */
-import type { HostBridge, Kernel } from "./kernel.js";
+import type { Device, HostBridge, Kernel } from "./kernel.js";
 import { streamOf, type ReservedWindow } from "./firmware/description.js";
 import { SCOPE, type Dmar, type DeviceScope } from "./firmware/dmar.js";
 import { DomainIds } from "./iommu/domain-ids.js";
@@ -62,6 +62,18 @@ export class IommuSet {
     }
     for (const driver of this.units) {
       await driver.probe();
+    }
+  }
+
+  /** VT-d translates from here on. Linux attaches every function before: what is there then needs no invalidation. */
+  async start(devices: readonly Device[]): Promise<void> {
+    for (const device of devices) {
+      if (device.iommu instanceof VtdDriver && device.master?.domain === null) {
+        await this.kernel.useOwnDomain(device);
+      }
+    }
+    for (const driver of this.drivers) {
+      await driver.start();
     }
   }
 

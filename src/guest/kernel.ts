@@ -137,6 +137,7 @@ export class Kernel {
         }
       }
     }
+    await this.iommuSet.start(this.devices);
   }
 
   /** Takes a function in: its ids into the IOMMU's tables, PASID on, its driver found. It is not attached yet. */

@@ -31,7 +31,7 @@ export interface VtdWords {
   readonly queued?: boolean;
   readonly secondStage?: boolean;
   readonly copyTables?: boolean;
-  readonly replacePasids?: boolean;
+  readonly tearDownPasids?: boolean;
 }
 
 export interface GuestStart {

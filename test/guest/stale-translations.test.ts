@@ -4,35 +4,26 @@
  * Without that command, and with those for something else, the old translation stays.
  */
 import { afterEach, describe, expect, it } from "vitest";
-import { ENGINE_FILL, Kernel, type CommandQueue, type Device, type DmaEngine, type Domain } from "../../src/guest/index.js";
+import { Kernel, type CommandQueue, type Device, type Domain } from "../../src/guest/index.js";
 import { buildSte, CD, CFGI_RANGE_ALL, get, getAddress, L1CD, OP, put, putAddress, STE, STE_S1FMT_64K_L2 } from "../../src/smmuv3/spec/index.js";
 import { machineOf } from "./end-to-end.js";
+import { IOVA, landing, type Landing } from "./landing.js";
 
 const LINE =
   "-M virt,gic-version=3 -m 1G -nodefaults -object iommufd,id=iommufd0 -device pxb-pcie,id=pcie.1,bus_nr=0x10 " +
   "-device arm-smmuv3,primary-bus=pcie.1,id=smmu1,accel=on,ats=on,ril=on,oas=48,ssidsize=16 -device pcie-root-port,id=rp1,bus=pcie.1,chassis=1 " +
   "-device vfio-pci,host=0008:01:00.0,bus=rp1,iommufd=iommufd0,id=gpu0";
-const IOVA = 0x1234_0000n;
 const PAGE = 0x1000;
 const SID = 0x1100;
-const SILENT = { page: async () => {}, walk: async () => {} };
 
 let end: () => number = () => 0;
 afterEach(() => end());
 
 type Fields = NonNullable<Parameters<CommandQueue["issueAndSync"]>[1]>;
 
-interface Setup {
+interface Setup extends Landing {
   readonly kernel: Kernel;
   readonly device: Device;
-  readonly domain: Domain;
-  /** Guest-physical pages that IOVA is mapped to before and after the change. */
-  readonly before: number;
-  readonly after: number;
-  /** Fills 16 bytes at IOVA and tells where they came to. */
-  lands(how?: { ats?: boolean; pasid?: number }): Promise<"before" | "after" | "fault">;
-  /** Maps IOVA to `after` without a word to the SMMU. */
-  remap(domain?: Domain): Promise<void>;
   /** Sends a command and CMD_SYNC. */
   send(opcode: number, fields?: Fields): Promise<void>;
 }
@@ -46,32 +37,10 @@ async function setUp(): Promise<Setup> {
   await kernel.enumerate();
   const device = kernel.devices.find((candidate) => candidate.dma !== null)!;
   expect(device.streamId).toBe(SID);
-  const domain = await kernel.useOwnDomain(device);
-  const [before, after] = [kernel.memory.allocate(PAGE), kernel.memory.allocate(PAGE)];
-  await domain.map(IOVA, before, PAGE, { read: true, write: true });
-  const engine = device.dma as DmaEngine;
-  let pattern = 0x1000_0001;
   return {
+    ...(await landing(kernel, device)),
     kernel,
     device,
-    domain,
-    before,
-    after,
-    lands: async (how = {}) => {
-      await Promise.all([before, after].map((page) => kernel.memory.zero(page, 16)));
-      const outcome = await engine.run({ operation: ENGINE_FILL, source: 0n, destination: IOVA, length: 16, pattern: ++pattern, ...how });
-      if (!outcome.ok) {
-        return "fault";
-      }
-      const [first] = await kernel.memory.readWords(before, 1);
-      const [second] = await kernel.memory.readWords(after, 1);
-      expect([first, second].sort()).toEqual([0, pattern]);
-      return first === pattern ? "before" : "after";
-    },
-    remap: async (target = domain) => {
-      await target.table.unmap(IOVA, PAGE, SILENT);
-      await target.table.map(IOVA, after, PAGE, { read: true, write: true });
-    },
     send: (opcode, fields) => kernel.smmus[0].commands.issueAndSync(opcode, fields),
   };
 }

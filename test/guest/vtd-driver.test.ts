@@ -49,6 +49,7 @@ async function ready(registers: readonly [bigint, bigint], choice: VtdChoice = {
   const setup = setUp(registers, choice);
   await setup.driver.prepare();
   await setup.driver.probe();
+  await setup.driver.start();
   setup.fake.taken();
   return setup;
 }
@@ -62,6 +63,7 @@ describe("enabling a unit in Linux's order", () => {
     const { fake, driver } = setUp([FIRST_STAGE[0] & ~ESRTPS, FIRST_STAGE[1]]);
     await driver.prepare();
     await driver.probe();
+    await driver.start();
     const [iqa, irta, rtaddr] = ["IQA", "IRTA", "RTADDR"].map((name) => fake.trace.find((line) => line.startsWith(`${name} `))!);
     // Descriptors of 256 bits in two pages; 2^16 entries without EIM; scalable mode.
     expect(iqa).toMatch(/^IQA [0-9a-f]+801$/);
@@ -95,6 +97,7 @@ describe("enabling a unit in Linux's order", () => {
     const { fake, driver } = setUp([LEGACY[0] & ~ESRTPS, LEGACY[1]], { interruptRemapping: false });
     await driver.prepare();
     await driver.probe();
+    await driver.start();
     expect(fake.trace[1]).toMatch(/^IQA [0-9a-f]+000$/);
     expect(fake.trace.find((line) => line.startsWith("RTADDR"))).toMatch(/000$/);
     expect(fake.trace.filter((line) => /^(desc|IQT|GCMD)/.test(line))).toEqual(["IQT 0", "GCMD 4000000", "GCMD 44000000", "IQT 30", "desc 11 0", "desc d2 0", "GCMD 84000000"]);
@@ -104,6 +107,7 @@ describe("enabling a unit in Linux's order", () => {
     const { fake, driver } = setUp(FIRST_STAGE, { scalable: false });
     await driver.prepare();
     await driver.probe();
+    await driver.start();
     expect(fake.trace[1]).toMatch(/^IQA [0-9a-f]+801$/);
     expect(fake.trace.find((line) => line.startsWith("RTADDR"))).toMatch(/000$/);
   });
@@ -112,6 +116,7 @@ describe("enabling a unit in Linux's order", () => {
     const { fake, driver } = setUp([FIRST_STAGE[0] | ESRTPS | ESIRTPS, FIRST_STAGE[1]]);
     await driver.prepare();
     await driver.probe();
+    await driver.start();
     expect(descriptors(fake)).toEqual([]);
   });
 
@@ -119,6 +124,7 @@ describe("enabling a unit in Linux's order", () => {
     const { fake, driver } = setUp(FIRST_STAGE, {}, (before) => before.set(0x1c, 0x8600_0000n));
     await driver.prepare();
     await driver.probe();
+    await driver.start();
     expect(fake.trace.slice(0, 3)).toEqual(["GCMD 84000000", "GCMD 80000000", "IQT 0"]);
     const gcmd = fake.trace.filter((line) => line.startsWith("GCMD"));
     expect(gcmd.slice(2)).toEqual(["GCMD 84000000", "GCMD 85000000", "GCMD 86000000", "GCMD 6000000", "GCMD 46000000", "GCMD 86000000"]);
@@ -139,6 +145,7 @@ describe("enabling a unit in Linux's order", () => {
     });
     await driver.prepare();
     await driver.probe();
+    await driver.start();
     expect(driver.copiedTables).toBe(true);
     expect(fake.trace.filter((line) => line.startsWith("GCMD")).every((line) => Number.parseInt(line.slice(5), 16) >= 0x8000_0000)).toBe(true);
     const copied = Number(fake.ram64(driver.root.base + 0x30) & ~0xfffn);
@@ -151,6 +158,7 @@ describe("enabling a unit in Linux's order", () => {
     const { driver } = setUp(FIRST_STAGE, { copyTables: true }, (before) => before.set(0x1c, 0x8000_0000n));
     await driver.prepare();
     await driver.probe();
+    await driver.start();
     expect(driver.copiedTables).toBe(false);
   });
 });
@@ -214,7 +222,7 @@ describe("attaching in scalable mode", () => {
   });
 
   it("takes an entry away with its caches before another one comes", async () => {
-    const { fake, driver, master, domain } = await attached(FIRST_STAGE);
+    const { fake, driver, master, domain } = await attached(FIRST_STAGE, { tearDownPasids: true });
     fake.taken();
     const second = await driver.createDomain();
     await master.attach(second);
@@ -225,8 +233,8 @@ describe("attaching in scalable mode", () => {
     expect((await driver.createDomain()).id).toBe(2);
   });
 
-  it("replaces an entry in one step where that is asked for", async () => {
-    const { fake, driver, master } = await attached(FIRST_STAGE, { replacePasids: true });
+  it("replaces an entry in one step", async () => {
+    const { fake, driver, master } = await attached(FIRST_STAGE);
     const at = entry(fake, driver, 0x398, 0);
     let absent = 0;
     const write = fake.writeMemory.bind(fake);

@@ -26,8 +26,8 @@ const one = (what: string, properties: string, options: string[], forgiven: read
 /** A machine of each kind that both viommu and QEMU 11.1 build. */
 export const Q35_CASES: readonly Q35Case[] = [
   one("the first stage", ",scalable-mode=on,fsts=on", [], ["pass-through"], /scalable mode, first stage, interrupts remapped/),
-  one("caching mode", ",scalable-mode=on,fsts=on,caching-mode=on", [], [], /caching mode/),
-  one("PASIDs, device TLBs, entries replaced in one step", ",scalable-mode=on,fsts=on,fs1gp=off,pasid-bits=8,device-iotlb=on", ["--intel-iommu", "replace_pasids"], ["pass-through"], /pasid 8, device TLBs/),
+  one("caching mode, entries taken down first", ",scalable-mode=on,fsts=on,caching-mode=on", ["--intel-iommu", "tear_down_pasids"], [], /caching mode/),
+  one("PASIDs and device TLBs", ",scalable-mode=on,fsts=on,fs1gp=off,pasid-bits=8,device-iotlb=on", [], ["pass-through"], /pasid 8, device TLBs/),
   one("scalable mode's second stage", ",scalable-mode=on", [], ["pass-through", "second-stage-reason"], /scalable mode, second stage of 4 levels/),
   one("legacy mode, interrupts as they are", ",aw-bits=39", ["--intel-iommu", "intremap_off"], [], /\(legacy mode, second stage of 3 levels\)/),
   one("legacy mode by choice, invalidated by registers", ",scalable-mode=on,fsts=on", ["--intel-iommu", "sm_off,registers"], [], /legacy mode.*invalidated by registers/),

@@ -73,6 +73,8 @@ export interface IommuDriver {
   createDomain(options?: DomainOptions): Promise<Domain>;
   addMaster(name: string, sourceIds: readonly number[], options?: MasterOptions): Promise<IommuMaster>;
   masterOf(sourceId: number): IommuMaster | null;
+  /** Lets it translate where `probe` has not: once the functions that are there have their first domains. */
+  start(): Promise<void>;
   /** The record that a request has to leave behind. */
   expectedFault(cause: FaultCause): ExpectedFault;
   /** Looks for records where no interrupt tells of them. */

@@ -332,6 +332,11 @@ export class SmmuDriver implements IommuDriver, RegisterAccess {
     ];
   }
 
+  /** It translates since its reset: functions without a domain abort. */
+  start(): Promise<void> {
+    return Promise.resolve();
+  }
+
   /** The event that Arm IHI 0070, 7.3 has for it. */
   expectedFault(cause: FaultCause): ExpectedFault {
     switch (cause.kind) {

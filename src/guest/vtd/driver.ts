@@ -99,7 +99,7 @@ export class VtdDriver implements IommuDriver {
   }
 
   get replacesPasids(): boolean {
-    return this.options.choice?.replacePasids === true;
+    return this.options.choice?.tearDownPasids !== true;
   }
 
   get traits(): string[] {
@@ -152,7 +152,7 @@ export class VtdDriver implements IommuDriver {
     }
   }
 
-  /** init_dmars: tables, invalidations, the fault event, translation. `prepare` comes before. */
+  /** init_dmars: tables, invalidations, the fault event. `prepare` comes before, `start` when functions have their domains. */
   async probe(): Promise<void> {
     const { registers, features, memory } = this;
     this.root = await RootTable.create(memory, features.scalable);
@@ -170,8 +170,11 @@ export class VtdDriver implements IommuDriver {
       await this.invalidate([descriptor("CONTEXT_CACHE", { G: GRANULARITY_GLOBAL }), ...this.everything()]);
     }
     await this.setUpFaultEvent();
+  }
+
+  async start(): Promise<void> {
     if (!this.copiedTables) {
-      await registers.command(GCMD.TE, 1);
+      await this.registers.command(GCMD.TE, 1);
     }
   }
 

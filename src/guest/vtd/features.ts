@@ -12,8 +12,8 @@ export interface VtdChoice {
   readonly queued?: boolean;
   /** Second-stage tables although the first stage is there (as for domains that other tables are nested on). */
   readonly secondStage?: boolean;
-  /** Writes PASID entries over present ones, in one step. */
-  readonly replacePasids?: boolean;
+  /** Takes a PASID entry away with its caches before another one comes, as Linux does since 7.0; earlier ones write over it. */
+  readonly tearDownPasids?: boolean;
   /** Takes the tables over that were found in use, as a crash kernel does, instead of a clean start. */
   readonly copyTables?: boolean;
 }

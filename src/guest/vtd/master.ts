@@ -239,8 +239,8 @@ export class VtdMaster implements IommuMaster {
   }
 
   /**
-   * Sets a PASID entry up. A present one goes first, with its caches, as in Linux since 7.0; earlier kernels write
-   * the new one over it (intel_pasid_replace_*), which is what `replacePasids` does.
+   * Sets a PASID entry up, over a present one in one step (intel_pasid_replace_*), or after that has gone with its
+   * caches (`tearDownPasids`).
    */
   private async setPasid(pasid: number, entry: Int32Array): Promise<void> {
     const { driver, table } = this;
