@@ -237,6 +237,41 @@ describe("interrupts of a q35", () => {
     machine.shutdown();
   });
 
+  it("are remapped by the guest's table, of the IOAPIC as of functions, and blocked where an entry is not the source's", async () => {
+    const { machine, board } = running("-M q35 -m 64M -nodefaults -device intel-iommu -device virtio-net-pci,id=n,addr=2");
+    const port = machine.port();
+    const table = 0x10_0000;
+    const vtd = 0xfed9_0000;
+    // Entries (VT-d 9.10): present, vector, APIC ID in DST 15:8; source id with SVT = 1.
+    const entry = (index: number, vector: number, apicId: number, sourceId: number): void => {
+      board.memory.writeWord(table + 16 * index, 8, 1n | (BigInt(vector) << 16n) | (BigInt(apicId) << 40n));
+      board.memory.writeWord(table + 16 * index + 8, 8, BigInt(sourceId) | (1n << 18n));
+    };
+    entry(5, 0x61, 2, 0xff00);
+    entry(6, 0x62, 3, 0x0010);
+    board.memory.writeWord(vtd + 0xb8, 8, BigInt(table | 7));
+    board.memory.writeWord(vtd + 0x18, 4, 1n << 24n);
+    board.memory.writeWord(vtd + 0x18, 4, 1n << 25n);
+    expect(board.memory.readWord(vtd + 0x1c, 4)).toBe(3n << 24n);
+    // An IOAPIC entry in remappable format: the index in bits 63:49, the format in bit 48.
+    redirect(board, 10, 0x61, (5 << 17) | (1 << 16));
+    machine.pins.find("ioapic")!.set(null, 10, 1);
+    expect(await port.interrupts()).toEqual([{ kind: "vector", vector: 0x61, destination: 2, logical: false }]);
+    const { fn } = board.find("n")!;
+    write(board, 0x10, 4, 6, 2);
+    fn.sendMessage(0xfee0_0010n | (6n << 5n), 0);
+    expect(await port.interrupts()).toEqual([{ kind: "vector", vector: 0x62, destination: 3, logical: false }]);
+    expect(board.memory.readWord(vtd + 0x34, 4)).toBe(0n);
+    // The IOAPIC's entry is not the function's.
+    fn.sendMessage(0xfee0_0010n | (5n << 5n), 0);
+    expect(await port.interrupts()).toEqual([]);
+    // FSTS.PPF, and the record: reason 0x26, source id 0x10.
+    expect(board.memory.readWord(vtd + 0x34, 4) & 2n).toBe(2n);
+    const record = board.memory.readWord(vtd + 0x228, 8);
+    expect([record & 0xffffn, (record >> 32n) & 0xffn]).toEqual([0x10n, 0x26n]);
+    machine.shutdown();
+  });
+
   it("asks the intel-iommu before a message of a function behind it is one, not of those that bypass it", async () => {
     const { machine, board } = running(
       "-M q35 -nodefaults -device intel-iommu -device pxb-pcie,id=p,bus_nr=16,bypass_iommu=on -device pcie-root-port,id=r,bus=p,chassis=1 -device edu,id=free,bus=r -device edu,id=covered,bus=pcie.0",
