@@ -1,6 +1,6 @@
 /** What a random guest does to an intel-iommu: registers, invalidation queue, root, context, PASID and interrupt tables. */
 import type { Attack, Tools } from "./attack.js";
-import { ramWord } from "./intent.js";
+import { passedThrough, ramWord } from "./intent.js";
 import { contextAddress, pasidEntryAddress, unitOf } from "./vtd-intent.js";
 
 const REG = { GCMD: 0x18, GSTS: 0x1c, RTADDR: 0x20, FSTS: 0x34, IQH: 0x80, IQT: 0x88, IQA: 0x90, ICS: 0x9c, IQERCD: 0xb0, IRTA: 0xb8, FRCD: 0x220 };
@@ -24,6 +24,7 @@ type Descriptor = readonly [bigint, bigint];
 export class VtdAttack implements Attack {
   private programmed: Array<readonly [number, number, bigint]> = [];
   private status = 0n;
+  private settled = 0n;
 
   constructor(private readonly tools: Tools) {}
 
@@ -79,9 +80,14 @@ export class VtdAttack implements Attack {
   settle(): void {
     const quiet = (): boolean => this.read(REG.IQH, 8) === this.read(REG.IQT, 8) && (this.read(REG.FSTS, 4) & 0x70n) === 0n && (this.read(REG.GSTS, 4) & QIE) !== 0n;
     const empty = quiet();
-    const scalable = ((this.read(REG.RTADDR, 8) >> 10n) & 3n) === 1n;
-    this.send([0x11n, 0n], ...(scalable ? ([[0x37n, 0n]] as const) : []), [0x12n | 0xc0n, 0n], [0x25n | (1n << 32n), BigInt(this.tools.page() + 0xff8)]);
-    if (empty && quiet() && this.tools.world.spec.failing !== true && this.unit.device.tableMode === (scalable ? 1 : 0)) {
+    const scalable = this.unit.device.tableMode === 1;
+    // At the end of RAM, where nothing of the honest guest's is. Its write tells that these descriptors were done.
+    const { base, size } = this.tools.world.machine.board.ram.at(-1)!;
+    const status = base + size - 16;
+    this.store(status, 0n);
+    this.send([0x11n, 0n], ...(scalable ? ([[0x37n, 0n]] as const) : []), [0x12n | 0xc0n, 0n], [0x25n | (++this.settled << 32n), BigInt(status)]);
+    const done = this.words(BigInt(status)) === this.settled;
+    if (empty && done && quiet() && this.tools.world.spec.failing !== true) {
       this.tools.world.checkEntries(this.unit);
     }
   }
@@ -179,7 +185,7 @@ export class VtdAttack implements Attack {
   /** An entry on the way of one of the functions, and mostly the descriptor that makes it count. */
   writeEntry(): void {
     const { random, tools } = { random: this.tools.random, tools: this.tools };
-    const sid = random.pick(tools.sourceIds);
+    const sid = this.victim();
     const { device } = this.unit;
     const root = device.rootTableAddress;
     const scalable = device.tableMode === 1;
@@ -204,12 +210,20 @@ export class VtdAttack implements Attack {
       this.writePasidEntry(Number(entry));
     }
     if (!random.oneIn(4)) {
-      if (random.oneIn(4)) {
+      if (random.oneIn(3)) {
+        this.acknowledge();
         this.settle();
       } else {
         this.invalidateEntry(sid, pasid);
       }
     }
+  }
+
+  /** Mostly a function of the host's. */
+  private victim(): number {
+    const { random, sourceIds, world } = this.tools;
+    const functions = passedThrough(world.machine);
+    return functions.length === 0 || random.oneIn(3) ? random.pick(sourceIds) : random.pick(functions).fn.requesterId;
   }
 
   private writeContext(at: number, scalable: boolean): void {
