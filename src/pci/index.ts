@@ -1,3 +1,4 @@
+export { FunctionMap } from "./function-map.js";
 export { BarMapper, barPieces } from "./bar-mapper.js";
 export { PciBridge, type BridgeOptions, type BridgeWindow } from "./bridge.js";
 export { PciBus, type BusRules, type PciTopology } from "./bus.js";

@@ -1,6 +1,6 @@
 import type { AddressSpace, DmaSpace, MmioHandler, WordMemory } from "../memory/index.js";
-import type { PciBus } from "../pci/index.js";
-import { highWord, type Log, lowWord, toBigInt } from "../support/index.js";
+import { FunctionMap, type PciBus } from "../pci/index.js";
+import { countsByName, highWord, type Log, lowWord, toBigInt } from "../support/index.js";
 import type { AcceleratedFeatures, SmmuBackend, SmmuForBackend } from "./backend.js";
 import { CommandQueue } from "./command-queue.js";
 import { traceReadMmio, traceResetExit, traceWriteGerrorn, traceWriteMmio } from "./device-trace.js";
@@ -80,7 +80,7 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
   translator: StreamTranslator;
   private propertiesNow: SmmuProperties;
   private frozen = false;
-  private readonly spaces = new WeakMap<PciBus, Map<number, SoftwareSpace>>();
+  private readonly spaces = new FunctionMap((bus, devfn) => new SoftwareSpace(`smmuv3-iommu-memory-region-${devfn}-${bus.id}`, this));
   private readonly scratch = new Int32Array(STE_WORDS);
   private readonly baseWords = new Int32Array(2);
 
@@ -336,39 +336,20 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
 
   /** The address space of the emulated function, or bridge, at (bus, devfn): always the same one. */
   softwareSpace(bus: PciBus, devfn: number): DmaSpace {
-    let ofBus = this.spaces.get(bus);
-    if (ofBus === undefined) {
-      ofBus = new Map();
-      this.spaces.set(bus, ofBus);
-    }
-    let space = ofBus.get(devfn);
-    if (space === undefined) {
-      space = new SoftwareSpace(`smmuv3-iommu-memory-region-${devfn}-${bus.id}`, this);
-      ofBus.set(devfn, space);
-    }
-    return space;
+    return this.spaces.at(bus, devfn);
   }
 
   counters(): SmmuCounters {
     const { commands, events } = this;
-    const named = (counts: Int32Array, name: (n: number) => string): Record<string, number> => {
-      const out: Record<string, number> = {};
-      counts.forEach((count, n) => {
-        if (count !== 0) {
-          out[name(n)] = count;
-        }
-      });
-      return out;
-    };
     return {
       commands: commands.consumed.reduce((sum, count) => sum + count, 0),
-      commandsByName: named(commands.consumed, commandName),
+      commandsByName: countsByName(commands.consumed, commandName),
       syncs: commands.consumed[OP.SYNC],
       forwarded: commands.forwarded,
       flushes: commands.flushes,
       commandErrors: commands.errors.reduce((sum, count) => sum + count, 0),
       events: events.recorded,
-      eventsByName: named(events.byNumber, eventName),
+      eventsByName: countsByName(events.byNumber, eventName),
       eventsLost: events.lost,
       interrupts: { ...this.interrupts.counts },
     };

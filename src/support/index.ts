@@ -1,3 +1,4 @@
+export { countsByName } from "./counts.js";
 export { Refusal } from "./errors.js";
 export {
   address,

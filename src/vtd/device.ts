@@ -8,7 +8,7 @@ import {
   VtdTranslator,
 } from "./lookup/index.js";
 import type { AddressSpace, MmioHandler, RamWordMemory } from "../memory/index.js";
-import { deposit, extract, get, getAddress, highWord, type Log, lowWord, toBigInt } from "../support/index.js";
+import { countsByName, deposit, extract, get, getAddress, highWord, type Log, lowWord, toBigInt } from "../support/index.js";
 import { VtdAcceleration } from "./acceleration.js";
 import type { InvalidationTarget, VtdBackend, VtdForBackend } from "./backend.js";
 import { DEFAULT_VTD_PROPERTIES, type VtdProperties } from "./capabilities.js";
@@ -642,16 +642,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
 
   counters(): VtdCounters {
     const { queue, faults } = this;
-    const named = (counts: Int32Array, name: (n: number) => string): Record<string, number> => {
-      const out: Record<string, number> = {};
-      counts.forEach((count, n) => {
-        if (count !== 0) {
-          out[name(n)] = count;
-        }
-      });
-      return out;
-    };
-    const descriptorsByType = named(queue.consumed, descriptorTypeName);
+    const descriptorsByType = countsByName(queue.consumed, descriptorTypeName);
     return {
       descriptors: Object.values(descriptorsByType).reduce((sum, count) => sum + count, 0),
       descriptorsByType,
@@ -660,7 +651,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
       flushes: queue.flushes,
       queueErrors: queue.errors,
       faults: faults.recorded,
-      faultsByReason: named(faults.byReason, faultName),
+      faultsByReason: countsByName(faults.byReason, faultName),
       faultsLost: faults.lost,
       faultsCollapsed: faults.collapsed,
       interrupts: { fault: faults.event.sent, completion: queue.completion.sent },

@@ -1,6 +1,6 @@
 /** The PCI side of a VT-d unit: it covers all root buses, and any function may sit behind it. */
 import type { AddressSpace, DmaSpace } from "../memory/index.js";
-import { formatBdf, type HostIommuDevice, type IommuOps, type PciBus, type PciFunction, type ViommuFlags } from "../pci/index.js";
+import { formatBdf, FunctionMap, type HostIommuDevice, type IommuOps, type PciBus, type PciFunction, type ViommuFlags } from "../pci/index.js";
 import { Refusal } from "../support/index.js";
 import type { VtdAcceleration } from "./acceleration.js";
 import type { VtdProperties } from "./capabilities.js";
@@ -15,7 +15,8 @@ interface Unit {
 }
 
 export class VtdIommuOps implements IommuOps {
-  private readonly spaces = new WeakMap<PciBus, Map<number, DmaSpace>>();
+  // As QEMU names them: vtd-SLOT.FUNCTION.
+  private readonly spaces = new FunctionMap((_bus, devfn) => this.makeSpace(`vtd-${(devfn >> 3).toString(16).padStart(2, "0")}.${(devfn & 7).toString(16)}`));
 
   constructor(
     private readonly unit: Unit,
@@ -72,18 +73,7 @@ export class VtdIommuOps implements IommuOps {
     if (sharers.some((fn) => fn !== undefined && fn.passthrough !== null)) {
       return this.unit.memory;
     }
-    let ofBus = this.spaces.get(bus);
-    if (ofBus === undefined) {
-      ofBus = new Map();
-      this.spaces.set(bus, ofBus);
-    }
-    let space = ofBus.get(devfn);
-    if (space === undefined) {
-      // As QEMU names it: vtd-SLOT.FUNCTION.
-      space = this.makeSpace(`vtd-${(devfn >> 3).toString(16).padStart(2, "0")}.${(devfn & 7).toString(16)}`);
-      ofBus.set(devfn, space);
-    }
-    return space;
+    return this.spaces.at(bus, devfn);
   }
 
   setIommuDevice(bus: PciBus, devfn: number, device: HostIommuDevice): void {

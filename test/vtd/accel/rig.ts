@@ -3,7 +3,7 @@
  * a guest does it: root ports on pcie.0, vfio-pci functions in them, and hand-written tables in RAM.
  */
 import { createSimulatedHost, describeHost, type HardwareFunction, type HostDescriptionInput, type SimulatedHost } from "../../../src/host/simulated/index.js";
-import { type Host, HostObserver, type HwptAllocRequest, type InvalidateRequest, type Iommufd, observeHost } from "../../../src/iommufd/index.js";
+import { type Host, HostObserver, type HwptAllocRequest, type InvalidateRequest, type Iommufd, observeHost, type VfioDevice } from "../../../src/iommufd/index.js";
 import { AddressSpace, MemoryRegion, type RamBlock, RamWordMemory } from "../../../src/memory/index.js";
 import { PcieRootPort, PciRoot, plugFunction, setupIommu, unplugFunction } from "../../../src/pci/index.js";
 import { Log } from "../../../src/support/index.js";
@@ -378,73 +378,53 @@ export const iotlbPages = (domain: number, address: bigint, mask = 0n): readonly
 export const iotlbGlobal: readonly [bigint] = [0x12n];
 export const wait = (data: number): readonly [bigint, bigint] => [0x25n | (BigInt(data) << 32n), BigInt(STATUS)];
 
-/** A host that writes down what tables are made of, and what is invalidated. */
-function recordArguments(host: Host, calls: string[]): Host {
-  const iommufd = (inner: Iommufd): Iommufd =>
-    new Proxy(inner, {
-      get(target, property) {
-        const value = Reflect.get(target, property, target) as unknown;
-        if (typeof value !== "function") {
-          return value;
-        }
-        return (...args: unknown[]): unknown => {
-          const result: unknown = Reflect.apply(value, target, args);
-          if (property === "hwptAlloc") {
-            const request = args[0] as HwptAllocRequest;
-            const view = new DataView(request.data.buffer, request.data.byteOffset);
-            calls.push(
-              request.data.length === 0
-                ? `alloc ${String(result)} flags ${request.flags}`
-                : `nest ${String(result)} on ${request.ptId} flags ${request.flags}: ${view.getBigUint64(0, true)} ${view.getBigUint64(8, true).toString(16)} ${view.getUint32(16, true)}`,
-            );
-          } else if (property === "hwptInvalidate") {
-            const request = args[0] as InvalidateRequest;
-            const view = new DataView(request.data.buffer, request.data.byteOffset);
-            const entries = Array.from({ length: request.entryCount }, (_unused, i) => {
-              const pages = view.getBigUint64(24 * i + 8, true);
-              return `${view.getBigUint64(24 * i, true).toString(16)}+${pages === 2n ** 64n - 1n ? "all" : pages}${view.getUint32(24 * i + 16, true) === 1 ? " leaf" : ""}`;
-            });
-            calls.push(`invalidate ${request.hwptId}: ${entries.join(", ")}`);
-          } else if (property === "destroy") {
-            calls.push(`destroy ${String(args[0])}`);
-          }
-          return result;
-        };
-      },
-    });
-  return new Proxy(host, {
-    get(target, property) {
-      const value = Reflect.get(target, property, target) as unknown;
-      if (typeof value !== "function") {
-        return value;
-      }
-      return (...args: unknown[]): unknown => {
-        const result: unknown = Reflect.apply(value, target, args);
-        if (property === "openIommufd") {
-          return iommufd(result as Iommufd);
-        }
-        if (property === "openDevice") {
-          const address = args[0] as string;
-          return new Proxy(result as object, {
-            get(inner, name) {
-              const method = Reflect.get(inner, name, inner) as unknown;
-              if (typeof method !== "function") {
-                return method;
-              }
-              return (...given: unknown[]): unknown => {
-                const answer: unknown = Reflect.apply(method, inner, given);
-                if (name === "attach") {
-                  calls.push(`attach ${address} ${String(given[0])}${given[1] === undefined ? "" : ` pasid ${String(given[1])}`}`);
-                } else if (name === "detach") {
-                  calls.push(`detach ${address}${given[0] === undefined ? "" : ` pasid ${String(given[0])}`}`);
-                }
-                return answer;
-              };
-            },
-          });
-        }
-        return result;
-      };
+/** `target`, with every method followed by `after`, which gets its name, arguments and result, and may put another result in its place. */
+function followed<T extends object>(target: T, after: (name: string, args: unknown[], result: unknown) => unknown): T {
+  return new Proxy(target, {
+    get(object, property) {
+      const value = Reflect.get(object, property, object) as unknown;
+      return typeof value === "function" ? (...args: unknown[]): unknown => after(String(property), args, Reflect.apply(value, object, args)) : value;
     },
+  });
+}
+
+/** A host that writes down what tables are made of, and what is attached and invalidated. */
+function recordArguments(host: Host, calls: string[]): Host {
+  const iommufd = (name: string, args: unknown[], result: unknown): unknown => {
+    if (name === "hwptAlloc") {
+      const { data, flags, ptId } = args[0] as HwptAllocRequest;
+      const view = new DataView(data.buffer, data.byteOffset);
+      const made = data.length === 0 ? "" : `: ${view.getBigUint64(0, true)} ${view.getBigUint64(8, true).toString(16)} ${view.getUint32(16, true)}`;
+      calls.push(data.length === 0 ? `alloc ${String(result)} flags ${flags}` : `nest ${String(result)} on ${ptId} flags ${flags}${made}`);
+    } else if (name === "hwptInvalidate") {
+      const request = args[0] as InvalidateRequest;
+      const view = new DataView(request.data.buffer, request.data.byteOffset);
+      const entries = Array.from({ length: request.entryCount }, (_unused, i) => {
+        const pages = view.getBigUint64(24 * i + 8, true);
+        return `${view.getBigUint64(24 * i, true).toString(16)}+${pages === 2n ** 64n - 1n ? "all" : pages}${view.getUint32(24 * i + 16, true) === 1 ? " leaf" : ""}`;
+      });
+      calls.push(`invalidate ${request.hwptId}: ${entries.join(", ")}`);
+    } else if (name === "destroy") {
+      calls.push(`destroy ${String(args[0])}`);
+    }
+    return result;
+  };
+  return followed(host, (name, args, result) => {
+    if (name === "openIommufd") {
+      return followed(result as Iommufd, iommufd);
+    }
+    if (name !== "openDevice") {
+      return result;
+    }
+    return followed(result as VfioDevice, (method, [first, second], answer) => {
+      const pasid = method === "attach" ? second : first;
+      const suffix = pasid === undefined ? "" : ` pasid ${String(pasid)}`;
+      if (method === "attach") {
+        calls.push(`attach ${String(args[0])} ${String(first)}${suffix}`);
+      } else if (method === "detach") {
+        calls.push(`detach ${String(args[0])}${suffix}`);
+      }
+      return answer;
+    });
   });
 }
