@@ -10,14 +10,35 @@ const FW_CFG = 0x0902_0000;
 const FILE_DIRECTORY = 0x19;
 const ENTRY_BYTES = 64;
 
-async function selectAndRead(driver: Driver, selector: number, length: number): Promise<Buffer> {
+/** Selects an item and reads bytes of it. */
+export type FwCfgReader = (driver: Driver, selector: number, length: number) => Promise<Buffer>;
+
+export const virtFwCfg: FwCfgReader = async (driver, selector, length) => {
   driver.write(FW_CFG + 8, 2, ((selector & 0xff) << 8) | (selector >> 8));
   const words = await Promise.all(Array.from({ length: Math.ceil(length / 8) }, () => driver.read(FW_CFG, 8)));
   return Buffer.from(BigUint64Array.from(words).buffer).subarray(0, length);
-}
+};
+
+/** fw_cfg of x86 boards: the port of the DMA address' lower half, big-endian. */
+const DMA_PORT = 0x518;
+const [DMA_READ, DMA_SELECT] = [2, 8];
+/** Guest-physical addresses of the request and of what it brings. */
+const [REQUEST, BUFFER] = [0x0100_0000, 0x0110_0000];
+
+export const q35FwCfg: FwCfgReader = async (driver, selector, length) => {
+  const request = Buffer.alloc(16);
+  request.writeUInt32BE(((selector << 16) | DMA_SELECT | DMA_READ) >>> 0, 0);
+  request.writeUInt32BE(length, 4);
+  request.writeBigUInt64BE(BigInt(BUFFER), 8);
+  driver.store(REQUEST, request);
+  const address = Buffer.alloc(4);
+  address.writeUInt32BE(REQUEST);
+  driver.writePort(DMA_PORT, 4, address.readUInt32LE());
+  return Buffer.from(await driver.load(BUFFER, length));
+};
 
 /** An ACPI table by its signature, out of QEMU's fw_cfg. @throws Error where there is none */
-export async function acpiTable(driver: Driver, signature: string): Promise<Buffer> {
+export async function acpiTable(driver: Driver, signature: string, selectAndRead: FwCfgReader = virtFwCfg): Promise<Buffer> {
   const count = (await selectAndRead(driver, FILE_DIRECTORY, 4)).readUInt32BE(0);
   const directory = await selectAndRead(driver, FILE_DIRECTORY, 4 + count * ENTRY_BYTES);
   for (let at = 4; at < directory.length; at += ENTRY_BYTES) {
