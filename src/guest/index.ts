@@ -4,6 +4,7 @@ export { GuestFailure, check } from "./failure.js";
 export { guestPrograms, loadGuest, type ScriptContext } from "./load.js";
 export { helpers, type GuestHelpers } from "./helpers.js";
 export { linux } from "./linux.js";
+export { IommuSet, type Source } from "./iommus.js";
 export { Kernel, type Device, type HostBridge, type KernelOptions } from "./kernel.js";
 export { Reporter, skip } from "./report.js";
 export { Random } from "./random.js";

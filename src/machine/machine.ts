@@ -3,7 +3,7 @@
  * administrator through an operator, reset, and shut down with nothing left on the host.
  */
 import type { Host } from "../iommufd/index.js";
-import type { AccessSize, FirmwareTables, Interrupt, MachineOperator, MachinePort } from "../port/index.js";
+import type { AccessSize, FirmwareTables, Interrupt, MachineOperator, MachinePort, PortSize } from "../port/index.js";
 import type { Log } from "../support/index.js";
 import { emulatedDma, type FunctionDma, type InvalidationAccount, type MsiRouteEntry } from "./accounts.js";
 import type { MachineArguments } from "./arguments.js";
@@ -59,14 +59,27 @@ export class Machine {
 
   /** What a guest sees. Its accesses wait while the machine is stopped. */
   port(): MachinePort {
-    const { memory, interrupts } = this.board;
+    const { memory, interrupts, ports } = this.board;
     const { runState } = this;
     const running = async (): Promise<void> => {
       for (let stopped = runState.whenRunning(); stopped !== null; stopped = runState.whenRunning()) {
         await stopped;
       }
     };
+    const portSpace = ports === null
+      ? {}
+      : {
+          readPort: async (port: number, size: PortSize): Promise<number> => {
+            await running();
+            return Number(BigInt.asUintN(8 * size, ports.read(port, size)));
+          },
+          writePort: async (port: number, size: PortSize, value: number): Promise<void> => {
+            await running();
+            ports.write(port, size, BigInt.asUintN(8 * size, BigInt(value)));
+          },
+        };
     return {
+      ...portSpace,
       read: async (address: number, size: AccessSize): Promise<bigint> => {
         if (!runState.running) {
           await running();
