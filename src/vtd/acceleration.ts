@@ -165,9 +165,11 @@ export class VtdAcceleration implements VtdBackend {
       this.functions.splice(this.functions.indexOf(fn), 1);
       throw error instanceof ShadowLimit ? new Refusal(error.message, { found: `${device.name} behind ${this.name}` }) : error;
     }
-    if (properties.fsts && !properties.cachingMode) {
+    if (properties.fsts && !properties.cachingMode && properties.pasidBits > 0 && device.hwInfo.maxPasidLog2 > 0) {
       // 6.1: without caching mode the guest need not tell of entries that become present.
-      this.log.info(`${this.name}: without caching-mode=on, a PASID entry of ${device.name} that becomes present is bound with the guest's next invalidation`);
+      this.log.warn(
+        `${this.name}: PASIDs of ${device.name} may not be bound when the guest uses them: with caching-mode=off it need not tell of a PASID entry that has become present (caching-mode=on would work)`,
+      );
     }
   }
 

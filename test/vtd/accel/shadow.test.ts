@@ -195,6 +195,19 @@ describe("without caching mode", () => {
     expect(board.probe(A)).toBe("table 0");
   });
 
+  it("PASIDs are found with the next invalidation that covers them, and the user is told", () => {
+    const board = new Board({ ...FIRST_STAGE, cachingMode: false });
+    board.plug(A);
+    board.context(A);
+    board.start();
+    board.entry(A, 9, board.firstStage(board.table(), 5));
+    board.run(wait(1));
+    expect(board.probe(A, 9)).toBe("abort");
+    board.run(pasidCache(5, 9));
+    expect(board.probe(A, 9)).toBe("table 0");
+    expect(board.log.warnings().join()).toContain("caching-mode=on would work");
+  });
+
   it("and when a driver of the guest switches bus mastering on", () => {
     const board = new Board({ ...FIRST_STAGE, cachingMode: false });
     const fn = board.plug(A);
