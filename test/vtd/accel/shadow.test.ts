@@ -199,6 +199,7 @@ describe("without caching mode", () => {
     const board = new Board({ ...FIRST_STAGE, cachingMode: false });
     board.plug(A);
     board.context(A);
+    board.entry(A, 0, board.passThrough(1));
     board.start();
     board.entry(A, 9, board.firstStage(board.table(), 5));
     board.run(wait(1));
