@@ -71,6 +71,17 @@ describe("stage-2 tables", () => {
     expect(board.live()).toEqual({});
   });
 
+  it("are another one where the host says that the one there does not suit a function", () => {
+    const board = new Board();
+    board.plug(A);
+    board.observer.failOn({ operation: "VFIO_ATTACH_IOMMUFD_PT", nth: 1, errno: "EINVAL" });
+    board.plug(B);
+    expect(board.functions.get(B)!.parentHwptId).not.toBe(board.functions.get(A)!.parentHwptId);
+    expect([board.probe(A), board.probe(B)]).toEqual(["bypass", "bypass"]);
+    board.close();
+    expect(board.live()).toEqual({});
+  });
+
   it("are seed 003's three: two iommufds, and one without read-only mappings for the erratum", () => {
     const board = new Board(FIRST_STAGE, hostDescription({}, { errata: ["772415"] }));
     board.plug(A, 0);
