@@ -68,9 +68,10 @@ describe.each(["README.md", "docs/guest-scripts.md"])("%s", (page) => {
 it("docs/guest-scripts.md has every helper, and names none that is not there", async () => {
   const { helpers } = await import("../../src/guest/index.js");
   const text = read("docs/guest-scripts.md");
-  const section = text.slice(text.indexOf("## Building blocks"), text.indexOf("## Two examples"));
+  const start = text.indexOf("| `helpers.` |");
+  const section = text.slice(start, text.indexOf("\n\n", start));
   const named = [...section.matchAll(/^\| (.*?) \|/gm)].flatMap((row) => [...row[1].matchAll(/`([A-Za-z]+)/g)].map((match) => match[1]));
-  const methods = ["kernel", "smmu", "device", "domain", "helpers"];
+  const methods = ["kernel", "smmu", "unit", "device", "domain", "helpers"];
   expect(Object.keys(helpers).filter((name) => !new RegExp(`\\b${name}\\b`).test(section))).toEqual([]);
   expect(named.filter((name) => !(name in helpers) && !methods.includes(name))).toEqual([]);
 });
