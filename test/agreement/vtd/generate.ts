@@ -2,7 +2,7 @@
  * Images from a seed: a valid root, context, PASID and page table of a random shape, then nothing, one or two things
  * changed. Physical addresses stay where both machines have the same: RAM, or nothing at all.
  */
-import { type AddressField, type Field, put, putAddress } from "../../../src/support/index.js";
+import { put, putAddress } from "../../../src/support/index.js";
 import {
   CONTEXT, PASID_DIRECTORY, PASID_ENTRY, PGTT_FIRST_STAGE, PGTT_NESTED, PGTT_PASS_THROUGH, PGTT_SECOND_STAGE, ROOT, SM_CONTEXT, SM_ROOT,
   TT_DEVICE_TLB, TT_PASS_THROUGH, TT_UNTRANSLATED_ONLY, TTM_LEGACY, TTM_SCALABLE,
@@ -12,24 +12,8 @@ import { allocatorOf, putWords, type Words } from "../memory-image.js";
 import type { Access, VtdCase } from "./image.js";
 import { DATA, EMPTY, HOLE, isInterruptRange, isSafe, POOL } from "./layout.js";
 import { HIGH_EDU_DEVFN, LOW_EDU_DEVFN, type Offer, TESTDEV_DEVFN } from "./machines.js";
+import { build, type Fields, type Values } from "./structures.js";
 import { shiftOf, type Step, TableTree } from "./table-tree.js";
-
-type Fields = Readonly<Record<string, Field | AddressField>>;
-type Values = Readonly<Record<string, number>>;
-
-/** 32-bit words of a structure with these fields. */
-function build(layout: Fields, words: number, values: Values): Int32Array {
-  const out = new Int32Array(words);
-  for (const [name, value] of Object.entries(values)) {
-    const f = layout[name];
-    if ("mask" in f) {
-      put(out, f, value);
-    } else {
-      putAddress(out, f, value);
-    }
-  }
-  return out;
-}
 
 const ADDRESS_MASK = 0xf_ffff_ffff_f000n;
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;

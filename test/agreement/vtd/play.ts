@@ -5,8 +5,9 @@ import { Edu, testdevWrite } from "../dma-devices.js";
 import type { Driver } from "../driver.js";
 import { ownAddresses, runs } from "../memory-image.js";
 import type { CasePlayer } from "../play-cases.js";
+import type { CachingCase, Invalidation } from "./caching.js";
 import type { Access, VtdCase } from "./image.js";
-import { DATA, POOL, SCRATCH, SENTINEL, TABLES } from "./layout.js";
+import { DATA, POOL, QUEUE, SCRATCH, SENTINEL, STATUS, TABLES } from "./layout.js";
 import { BARS, HIGH_EDU_DEVFN, LOW_EDU_DEVFN, placeDevices, TESTDEV_DEVFN, UNIT, type VtdMachine } from "./machines.js";
 import { printRecord } from "./reference.js";
 
@@ -17,11 +18,14 @@ const WRITE_SLOT = 15 * SLOT;
 const USED = 16 * SLOT;
 const SENTINEL_BYTE = 0xa5;
 
+/** IVA, with IOTLB behind it. */
+const IVA = UNIT + 0xf0;
 /** The one fault recording register. */
 const FAULT_RECORD = UNIT + 0x220;
 const RECORD_F = 0x8000_0000;
 
 export const TE = GCMD.TE.inPlace >>> 0;
+const QIE = GCMD.QIE.inPlace >>> 0;
 const SRTP = GCMD.SRTP.inPlace >>> 0;
 
 /** What an access has shown, on its way. */
@@ -106,6 +110,64 @@ export class Player implements CasePlayer<VtdCase> {
       driver.fill(address, bytes.length, 0);
     }
     return out;
+  }
+
+  /** One read before a change, and one after the change and the invalidations. */
+  async playCaching({ before, after, scalable, byRegisters, invalidations }: CachingCase): Promise<readonly [string, string]> {
+    const { driver } = this;
+    for (const [address, bytes] of runs(before.words)) {
+      driver.store(address, bytes);
+    }
+    this.enable(before.rootTable);
+    if (!byRegisters) {
+      driver.write(UNIT + REG.IQT, 8, 0);
+      driver.write(UNIT + REG.IQA, 8, QUEUE | (scalable ? 0x800 : 0));
+      driver.write(UNIT + REG.GCMD, 4, (TE | QIE) >>> 0);
+    }
+    const [access] = before.accesses;
+    await this.access(access, 0);
+    const first = this.takeFault();
+    for (const [address, word] of after.words) {
+      if (before.words.get(address) !== word) {
+        driver.store(address, new Uint8Array(BigUint64Array.of(word).buffer));
+      }
+    }
+    if (byRegisters) {
+      this.invalidateByRegisters(invalidations);
+    } else {
+      this.invalidateByQueue(invalidations, scalable);
+    }
+    await this.access(access, 1);
+    const second = this.takeFault();
+    driver.write(UNIT + REG.GCMD, 4, 0);
+    await this.edu(access.devfn).write(0, SCRATCH, 2 * SLOT);
+    const [scratch, faults, status] = await Promise.all([driver.load(SCRATCH, USED), Promise.all([first, second]), driver.read(UNIT + REG.GSTS, 4)]);
+    if ((status & BigInt(QIE)) !== 0n) {
+      throw new Error(`${driver.name}: the queue stays on`);
+    }
+    for (const [address, bytes] of runs(after.words)) {
+      driver.fill(address, bytes.length, 0);
+    }
+    const show = (n: 0 | 1): string => [Buffer.from(scratch.subarray(n * SLOT, n * SLOT + access.length)).toString("hex"), faults[n]].filter((text) => text !== "").join("; ");
+    return [show(0), show(1)];
+  }
+
+  private invalidateByQueue(invalidations: readonly Invalidation[], wide: boolean): void {
+    const wait = [0x25n | (1n << 32n), BigInt(STATUS)] as const;
+    const words = [...invalidations.flatMap(({ descriptor }) => (descriptor === null ? [] : [descriptor])), wait].flatMap((one) => (wide ? [...one, 0n, 0n] : [...one]));
+    this.driver.store(QUEUE, new Uint8Array(BigUint64Array.from(words).buffer));
+    this.driver.write(UNIT + REG.IQT, 8, 8 * words.length);
+  }
+
+  private invalidateByRegisters(invalidations: readonly Invalidation[]): void {
+    for (const { registers } of invalidations) {
+      if (registers !== null && "ccmd" in registers) {
+        this.driver.write(UNIT + REG.CCMD, 8, registers.ccmd);
+      } else if (registers !== null) {
+        this.driver.write(IVA, 8, registers.iva);
+        this.driver.write(IVA + 8, 8, registers.iotlb);
+      }
+    }
   }
 
   /** What was recorded, made room for the next: "" where nothing was. */

@@ -72,17 +72,21 @@ export function generateQueueCase(random: Random, offer: Offer): QueueStep[] {
         add({ do: "mask", register: random.pick(["fault", "completion"]), on: random.oneIn(2) });
         break;
       default:
-        if (random.oneIn(4)) {
-          add({ do: "tail", tail: BigInt((end + 16 * random.below(64)) & 0x7_fff0) });
-        } else if (random.oneIn(3)) {
-          add({ do: "tail", tail: BigInt((tail + 16) % end) });
-        } else if (random.oneIn(3)) {
-          add({ do: "enable", on: false });
-          tail = 0;
-          add({ do: "tail", tail: 0n });
-          add({ do: "enable", on: true });
-        } else {
-          add({ do: "tail", tail: BigInt(tail) });
+        switch (random.below(6)) {
+          case 0:
+            add({ do: "tail", tail: BigInt((end + 16 * random.below(64)) & 0x7_fff0) });
+            break;
+          case 1:
+            add({ do: "tail", tail: BigInt((tail + 16) % end) });
+            break;
+          case 2:
+            add({ do: "enable", on: false });
+            tail = 0;
+            add({ do: "tail", tail: 0n });
+            add({ do: "enable", on: true });
+            break;
+          default:
+            add({ do: "tail", tail: BigInt(tail) });
         }
     }
   }

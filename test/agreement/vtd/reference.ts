@@ -14,7 +14,9 @@ import type { Offer } from "./machines.js";
 export const QUIRKS = [
   "V-5", "V-6", "V-7", "V-8", "V-9", "V-10", "V-11", "V-12", "V-13", "V-14", "V-15", "V-16", "V-17", "V-18", "V-19", "V-20", "V-21", "V-22", "V-23", "V-24", "V-25", "V-26", "V-27", "V-28",
 ] as const;
-export type Quirk = (typeof QUIRKS)[number];
+/** What it can show only after a change: while the context entry is cached, P of the PASID entry does not count. */
+export const WITH_CACHED_CONTEXT = "V-44";
+export type Quirk = (typeof QUIRKS)[number] | typeof WITH_CACHED_CONTEXT;
 
 /** How a lookup ends without an address: the reason; null: nothing is recorded. */
 class Fault {
@@ -330,7 +332,7 @@ class Reference {
     const absent = new Fault(0x59);
     if (this.quirks.has("V-19")) {
       const route = this.routeOf(entry, pasid);
-      return route instanceof Fault || bit(entry[0], 0) ? route : absent;
+      return route instanceof Fault || bit(entry[0], 0) || this.quirks.has(WITH_CACHED_CONTEXT) ? route : absent;
     }
     if (!bit(entry[0], 0)) {
       return absent;
