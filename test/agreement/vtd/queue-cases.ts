@@ -262,7 +262,7 @@ export class QueuePlayer {
   }
 
   /** An empty queue, off, whose last descriptor was a wait: else a QEMU does not switch it off (V-33). */
-  private async reset(): Promise<void> {
+  async reset(): Promise<void> {
     const { driver } = this;
     this.write(REG.FSTS, 4, FSTS.IQE.inPlace);
     if (((await driver.read(UNIT + REG.GSTS, 4)) & BigInt(QIE)) === 0n) {
