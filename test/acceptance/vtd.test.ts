@@ -7,7 +7,7 @@ import type { Machine } from "../../src/machine/index.js";
 import { reportSchema, type RunReport } from "../../src/run/index.js";
 import { Refusal } from "../../src/support/index.js";
 import { ACCESS_READ } from "../../src/translation/index.js";
-import { VfioPci } from "../../src/vfio/index.js";
+import type { VfioPci } from "../../src/vfio/index.js";
 import { viommu } from "../cli/streams.js";
 import { vtdArchitecture } from "../fuzz/vtd-intent.js";
 import { bootKernel } from "../fuzz/world.js";

@@ -63,7 +63,7 @@ export interface Architecture {
   /** Commands or descriptors that the machine has fetched. */
   fetches(machine: Machine): number;
   /** Loads from RAM, and host calls, that an operation with so many commands may cost at the most. */
-  bounds(fetched: number, functions: number): { readonly loads: number; readonly calls: number };
+  bounds(machine: Machine, fetched: number, functions: number): { readonly loads: number; readonly calls: number };
   /** Objects by type that a kernel has reason to hold for machines, but iommufds and devices. */
   expectedObjects(machines: readonly Machine[], host: SimulatedHost): Record<string, number>;
   /** Translations that the unit before a function has walked. */

@@ -119,7 +119,7 @@ export const smmuArchitecture: Architecture = {
   tagsInUse: (host) => host.kernel.smmuAccounts().reduce((sum, { vmids, asids }) => sum + vmids + asids, 0),
   fetches: (machine) => machine.board.smmus.all.reduce((sum, smmu) => sum + smmu.device.commands.fetches, 0),
   // A command: two loads; a configuration command also the STE of each function, twice, with its descriptor.
-  bounds: (fetched, functions) => ({ loads: 20_000 + fetched * (4 + 20 * functions), calls: 64 + (fetched + 1) * 10 * (functions + 1) }),
+  bounds: (_machine, fetched, functions) => ({ loads: 20_000 + fetched * (4 + 20 * functions), calls: 64 + (fetched + 1) * 10 * (functions + 1) }),
   expectedObjects: (machines, host) => {
     const spaces = new Set<string>();
     const parents = new Set<string>();

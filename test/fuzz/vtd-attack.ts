@@ -219,11 +219,11 @@ export class VtdAttack implements Attack {
     }
   }
 
-  /** Mostly a function of the host's. */
+  /** Mostly a function of the host's, where there are several: else none would be left in order. */
   private victim(): number {
     const { random, sourceIds, world } = this.tools;
     const functions = passedThrough(world.machine);
-    return functions.length === 0 || random.oneIn(3) ? random.pick(sourceIds) : random.pick(functions).fn.requesterId;
+    return functions.length < 3 || random.oneIn(3) ? random.pick(sourceIds) : random.pick(functions).fn.requesterId;
   }
 
   private writeContext(at: number, scalable: boolean): void {

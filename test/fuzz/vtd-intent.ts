@@ -97,7 +97,7 @@ function wanted(machine: Machine, fn: PciFunction, pasid: number): WantedTable {
   }
 }
 
-/** Second-stage tables of the parents, by function. */
+/** Tables of the parents, by function. */
 const parents = new WeakMap<SimulatedHost, Map<string, bigint>>();
 
 function hostReader(host: SimulatedHost): Read {
@@ -105,17 +105,21 @@ function hostReader(host: SimulatedHost): Read {
   return (address) => (host.hardware.memory.read(Number(address), bytes) ? new DataView(bytes.buffer).getBigUint64(0, true) : null);
 }
 
+/** Tables of the kernel's own that an entry has: a first stage alone, else the second. */
+const ownTables = (read: Read, entry: bigint, type: number): bigint => (read(type === FIRST_STAGE ? entry + 16n : entry) ?? 0n) & ADDRESS;
+
 /** A PASID entry of the host's, or (legacy mode) a context entry. */
 function judge(host: SimulatedHost, address: string, read: Read, entry: bigint | null, legacy: boolean): HostTable {
   const first = entry === null ? null : read(entry);
   if (entry === null || first === null || (first & 1n) === 0n) {
     return { table: "abort", confined: true, pointer: 0n, words: "not present" };
   }
-  const onParent = parents.get(host)?.get(address) === (first & ADDRESS);
+  const type = legacy ? SECOND_STAGE : typeOf(first);
+  const onParent = parents.get(host)?.get(address) === ownTables(read, entry, type);
   const words = `entry 0x${first.toString(16)}`;
-  switch (legacy ? SECOND_STAGE : typeOf(first)) {
+  switch (type) {
+    // The kernel makes first stages for tables that nothing is nested on.
     case FIRST_STAGE:
-      return { table: "shadow", confined: true, pointer: 0n, words };
     case SECOND_STAGE:
       return { table: onParent ? "bypass" : "shadow", confined: true, pointer: 0n, words };
     case NESTED:
@@ -191,9 +195,9 @@ export const vtdArchitecture: Architecture = {
     const read = hostReader(host);
     const context = hostContext(host, address, read);
     const entry = context === null ? null : context.scalable ? pasidEntryAddress(read, context.word, 0) : context.at;
-    const word = entry === null ? null : read(entry);
-    if (word !== null) {
-      parents.set(host, (parents.get(host) ?? new Map<string, bigint>()).set(address, word & ADDRESS));
+    if (context !== null && entry !== null) {
+      const tables = ownTables(read, entry, context.scalable ? typeOf(read(entry) ?? 0n) : SECOND_STAGE);
+      parents.set(host, (parents.get(host) ?? new Map<string, bigint>()).set(address, tables));
     }
   },
   believed: (machine, fn) => {
@@ -207,8 +211,15 @@ export const vtdArchitecture: Architecture = {
     const { queue } = unitOf(machine).device;
     return queue.consumed.reduce((sum, count) => sum + count, 0) + queue.errors;
   },
-  // A descriptor may have every function look through a PASID directory and its tables, up to four times.
-  bounds: (fetched, functions) => ({ loads: 40_000 * (1 + functions) + fetched * (8 + 20_000 * functions), calls: 200 + (fetched + 1) * 400 * (functions + 1) }),
+  bounds: (machine, fetched, functions) => {
+    const { fsts, requireNesting, cachingMode } = unitOf(machine).device.properties;
+    if (cachingMode && !(fsts && requireNesting)) {
+      // Tables of the guest's are mirrored, 2^22 entries and 2^20 mappings of a function at the most.
+      return { loads: 2 ** 22 * (1 + fetched) * (1 + functions), calls: 2 ** 21 * (1 + fetched) * (1 + functions) };
+    }
+    // A descriptor may have every function look through a PASID directory and its tables, up to four times.
+    return { loads: 40_000 * (1 + functions) + fetched * (8 + 20_000 * functions), calls: 200 + (fetched + 1) * 400 * (functions + 1) };
+  },
   expectedObjects: (machines) => {
     const functions = machines.flatMap((machine) => unitOf(machine).device.acceleration.describeFunctions());
     const spaces = new Set<string>();

@@ -231,7 +231,7 @@ export class World {
     this.checkTables();
     this.toParent = [];
     const functions = passedThrough(machine).length;
-    const most = this.architecture.bounds(fetched, functions);
+    const most = this.architecture.bounds(machine, fetched, functions);
     if (loads > most.loads) {
       this.violations.push(`${loads} loads with ${fetched} commands`);
     }
