@@ -68,7 +68,19 @@ function gone(error: unknown): null {
   throw error;
 }
 
-/** Whether a write that a device made is not where it was expected: `result` is what the observation says of it. */
-export function writeStrayed(device: "edu" | "testdev", result: string): boolean {
-  return device === "testdev" ? result.startsWith("dead0004") : !result.includes(";") && !/^(a5)+$/.test(result);
+/**
+ * Whether a write may have gone elsewhere than expected; `seen` says of each access what is there afterwards.
+ * A second write to one place cannot be told from the first.
+ */
+export function writesStrayed(accesses: ReadonlyArray<{ readonly device: "edu" | "testdev"; readonly write: boolean; readonly expected: number }>, seen: Observation): boolean {
+  const places = new Set<number>();
+  return accesses.some(({ device, write, expected }, n) => {
+    const result = seen[`access ${n}`];
+    if (!write || result.includes(";")) {
+      return false;
+    }
+    const again = places.has(expected);
+    places.add(expected);
+    return again || (device === "testdev" ? result.startsWith("dead0004") : !/^(a5)+$/.test(result));
+  });
 }

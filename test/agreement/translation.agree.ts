@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 import { atLeast } from "./find-qemu.js";
-import { playCases, writeStrayed } from "./play-cases.js";
+import { playCases, writesStrayed } from "./play-cases.js";
 import { caseRange, randomOf } from "./random-cases.js";
 import { againstQemus } from "./suite.js";
 import { generate } from "./smmuv3/generate.js";
@@ -30,7 +30,7 @@ againstQemus("aarch64", "SMMUv3 translation", () => null, (program) => {
         indexes: tableOrder(first, count),
         generate: (index) => generate(randomOf(seed, index), { stages: machine.stages, testdev, wide, twoLevelStreamTable: index % 2 === 1 }),
         player: (driver) => new Player(driver, machine),
-        strayed: (one, seen) => one.accesses.some(({ device, write }, n) => write && writeStrayed(device, seen[`access ${n}`])),
+        strayed: (one, seen) => writesStrayed(one.accesses, seen),
       });
       console.log(`${program.name}: ${machine.name}: ${agreement.summary()}`);
       expect(agreement.failures.join("\n\n"), `${agreement.disagreements} of ${count} cases disagree`).toBe("");

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { playCases, writeStrayed } from "./play-cases.js";
+import { playCases, writesStrayed } from "./play-cases.js";
 import { caseRange, randomOf } from "./random-cases.js";
 import { againstQemus } from "./suite.js";
 import { generateVtd } from "./vtd/generate.js";
@@ -26,7 +26,7 @@ againstQemus("x86_64", "VT-d translation", () => null, (program) => {
         indexes: Array.from({ length: count }, (_unused, n) => first + n),
         generate: (index) => generateVtd(randomOf(seed, index), machine.offer, isNew(program)),
         player: (driver) => new Player(driver, machine),
-        strayed: (one, seen) => one.accesses.some(({ device, write }, n) => write && writeStrayed(device, seen[`access ${n}`])),
+        strayed: (one, seen) => writesStrayed(one.accesses, seen),
       });
       console.log(`${program.name}: ${machine.name}: ${agreement.summary()}`);
       expect(agreement.failures.join("\n\n"), `${agreement.disagreements} of ${count} cases disagree`).toBe("");
