@@ -1,8 +1,12 @@
 import { expect, it } from "vitest";
 import { printDifferences, requireRows, unequal } from "./agreement.js";
+import type { Driver } from "./driver.js";
+import { QemuGone } from "./qemu-driver.js";
+import { FSTS, GCMD, IQEI, REG } from "../../src/vtd/spec/index.js";
+import { HOLE, QUEUE, STATUS } from "./vtd/layout.js";
 import { caseRange, randomOf } from "./random-cases.js";
 import { againstQemus, withBoth } from "./suite.js";
-import { vtdMachines } from "./vtd/machines.js";
+import { UNIT, vtdMachines } from "./vtd/machines.js";
 import { COMMAND_QUIRKS, expectCommands, generateCommands, playCommands } from "./vtd/command-cases.js";
 import { describeSteps, expectQueueCase, generateQueueCase, QueuePlayer } from "./vtd/queue-cases.js";
 import { QUEUE_QUIRKS, type QueueQuirk } from "./vtd/queue-model.js";
@@ -12,11 +16,49 @@ import { isOld } from "./vtd/register-differences.js";
 const OLD: ReadonlySet<QueueQuirk> = new Set<QueueQuirk>(["V-36", "V-38", "V-39", "V-43"]);
 const NEW: ReadonlySet<QueueQuirk> = new Set<QueueQuirk>(["V-37", "V-40"]);
 
+/** A wait descriptor of 128 bits with SW and IF: IQH, ICS and the status that it writes. */
+async function playBoth(driver: Driver): Promise<readonly bigint[]> {
+  driver.store(QUEUE, new Uint8Array(BigUint64Array.of(0x35n | (7n << 32n), BigInt(STATUS)).buffer));
+  driver.write(UNIT + REG.IQA, 8, QUEUE);
+  driver.write(UNIT + REG.GCMD, 4, GCMD.QIE.inPlace);
+  driver.write(UNIT + REG.IQT, 8, 0x10);
+  const head = await driver.read(UNIT + REG.IQH, 8);
+  return [head, await driver.read(UNIT + REG.ICS, 4), await driver.read(STATUS, 4)];
+}
+
+/** A queue where nothing answers: FSTS and IQERCD. */
+async function playHole(driver: Driver): Promise<[status: bigint, reason: bigint]> {
+  driver.write(UNIT + REG.IQA, 8, HOLE);
+  driver.write(UNIT + REG.GCMD, 4, GCMD.QIE.inPlace);
+  driver.write(UNIT + REG.IQT, 8, 0x10);
+  return Promise.all([driver.read(UNIT + REG.FSTS, 4), driver.read(UNIT + REG.IQERCD, 4)]);
+}
+
 againstQemus("x86_64", "VT-d queue", () => null, (program) => {
   const others = isOld(program.version) ? NEW : OLD;
   const quirks = new Set(QUEUE_QUIRKS.filter((quirk) => !others.has(quirk)));
   requireRows([...QUEUE_QUIRKS, ...COMMAND_QUIRKS]);
   const machines = vtdMachines(program).filter(({ registersOnly }) => !registersOnly);
+  it("a descriptor that cannot be fetched", async () => {
+    await withBoth(program, machines[0], async (ours, theirs) => {
+      const error = BigInt(FSTS.IQE.inPlace);
+      expect(await playHole(ours)).toEqual([error, BigInt(IQEI.FETCH)]);
+      expect(await playHole(theirs), "V-30").toEqual([error, 0n]);
+    });
+  });
+
+  it("a wait with status write and interrupt (V-42)", async () => {
+    await withBoth(program, machines[0], async (ours, theirs) => {
+      const done = [0x10n, 1n, 7n];
+      expect(await playBoth(ours)).toEqual(done);
+      if (isOld(program.version)) {
+        await expect(playBoth(theirs)).rejects.toThrow(QemuGone);
+      } else {
+        expect(await playBoth(theirs)).toEqual(done);
+      }
+    });
+  });
+
   for (const machine of machines) {
     const { seed, first, count } = caseRange(100, 2000);
     it(`${machine.name}: ${count} random uses from ${seed}:${first}`, async () => {
