@@ -72,6 +72,7 @@ export class Fuzzer implements Tools {
       return false;
     }
     const kernel = await this.world.as(machine, () => this.honestBoot());
+    this.world.checkHonest();
     this.snapshot = this.take(kernel.kernel, kernel.iovas);
     return true;
   }

@@ -272,6 +272,18 @@ export class World {
     }
   }
 
+  /** An honest guest has just given every function tables of its own: each is on them, and none is blocked. */
+  checkHonest(): void {
+    for (const { fn, address, guarded } of passedThrough(this.machine)) {
+      const { table, pointer } = this.architecture.host(this.host, address);
+      if (guarded) {
+        const wanted = this.architecture.wanted(this.machine, fn);
+        expect([fn.label, table, table === "nested" ? pointer : null]).toEqual([fn.label, wanted, wanted === "nested" ? this.architecture.wantedPointer(this.machine, fn) : null]);
+        expect(table, fn.label).not.toBe("abort");
+      }
+    }
+  }
+
   private checkTables(): void {
     const { machine, host, violations, architecture } = this;
     for (const { fn, address, guarded } of passedThrough(machine)) {
