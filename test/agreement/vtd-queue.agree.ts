@@ -13,7 +13,7 @@ import { QUEUE_QUIRKS, type QueueQuirk } from "./vtd/queue-model.js";
 import { isOld } from "./vtd/register-differences.js";
 
 /** Rows of 7.2 alone, and of 11.1 alone. */
-const OLD: ReadonlySet<QueueQuirk> = new Set<QueueQuirk>(["V-36", "V-38", "V-39", "V-43"]);
+const OLD: ReadonlySet<QueueQuirk> = new Set<QueueQuirk>(["V-36", "V-38", "V-39", "V-41", "V-43"]);
 const NEW: ReadonlySet<QueueQuirk> = new Set<QueueQuirk>(["V-37", "V-40"]);
 
 /** A wait descriptor of 128 bits with SW and IF: IQH, ICS and the status that it writes. */
