@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { expect } from "vitest";
-import { linux, type GuestReport } from "../../src/guest/index.js";
+import { linux, type GuestReport, type VtdChoice } from "../../src/guest/index.js";
 import { createSimulatedHost, ENGINE, loadHostDescription, type HostDescription, type SimulatedHost } from "../../src/host/simulated/index.js";
 import { type Errno, HostError, HostObserver, type EventStream, type Host, type Iommufd, observeHost, type VfioDevice } from "../../src/iommufd/index.js";
 import { Machine, parseArguments, splitWords } from "../../src/machine/index.js";
@@ -17,6 +17,8 @@ export interface Spec {
   readonly name: string;
   readonly host: string;
   readonly line: string;
+  /** What kernels choose that start without a reset, one after the other; left out: one, the same. */
+  readonly kexecs?: readonly VtdChoice[];
 }
 
 export interface Plan {
@@ -41,6 +43,9 @@ export interface Call {
 function phaseOf(step: string): string {
   if (step.startsWith("second boot")) {
     return "boot after a reset";
+  }
+  if (/^kexec \d/.test(step)) {
+    return "another kexec";
   }
   const phases: Record<string, string> = {
     build: "build",
@@ -229,7 +234,7 @@ export class World {
       port: this.port(),
       operator: this.operator(),
       say: (text) => step(text.slice(5)),
-      options: { seed: 7, granule: 4096, firmware: this.architecture.firmware, tolerate: this.architecture.tolerate, hotplug: this.machine!.hotplugCandidates() },
+      options: { seed: 7, granule: 4096, firmware: this.architecture.firmware, tolerate: this.architecture.tolerate, kexecs: this.spec.kexecs, hotplug: this.machine!.hotplugCandidates() },
     });
   }
 

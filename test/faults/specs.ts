@@ -28,4 +28,6 @@ export const Q35: Spec = {
     "-device intel-iommu,id=iommu0,scalable-mode=on,fsts=on,pasid-bits=10,device-iotlb=on,intremap=on,caching-mode=on " +
     "-device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:6a:01.0,bus=rp0,id=dsa0,iommufd=iommufd0 " +
     "-device pcie-root-port,id=rp1,chassis=2 -device vfio-pci,host=0000:97:00.0,bus=rp1,id=nic1,iommufd=iommufd1 -device virtio-net-pci,id=net0",
+  // The second one's tables are mirrored.
+  kexecs: [{}, { scalable: false }],
 };
