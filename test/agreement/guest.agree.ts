@@ -25,7 +25,7 @@ againstQemus("aarch64", `${TOPIC}, all machines`, withoutTestdev, (qemu) => {
     expectWell(played);
     expect(sorted(skipped(played))).toEqual(sorted(NEVER));
     expect(played.account!.guest!.steps[1].detail).toMatch(/smmuv3@c000000 .*smmuv3@c020000/);
-    expect(new Set(played.account!.events.map((event) => event.smmu))).toEqual(new Set(["smmuv3@c000000", "smmuv3@c020000"]));
+    expect(new Set(played.account!.events.map((event) => event.iommu))).toEqual(new Set(["smmuv3@c000000", "smmuv3@c020000"]));
   });
 
   it("goes well by ACPI with the ITS hidden, and functions of which it has no driver", async () => {

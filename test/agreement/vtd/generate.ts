@@ -251,10 +251,10 @@ class Generator {
         after = before ^ (1n << BigInt(12 + random.below(18)));
         break;
       case 5:
-        after = leaf ? (before & ~ADDRESS_MASK) | 0xfee0_0000n | (BigInt(random.below(256)) << 12n) : before ^ 1n;
+        after = leaf ? (before & ~ADDRESS_MASK) | 0xfee0_0000n | (level === 1 ? BigInt(random.below(256)) << 12n : 0n) : before ^ 1n;
         break;
       default:
-        after = before ^ (1n << BigInt(random.below(64)));
+        after = random.oneIn(4) ? 2n ** 64n - 1n : before ^ (1n << BigInt(random.below(64)));
     }
     this.words.set(address, after);
     this.notes.push(`level ${level}${leaf ? " leaf" : ""}: ${hex(before)} becomes ${hex(after)}`);

@@ -27,7 +27,9 @@ const OWN = { base: BigInt(SCRATCH), end: BigInt(STATUS + 0x1000) };
 /** Whether both machines have the same at a physical address, and a case knows it: RAM, or nothing. Elsewhere are devices. */
 export function isSafe(address: bigint): boolean {
   const isRam = address >= 0x10_0000n && address < 0xb000_0000n;
-  return (isRam && !(address >= OWN.base && address < OWN.end)) || address >= 0x1_0000_0000n;
+  // Behind the interrupt range there is nothing up to the BIOS.
+  const isBehind = address >= 0xfef0_0000n && address < 0xff00_0000n;
+  return (isRam && !(address >= OWN.base && address < OWN.end)) || isBehind || address >= 0x1_0000_0000n;
 }
 
 /** Whether what a case has written there is undone before the next one. */
