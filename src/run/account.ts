@@ -40,7 +40,7 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
   title("What happened");
   row("DMA", `${plural(report.dma.transactions, "transaction")}, ${size(report.dma.bytes)}, ${plural(report.dma.faults, "fault")}` +
     (report.guest === null ? "" : `; ${size(report.guest.dmaChecked)} compared`));
-  row("events", report.events.length === 0 ? "none" : counted(report.events.map((event) => `${event.name} (${event.smmu})`)));
+  row("events", report.events.length === 0 ? "none" : counted(report.events.map((event) => `${event.name} (${event.iommu})`)));
   const viaRoutes = report.msi.routes.reduce((sum, route) => sum + route.delivered, 0);
   row("MSIs", `${plural(report.msi.delivered, "message")} delivered, ${viaRoutes} over ${plural(report.msi.routes.length, "route")}` + doorbells(report));
   const { guestCommands, forwarded, hostCalls } = report.invalidation;

@@ -68,15 +68,15 @@ export function guestReport(name: string, guest: GuestSummary | null): RunReport
       };
 }
 
-/** Events of the guest's queues, with the SMMU's name as the user has it where the guest knows it by its address. */
+/** Events of the guest's queues, with the IOMMU's name as the user has it where the guest knows it by its address. */
 export function eventReport(guest: GuestSummary | null, machine: MachineDescription): RunReport["events"] {
-  return namedEvents(guest, (smmu) => machine.iommus.find((iommu) => smmu.endsWith(`@${iommu.base.toString(16)}`))?.id ?? smmu);
+  return namedEvents(guest, (name) => machine.iommus.find((iommu) => name.endsWith(`@${iommu.base.toString(16)}`))?.id ?? name);
 }
 
-/** Events of the guest's queues; `nameOf` gives an SMMU's name for the one that the guest has. */
-export function namedEvents(guest: GuestSummary | null, nameOf: (smmu: string) => string): RunReport["events"] {
+/** Events of the guest's queues; `nameOf` gives an IOMMU's name for the one that the guest has. */
+export function namedEvents(guest: GuestSummary | null, nameOf: (iommu: string) => string): RunReport["events"] {
   return (guest?.events ?? []).map((event) => ({
-    smmu: nameOf(event.smmu),
+    iommu: nameOf(event.iommu),
     name: event.name,
     number: event.number,
     streamId: event.streamId,

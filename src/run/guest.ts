@@ -2,7 +2,7 @@
 import type { MachineOperator, MachinePort } from "../port/index.js";
 
 export interface GuestEvent {
-  readonly smmu: string;
+  readonly iommu: string;
   readonly name: string;
   readonly number: number;
   readonly streamId: number;

@@ -92,7 +92,7 @@ export const reportSchema = z.strictObject({
   }),
   events: z.array(
     z.strictObject({
-      smmu: z.string(),
+      iommu: z.string(),
       name: z.string(),
       number: count,
       streamId: count,

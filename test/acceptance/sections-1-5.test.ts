@@ -72,7 +72,7 @@ describe("npm start", () => {
     expect(dma.transactions).toBeGreaterThan(passed.length);
     expect(dma.bytes).toBeGreaterThan(2 ** 20);
     expect(dma.faults).toBeGreaterThanOrEqual(events.length);
-    expect(new Set(events.map((event) => event.smmu))).toEqual(new Set(["smmu1", "smmu2"]));
+    expect(new Set(events.map((event) => event.iommu))).toEqual(new Set(["smmu1", "smmu2"]));
     // The doorbell is told by the SMMU: an address other than the one that the guest wrote.
     expect(msi.routes.map((route) => route.function)).toEqual(expect.arrayContaining(passed.map((fn) => fn.id)));
     expect(msi.routes.every((route) => route.doorbell === "0x8090040" && route.iova !== route.doorbell && route.direct && route.delivered > 0)).toBe(true);

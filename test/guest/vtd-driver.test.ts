@@ -393,7 +393,7 @@ describe("what goes wrong", () => {
       "SM_FS_NOT_PRESENT source-id 0x398 PASID 0x5 write 0xfffe0000",
       "SM_READ source-id 0x10 read 0x1000",
     ]);
-    expect(driver.events[0]).toMatchObject({ smmu: "vtd@fed90000", number: 0x71, streamId: 0x398, substreamId: 5, inputAddress: 0xfffe_0000n, read: false, translationRelated: true });
+    expect(driver.events[0]).toMatchObject({ iommu: "vtd@fed90000", number: 0x71, streamId: 0x398, substreamId: 5, inputAddress: 0xfffe_0000n, read: false, translationRelated: true });
     expect(driver.events[1]).toMatchObject({ substreamId: null, read: true });
     expect(fake.get(0x34) & 3n).toBe(2n);
     fake.set(0x34, 1n);

@@ -14,7 +14,7 @@ export interface GuestAccount {
     readonly dmaChecked: number;
     readonly steps: ReadonlyArray<{ readonly name: string; readonly ok: boolean; readonly skipped: string | null; readonly detail: string }>;
   } | null;
-  readonly events: ReadonlyArray<{ readonly smmu: string; readonly name: string }>;
+  readonly events: ReadonlyArray<{ readonly iommu: string; readonly name: string }>;
 }
 
 export interface Played {

@@ -109,9 +109,9 @@ describe("the account", () => {
   });
 
   it("names events' SMMUs as the user does", async () => {
-    const event = { smmu: "smmuv3@c000000", name: "F_TRANSLATION", number: 16, streamId: 8, substreamId: null, inputAddress: 0xffff_ffff_f000n, ipa: 0n, read: true, stage2: false };
+    const event = { iommu: "smmuv3@c000000", name: "F_TRANSLATION", number: 16, streamId: 8, substreamId: null, inputAddress: 0xffff_ffff_f000n, ipa: 0n, read: true, stage2: false };
     const { events } = await run("-M virt -nodefaults -device arm-smmuv3,primary-bus=pcie.0,id=mine", async () => ({ ...nothing, events: [event] }));
-    expect(events).toEqual([{ ...event, smmu: "mine", inputAddress: "0xfffffffff000", ipa: "0x0" }]);
+    expect(events).toEqual([{ ...event, iommu: "mine", inputAddress: "0xfffffffff000", ipa: "0x0" }]);
   });
 });
 

@@ -4,7 +4,7 @@ import type { Domain } from "./domain.js";
 /** One record, decoded. Addresses are 64-bit values. */
 export interface DecodedEvent {
   /** Which IOMMU reported it. */
-  readonly smmu: string;
+  readonly iommu: string;
   /** `F_TRANSLATION` and so on; VT-d: the reason's name. */
   readonly name: string;
   /** SMMUv3's event number, VT-d's fault reason. */

@@ -150,7 +150,7 @@ function remember(session: Session, event: DecodedEvent | null, length: number):
 /** A device may go on after the first access that fails: then each access of the transfer has a record. */
 function isPartOf(event: DecodedEvent, { event: first, length }: { event: DecodedEvent; length: number }): boolean {
   return (
-    event.smmu === first.smmu &&
+    event.iommu === first.iommu &&
     event.number === first.number &&
     event.streamId === first.streamId &&
     event.substreamId === first.substreamId &&

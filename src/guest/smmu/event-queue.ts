@@ -16,12 +16,12 @@ import type { RegisterAccess } from "./command-queue.js";
 const OVERFLOW = 0x8000_0000;
 
 /** Decodes a record of eight words. Fields that its event number does not have are what the words hold there. */
-export function decodeEvent(words: Int32Array, smmu: string): DecodedEvent {
+export function decodeEvent(words: Int32Array, iommu: string): DecodedEvent {
   const number = get(words, EVT.NUMBER);
   // C_BAD_SUBSTREAMID always has a SubstreamID and no SSV (7.3.9).
   const ssv = get(words, EVT.SSV) === 1 || number === EVENT.C_BAD_SUBSTREAMID;
   const event = {
-    smmu,
+    iommu,
     name: eventName(number),
     number,
     streamId: get(words, EVT.SID),

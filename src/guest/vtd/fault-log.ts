@@ -34,7 +34,7 @@ const WALK_REASONS: ReadonlySet<number> = new Set<number>([
 export function decodeFault(words: Int32Array, unit: string): DecodedEvent {
   const number = get(words, FRCD.FR);
   const event = {
-    smmu: unit,
+    iommu: unit,
     name: faultName(number),
     number,
     streamId: get(words, FRCD.SID),
