@@ -31,6 +31,8 @@ export interface IommuOps {
   getAddressSpace(bus: PciBus, devfn: number): DmaSpace;
   /** Throws Refusal when a function of this kind may not sit there; called before anything is made. */
   supportsAddressSpace?(bus: PciBus, devfn: number, candidate: PciFunction): void;
+  /** Throws Refusal where the host's IOMMU behind the function is not one that can serve; asked before anything is attached. */
+  checkIommuDevice?(device: HostIommuDevice): void;
   /** Gives the host's side of the function at (bus, devfn); throws Refusal or HostError and leaves nothing behind. */
   setIommuDevice?(bus: PciBus, devfn: number, device: HostIommuDevice): void;
   unsetIommuDevice?(bus: PciBus, devfn: number): void;

@@ -59,6 +59,10 @@ export class AcceleratedIommuOps implements IommuOps {
       : this.bridgeSpace(bus, devfn);
   }
 
+  checkIommuDevice(device: HostIommuDevice): void {
+    this.acceleration.checkHost(device);
+  }
+
   setIommuDevice(bus: PciBus, devfn: number, device: HostIommuDevice): void {
     this.acceleration.addFunction(bus, devfn, device);
   }

@@ -150,6 +150,13 @@ export class SmmuAcceleration implements SmmuBackend {
 
   // ---- functions come and go ----
 
+  /** Throws Refusal where the host's IOMMU behind the function is no SMMUv3. */
+  checkHost(device: HostIommuDevice): void {
+    if (isIommufdDevice(device)) {
+      hostIdRegisters(device.hwInfo);
+    }
+  }
+
   /**
    * A passed-through function at (bus, devfn) joins. Throws Refusal where this vSMMU cannot serve it and
    * HostError where the host does not; then nothing is left, and the function stays on its parent.

@@ -203,6 +203,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     const path = this.iommuPath;
     const flags = path.ops?.getViommuFlags?.() ?? { wantNestingParent: false, pasidSupported: false };
     const memory = this.passthroughMemory();
+    prefixing("Failed to set vIOMMU: ", () => path.ops?.checkIommuDevice?.(this));
     this.mapsReadOnly = !(flags.wantNestingParent && refusesReadOnlyMappings(this.information));
     this.space = context.takeSpace(memory, this.mapsReadOnly);
     this.memory = memory;
@@ -212,11 +213,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.offerTranslationServices(this.information, flags.pasidSupported);
     const { bus, devfn } = this;
     if (path.ops?.setIommuDevice !== undefined) {
-      try {
-        path.ops.setIommuDevice(bus!, devfn, this);
-      } catch (error) {
-        throw prefixed(error, "Failed to set vIOMMU: ");
-      }
+      prefixing("Failed to set vIOMMU: ", () => path.ops!.setIommuDevice!(bus!, devfn, this));
       this.joined = () => path.ops?.unsetIommuDevice?.(bus!, devfn);
     }
   }
@@ -571,11 +568,16 @@ function hideExtendedCapability(fn: PciFunction, id: number): void {
   }
 }
 
-function prefixed(error: unknown, prefix: string): unknown {
-  if (error instanceof HostError) {
-    return new HostError(error.operation, error.errno, `${prefix}${error.detail}`);
+/** Does a step whose refusals begin with `prefix`. */
+function prefixing(prefix: string, step: () => void): void {
+  try {
+    step();
+  } catch (error) {
+    if (error instanceof HostError) {
+      throw new HostError(error.operation, error.errno, `${prefix}${error.detail}`);
+    }
+    throw error instanceof Refusal ? error.prefixed(prefix) : error;
   }
-  return error instanceof Refusal ? error.prefixed(prefix) : error;
 }
 
 /** What an errno of a step of `realize` means in practice. */

@@ -7,7 +7,7 @@
  * function (or PASID) is blocked, and when even that fails it keeps the table that it has. First-stage tables
  * of the guest are never read here.
  */
-import { HostError, HwptAllocFlags, HwptDataType, HWPT_VTD_S1, HWPT_VTD_S1_BYTES, HwptVtdS1Flags, isIommufdDevice } from "../iommufd/index.js";
+import { HostError, HwptAllocFlags, HwptDataType, HWPT_VTD_S1, HWPT_VTD_S1_BYTES, HwptVtdS1Flags, type IommufdDevice, isIommufdDevice } from "../iommufd/index.js";
 import { Graveyard } from "../nesting/index.js";
 import type { HostIommuDevice, PciBus } from "../pci/index.js";
 import { hex, type Log, Refusal } from "../support/index.js";
@@ -126,11 +126,8 @@ export class VtdAcceleration implements VtdBackend {
 
   // ---- functions come and go ----
 
-  /**
-   * A passed-through function at (bus, devfn) joins. Throws Refusal where this unit cannot serve it and HostError
-   * where the host does not; then nothing is left, and the function stays on its parent.
-   */
-  addFunction(bus: PciBus, devfn: number, device: HostIommuDevice): void {
+  /** Throws Refusal where this unit, or the host's IOMMU behind the function, cannot serve it: properties and capabilities alone. */
+  checkFunction(device: HostIommuDevice): asserts device is IommufdDevice {
     const { properties } = this.unit;
     if (!isIommufdDevice(device)) {
       throw new Refusal("Need IOMMUFD backend when fsts=on", {
@@ -142,6 +139,15 @@ export class VtdAcceleration implements VtdBackend {
       this.checkShadowing(device.name);
     }
     checkHostServes(device.hwInfo, properties, { unit: this.name, device: device.name, hostIommu: device.hostIommu ?? "the host IOMMU" });
+  }
+
+  /**
+   * A passed-through function at (bus, devfn) joins. Throws Refusal where this unit cannot serve it and HostError
+   * where the host does not; then nothing is left, and the function stays on its parent.
+   */
+  addFunction(bus: PciBus, devfn: number, device: HostIommuDevice): void {
+    const { properties } = this.unit;
+    this.checkFunction(device);
     const fn = new PassthroughFunction(bus, devfn, device);
     this.functions.push(fn);
     try {

@@ -45,6 +45,28 @@ export function checkHostServes(info: HwInfo, properties: VtdProperties, names: 
   };
   const { unit, device, hostIommu } = names;
   const host = hostVtd(info);
+  // What no property mends comes first.
+  if (properties.fsts) {
+    if (host === null) {
+      return refuse(
+        `Incompatible host platform IOMMU type ${info.type}`,
+        `${device} is behind a host IOMMU of type ${info.type}; ${unit} has fsts=on`,
+        `a function behind a VT-d (type ${HwInfoType.INTEL_VTD})`,
+      );
+    }
+    const missing = [
+      get(host.ecap, ECAP.SMTS) === 0 ? "ECAP.SMTS (scalable mode)" : "",
+      get(host.ecap, ECAP.FSTS) === 0 ? "ECAP.FSTS (first stage)" : "",
+      get(host.ecap, ECAP.NEST) === 0 ? "ECAP.NEST (nested translation)" : "",
+    ].filter((one) => one !== "");
+    if (missing.length > 0) {
+      refuse(
+        "Host IOMMU doesn't support nested translation",
+        `${hostIommu} of ${device} lacks ${missing.join(", ")}; ${unit} has fsts=on`,
+        "fsts=off with caching-mode=on, or a function behind another host IOMMU",
+      );
+    }
+  }
   if (host !== null) {
     const hostBits = get(host.cap, CAP.MGAW) + 1;
     if (properties.awBits > hostBits) {
@@ -55,27 +77,8 @@ export function checkHostServes(info: HwInfo, properties: VtdProperties, names: 
       );
     }
   }
-  if (!properties.fsts) {
+  if (!properties.fsts || host === null) {
     return;
-  }
-  if (host === null) {
-    return refuse(
-      `Incompatible host platform IOMMU type ${info.type}`,
-      `${device} is behind a host IOMMU of type ${info.type}; ${unit} has fsts=on`,
-      `a function behind a VT-d (type ${HwInfoType.INTEL_VTD})`,
-    );
-  }
-  const missing = [
-    get(host.ecap, ECAP.SMTS) === 0 ? "ECAP.SMTS (scalable mode)" : "",
-    get(host.ecap, ECAP.FSTS) === 0 ? "ECAP.FSTS (first stage)" : "",
-    get(host.ecap, ECAP.NEST) === 0 ? "ECAP.NEST (nested translation)" : "",
-  ].filter((one) => one !== "");
-  if (missing.length > 0) {
-    refuse(
-      "Host IOMMU doesn't support nested translation",
-      `${hostIommu} of ${device} lacks ${missing.join(", ")}; ${unit} has fsts=on`,
-      "fsts=off with caching-mode=on, or a function behind another host IOMMU",
-    );
   }
   if (properties.fs1gp && get(host.cap, CAP.FS1GP) === 0) {
     refuse(

@@ -76,6 +76,10 @@ export class VtdIommuOps implements IommuOps {
     return this.spaces.at(bus, devfn);
   }
 
+  checkIommuDevice(device: HostIommuDevice): void {
+    this.acceleration.checkFunction(device);
+  }
+
   setIommuDevice(bus: PciBus, devfn: number, device: HostIommuDevice): void {
     this.acceleration.addFunction(bus, devfn, device);
   }

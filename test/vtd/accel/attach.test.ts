@@ -29,7 +29,7 @@ function refused(board: Board, hot: boolean): Refusal {
 const cases: Array<[string, () => Board, string]> = [
   ["legacy guests without caching mode", () => new Board({}), "Device assignment is not allowed without enabling caching-mode=on for Intel IOMMU."],
   ["no shadowing where the user forbids it", () => new Board({ cachingMode: true, requireNesting: true }), "x-require-nesting=on: no shadowing of guest page tables"],
-  ["a host that does not nest", () => new Board(FIRST_STAGE, hostDescription({ nesting: false })), "HWPT_ALLOC: EOPNOTSUPP"],
+  ["a host that does not nest", () => new Board(FIRST_STAGE, hostDescription({ nesting: false })), "Host IOMMU doesn't support nested translation"],
   ["1-GiB pages that the host does not have", () => new Board(FIRST_STAGE, hostDescription({ firstStage1g: false })), "First stage 1GB large page is unsupported by host IOMMU"],
   ["PASIDs wider than the host's", () => new Board(FIRST_STAGE, hostDescription({ pasidBits: 16 }, {}, { pasidBits: 16 })), "PASID bits size 20 > host IOMMU PASID bits size 16"],
   ["addresses wider than the host's", () => new Board(SHADOWED, hostDescription({ sagaw: [39], scalableMode: false, scalableCoherentWalks: false, firstStage: false, firstStage1g: false, nesting: false, secondStage: false, supervisor: false, pasidBits: 0 }, {}, { pasidBits: 0, ats: false })), "aw-bits 48 > host aw-bits 39"],
