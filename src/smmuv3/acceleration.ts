@@ -199,7 +199,7 @@ export class SmmuAcceleration implements SmmuBackend {
       this.settle(fn);
       const warning = breakBeforeMakeWarning(host, this.smmu.idr, names);
       if (warning !== null) {
-        this.log.warn(warning);
+        this.log.warnOnce(warning);
       }
       if (traceSet.on) {
         traceSet.emit(devfn, device.devId);

@@ -13,6 +13,7 @@ export class Log {
 
   readonly lines: LogLine[] = [];
   private readonly counts = new Map<string, number>();
+  private readonly said = new Set<string>();
 
   constructor(private readonly sink: (line: LogLine) => void = () => {}) {}
 
@@ -24,6 +25,14 @@ export class Log {
   warnLimited(kind: string, text: string): void {
     if (this.count(kind)) {
       this.add({ level: "warning", text });
+    }
+  }
+
+  /** A warning that holds as long as the machine does: said once, however often its cause comes back (a function plugged again). */
+  warnOnce(text: string): void {
+    if (!this.said.has(text)) {
+      this.said.add(text);
+      this.warn(text);
     }
   }
 

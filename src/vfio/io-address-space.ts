@@ -201,7 +201,7 @@ export class IoAddressSpace {
     const ranges = this.omitted.splice(0);
     if (ranges.length > 0) {
       const list = ranges.map((section) => `${section.region.name} at ${hex(section.address)} (${hex(section.size)} bytes)`).join(", ");
-      this.log.warn(`vfio: erratum 772415: nesting parents of the host IOMMU take no read-only mappings; functions behind it cannot reach ${list} by DMA`);
+      this.log.warnOnce(`vfio: erratum 772415: nesting parents of the host IOMMU take no read-only mappings; functions behind it cannot reach ${list} by DMA`);
     }
   }
 

@@ -173,7 +173,7 @@ export class VtdAcceleration implements VtdBackend {
     }
     if (properties.fsts && !properties.cachingMode && properties.pasidBits > 0 && device.hwInfo.maxPasidLog2 > 0) {
       // 6.1: without caching mode the guest need not tell of entries that become present.
-      this.log.warn(
+      this.log.warnOnce(
         `${this.name}: PASIDs of ${device.name} may not be bound when the guest uses them: with caching-mode=off it need not tell of a PASID entry that has become present (caching-mode=on would work)`,
       );
     }
