@@ -7,13 +7,14 @@
  * function (or PASID) is blocked, and when even that fails it keeps the table that it has. First-stage tables
  * of the guest are never read here.
  */
-import { HostError, HwptAllocFlags, HwptDataType, HWPT_VTD_S1, HWPT_VTD_S1_BYTES, HwptVtdS1Flags, type IommufdDevice, isIommufdDevice } from "../iommufd/index.js";
+import { HostError, type IommufdDevice, isIommufdDevice } from "../iommufd/index.js";
 import { Graveyard } from "../nesting/index.js";
 import type { HostIommuDevice, PciBus } from "../pci/index.js";
 import { hex, type Log, Refusal } from "../support/index.js";
 import type { VtdBackend, VtdForBackend } from "./backend.js";
 import { checkHostServes } from "./compatibility.js";
 import * as trace from "./device-trace.js";
+import { FunctionAttachments } from "./function-attachments.js";
 import { HostFaults } from "./host-faults.js";
 import {
   ContextView,
@@ -27,7 +28,7 @@ import {
 } from "./lookup/index.js";
 import { PasidIotlbForwarder } from "./pasid-iotlb-forwarder.js";
 import { PassthroughFunction, type PasidBinding, type VtdFunctionTable } from "./passthrough-function.js";
-import { ShadowDomain, ShadowLimit } from "./shadow-domain.js";
+import { ShadowLimit } from "./shadow-domain.js";
 import { FAULT, FAULT_RECORD_WORDS, fillFault, TTM_LEGACY, TTM_SCALABLE } from "./spec/index.js";
 
 /** Descriptors that are collected before they are sent, at the most. */
@@ -48,17 +49,14 @@ export interface VtdFunctionAccount {
 
 export class VtdAcceleration implements VtdBackend {
   readonly capacity = BATCH_CAPACITY;
-  /** Tables attached in the place of others, of any kind; bindings made, replaced and taken away. */
-  readonly counts = { bound: 0, replaced: 0, unbound: 0 };
-
   private readonly functions: PassthroughFunction[] = [];
   private readonly forwarder: PasidIotlbForwarder;
   private readonly graveyard: Graveyard;
+  private readonly attachments: FunctionAttachments;
   private readonly tables: GuestTables;
   private readonly context = new ContextView();
   private readonly entry = new PasidView();
   private readonly record = new Int32Array(FAULT_RECORD_WORDS);
-  private generation = 0;
   private deliveredBefore = 0;
 
   constructor(
@@ -67,6 +65,7 @@ export class VtdAcceleration implements VtdBackend {
   ) {
     this.graveyard = new Graveyard(log, "vtd.destroy");
     this.forwarder = new PasidIotlbForwarder(() => this.name, log);
+    this.attachments = new FunctionAttachments(unit, () => this.name, this.forwarder, this.graveyard, log);
     this.tables = new GuestTables(unit.words, unit.features, true);
   }
 
@@ -86,6 +85,11 @@ export class VtdAcceleration implements VtdBackend {
 
   get invalidatedEntries(): number {
     return this.forwarder.entries;
+  }
+
+  /** Tables attached in the place of others, of any kind; bindings made, replaced and taken away. */
+  get counts(): { readonly bound: number; readonly replaced: number; readonly unbound: number } {
+    return this.attachments.counts;
   }
 
   get functionCount(): number {
@@ -320,27 +324,27 @@ export class VtdAcceleration implements VtdBackend {
       const unbound = this.unbindAll(fn);
       if (reason !== 0) {
         fn.absent = isAbsent(reason);
-        this.block(fn);
+        this.attachments.block(fn);
         this.recordUnless(context.faultsDisabled || fn.absent, reason, sourceId, -1);
       } else if (context.stage2 === undefined) {
-        this.attachParent(fn);
+        this.attachments.attachParent(fn);
       } else {
-        this.attachShadow(fn, context.domain, context.stage2);
+        this.attachments.attachShadow(fn, context.domain, context.stage2);
       }
       return unbound;
     }
     const unbound = this.unbindAll(fn);
     if (unit.translationEnabled) {
-      this.block(fn);
+      this.attachments.block(fn);
     } else {
-      this.attachParent(fn);
+      this.attachments.attachParent(fn);
     }
     return unbound;
   }
 
   private settleScalable(fn: PassthroughFunction, sourceId: number): boolean {
     const { context, tables } = this;
-    const generation = ++this.generation;
+    const generation = ++this.attachments.generation;
     let done = true;
     const limit = this.pasidLimit(fn);
     if (limit > 1) {
@@ -444,7 +448,7 @@ export class VtdAcceleration implements VtdBackend {
 
   private blockAfterFailure(fn: PassthroughFunction): string {
     try {
-      this.block(fn);
+      this.attachments.block(fn);
       return "it is blocked";
     } catch (second) {
       if (!(second instanceof HostError)) {
@@ -454,20 +458,20 @@ export class VtdAcceleration implements VtdBackend {
     }
   }
 
-  // ---- tables of requests without PASID, and of PASIDs ----
+  // ---- one PASID ----
 
   /** Puts a PASID where its entry says. Throws HostError; then the PASID has its old table. */
   private place(fn: PassthroughFunction, sourceId: number, pasid: number, view: PasidView): void {
     switch (view.kind) {
       case PASID_FIRST_STAGE:
-        this.bindNested(fn, pasid, view);
+        this.attachments.bindNested(fn, pasid, view);
         return;
       case PASID_PASS_THROUGH:
-        this.bindParent(fn, pasid, view);
+        this.attachments.bindParent(fn, pasid, view);
         return;
       case PASID_SECOND_STAGE:
         if (pasid === fn.ridPasid && view.stage2 !== undefined) {
-          this.attachShadow(fn, view.domain, view.stage2);
+          this.attachments.attachShadow(fn, view.domain, view.stage2);
           return;
         }
         break;
@@ -475,9 +479,9 @@ export class VtdAcceleration implements VtdBackend {
     const binding = fn.bindings.get(pasid);
     if (pasid === fn.ridPasid) {
       fn.absent = view.kind === PASID_NOT_PRESENT;
-      this.block(fn);
+      this.attachments.block(fn);
     } else if (binding !== undefined) {
-      this.unbind(binding);
+      this.attachments.unbind(binding);
     }
     const reason = view.kind === PASID_INVALID ? view.reason : view.kind === PASID_NOT_PRESENT ? 0 : FAULT.SM_PASID_INVALID;
     this.recordUnless(view.faultsDisabled || this.context.faultsDisabled || reason === 0, reason, sourceId, pasid === fn.ridPasid ? -1 : pasid);
@@ -503,7 +507,7 @@ export class VtdAcceleration implements VtdBackend {
 
   private unbindOrKeep(binding: PasidBinding): boolean {
     try {
-      this.unbind(binding);
+      this.attachments.unbind(binding);
       return true;
     } catch (error) {
       if (!(error instanceof HostError)) {
@@ -512,88 +516,6 @@ export class VtdAcceleration implements VtdBackend {
       this.warn(binding.fn, `Detaching from HWPT failed: PASID ${hex(binding.pasid)} keeps its table: ${error.message}`);
       return false;
     }
-  }
-
-  private bindNested(fn: PassthroughFunction, pasid: number, view: PasidView): void {
-    const flags =
-      (view.supervisor ? HwptVtdS1Flags.SRE : 0) |
-      (view.extendedAccessed ? HwptVtdS1Flags.EAFE : 0) |
-      (view.writeProtect ? HwptVtdS1Flags.WPE : 0);
-    const width = view.firstStageLevels === 5 ? 57 : 48;
-    const old = fn.bindings.get(pasid);
-    if (old !== undefined && old.hwptId !== null && old.flags === flags && old.width === width && old.base === view.firstStagePointer) {
-      this.forwarder.retag(old, view.domain);
-      old.faultsDisabled = view.faultsDisabled;
-      return;
-    }
-    const { host } = fn;
-    const hwptId = host.iommufd.hwptAlloc({
-      flags: this.unit.properties.pasidBits > 0 ? HwptAllocFlags.PASID : 0,
-      devId: host.devId,
-      ptId: host.parentHwptId,
-      dataType: HwptDataType.VTD_S1,
-      data: firstStageData(flags, view.firstStagePointer, width),
-    });
-    try {
-      this.attach(fn, pasid, hwptId);
-    } catch (error) {
-      this.graveyard.destroy(host.iommufd, hwptId, "nested HWPT");
-      throw error;
-    }
-    this.bound(fn, pasid, { hwptId, domain: view.domain, faultsDisabled: view.faultsDisabled, flags, width, base: view.firstStagePointer });
-    if (pasid === fn.ridPasid) {
-      this.onTable(fn, "nested");
-    }
-  }
-
-  private bindParent(fn: PassthroughFunction, pasid: number, view: PasidView): void {
-    const old = fn.bindings.get(pasid);
-    if (old !== undefined && old.hwptId === null) {
-      this.forwarder.retag(old, view.domain);
-      old.faultsDisabled = view.faultsDisabled;
-      return;
-    }
-    if (pasid === fn.ridPasid) {
-      this.attachParentTable(fn);
-    } else {
-      this.attach(fn, pasid, fn.host.parentHwptId);
-    }
-    this.bound(fn, pasid, { hwptId: null, domain: view.domain, faultsDisabled: view.faultsDisabled, flags: 0, width: 0, base: 0 });
-  }
-
-  /** Notes a binding that is attached; the table that it replaces is freed. */
-  private bound(fn: PassthroughFunction, pasid: number, what: Pick<PasidBinding, "hwptId" | "domain" | "faultsDisabled" | "flags" | "width" | "base">): void {
-    const old = fn.bindings.get(pasid);
-    if (old === undefined) {
-      this.counts.bound++;
-    } else {
-      this.counts.replaced++;
-      this.forget(old);
-    }
-    const binding: PasidBinding = { fn, pasid, ...what, batch: null, generation: this.generation };
-    fn.bindings.set(pasid, binding);
-    this.forwarder.add(binding);
-  }
-
-  /** Takes a binding out of the books, and frees its nested HWPT. Its PASID is on something else already. */
-  private forget(binding: PasidBinding): void {
-    const { fn, hwptId } = binding;
-    this.forwarder.remove(binding);
-    fn.bindings.delete(binding.pasid);
-    if (hwptId !== null) {
-      this.graveyard.destroy(fn.host.iommufd, hwptId, "nested HWPT");
-    }
-  }
-
-  /** A PASID loses its table. Where the host refuses to detach it, the binding stays. */
-  private unbind(binding: PasidBinding): void {
-    const { fn, pasid } = binding;
-    fn.host.detach(pasid);
-    if (trace.traceDeviceDetachHwpt.on) {
-      trace.traceDeviceDetachHwpt.emit(fn.host.devId, pasid, 1);
-    }
-    this.counts.unbound++;
-    this.forget(binding);
   }
 
   /** All PASIDs but that of requests without one lose their tables; false where the host refused one. */
@@ -605,95 +527,6 @@ export class VtdAcceleration implements VtdBackend {
       }
     }
     return done;
-  }
-
-  private block(fn: PassthroughFunction): void {
-    if (fn.table !== "blocked") {
-      fn.host.detach();
-      if (trace.traceDeviceDetachHwpt.on) {
-        trace.traceDeviceDetachHwpt.emit(fn.host.devId, fn.ridPasid, 1);
-      }
-      this.unboundRid(fn);
-      this.onTable(fn, "blocked");
-    }
-  }
-
-  private attachParent(fn: PassthroughFunction): void {
-    this.attachParentTable(fn);
-    this.unboundRid(fn);
-  }
-
-  private attachParentTable(fn: PassthroughFunction): void {
-    if (fn.table !== "parent") {
-      const { host } = fn;
-      host.attach(host.parentHwptId);
-      if (trace.traceDeviceReattachDefHwpt.on) {
-        trace.traceDeviceReattachDefHwpt.emit(host.devId, fn.ridPasid, host.parentHwptId, 1);
-      }
-      this.onTable(fn, "parent");
-    }
-  }
-
-  private attachShadow(fn: PassthroughFunction, domain: number, tables: NonNullable<PasidView["stage2"]>): void {
-    const { properties } = this.unit;
-    if (properties.requireNesting || !properties.cachingMode) {
-      this.block(fn);
-      this.log.guestError(
-        "vtd.no-shadow",
-        () =>
-          `${this.name}: ${fn.host.name} is blocked: the guest's second-stage tables would have to be mirrored, which ` +
-          (properties.requireNesting ? "x-require-nesting=on forbids" : "needs caching-mode=on"),
-      );
-      return;
-    }
-    // Another domain or other tables: a new mirror beside the old one, so that the change is one step.
-    const fresh = fn.table !== "shadow" || fn.shadow === null || fn.shadowDomain !== domain;
-    const shadow = fresh ? ShadowDomain.make(fn.host, this.unit.memory, this.unit.words, this.graveyard, this.log) : fn.shadow!;
-    try {
-      shadow.synchronize(tables, 0, 2 ** tables.inputBits - 1);
-      if (fresh) {
-        fn.host.attach(shadow.hwptId);
-      }
-    } catch (error) {
-      if (fresh) {
-        shadow.free(this.graveyard);
-      }
-      throw error;
-    }
-    if (fresh) {
-      const old = fn.shadow;
-      fn.shadow = shadow;
-      fn.shadowDomain = domain;
-      fn.table = "shadow";
-      old?.free(this.graveyard);
-      this.unboundRid(fn);
-    }
-  }
-
-  private attach(fn: PassthroughFunction, pasid: number, hwptId: number): void {
-    const { host } = fn;
-    host.attach(hwptId, pasid === fn.ridPasid ? undefined : pasid);
-    if (trace.traceDeviceAttachHwpt.on) {
-      trace.traceDeviceAttachHwpt.emit(host.devId, pasid, hwptId, 1);
-    }
-  }
-
-  /** Requests without PASID are on another kind of table now: a mirror that they leave is freed. */
-  private onTable(fn: PassthroughFunction, table: VtdFunctionTable): void {
-    fn.table = table;
-    const { shadow } = fn;
-    fn.shadow = null;
-    fn.shadowDomain = -1;
-    shadow?.free(this.graveyard);
-  }
-
-  /** Requests without PASID have left the table of their binding. */
-  private unboundRid(fn: PassthroughFunction): void {
-    const binding = fn.bindings.get(fn.ridPasid);
-    if (binding !== undefined) {
-      this.counts.unbound++;
-      this.forget(binding);
-    }
   }
 
   private recordUnless(silent: boolean, reason: number, sourceId: number, pasid: number): void {
@@ -710,48 +543,16 @@ export class VtdAcceleration implements VtdBackend {
     this.unit.recordFault(this.record);
   }
 
-  /** Gives a function back: attached to its parent, all else freed. */
+  /** A function has left: its objects are freed. */
   private release(fn: PassthroughFunction): void {
-    const { host } = fn;
-    for (const binding of [...fn.bindings.values()]) {
-      if (binding.pasid !== fn.ridPasid) {
-        this.quietly(fn, () => this.unbind(binding), () => this.forget(binding));
-      }
-    }
-    this.quietly(fn, () => this.attachParent(fn), () => {
-      this.unboundRid(fn);
-      this.onTable(fn, "blocked");
-    });
+    this.attachments.giveBack(fn);
     if (fn.faults !== null) {
       this.deliveredBefore += fn.faults.delivered;
       fn.faults.close();
       fn.faults = null;
     }
-    host.onClosed(() => this.graveyard.retry());
+    fn.host.onClosed(() => this.graveyard.retry());
   }
-
-  /** A step of `release`; where the host refuses it, what is left is freed when the device is closed. */
-  private quietly(fn: PassthroughFunction, step: () => void, otherwise: () => void): void {
-    try {
-      step();
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.log.warn(`Detaching from HWPT failed: ${fn.host.name}: ${error.message}; its objects are freed when it is closed`);
-      otherwise();
-    }
-  }
-}
-
-/** struct iommu_hwpt_vtd_s1. `base` in bytes, `width` in bits. */
-function firstStageData(flags: number, base: number, width: number): Uint8Array {
-  const data = new Uint8Array(HWPT_VTD_S1_BYTES);
-  const view = new DataView(data.buffer);
-  view.setBigUint64(HWPT_VTD_S1.FLAGS, BigInt(flags), true);
-  view.setBigUint64(HWPT_VTD_S1.PGTBL_ADDR, BigInt(base), true);
-  view.setUint32(HWPT_VTD_S1.ADDR_WIDTH, width, true);
-  return data;
 }
 
 /** First address of 2^`mask` pages around an address. */
