@@ -296,7 +296,8 @@ export class ShadowDomain {
       try {
         this.map(part(from, to, access));
       } catch (error) {
-        if (required || !(error instanceof HostError || error instanceof ShadowLimit)) {
+        // A limit is the guest's doing: it is no reason against memory that comes.
+        if (!(error instanceof ShadowLimit) && (required || !(error instanceof HostError))) {
           throw error;
         }
         this.log.warn(`${this.name}: ${error.message}: IOVA ${hex(part(from, to, access).iova)} stays unmapped until the guest invalidates it`);
