@@ -9,7 +9,7 @@ export function devicesCommand(program: Command, streams: Streams, finish: (code
     .command("devices")
     .description("list the devices that -device knows")
     .action(() => {
-      for (const category of ["iommu", "bridge", "passthrough", "endpoint"] as const) {
+      for (const category of ["iommu", "bridge", "passthrough", "endpoint", "memory"] as const) {
         for (const model of [...deviceModels.values()].filter((one) => one.category === category)) {
           streams.out(`${model.name.padEnd(20)}${model.description}\n`);
         }

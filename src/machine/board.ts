@@ -18,6 +18,7 @@ import { type FunctionParts, makeFunction } from "./functions.js";
 import type { InterruptLog } from "./interrupt-log.js";
 import type { MsiController } from "./machine-options.js";
 import { MachineObjects } from "./machine-objects.js";
+import { type Dimm, MemoryDevices } from "./memory-devices.js";
 import { nearest } from "./nearest.js";
 import { allocateRam, type PlacedRam, type Range, ramPieces } from "./ram-layout.js";
 import type { MachineSmmu } from "./smmu-set.js";
@@ -32,6 +33,8 @@ export interface BoardMap {
   readonly mmio32: Range;
   /** Null: the machine has no window above 4 GiB. */
   readonly mmio64: Range | null;
+  /** Where memory devices go; null: -m has no maxmem above its size. */
+  readonly deviceMemory: Range | null;
 }
 
 /** An IOMMU of a machine, whatever its architecture. */
@@ -87,6 +90,7 @@ export abstract class Board {
   readonly interrupts: InterruptLog;
   readonly router: MsiRouter;
   readonly objects: MachineObjects;
+  readonly memoryDevices: MemoryDevices;
   readonly msiAccount = new MsiAccount();
   /** Of -accel qtest; null: devices work at once. */
   readonly clock: VirtualClock | null;
@@ -126,6 +130,16 @@ export abstract class Board {
     const { memoryBackend } = args.machine;
     const mapped = new Set([...args.numa.nodes.map(({ memdev }) => memdev), memoryBackend].filter((id) => id !== null));
     this.objects = new MachineObjects(args.objects, mapped, host, log);
+    this.memoryDevices = new MemoryDevices({
+      host,
+      root: this.root,
+      words: this.words,
+      objects: this.objects,
+      memory: args.memory,
+      ramSize: this.ramSize,
+      place: plan.map.deviceMemory,
+      numaNodes: args.numa.nodes.length,
+    });
     this.parts = {
       host,
       clock: this.clock,
@@ -178,6 +192,18 @@ export abstract class Board {
     this.names.add(fn, device.id);
     this.everPlugged.push(fn);
     return fn;
+  }
+
+  /** Makes and plugs a memory device. @throws Refusal or HostError, with nothing left of it */
+  plugMemory(device: DeviceArgument, hotplugged: boolean): Dimm {
+    const dimm = this.memoryDevices.plug(device, hotplugged);
+    this.names.add(dimm, device.id);
+    return dimm;
+  }
+
+  unplugMemory(dimm: Dimm): void {
+    this.memoryDevices.unplug(dimm);
+    this.names.remove(dimm);
   }
 
   private findBus(device: DeviceArgument): PciBus {
@@ -253,6 +279,7 @@ export abstract class Board {
     this.functions.length = 0;
     this.disposeIommus();
     this.memory.close();
+    this.memoryDevices.dispose();
     for (const block of this.ramBlocks.reverse()) {
       this.host.freeMemory(block);
     }

@@ -17,7 +17,7 @@ export interface PropertyDescription {
   readonly refused?: string;
 }
 
-export type DeviceCategory = "iommu" | "bridge" | "passthrough" | "endpoint";
+export type DeviceCategory = "iommu" | "bridge" | "passthrough" | "endpoint" | "memory";
 
 export interface DeviceModel {
   readonly name: string;
@@ -223,6 +223,18 @@ const models: readonly DeviceModel[] = [
   model("edu", "endpoint", "QEMU's educational device, with its documented registers", [
     property("dma_mask", "uint64", "268435455", "addresses that its DMA engine reaches"),
   ]),
+  model(
+    "pc-dimm",
+    "memory",
+    "memory above the machine's RAM, plugged and unplugged while it runs; needs -m with slots and maxmem",
+    [
+      property("memdev", "link", "", "id of the -object memory-backend-ram that it is made of; required"),
+      property("addr", "uint64", "0", "guest-physical address, a multiple of 2 MiB; 0: the first free place"),
+      property("slot", "int32", "-1", "slot of -m slots=; -1: the first free one"),
+      property("node", "uint32", "0", "NUMA node"),
+    ],
+    { isPci: false },
+  ),
   model("iommu-testdev", "endpoint", "QEMU's device for IOMMU tests, with its documented registers", []),
 ];
 

@@ -4,6 +4,7 @@ import { type Log, Refusal } from "../support/index.js";
 import type { MachineArguments } from "./arguments.js";
 import type { Board } from "./board.js";
 import { parseDevice } from "./device-argument.js";
+import type { Dimm } from "./memory-devices.js";
 import { listed } from "./nearest.js";
 import { located } from "./option-string.js";
 import type { MachineEvents } from "./run-state.js";
@@ -53,12 +54,17 @@ export class Hotplug {
       if (!device.model.hotpluggable) {
         throw new Refusal(`Device '${device.model.name}' does not support hotplugging`, { found: "the machine is running", wouldWork: "-device at start" });
       }
-      const taken = this.board.find(device.id)?.fn.label ?? this.board.iommus.find((iommu) => device.id !== "" && iommu.argument?.id === device.id)?.id;
+      const memory = this.board.memoryDevices.list.find(({ id }) => device.id !== "" && id === device.id);
+      const taken = (memory === undefined ? undefined : `${memory.argument.model.name} '${memory.id}'`) ?? this.board.find(device.id)?.fn.label ?? this.board.iommus.find((iommu) => device.id !== "" && iommu.argument?.id === device.id)?.id;
       if (taken !== undefined) {
         // QEMU finds it with the options in the one form, with the devices in the other.
         throw new Refusal(argument.trimStart().startsWith("{") ? `Duplicate device ID '${device.id}'` : `Duplicate ID '${device.id}' for device`, { found: `${taken} is there`, wouldWork: "another id" });
       }
-      this.watchPort(this.board.plug(device, true));
+      if (device.model.category === "memory") {
+        this.board.plugMemory(device, true);
+      } else {
+        this.watchPort(this.board.plug(device, true));
+      }
       this.plugged++;
     });
     notes.forEach((note) => this.log.info(note));
@@ -67,6 +73,11 @@ export class Hotplug {
   /** device_del: asks the guest. Resolves when the function has gone; a reset before that rejects. */
   async requestUnplug(id: string): Promise<void> {
     const found = this.board.find(id);
+    const dimm = this.board.memoryDevices.list.find((one) => id !== "" && one.id === id);
+    if (dimm !== undefined) {
+      this.unplugMemory(dimm);
+      return;
+    }
     if (found === null) {
       const ids = this.board.functions.map(({ fn }) => fn.id).filter((one) => one !== "");
       throw new Refusal(`Device '${id}' not found`, { found: `device_del ${id}`, wouldWork: listed(ids) });
@@ -96,6 +107,14 @@ export class Hotplug {
     if (port.requestUnplug(fn) === "asked") {
       this.asked.set(fn, performance.now());
     }
+  }
+
+  /** Takes a DIMM out at once: no ACPI is modelled that would ask the guest. */
+  unplugMemory(dimm: Dimm): void {
+    const path = this.board.names.pathOf(dimm);
+    this.board.unplugMemory(dimm);
+    this.unplugged++;
+    this.events.emit({ name: "DEVICE_DELETED", data: { ...(dimm.id === "" ? {} : { device: dimm.id }), path } });
   }
 
   /** The guest was asked for the function within the last five seconds, the time that QEMU gives it, and has not given it up. */

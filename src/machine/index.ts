@@ -12,6 +12,7 @@ export type {
 export type { ControlArguments, MonitorArgument } from "./control-arguments.js";
 export { type BoardNumbers, boardNumbers, q35Numbers } from "./device-names.js";
 export { type DeviceCategory, type DeviceModel, deviceModels, type PropertyDescription } from "./device-table.js";
+export type { Dimm } from "./memory-devices.js";
 export { Machine } from "./machine.js";
 export { describeFirmware, type PlacedTables } from "./firmware-tables.js";
 export { type DeviceArgument } from "./device-argument.js";

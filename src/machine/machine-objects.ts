@@ -8,16 +8,19 @@ export class MachineObjects {
   /** Read by those who make functions. */
   readonly iommufds = new Map<string, IommufdContext>();
   private readonly arguments = new Map<string, ObjectArgument>();
+  /** Memory backends that are memory of the machine now. */
+  private readonly mapped: Set<string>;
 
   /**
-   * @param mapped ids of memory backends that are the machine's memory
+   * @param mapped ids of memory backends that are the machine's memory from the start
    */
   constructor(
     objects: readonly ObjectArgument[],
-    private readonly mapped: ReadonlySet<string>,
+    mapped: Iterable<string>,
     private readonly host: Host,
     private readonly log: Log,
   ) {
+    this.mapped = new Set(mapped);
     objects.forEach((object) => this.take(object));
   }
 
@@ -35,6 +38,32 @@ export class MachineObjects {
     }
     this.take(object);
     notes.forEach((note) => this.log.info(note));
+  }
+
+  /** The memory backend of that id, for a device that is to be made of it. @throws Refusal in QEMU's words */
+  unusedBackend(id: string): ObjectArgument {
+    const backends = this.list().filter(({ type }) => type === "memory-backend");
+    const found = this.arguments.get(id);
+    const wouldWork = `-object memory-backend-ram,id=NAME,size=1G, and memdev=NAME`;
+    if (found === undefined) {
+      throw new Refusal(`Device '${id}' not found`, { found: `memdev=${id}; memory backends: ${backends.map((one) => one.id).join(", ") || "none"}`, wouldWork });
+    }
+    if (found.type !== "memory-backend") {
+      throw new Refusal("Invalid parameter type for 'memdev', expected: memory-backend", { found: found.where, wouldWork });
+    }
+    if (this.mapped.has(id)) {
+      throw new Refusal(`can't use already busy memdev: ${id}`, { found: `${found.where}: the machine's memory is made of it`, wouldWork });
+    }
+    return found;
+  }
+
+  /** A memory backend is memory of the machine from now on, or is no more. */
+  use(id: string, used: boolean): void {
+    if (used) {
+      this.mapped.add(id);
+    } else {
+      this.mapped.delete(id);
+    }
   }
 
   /** object-del. @throws Refusal while it is used */

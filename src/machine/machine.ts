@@ -124,7 +124,7 @@ export class Machine {
         this.hotplug.plug(argument);
         await turn();
       },
-      isPlugged: async (id) => this.board.find(id) !== null,
+      isPlugged: async (id) => this.board.find(id) !== null || this.board.memoryDevices.list.some((dimm) => dimm.id === id),
       reset: async () => {
         this.reset();
         await turn();

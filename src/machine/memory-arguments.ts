@@ -41,6 +41,9 @@ export function parseMemory(text: string | null): MemoryArguments {
     if (maxSize > 0 && maxSize < size) {
       throw new Refusal(`invalid value of maxmem: maximum memory size (0x${maxSize.toString(16)}) must be at least the initial memory size (0x${size.toString(16)})`);
     }
+    if (slots > 0 && maxSize === size) {
+      throw new Refusal(`invalid value of maxmem: memory slots were specified but maximum memory size (0x${maxSize.toString(16)}) is equal to the initial memory size (0x${size.toString(16)})`);
+    }
     return { size: size === 0 ? null : size, slots, maxSize };
   });
 }

@@ -44,6 +44,7 @@ export function layOutQ35(options: MachineOptions, memory: { size: number; slots
   const high = memory.size - low;
   const deviceMemory = memory.maxSize > memory.size ? memory.maxSize - memory.size + memory.slots * GIB : 0;
   const roundUp = (value: number): number => Math.ceil(value / GIB) * GIB;
+  const deviceBase = roundUp(FOUR_GIB + high);
   const holeEnd = Q35.ioapic.base;
   const holeStart = Q35.ecam.base + Q35.ecam.size;
   return {
@@ -53,7 +54,8 @@ export function layOutQ35(options: MachineOptions, memory: { size: number; slots
     busCount: 256,
     mmio32: { base: holeStart, size: holeEnd - holeStart },
     // pci-hole64-size is 32 GiB.
-    mmio64: { base: roundUp(roundUp(FOUR_GIB + high) + deviceMemory), size: 32 * GIB },
+    mmio64: { base: roundUp(deviceBase + deviceMemory), size: 32 * GIB },
+    deviceMemory: deviceMemory === 0 ? null : { base: deviceBase, size: deviceMemory },
   };
 }
 

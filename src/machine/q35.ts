@@ -132,6 +132,10 @@ export class Q35Board extends Board {
         this.names.add(this.vtd!.device, device.id);
         continue;
       }
+      if (device.model.category === "memory") {
+        located(device.where, () => this.plugMemory(device, false));
+        continue;
+      }
       const fn = located(device.where, () => this.plug(device, false));
       fn.secondaryBuses.filter((one) => one.isRoot).forEach((bus) => this.vtd?.cover(bus));
     }

@@ -49,7 +49,7 @@ const FAMILIES: readonly Family[] = [
     what: "another device of QEMU",
     instead: "for any function that does DMA: virtio-net-pci, virtio-blk-pci, e1000e, edu",
   },
-  { names: /^(?:pc-dimm|nvdimm)$/, what: "hot-pluggable memory", instead: "-m, or -numa node,memdev=" },
+  { names: /^nvdimm$/, what: "persistent memory", instead: "pc-dimm" },
   { names: /^(?:loader|guest-loader|vmcoreinfo|generic-loader)$/, what: "for a guest's kernel", instead: "--guest NAME|FILE" },
 ];
 

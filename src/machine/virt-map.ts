@@ -97,7 +97,8 @@ export function layOut(options: MachineOptions, memory: { size: number; slots: n
   }
   const roundUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit;
   const deviceMemory = memory.maxSize > memory.size ? memory.maxSize - memory.size + memory.slots * GIB : 0;
-  let next = Math.max(roundUp(roundUp(end, GIB) + deviceMemory, GIB), VIRT.ram.base + VIRT.ram.size);
+  const deviceBase = roundUp(end, GIB);
+  let next = Math.max(roundUp(deviceBase + deviceMemory, GIB), VIRT.ram.base + VIRT.ram.size);
   const place = (size: number, wanted: boolean): Range | null => {
     const base = roundUp(next, size);
     const enabled = wanted && options.highmem && base + size <= limit;
@@ -116,5 +117,6 @@ export function layOut(options: MachineOptions, memory: { size: number; slots: n
     mmio32: VIRT.pcieMmio,
     mmio64,
     pio: VIRT.pciePio,
+    deviceMemory: deviceMemory === 0 ? null : { base: deviceBase, size: deviceMemory },
   };
 }

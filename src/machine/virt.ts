@@ -108,6 +108,8 @@ export class VirtBoard extends Board {
       if (device.model.name === "arm-smmuv3") {
         located(device.where, () => this.addSmmu(device, requests));
         this.names.add(smmus.find(device)!.device, device.id);
+      } else if (device.model.category === "memory") {
+        located(device.where, () => this.plugMemory(device, false));
       } else {
         const fn = located(device.where, () => this.plug(device, false));
         for (const bus of fn.secondaryBuses.filter((one) => one.isRoot)) {

@@ -24,6 +24,8 @@ export class MemoryRegion {
   private readonly owners = new Set<MemoryRegion>();
   private readonly spaces = new Set<AddressSpace>();
   private enabledFlag = true;
+  /** Granules that are discarded, by number; null: none can be. */
+  private readonly discarded: Set<number> | null;
 
   private constructor(
     readonly name: string,
@@ -34,12 +36,27 @@ export class MemoryRegion {
     readonly ramOffset: number,
     readonly handler: MmioHandler | null,
     readonly target: MemoryRegion | null,
+    /** Bytes of what is discarded and populated at a time, of RAM that can be; 0: it is always populated. */
+    readonly granule = 0,
   ) {
+    this.discarded = granule === 0 ? null : new Set();
     target?.owners.add(this);
   }
 
   static ram(name: string, ram: RamBlock, offset = 0, size = ram.size - offset): MemoryRegion {
     return new MemoryRegion(name, "ram", size, ram, offset, null, null);
+  }
+
+  /**
+   * RAM of which granules can be discarded, as QEMU's with a RamDiscardManager (virtio-mem): listeners are told each
+   * granule as a section, for a host unmaps what it has mapped whole. All of it is populated at first.
+   * @param granule bytes: a multiple of 4096 that divides the size
+   */
+  static discardableRam(name: string, ram: RamBlock, granule: number): MemoryRegion {
+    if (granule <= 0 || granule % 4096 !== 0 || ram.size % granule !== 0) {
+      throw new RangeError(`RAM ${name}: a granule of ${granule} bytes does not divide its ${ram.size} into pages`);
+    }
+    return new MemoryRegion(name, "ram", ram.size, ram, 0, null, null, granule);
   }
 
   /** Reads as RAM, writes are dropped; a passed-through function may not write it. */
@@ -65,6 +82,60 @@ export class MemoryRegion {
     this.children.splice(at < 0 ? this.children.length : at, 0, { offset, region, priority });
     region.owners.add(this);
     this.changed();
+  }
+
+  /** `add` where every listener has to take the region: throws what the first of them that does not has thrown, and then all is as before. */
+  addWhole(offset: number, region: MemoryRegion, priority = 0): void {
+    const at = this.children.findIndex((child) => child.priority > priority);
+    this.children.splice(at < 0 ? this.children.length : at, 0, { offset, region, priority });
+    region.owners.add(this);
+    try {
+      this.changed(true);
+    } catch (error) {
+      this.remove(region);
+      throw error;
+    }
+  }
+
+  /**
+   * Gives `bytes` of discardable RAM from `offset` on up: listeners are told that they go; a CPU reads and writes
+   * them still. What is discarded already stays so.
+   */
+  discard(offset: number, bytes: number): void {
+    const { discarded } = this;
+    for (const granule of this.granules(offset, bytes)) {
+      discarded!.add(granule);
+    }
+    this.changed();
+  }
+
+  /** Takes discarded RAM back. Throws what a listener has thrown that cannot take it; then all is as before. */
+  populate(offset: number, bytes: number): void {
+    const { discarded } = this;
+    const back = this.granules(offset, bytes).filter((granule) => discarded!.delete(granule));
+    try {
+      this.changed(true);
+    } catch (error) {
+      back.forEach((granule) => discarded!.add(granule));
+      this.changed();
+      throw error;
+    }
+  }
+
+  /** The granule at `offset` is discarded. */
+  isDiscarded(offset: number): boolean {
+    return this.discarded?.has(Math.floor(offset / this.granule)) === true;
+  }
+
+  private granules(offset: number, bytes: number): number[] {
+    const { granule } = this;
+    if (granule === 0) {
+      throw new RangeError(`${this.name} is not RAM that can be discarded`);
+    }
+    if (!(offset >= 0) || offset % granule !== 0 || !(bytes > 0) || bytes % granule !== 0 || offset + bytes > this.size) {
+      throw new RangeError(`${this.name}: ${bytes} bytes at ${offset} are not granules of ${granule} bytes in it`);
+    }
+    return Array.from({ length: bytes / granule }, (_, index) => offset / granule + index);
   }
 
   remove(region: MemoryRegion): void {
@@ -99,12 +170,12 @@ export class MemoryRegion {
     this.spaces.delete(space);
   }
 
-  private changed(): void {
+  private changed(whole = false): void {
     for (const space of this.spaces) {
-      space.rebuild();
+      space.rebuild(whole);
     }
     for (const owner of this.owners) {
-      owner.changed();
+      owner.changed(whole);
     }
   }
 }
@@ -121,14 +192,19 @@ export interface MemorySection {
 }
 
 export interface MemoryListener {
-  /** A section has come to be. May throw: then the section is taken back where it was added by `addListener`, else it is the listener's to have logged. */
-  add(section: MemorySection): void;
+  /**
+   * A section has come to be. May throw where it is `required` (told by `addListener`, `addWhole` or `populate`):
+   * then everything is taken back. Else it is the listener's to have logged.
+   */
+  add(section: MemorySection, required: boolean): void;
   remove(section: MemorySection): void;
 }
 
 export class AddressSpace implements DmaSpace {
   readonly kind = "memory";
   private flat: MemorySection[] = [];
+  /** The same without what is discarded, and discardable RAM by granules: what listeners are told. */
+  private populated: MemorySection[] = [];
   private readonly listeners: MemoryListener[] = [];
   private last: MemorySection | null = null;
 
@@ -144,12 +220,22 @@ export class AddressSpace implements DmaSpace {
     return this.flat;
   }
 
+  /** The sections that devices of the host may be given: discarded RAM is left out. */
+  populatedSections(): readonly MemorySection[] {
+    return this.populated;
+  }
+
+  /** Like `find`, among those. */
+  findPopulated(address: number): MemorySection | null {
+    return this.populated === this.flat ? this.find(address) : search(this.populated, address);
+  }
+
   /** Tells the listener all sections now, in address order, and every change from now on. When it throws, it is taken off again. */
   addListener(listener: MemoryListener): void {
     const told: MemorySection[] = [];
     try {
-      for (const section of this.flat) {
-        listener.add(section);
+      for (const section of this.populated) {
+        listener.add(section, true);
         told.push(section);
       }
     } catch (error) {
@@ -166,7 +252,7 @@ export class AddressSpace implements DmaSpace {
     const index = this.listeners.indexOf(listener);
     if (index >= 0) {
       this.listeners.splice(index, 1);
-      for (const section of [...this.flat].reverse()) {
+      for (const section of [...this.populated].reverse()) {
         listener.remove(section);
       }
     }
@@ -185,21 +271,11 @@ export class AddressSpace implements DmaSpace {
     if (last !== null && address >= last.address && address < last.address + last.size) {
       return last;
     }
-    let low = 0;
-    let high = this.flat.length - 1;
-    while (low <= high) {
-      const middle = (low + high) >> 1;
-      const section = this.flat[middle];
-      if (address < section.address) {
-        high = middle - 1;
-      } else if (address >= section.address + section.size) {
-        low = middle + 1;
-      } else {
-        this.last = section;
-        return section;
-      }
+    const found = search(this.flat, address);
+    if (found !== null) {
+      this.last = found;
     }
-    return null;
+    return found;
   }
 
   /** An access of a CPU or of a device without IOMMU. Returns DMA_OK or DMA_DECODE_ERROR; `out` is zero where nothing answers. */
@@ -278,22 +354,78 @@ export class AddressSpace implements DmaSpace {
     return iova < ADDRESS_LIMIT && this.find(Number(iova)) !== null ? Number(iova) : null;
   }
 
-  /** Renders the tree anew and tells the listeners what went and what came. Called by the regions. */
-  rebuild(): void {
-    const before = this.flat;
-    const after = render(this.root);
-    this.flat = after;
+  /**
+   * Renders the tree anew and tells the listeners what went and what came. Called by the regions.
+   * @param whole throws what a listener throws, after telling all of them the opposite; the space is then as before
+   */
+  rebuild(whole = false): void {
+    const before = { flat: this.flat, populated: this.populated };
+    this.flat = render(this.root);
+    this.populated = withoutDiscarded(this.flat);
     this.last = null;
-    const { gone, come } = difference(before, after);
-    for (const listener of this.listeners) {
-      for (const section of [...gone].reverse()) {
-        listener.remove(section);
+    const { gone, come } = difference(before.populated, this.populated);
+    const undo: Array<() => void> = [];
+    try {
+      for (const listener of this.listeners) {
+        for (const section of [...gone].reverse()) {
+          listener.remove(section);
+          undo.push(() => listener.add(section, false));
+        }
+        for (const section of come) {
+          listener.add(section, whole);
+          undo.push(() => listener.remove(section));
+        }
       }
-      for (const section of come) {
-        listener.add(section);
+    } catch (error) {
+      if (whole) {
+        ({ flat: this.flat, populated: this.populated } = before);
+        this.last = null;
+        undo.reverse().forEach((step) => step());
       }
+      throw error;
     }
   }
+}
+
+/** The section at an address, of a list in address order. */
+function search(sections: readonly MemorySection[], address: number): MemorySection | null {
+  let low = 0;
+  let high = sections.length - 1;
+  while (low <= high) {
+    const middle = (low + high) >> 1;
+    const section = sections[middle];
+    if (address < section.address) {
+      high = middle - 1;
+    } else if (address >= section.address + section.size) {
+      low = middle + 1;
+    } else {
+      return section;
+    }
+  }
+  return null;
+}
+
+/** Sections of discardable RAM cut into granules, without those that are discarded. */
+function withoutDiscarded(sections: MemorySection[]): MemorySection[] {
+  if (sections.every(({ region }) => region.granule === 0)) {
+    return sections;
+  }
+  return sections.flatMap((section) => {
+    const { region, offset, address, size } = section;
+    const { granule } = region;
+    if (granule === 0) {
+      return [section];
+    }
+    const pieces: MemorySection[] = [];
+    for (let at = 0; at < size; ) {
+      const step = Math.min(size - at, granule - ((offset + at) % granule));
+      if (!region.isDiscarded(offset + at)) {
+        pieces.push({ region, offset: offset + at, address: address + at, size: step });
+      }
+      at += step;
+    }
+    return pieces;
+  });
 }
 
 const ADDRESS_LIMIT = 1n << 52n;

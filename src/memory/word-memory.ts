@@ -47,6 +47,7 @@ interface Placement {
   readonly ram: RamBlock;
   readonly offset: number;
   readonly writable: boolean;
+  readonly removable: boolean;
 }
 
 /** RAM blocks placed in a physical address space. The largest one placed first is the flat part. */
@@ -58,9 +59,12 @@ export class RamWordMemory implements WordMemory {
   loadedHigh = 0;
   private placements: Placement[] = [];
 
-  /** Places `size` bytes of `ram` from `offset` on at physical address `base` (all multiples of 4096). */
-  place(base: number, ram: RamBlock, offset = 0, size = ram.size - offset, writable = true): void {
-    this.placements.push({ base, size, ram, offset, writable });
+  /**
+   * Places `size` bytes of `ram` from `offset` on at physical address `base` (all multiples of 4096).
+   * @param removable it may go while the memory is read: it is no flat part
+   */
+  place(base: number, ram: RamBlock, offset = 0, size = ram.size - offset, writable = true, removable = false): void {
+    this.placements.push({ base, size, ram, offset, writable, removable });
     this.chooseFlat();
   }
 
@@ -110,7 +114,7 @@ export class RamWordMemory implements WordMemory {
   private chooseFlat(): void {
     let best: Placement | undefined;
     for (const placement of this.placements) {
-      if (placement.offset === 0 && placement.writable && (best === undefined || placement.size > best.size)) {
+      if (placement.offset === 0 && placement.writable && !placement.removable && (best === undefined || placement.size > best.size)) {
         best = placement;
       }
     }

@@ -39,7 +39,7 @@ export class IoAddressSpace {
   /** Read-only sections that were left out and not told of yet. */
   private readonly omitted: MemorySection[] = [];
   private tracking = false;
-  /** While the space is made, a refused map ends it; later it is a warning. */
+  /** The space is being made: what is left out is told of when it is there. */
   private making = true;
 
   private constructor(
@@ -49,7 +49,7 @@ export class IoAddressSpace {
     private readonly log: Log,
     private readonly mapsReadOnly: boolean,
   ) {
-    this.listener = { add: (section) => this.map(section), remove: (section) => this.unmap(section) };
+    this.listener = { add: (section, required) => this.map(section, required), remove: (section) => this.unmap(section) };
   }
 
   /** Makes the IOAS and maps all RAM and, where `mapsReadOnly`, ROM. Throws HostError, leaving nothing behind. */
@@ -162,7 +162,8 @@ export class IoAddressSpace {
     this.destroy(this.ioasId, "IOAS");
   }
 
-  private map(section: MemorySection): void {
+  /** @param required a refusal of the host ends what brought the section; else it is a warning */
+  private map(section: MemorySection, required: boolean): void {
     const { region } = section;
     if (region.ram === null) {
       return;
@@ -189,7 +190,7 @@ export class IoAddressSpace {
         throw error;
       }
       const what = `${region.name} at ${hex(section.address)}, ${hex(section.size)} bytes`;
-      if (this.making) {
+      if (required) {
         throw new HostError(error.operation, error.errno, `${what}${meaning(error)}`);
       }
       this.log.warn(`vfio: ${error.message}: ${what} is not reachable by DMA${meaning(error)}`);

@@ -4,7 +4,7 @@
  * every change (Intel VT-d 5.10, 6.1).
  */
 import { HostError, HwptDataType, type Iommufd, type IommufdDevice } from "../iommufd/index.js";
-import { type AddressSpace, MEMORY_OK, type MemoryListener, type WordMemory } from "../memory/index.js";
+import { type AddressSpace, MEMORY_OK, type MemoryListener, type MemorySection, type WordMemory } from "../memory/index.js";
 import { hex, type Log } from "../support/index.js";
 import type { Graveyard } from "../nesting/index.js";
 import type { X86Tables } from "../translation/index.js";
@@ -13,6 +13,9 @@ import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST, SS_PS, SS_R, SS_W } from "
 /** Mappings of one function, and entries that one synchronization reads, at the most: tables of a guest may lead in circles. */
 const MOST_MAPPINGS = 1 << 20;
 const MOST_READS = 1 << 22;
+
+/** Leaves that wait for memory to come back, at the most: more are mapped at the guest's next invalidation of them. */
+const MOST_WAITING = 1 << 16;
 
 /** A mapping of the host. Addresses in bytes. */
 interface Mapping {
@@ -31,6 +34,8 @@ export class ShadowDomain {
   maps = 0;
   unmaps = 0;
   private readonly mapped = new Map<number, Mapping>();
+  /** Leaves of the guest, or parts of them, that no memory is behind now, by IOVA: mapped when there is. `access` is the leaf's. */
+  private readonly waiting = new Map<number, Mapping>();
   /** Starts of the mappings in order; null: to be sorted again. */
   private order: number[] | null = [];
   private readonly listener: MemoryListener;
@@ -47,8 +52,17 @@ export class ShadowDomain {
     private readonly log: Log,
   ) {
     this.listener = {
-      add: () => {},
-      // RAM that is unplugged leaves; what the guest maps there later is mapped at its next invalidation.
+      // RAM that is unplugged or discarded leaves, and comes back when it is there again.
+      add: (section, required) => {
+        if (this.listening && section.region.ram !== null && this.waiting.size > 0) {
+          try {
+            this.addTargets(section, required);
+          } catch (error) {
+            this.removeTargets(section.address, section.address + section.size);
+            throw error;
+          }
+        }
+      },
       remove: (section) => {
         if (this.listening && section.region.ram !== null) {
           this.removeTargets(section.address, section.address + section.size);
@@ -79,6 +93,7 @@ export class ShadowDomain {
     graveyard.destroy(this.iommufd, this.hwptId, "shadow HWPT");
     graveyard.destroy(this.iommufd, this.ioasId, "shadow IOAS");
     this.mapped.clear();
+    this.waiting.clear();
   }
 
   get mappings(): number {
@@ -91,8 +106,9 @@ export class ShadowDomain {
    */
   synchronize(tables: X86Tables, first: number, last: number): void {
     this.reads = 0;
-    const wanted: Mapping[] = [];
-    this.walk(tables, tables.baseHigh, tables.baseLow, tables.levels, 0, first, Math.min(last, 2 ** tables.inputBits - 1), SS_R | SS_W, wanted);
+    const found: Mapping[] = [];
+    this.walk(tables, tables.baseHigh, tables.baseLow, tables.levels, 0, first, Math.min(last, 2 ** tables.inputBits - 1), SS_R | SS_W, found);
+    const wanted = found.filter((one) => this.memory.findPopulated(one.gpa) !== null);
     const kept = new Set<number>();
     for (const one of wanted) {
       const there = this.mapped.get(one.iova);
@@ -103,9 +119,19 @@ export class ShadowDomain {
     // A leaf may reach beyond the range: whatever is in its way goes, too.
     let from = first;
     let to = last;
-    for (const one of wanted) {
+    for (const one of found) {
       from = Math.min(from, one.iova);
       to = Math.max(to, one.iova + one.bytes - 1);
+    }
+    for (const old of [...this.waiting.values()]) {
+      if (old.iova <= to && old.iova + old.bytes > from) {
+        this.waiting.delete(old.iova);
+      }
+    }
+    for (const one of found) {
+      if (this.memory.findPopulated(one.gpa) === null) {
+        this.wait(one);
+      }
     }
     for (const old of this.overlapping(from, to)) {
       if (!kept.has(old.iova)) {
@@ -179,8 +205,8 @@ export class ShadowDomain {
   private place(iova: number, bytes: number, gpa: number, access: number, out: Mapping[]): void {
     let done = 0;
     while (done < bytes) {
-      const section = this.memory.find(gpa + done);
-      let step = section === null ? 4096 : Math.min(bytes - done, section.address + section.size - (gpa + done));
+      const section = this.memory.findPopulated(gpa + done);
+      let step = section === null ? Math.max(4096, Math.min(bytes - done, this.nextSection(gpa + done) - (gpa + done))) : Math.min(bytes - done, section.address + section.size - (gpa + done));
       const at = iova + done;
       if (at >= INTERRUPT_RANGE_FIRST && at <= INTERRUPT_RANGE_LAST) {
         done += Math.min(step, INTERRUPT_RANGE_LAST + 1 - at);
@@ -189,14 +215,8 @@ export class ShadowDomain {
       if (at < INTERRUPT_RANGE_FIRST) {
         step = Math.min(step, INTERRUPT_RANGE_FIRST - at);
       }
-      if (section === null) {
-        // Nothing is there: to the next thing that is, which a leaf of 1 GiB need not be searched for page by page.
-        const next = this.nextSection(gpa + done);
-        done += Math.max(4096, Math.min(bytes - done, next - (gpa + done)));
-        continue;
-      }
-      const mayWrite = section.region.kind === "ram" ? access : access & ~SS_W;
-      if (section.region.ram !== null && mayWrite !== 0) {
+      const mayWrite = section === null || section.region.kind === "ram" ? access : access & ~SS_W;
+      if ((section === null || section.region.ram !== null) && mayWrite !== 0) {
         out.push({ iova: at, bytes: step, gpa: gpa + done, access: mayWrite });
       }
       done += step;
@@ -204,7 +224,7 @@ export class ShadowDomain {
   }
 
   private nextSection(address: number): number {
-    for (const section of this.memory.sections()) {
+    for (const section of this.memory.populatedSections()) {
       if (section.address > address) {
         return section.address;
       }
@@ -213,7 +233,7 @@ export class ShadowDomain {
   }
 
   private map(one: Mapping): void {
-    const section = this.memory.find(one.gpa);
+    const section = this.memory.findPopulated(one.gpa);
     if (section === null || section.region.ram === null) {
       return;
     }
@@ -240,16 +260,53 @@ export class ShadowDomain {
     this.order = null;
   }
 
+  private wait(leaf: Mapping): void {
+    if (this.waiting.size < MOST_WAITING) {
+      this.waiting.set(leaf.iova, leaf);
+    }
+  }
+
   private removeTargets(first: number, end: number): void {
     for (const mapping of [...this.mapped.values()]) {
       if (mapping.gpa < end && mapping.gpa + mapping.bytes > first) {
         try {
           this.unmap(mapping);
+          this.wait(mapping);
         } catch (error) {
           if (!(error instanceof HostError)) {
             throw error;
           }
           this.log.warn(`${this.name}: ${error.message}: IOVA ${hex(mapping.iova)} stays mapped to RAM that is gone`);
+        }
+      }
+    }
+  }
+
+  /** Maps what waits for memory that is there now. */
+  private addTargets(section: MemorySection, required: boolean): void {
+    const end = section.address + section.size;
+    for (const leaf of [...this.waiting.values()]) {
+      const from = Math.max(leaf.gpa, section.address);
+      const to = Math.min(leaf.gpa + leaf.bytes, end);
+      const access = section.region.kind === "ram" ? leaf.access : leaf.access & ~SS_W;
+      if (from >= to || access === 0) {
+        continue;
+      }
+      const part = (start: number, stop: number, allowed: number): Mapping => ({ iova: leaf.iova + (start - leaf.gpa), bytes: stop - start, gpa: start, access: allowed });
+      try {
+        this.map(part(from, to, access));
+      } catch (error) {
+        // A limit is the guest's doing: it is no reason against memory that comes.
+        if (!(error instanceof ShadowLimit) && (required || !(error instanceof HostError))) {
+          throw error;
+        }
+        this.log.warn(`${this.name}: ${error.message}: IOVA ${hex(part(from, to, access).iova)} stays unmapped until the guest invalidates it`);
+        continue;
+      }
+      this.waiting.delete(leaf.iova);
+      for (const [start, stop] of [[leaf.gpa, from], [to, leaf.gpa + leaf.bytes]]) {
+        if (start < stop) {
+          this.wait(part(start, stop, leaf.access));
         }
       }
     }

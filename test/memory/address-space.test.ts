@@ -151,3 +151,82 @@ describe("AddressSpace", () => {
     }
   });
 });
+
+describe("RAM that can be discarded", () => {
+  function board() {
+    const root = MemoryRegion.container("root", 64 * PAGE);
+    const block = new RamBlock("m", 8 * PAGE, 0x10_0000);
+    const region = MemoryRegion.discardableRam("m", block, 2 * PAGE);
+    const space = new AddressSpace("test", root);
+    const told: string[] = [];
+    const name = (s: MemorySection) => `${s.region.name} ${s.address / PAGE}+${s.size / PAGE}@${s.offset / PAGE}`;
+    const refusing = { page: -1, required: false };
+    space.addListener({
+      add: (s, required) => {
+        if (s.address / PAGE === refusing.page) {
+          refusing.required = required;
+          throw new Error(`no ${name(s)}`);
+        }
+        told.push(`+${name(s)}`);
+      },
+      remove: (s) => told.push(`-${name(s)}`),
+    });
+    const take = () => told.splice(0);
+    return { root, region, space, refusing, take };
+  }
+
+  it("goes and comes granule by granule for listeners, and stays for a CPU", () => {
+    const { root, region, space, take } = board();
+    root.add(10 * PAGE, region);
+    expect(take()).toEqual(["+m 10+2@0", "+m 12+2@2", "+m 14+2@4", "+m 16+2@6"]);
+    expect(space.sections()).toHaveLength(1);
+    space.writeWord(12 * PAGE, 4, 0x1234n);
+    region.discard(2 * PAGE, 4 * PAGE);
+    expect(take()).toEqual(["-m 14+2@4", "-m 12+2@2"]);
+    expect(region.isDiscarded(3 * PAGE)).toBe(true);
+    expect(space.readWord(12 * PAGE, 4)).toBe(0x1234n);
+    expect(space.findPopulated(13 * PAGE)).toBeNull();
+    expect(space.findPopulated(10 * PAGE)).toMatchObject({ size: 2 * PAGE });
+    region.discard(2 * PAGE, 2 * PAGE);
+    expect(take()).toEqual([]);
+    // A listener that comes now, and an overlay on half a granule.
+    const rom = MemoryRegion.rom("r", new RamBlock("r", PAGE, 0x90_0000));
+    root.add(11 * PAGE, rom, 1);
+    expect(take()).toEqual(["-m 10+2@0", "+m 10+1@0", "+r 11+1@0"]);
+    root.remove(rom);
+    expect(take()).toEqual(["-r 11+1@0", "-m 10+1@0", "+m 10+2@0"]);
+    region.populate(0, 8 * PAGE);
+    expect(take()).toEqual(["+m 12+2@2", "+m 14+2@4"]);
+    root.remove(region);
+    expect(take()).toEqual(["-m 16+2@6", "-m 14+2@4", "-m 12+2@2", "-m 10+2@0"]);
+  });
+
+  it("is as before where a listener cannot take it back, or what is added whole", () => {
+    const { root, region, space, refusing, take } = board();
+    refusing.page = 14;
+    expect(() => root.addWhole(10 * PAGE, region)).toThrow("no m 14+2@4");
+    expect(refusing.required).toBe(true);
+    expect(take()).toEqual(["+m 10+2@0", "+m 12+2@2", "-m 12+2@2", "-m 10+2@0"]);
+    expect(space.sections()).toHaveLength(0);
+    refusing.page = -1;
+    root.addWhole(10 * PAGE, region);
+    region.discard(0, 8 * PAGE);
+    take();
+    refusing.page = 14;
+    expect(() => region.populate(2 * PAGE, 6 * PAGE)).toThrow("no m 14+2@4");
+    expect(take()).toEqual(["+m 12+2@2", "-m 12+2@2"]);
+    expect(space.populatedSections()).toEqual([]);
+    refusing.page = -1;
+    region.populate(2 * PAGE, 2 * PAGE);
+    expect(take()).toEqual(["+m 12+2@2"]);
+  });
+
+  it("is said by whole granules, and is RAM that was made so", () => {
+    const { region } = board();
+    for (const [offset, bytes] of [[PAGE, 2 * PAGE], [0, PAGE], [-2 * PAGE, 2 * PAGE], [8 * PAGE, 2 * PAGE], [0, 0], [NaN, 2 * PAGE]]) {
+      expect(() => region.discard(offset, bytes)).toThrow(RangeError);
+    }
+    expect(() => MemoryRegion.ram("p", new RamBlock("p", PAGE, 0x1000)).discard(0, PAGE)).toThrow("p is not RAM that can be discarded");
+    expect(() => MemoryRegion.discardableRam("q", new RamBlock("q", 3 * PAGE, 0x1000), 2 * PAGE)).toThrow(RangeError);
+  });
+});

@@ -60,3 +60,29 @@ it("a monitor tells of a q35 what QEMU's tells", async () => {
   expect(await people("info lapic 2")).toMatch(/^No CPU available/);
   rig.close();
 });
+
+it("memory comes and goes by the monitor", async () => {
+  const rig = new MonitorRig("-M q35 -m 256M,slots=4,maxmem=2G -nodefaults -object memory-backend-ram,id=m1,size=128M -object memory-backend-ram,id=m2,size=128M -device pc-dimm,id=d0,memdev=m1");
+  const client = await rig.client();
+  const people = async (line: string): Promise<string> => {
+    const [answer] = await client.ask("human-monitor-command", { "command-line": line });
+    return (answer as { return: string }).return.replaceAll("\r", "");
+  };
+  // As QEMU 11.1 shows it.
+  expect(await people("info memory-devices")).toBe('Memory device [dimm]: "d0"\n  addr: 0x100000000\n  slot: 0\n  node: 0\n  size: 134217728\n  memdev: /objects/m1\n  hotplugged: false\n  hotpluggable: true\n');
+  expect(await client.ask("device_add", { driver: "pc-dimm", id: "d1", memdev: "m2" })).toEqual([{ return: {} }]);
+  expect(await client.ask("query-memory-devices")).toMatchObject([
+    { return: [{ type: "dimm", data: { id: "d0", addr: 0x1_0000_0000 } }, { type: "dimm", data: { id: "d1", addr: 0x1_0800_0000, slot: 1, node: 0, size: 2 ** 27, memdev: "/objects/m2", hotplugged: true, hotpluggable: true } }] },
+  ]);
+  expect(await people("info memory_size_summary")).toBe("base memory: 268435456\nplugged memory: 268435456\n");
+  expect(await people("info mtree -f")).toContain("0000000108000000-000000010fffffff (prio 0, ram): m2");
+  expect(await people("device_add pc-dimm,id=d1,memdev=m2")).toContain("Duplicate ID 'd1' for device");
+  expect(await people("device_add pc-dimm,id=d2,memdev=m2")).toContain("can't use already busy memdev: m2");
+  expect(await client.ask("qom-get", { path: "/machine/peripheral/d1", property: "addr" })).toEqual([{ return: 0x1_0800_0000 }]);
+  expect(await client.ask("object-del", { id: "m2" })).toEqual([{ error: { class: "GenericError", desc: "Cannot delete host memory backend 'm2' which is mapped" } }]);
+  expect(await client.ask("device_del", { id: "d1" })).toEqual([{ return: {} }, { event: "DEVICE_DELETED", data: { device: "d1", path: "/machine/peripheral/d1" } }]);
+  expect(await client.ask("object-del", { id: "m2" })).toEqual([{ return: {} }]);
+  expect(await client.ask("device_del", { id: "/machine/peripheral/d0" })).toEqual([{ return: {} }, { event: "DEVICE_DELETED", data: { device: "d0", path: "/machine/peripheral/d0" } }]);
+  expect(await client.ask("query-memory-size-summary")).toEqual([{ return: { "base-memory": 2 ** 28, "plugged-memory": 0 } }]);
+  expect(rig.close()).toBe(0);
+});

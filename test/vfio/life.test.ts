@@ -120,6 +120,36 @@ describe("without a vIOMMU", () => {
     expect(board.dmaWrite(A, 0x8000_0000, 79n)).toBe(false);
   });
 
+  test("RAM that is discarded faults, what is beside it does not, and it works again when it is populated", () => {
+    for (const options of [{ properties: [] }, {}]) {
+      const board = new Board(options);
+      if ("properties" in options) {
+        plugFunction(board.make(A), board.pci.bus, null);
+      } else {
+        board.plug(A);
+      }
+      const more = board.observed.allocateMemory("more", 0x10_0000);
+      const region = MemoryRegion.discardableRam("more", more, 0x4_0000);
+      board.space.root.add(0x8000_0000, region);
+      const whole = board.live();
+      const written = () => [0, 1, 2, 3].map((n) => board.dmaWrite(A, 0x8000_0000 + n * 0x4_0000, 5n));
+      expect(written()).toEqual([true, true, true, true]);
+      region.discard(0x4_0000, 0x8_0000);
+      expect(written()).toEqual([true, false, false, true]);
+      expect(board.space.readWord(0x8004_0000, 8)).toBe(5n);
+      region.populate(0x8_0000, 0x4_0000);
+      expect(written()).toEqual([true, false, true, true]);
+      // A host that does not map it: it stays discarded, with nothing of it mapped.
+      region.discard(0x8_0000, 0x4_0000);
+      board.observer.failOn({ operation: "IOAS_MAP", nth: 2, errno: "ENOMEM" });
+      expect(() => region.populate(0x4_0000, 0x8_0000)).toThrow(/IOAS_MAP: ENOMEM.*more at 0x80080000/);
+      expect(written()).toEqual([true, false, false, true]);
+      region.populate(0x4_0000, 0x8_0000);
+      expect(written()).toEqual([true, true, true, true]);
+      expect(board.live()).toEqual(whole);
+    }
+  });
+
   test("RAM that the host does not map is told, and the machine runs on", () => {
     const board = new Board({ properties: [] });
     const fn = board.make(A);

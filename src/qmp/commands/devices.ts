@@ -55,6 +55,11 @@ export function unplug(target: MonitorTarget, id: string): void {
   if (iommu !== undefined) {
     throw generic(`Device '${iommu.argument?.model.name ?? "arm-smmuv3"}' does not support hotplugging`);
   }
+  const dimm = board.memoryDevices.list.find((one) => one === device);
+  if (dimm !== undefined) {
+    hotplug.unplugMemory(dimm);
+    return;
+  }
   const fn = device as PciFunction;
   if (hotplug.isAsked(fn)) {
     throw generic(`Device ${id} is already in the process of unplug`);

@@ -9,7 +9,7 @@ import { QEMU_VERSION } from "../version.js";
 type Target = CommandContext["target"];
 
 /** Kinds of things of which the machine has none. */
-const NONE = ["query-block", "query-blockstats", "query-block-jobs", "query-jobs", "query-named-block-nodes", "query-iothreads", "query-mice", "query-rx-filter", "query-tpm", "query-memory-devices", "query-fdsets", "query-cpus-fast", "query-audiodevs", "query-vnc-servers"];
+const NONE = ["query-block", "query-blockstats", "query-block-jobs", "query-jobs", "query-named-block-nodes", "query-iothreads", "query-mice", "query-rx-filter", "query-tpm", "query-fdsets", "query-cpus-fast", "query-audiodevs", "query-vnc-servers"];
 
 export const queryCommands: readonly QmpCommand[] = [
   query("query-qmp-schema", (context) => describeSchema(context.commands())),
@@ -27,7 +27,13 @@ export const queryCommands: readonly QmpCommand[] = [
   query("query-chardev-backends", () => ["socket", "stdio", "null"].map((name) => ({ name }))),
   query("query-yank", ({ target }) => target.chardevs().filter(({ filename }) => /^(?:unix|tcp):/.test(filename)).map(({ label }) => ({ type: "chardev", id: label }))),
   query("query-pci", ({ target }) => pciAsJson(describePci(target.machine.board.pci))),
-  query("query-memory-size-summary", ({ target }) => ({ "base-memory": target.machine.board.ramSize, "plugged-memory": 0 })),
+  query("query-memory-size-summary", ({ target }) => ({ "base-memory": target.machine.board.ramSize, "plugged-memory": target.machine.board.memoryDevices.size })),
+  query("query-memory-devices", ({ target }) =>
+    target.machine.board.memoryDevices.inOrder().map(({ id, address, slot, node, size, memdev, hotplugged }) => ({
+      type: "dimm",
+      data: { ...(id === "" ? {} : { id }), addr: address, slot, node, size, memdev: `/objects/${memdev}`, hotplugged, hotpluggable: true },
+    })),
+  ),
   query("query-memdev", ({ target }) => {
     const { board } = target.machine;
     const backends = board.objects.list().filter(({ type }) => type === "memory-backend");

@@ -30,6 +30,12 @@ export const infoCommands: readonly HmpCommand[] = [
   info("kvm", "show KVM information", ({ target }) => `kvm support: ${target.machine.args.machine.accelerator === "kvm" ? "enabled" : "not compiled"}\n`),
   info("chardev", "show the character devices", ({ target }) => target.chardevs().map(({ label, filename }) => `${label}: filename=${filename}\n`).join("")),
   info("pci", "show PCI info", ({ target }) => formatPci(describePci(target.machine.board.pci))),
+  info("memory-devices", "show memory devices", ({ target }) =>
+    target.machine.board.memoryDevices
+      .inOrder()
+      .map((dimm) => `Memory device [dimm]: "${dimm.id}"\n  addr: 0x${dimm.address.toString(16)}\n  slot: ${dimm.slot}\n  node: ${dimm.node}\n  size: ${dimm.size}\n  memdev: /objects/${dimm.memdev}\n  hotplugged: ${dimm.hotplugged}\n  hotpluggable: true\n`)
+      .join("")),
+  info("memory_size_summary", "show the amount of initially allocated and present hotpluggable (if enabled) memory in bytes.", ({ target }) => `base memory: ${target.machine.board.ramSize}\nplugged memory: ${target.machine.board.memoryDevices.size}\n`),
   info("iommu", "show each function's address space: its SMMU, StreamID, tables and vDEVICE", ({ target }) => formatIommus(target.machine.board)),
   {
     name: "lapic",

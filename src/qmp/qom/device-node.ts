@@ -1,5 +1,5 @@
 /** Devices as objects: their properties as the user set them or by default, where they sit, the buses that they make. */
-import { type DeviceArgument, type MachineIommu, type MachineSmmu, type MachineVtd, type PropertyDescription, type PropertyType, type PropertyValue } from "../../machine/index.js";
+import { type DeviceArgument, type Dimm, type MachineIommu, type MachineSmmu, type MachineVtd, type PropertyDescription, type PropertyType, type PropertyValue } from "../../machine/index.js";
 import type { PciBus, PciFunction } from "../../pci/index.js";
 import type { Json } from "../json.js";
 import { leaf, type QomNode, type QomProperty } from "./node.js";
@@ -26,7 +26,7 @@ export function qomType(name: string, type: PropertyType): string {
   }
 }
 
-const LINKS: Readonly<Record<string, string>> = { "primary-bus": "link<PCI>", iommufd: "link<iommufd>", memory: "link<memory-region>", "secure-memory": "link<memory-region>", iothread: "link<iothread>" };
+const LINKS: Readonly<Record<string, string>> = { "primary-bus": "link<PCI>", iommufd: "link<iommufd>", memdev: "link<memory-backend>", memory: "link<memory-region>", "secure-memory": "link<memory-region>", iothread: "link<iothread>" };
 
 /** A default as qom-get gives it. */
 export function defaultValue(property: PropertyDescription): Json | undefined {
@@ -96,6 +96,19 @@ export function functionNode(fn: PciFunction, argument: DeviceArgument, paths: T
     children.set(bus.id, busNode(bus, paths));
   }
   return { type: fn.model, deviceId: fn.id, properties, children };
+}
+
+export function dimmNode(dimm: Dimm): QomNode {
+  const { argument, address, slot, node, size, memdev, hotplugged } = dimm;
+  const properties = new Map<string, QomProperty>([
+    ...deviceProperties("", hotplugged, true),
+    ["addr", { type: "uint64", value: address, setting: true }],
+    ["slot", { type: "int32", value: slot, setting: true }],
+    ["node", { type: "uint32", value: node, setting: true }],
+    ["size", { type: "uint64", value: size }],
+    ["memdev", { type: LINKS.memdev, value: `/objects/${memdev}`, setting: true }],
+  ]);
+  return { type: argument.model.name, deviceId: dimm.id, properties, children: new Map() };
 }
 
 export function iommuNode(iommu: MachineIommu, paths: TreePaths): QomNode {

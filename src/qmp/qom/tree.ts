@@ -2,7 +2,7 @@
 import type { PciBus } from "../../pci/index.js";
 import type { MonitorTarget } from "../target.js";
 import { boardObjects } from "./boards.js";
-import { functionNode, iommuNode, type TreePaths } from "./device-node.js";
+import { dimmNode, functionNode, iommuNode, type TreePaths } from "./device-node.js";
 import { container, leaf, type QomNode } from "./node.js";
 
 export function qomTree(target: MonitorTarget): QomNode {
@@ -21,7 +21,8 @@ export function qomTree(target: MonitorTarget): QomNode {
       [...board.names.in(kind)].map(([name, device]) => {
         const plugged = board.functions.find(({ fn }) => fn === device);
         const iommu = board.iommus.find((one) => one.device === device);
-        return [name, plugged !== undefined ? functionNode(plugged.fn, plugged.argument, paths) : iommu !== undefined ? iommuNode(iommu, paths) : container()] as const;
+        const dimm = board.memoryDevices.list.find((one) => one === device);
+        return [name, dimm !== undefined ? dimmNode(dimm) : plugged !== undefined ? functionNode(plugged.fn, plugged.argument, paths) : iommu !== undefined ? iommuNode(iommu, paths) : container()] as const;
       }),
     );
   return container([

@@ -34,6 +34,7 @@ const PARENTS: Readonly<Record<string, string>> = {
   nvme: "pci-device",
   e1000e: "pci-device",
   edu: "pci-device",
+  "pc-dimm": "device",
   "iommu-testdev": "pci-device",
   iommufd: "object",
   "memory-backend": "object",

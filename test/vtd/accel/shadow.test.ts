@@ -96,6 +96,50 @@ describe("legacy mode", () => {
     expect(board.probe(A)).toBe("table 0");
   });
 
+  it("drops discarded RAM from the mirror and the parent, and takes it back when it is populated", () => {
+    const board = new Board(SHADOWED);
+    const extra = board.observed.allocateMemory("dimm", 0x40_0000);
+    const region = MemoryRegion.discardableRam("dimm", extra, 0x1000);
+    board.system.add(0x4000_0000, region);
+    board.plug(A);
+    board.legacyContext(A, 5, 0n, board.table(3n));
+    // A page, and a leaf of 2 MiB of which two pages go.
+    board.map(0, 0x9000n, 0x4000_0000, 3n);
+    const large = IOVA & ~0x1f_ffffn;
+    board.store(board.base(0) + 0x2000 + 8 * Number((IOVA >> 21n) & 0x1ffn), BigInt(0x4020_0000) | 0x83n);
+    board.start(false);
+    const reached = () => [0x9000n, large, large + 0x1000n, large + 0x2000n, large + 0x1f_f000n].map((iova) => board.dmaWrite(A, iova, 5n));
+    expect(reached()).toEqual([true, true, true, true, true]);
+    region.discard(0, 0x1000);
+    region.discard(0x20_1000, 0x2000);
+    expect(reached()).toEqual([false, true, false, false, true]);
+    region.populate(0x20_2000, 0x1000);
+    expect(reached()).toEqual([false, true, false, true, true]);
+    // The guest invalidates while it is away, then all comes back; a leaf that it has cleared does not.
+    board.run(iotlbDomain(5));
+    expect(reached()).toEqual([false, true, false, true, true]);
+    region.populate(0x20_1000, 0x1000);
+    expect(reached()).toEqual([false, true, true, true, true]);
+    board.map(0, 0x9000n, board.target(1), 3n);
+    board.run(iotlbDomain(5));
+    region.populate(0, 0x1000);
+    expect(board.dmaWrite(A, 0x9000n, 6n)).toBe(true);
+    expect([board.load(board.target(1)), board.space.readWord(0x4000_0000, 8)]).toEqual([6n, 5n]);
+    // A host that does not map it: nothing of it is there, on no table.
+    region.discard(0x20_0000, 0x2000);
+    board.observer.failOn({ operation: "IOAS_MAP", nth: 4, errno: "ENOMEM" });
+    expect(() => region.populate(0x20_0000, 0x2000)).toThrow("ENOMEM");
+    expect(reached()).toEqual([true, false, false, true, true]);
+    region.populate(0x20_0000, 0x2000);
+    expect(reached()).toEqual([true, true, true, true, true]);
+    board.stop();
+    expect(board.dmaWrite(A, 0x4000_0000n, 5n)).toBe(true);
+    region.discard(0, 0x1000);
+    expect(board.dmaWrite(A, 0x4000_0000n, 5n)).toBe(false);
+    board.close();
+    expect(board.live()).toEqual({});
+  });
+
   it("keeps a bound on tables that lead in circles", () => {
     const board = new Board(SHADOWED);
     board.plug(A);
