@@ -1,4 +1,4 @@
-import { CommandRules, DEFINED_BITS } from "../src/smmuv3/command-rules.js";
+import { CommandRules, DEFINED_BITS } from "../src/smmuv3/device/command-rules.js";
 import { CMD, CMD_WORDS, encodeCommand, OP, TLBI_TG_4K } from "../src/smmuv3/spec/index.js";
 import { compare, processorTime, type Round } from "./measure.js";
 import type { Bench } from "./registry.js";

@@ -1,4 +1,4 @@
-import { CommandRules, DEFINED_BITS } from "../src/smmuv3/command-rules.js";
+import { CommandRules, DEFINED_BITS } from "../src/smmuv3/device/command-rules.js";
 import { CMD, CMD_WORDS, get } from "../src/smmuv3/spec/index.js";
 import { traceEvent } from "../src/support/index.js";
 import { COMMANDS, ID_REGISTERS, makeQueue } from "./command.js";

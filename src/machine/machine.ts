@@ -6,14 +6,14 @@ import type { Host } from "../iommufd/index.js";
 import type { AccessSize, FirmwareTables, Interrupt, MachineOperator, MachinePort, PortSize } from "../port/index.js";
 import type { Log } from "../support/index.js";
 import { emulatedDma, type FunctionDma, type InvalidationAccount, type MsiRouteEntry } from "./accounts.js";
-import type { MachineArguments } from "./arguments.js";
+import type { MachineArguments } from "./arguments/arguments.js";
 import type { Board } from "./board.js";
 import { describeMachine, type MachineDescription } from "./description.js";
 import { Hotplug } from "./hotplug.js";
 import { InterruptPins } from "./interrupt-pins.js";
-import { Q35Board } from "./q35.js";
+import { Q35Board } from "./q35/board.js";
 import { MachineEvents, RunState } from "./run-state.js";
-import { VirtBoard } from "./virt.js";
+import { VirtBoard } from "./virt/board.js";
 
 export class Machine {
   readonly board: Board;

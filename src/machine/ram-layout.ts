@@ -2,9 +2,9 @@
 import { type Host, HostError } from "../iommufd/index.js";
 import type { RamBlock } from "../memory/index.js";
 import { Refusal } from "../support/index.js";
-import type { MachineArguments } from "./arguments.js";
-import { DEFAULT_RAM } from "./memory-arguments.js";
-import type { ObjectArgument } from "./object-argument.js";
+import type { MachineArguments } from "./arguments/arguments.js";
+import { DEFAULT_RAM } from "./arguments/memory.js";
+import type { ObjectArgument } from "./arguments/object.js";
 
 export interface Range {
   readonly base: number;

@@ -1,7 +1,7 @@
 /** The guest's registers and stream table (Arm IHI 0070, 5.2, 6.3), and the stream tables of the host's SMMUs. */
 import type { SimulatedHost } from "../../src/host/simulated/index.js";
 import type { Machine } from "../../src/machine/index.js";
-import type { MachineSmmu } from "../../src/machine/smmu-set.js";
+import type { MachineSmmu } from "../../src/machine/virt/smmu-set.js";
 import type { PciFunction } from "../../src/pci/index.js";
 import { type Architecture, type HostTable, passedThrough, ramWord, type Table } from "./intent.js";
 

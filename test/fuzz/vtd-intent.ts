@@ -3,8 +3,8 @@
  * Pointer says, and the tables of the host's units.
  */
 import type { SimulatedHost } from "../../src/host/simulated/index.js";
-import { Q35Board } from "../../src/machine/q35.js";
-import type { MachineVtd } from "../../src/machine/machine-vtd.js";
+import { Q35Board } from "../../src/machine/q35/board.js";
+import type { MachineVtd } from "../../src/machine/q35/vtd.js";
 import type { Machine } from "../../src/machine/index.js";
 import type { PciFunction } from "../../src/pci/index.js";
 import { VfioPci } from "../../src/vfio/index.js";

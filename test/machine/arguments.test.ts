@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { dropProgram, splitWords } from "../../src/machine/argument-file.js";
-import { parseArguments } from "../../src/machine/arguments.js";
-import { editDistance, nearest } from "../../src/machine/nearest.js";
+import { dropProgram, splitWords } from "../../src/machine/arguments/argument-file.js";
+import { parseArguments } from "../../src/machine/arguments/arguments.js";
+import { editDistance, nearest } from "../../src/machine/arguments/nearest.js";
 import { refusalOf, words } from "./refused.js";
 
 const parse = (line: string): ReturnType<typeof parseArguments> => parseArguments(words(line));

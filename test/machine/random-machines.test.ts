@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { splitWords } from "../../src/machine/argument-file.js";
+import { splitWords } from "../../src/machine/arguments/argument-file.js";
 import { createSimulatedHost, describeHost } from "../../src/host/simulated/index.js";
 import { deviceModels, Machine, parseArguments } from "../../src/machine/index.js";
 import { Log, Refusal } from "../../src/support/index.js";

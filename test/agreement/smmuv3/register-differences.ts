@@ -1,5 +1,5 @@
 /** Where QEMU's SMMUv3 registers differ. Ids: docs/differences.md. */
-import { GUARD_CMDQEN, GUARD_CR1, GUARD_EVENTQEN, GUARD_SMMUEN, registerRules as architecturalRules } from "../../../src/smmuv3/register-rules.js";
+import { GUARD_CMDQEN, GUARD_CR1, GUARD_EVENTQEN, GUARD_SMMUEN, registerRules as architecturalRules } from "../../../src/smmuv3/device/register-rules.js";
 import { REG } from "../../../src/smmuv3/spec/index.js";
 import type { Difference, Rule } from "../agreement.js";
 import { atLeast } from "../find-qemu.js";

@@ -3,7 +3,7 @@ import { VEVENT_ARM_SMMUV3_BYTES, VEVENT_HEADER_BYTES, VEVENTQ_FLAG_LOST_EVENTS,
 import { Log } from "../../../src/support/index.js";
 import { EVENT } from "../../../src/smmuv3/spec/index.js";
 import { Graveyard } from "../../../src/nesting/index.js";
-import { VeventReader } from "../../../src/smmuv3/accel-events.js";
+import { VeventReader } from "../../../src/smmuv3/accel/events.js";
 import type { SmmuForBackend } from "../../../src/smmuv3/index.js";
 import { A, B, Board, EVENTQ_BITS, IOVA } from "./rig.js";
 

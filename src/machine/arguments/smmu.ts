@@ -1,0 +1,110 @@
+/** What `-device arm-smmuv3` asks for, checked as QEMU 11.1 checks it and in its words. */
+import type { AccelerationProperties, SmmuProperties } from "../../smmuv3/index.js";
+import { Refusal } from "../../support/index.js";
+import type { MachineOptions } from "./machine-options.js";
+import { booleanProperty, type DeviceArgument, deviceLabel, textProperty } from "./device.js";
+
+export interface SmmuRequest {
+  readonly accel: boolean;
+  /** Without acceleration: what the guest sees. With: the start of it, until the acceleration decides. */
+  readonly properties: SmmuProperties;
+  readonly acceleration: AccelerationProperties | null;
+}
+
+/** @throws Refusal in QEMU's words */
+export function checkSmmuProperties(device: DeviceArgument, machine: MachineOptions): SmmuRequest {
+  const accel = booleanProperty(device, "accel");
+  const stage = parseStage(device, accel);
+  const ril = textProperty(device, "ril");
+  const ats = textProperty(device, "ats");
+  const oas = textProperty(device, "oas");
+  const ssidsize = textProperty(device, "ssidsize");
+  const label = deviceLabel(device);
+  if (accel) {
+    checkAccelerator(machine, label);
+  }
+  if (oas !== "auto" && oas !== "44" && oas !== "48") {
+    throw new Refusal("QEMU SMMUv3 model only implements auto, 44 bit, or 48 bit OAS. Other OasMode values are not supported.", {
+      found: `${label} with oas=${oas}`,
+      wouldWork: accel ? "oas=auto, oas=44, oas=48" : "oas=auto, oas=44",
+    });
+  }
+  checkCmdqv(textProperty(device, "cmdqv"), accel, label);
+  if (accel) {
+    return {
+      accel,
+      properties: { stage, ril: true, ats: false, oas: 44, ssidsize: 0, cd2l: false, msi: false },
+      acceleration: {
+        ril: onOff(ril),
+        ats: onOff(ats),
+        oas: oas === "auto" ? "auto" : oas === "48" ? 48 : 44,
+        ssidsize: ssidsize === "auto" ? "auto" : Number(ssidsize),
+      },
+    };
+  }
+  const needsAccel = (words: string, what: string, instead: string): never => {
+    throw new Refusal(words, { found: `${label} with ${what} and accel=off`, wouldWork: `${instead}, or accel=on` });
+  };
+  if (ril === "off") {
+    needsAccel("ril can only be disabled if accel=on", "ril=off", "ril=auto");
+  }
+  if (ats === "on") {
+    needsAccel("ats can only be enabled if accel=on", "ats=on", "ats=auto");
+  }
+  if (oas === "48") {
+    needsAccel("oas must be 44 bits when accel=off", "oas=48", "oas=auto");
+  }
+  if (ssidsize !== "auto" && ssidsize !== "0") {
+    needsAccel("ssidsize can only be greater than 0 bits if accel=on", `ssidsize=${ssidsize}`, "ssidsize=auto");
+  }
+  return { accel, properties: { stage, ril: true, ats: false, oas: 44, ssidsize: 0, cd2l: false, msi: false }, acceleration: null };
+}
+
+function onOff(value: string): boolean | "auto" {
+  return value === "auto" ? "auto" : value === "on";
+}
+
+/** QEMU takes any other text for stage 1 without a word; here it is an error. */
+function parseStage(device: DeviceArgument, accel: boolean): "1" | "2" | "nested" {
+  const stage = textProperty(device, "stage") || "1";
+  const label = deviceLabel(device);
+  if (stage !== "1" && stage !== "2" && stage !== "nested") {
+    throw new Refusal(`Parameter 'stage' does not accept value '${stage}'`, { found: `${label} with stage=${stage}`, wouldWork: accel ? "stage=1" : "stage=1, stage=2, stage=nested" });
+  }
+  if (accel && stage !== "1") {
+    throw new Refusal("Only stage1 is supported for SMMUv3 with accel=on", {
+      found: `${label} with stage=${stage}: the host has stage 2 for the machine's memory`,
+      wouldWork: "stage=1 (the default), or accel=off",
+    });
+  }
+  return stage;
+}
+
+/** An accelerator that was said and could not carry an accelerated SMMU. Nothing said means the one that can. */
+function checkAccelerator(machine: MachineOptions, label: string): void {
+  const found =
+    machine.accelerator !== null && machine.accelerator !== "kvm"
+      ? `accel=${machine.accelerator}`
+      : machine.kernelIrqchip !== null && machine.kernelIrqchip !== "on"
+        ? `kernel-irqchip=${machine.kernelIrqchip}`
+        : null;
+  if (found !== null) {
+    throw new Refusal("SMMUv3 accel=on requires KVM with kernel-irqchip=on support", {
+      found: `${label} with accel=on, and ${found} for the machine`,
+      wouldWork: "-accel kvm, or no -accel at all",
+    });
+  }
+}
+
+function checkCmdqv(cmdqv: string, accel: boolean, label: string): void {
+  if (cmdqv !== "on") {
+    return;
+  }
+  if (!accel) {
+    throw new Refusal("cmdqv can only be enabled if accel=on", { found: `${label} with cmdqv=on and accel=off`, wouldWork: "cmdqv=auto or cmdqv=off" });
+  }
+  throw new Refusal("CMDQV requested but not supported", {
+    found: `${label} with cmdqv=on: the virtual command queues of Tegra241 are not modelled, commands are batched instead`,
+    wouldWork: "cmdqv=auto or cmdqv=off",
+  });
+}

@@ -1,0 +1,138 @@
+/** PCI functions from their arguments: which class a model is, and how its properties are named there. */
+import { E1000e, Edu, IommuTestdev, Nvme, VirtioBlkPci, VirtioNetPci } from "../devices/index.js";
+import type { Host } from "../iommufd/index.js";
+import type { DmaSpace } from "../memory/index.js";
+import type { MsiRouter } from "../msi/index.js";
+import { PciePciBridge, PcieRootPort, type PciFunction, PxbPcie, X3130Upstream, Xio3130Downstream } from "../pci/index.js";
+import { type Log, Refusal } from "../support/index.js";
+import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.js";
+import type { MsiAccount } from "./accounts.js";
+import { booleanProperty, type DeviceArgument, deviceLabel, numberProperty, textProperty } from "./arguments/device.js";
+import type { VirtualClock } from "./virtual-clock.js";
+
+/** What functions are made with. */
+export interface FunctionParts {
+  readonly host: Host;
+  readonly iommufds: ReadonlyMap<string, IommufdContext>;
+  readonly router: MsiRouter;
+  readonly msiAccount: MsiAccount;
+  readonly log: Log;
+  readonly systemMemory: DmaSpace;
+  /** Functions that the machine has now. */
+  plugged(): Iterable<PciFunction>;
+  /** Null: devices work at once. */
+  readonly clock: VirtualClock | null;
+  /** NUMA nodes of the machine. */
+  readonly numaNodes: number;
+  /** Buses that configuration space has room for. */
+  readonly busCount: number;
+}
+
+type Maker = (device: DeviceArgument, parts: FunctionParts) => PciFunction;
+
+const slotOptions = (device: DeviceArgument) => ({
+  id: device.id,
+  port: numberProperty(device, "port"),
+  chassis: numberProperty(device, "chassis"),
+  slot: numberProperty(device, "slot"),
+  hotplug: booleanProperty(device, "hotplug"),
+  powerController: booleanProperty(device, "power_controller_present"),
+});
+
+const makers: Readonly<Record<string, Maker>> = {
+  "pxb-pcie": makeExpander,
+  "pcie-root-port": (device) =>
+    new PcieRootPort({
+      ...slotOptions(device),
+      speed: Number(textProperty(device, "x-speed").replace("_", ".")),
+      width: Number(textProperty(device, "x-width")),
+    }),
+  "x3130-upstream": (device) => new X3130Upstream({ id: device.id, port: numberProperty(device, "port") }),
+  "xio3130-downstream": (device) => new Xio3130Downstream(slotOptions(device)),
+  "pcie-pci-bridge": (device) => new PciePciBridge({ id: device.id, msi: textProperty(device, "msi") !== "off" }),
+  "vfio-pci": makeVfio,
+  "virtio-net-pci": (device) => new VirtioNetPci({ id: device.id, ats: booleanProperty(device, "ats") }),
+  "virtio-blk-pci": (device) => new VirtioBlkPci({ id: device.id, ats: booleanProperty(device, "ats") }),
+  nvme: (device) => new Nvme({ id: device.id }),
+  e1000e: (device) => new E1000e({ id: device.id, subsystemVendorId: numberProperty(device, "subsys_ven"), subsystemId: numberProperty(device, "subsys") }),
+  edu: (device, parts) => new Edu({ id: device.id, dmaMask: BigInt(device.properties.get("dma_mask") as bigint | undefined ?? 0x0fff_ffff), log: parts.log, clock: parts.clock }),
+  "iommu-testdev": (device, parts) => new IommuTestdev({ id: device.id, systemMemory: parts.systemMemory }),
+};
+
+/** The function that an argument asks for, not plugged yet. @throws Refusal */
+export function makeFunction(device: DeviceArgument, parts: FunctionParts): PciFunction {
+  const fn = makers[device.model.name](device, parts);
+  fn.multifunction = booleanProperty(device, "multifunction");
+  return fn;
+}
+
+function makeExpander(device: DeviceArgument, parts: FunctionParts): PciFunction {
+  const busNr = numberProperty(device, "bus_nr");
+  if (busNr >= parts.busCount) {
+    throw new Refusal(`Bus ${busNr} is beyond the machine's configuration space`, {
+      found: `${deviceLabel(device)} with bus_nr=${busNr}; configuration space has room for ${parts.busCount} buses`,
+      wouldWork: `bus_nr=1 to ${parts.busCount - 1}, or highmem=on,highmem-ecam=on for 256 buses`,
+    });
+  }
+  return new PxbPcie({
+    id: device.id,
+    busNr,
+    numaNode: numberProperty(device, "numa_node"),
+    bypassIommu: booleanProperty(device, "bypass_iommu"),
+    numaNodes: parts.numaNodes,
+  });
+}
+
+function makeVfio(device: DeviceArgument, parts: FunctionParts): PciFunction {
+  const hostAddress = textProperty(device, "host");
+  if (hostAddress === "") {
+    throw new Refusal("No provided host device\nUse -device vfio-pci,host=DDDD:BB:DD.F", {
+      found: `${deviceLabel(device)} without host=`,
+      wouldWork: `host=${parts.host.functions()[0]?.address ?? "0009:01:00.0"}`,
+    });
+  }
+  for (const other of parts.plugged()) {
+    if (other.passthrough?.hostAddress === hostAddress) {
+      throw new Refusal(`vfio ${hostAddress}: device is already attached`, {
+        found: `${other.label} and ${deviceLabel(device)} with host=${hostAddress}`,
+        wouldWork: "each function of the host once",
+      });
+    }
+  }
+  const iommufd = device.properties.has("iommufd") ? findIommufd(textProperty(device, "iommufd"), parts) : null;
+  const ats = textProperty(device, "ats");
+  return new VfioPci({
+    id: device.id,
+    hostAddress,
+    iommufd,
+    ats: ats === "auto" ? "auto" : ats === "on",
+    pasidCapabilityOffset: numberProperty(device, "x-vpasid-cap-offset"),
+    host: parts.host,
+    routing: routing(parts.router, parts.msiAccount),
+    log: parts.log,
+  });
+}
+
+function findIommufd(id: string, parts: FunctionParts): IommufdContext {
+  const context = parts.iommufds.get(id);
+  if (context === undefined) {
+    throw new Refusal(`Device '${id}' not found`, {
+      found: parts.iommufds.size === 0 ? `iommufd=${id}, and no -object iommufd` : `iommufd=${id}; there are ${[...parts.iommufds.keys()].join(", ")}`,
+      wouldWork: parts.iommufds.size === 0 ? `-object iommufd,id=${id}` : `iommufd=${[...parts.iommufds.keys()][0]}`,
+    });
+  }
+  return context;
+}
+
+/** A vector of a passed-through function is a route; its eventfd delivers what the route says. */
+function routing(router: MsiRouter, account: MsiAccount): VectorRouting {
+  return {
+    route: (fn, vector, iova, data) => {
+      account.note(fn, router.update(fn, vector, iova, data));
+      return () => {
+        router.deliver(fn, vector);
+      };
+    },
+    remove: (fn, vector) => router.remove(fn, vector),
+  };
+}

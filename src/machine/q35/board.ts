@@ -1,0 +1,212 @@
+/** QEMU's `q35` board: what is a PC's about it. Chipset functions, IOAPIC and messages, I/O ports, the intel-iommu. */
+import type { Host } from "../../iommufd/index.js";
+import { MemoryRegion, type RamBlock } from "../../memory/index.js";
+import { plugFunction, type PciFunction } from "../../pci/index.js";
+import type { MemoryMapEntry, PciWindow, PinDevice } from "../../port/index.js";
+import type { Log } from "../../support/index.js";
+import { ApicInterrupts, type Message, MessageWindow } from "./apic-interrupts.js";
+import type { MachineArguments } from "../arguments/arguments.js";
+import { Board } from "../board.js";
+import type { DeviceArgument } from "../arguments/device.js";
+import type { PlacedTables } from "../virt/firmware.js";
+import { FW_CFG_DMA_PORT, FW_CFG_PORT, FwCfg } from "./fw-cfg.js";
+import { CONFIG_ADDRESS, ConfigPorts, IoPorts } from "./io-ports.js";
+import { IoApic } from "./ioapic.js";
+import { MachineVtd } from "./vtd.js";
+import { located } from "../arguments/option-string.js";
+import { Q35_RAM_ALIGNMENT, q35Files, q35MemoryMap, q35Tables } from "./firmware.js";
+import { Ich9Ahci, Ich9Lpc, Ich9Smbus, Mch } from "./chipset.js";
+import { FIRST_PIRQ_PIN, IOAPIC_REQUESTER_ID, layOutQ35, pirqOf, Q35, type Q35Map } from "./map.js";
+import { q35Pins } from "./pins.js";
+import { allocateBlock, ramPieces, totalSize } from "../ram-layout.js";
+import { checkVtdProperties } from "../arguments/vtd.js";
+
+const RAM_NAME = "pc.ram";
+const PIRQS = 8;
+
+export class Q35Board extends Board {
+  readonly kind = "q35";
+  declare readonly map: Q35Map;
+  declare readonly interrupts: ApicInterrupts;
+  readonly gicVersion = null;
+  readonly msiController = "apic";
+  readonly msiDoorbell = Q35.messages.base;
+  readonly smmus = { all: [] };
+  override readonly ports = new IoPorts();
+  readonly mch: Mch;
+  readonly ioapic: IoApic;
+  /** Null: the machine has no intel-iommu. */
+  vtd: MachineVtd | null = null;
+  private readonly configPorts: ConfigPorts;
+  private readonly fwCfg: FwCfg;
+  private readonly roms: RamBlock[] = [];
+  private ecamRegion: MemoryRegion | null = null;
+
+  /** @throws Refusal or HostError, with nothing left of it */
+  constructor(args: MachineArguments, host: Host, log: Log) {
+    const map = layOutQ35(args.machine, { size: totalSize(ramPieces(args, RAM_NAME)), slots: args.memory.slots, maxSize: args.memory.maxSize });
+    const mch = new Mch();
+    super(args, host, log, {
+      map,
+      ramName: RAM_NAME,
+      ramSpans: map.highRam === null ? [map.lowRam] : [map.lowRam, map.highRam],
+      interrupts: new ApicInterrupts(log),
+      pci: { hostBridge: mch, interruptLines: PIRQS, lineOf: pirqOf },
+    });
+    this.mch = mch;
+    this.ioapic = new IoApic(this.interrupts, (requesterId, message) => this.remap(requesterId, message));
+    this.configPorts = new ConfigPorts(this.pci);
+    this.fwCfg = new FwCfg({ ramSize: this.ramSize, cpus: args.smp.cpus, maxCpus: args.smp.maxCpus, files: () => q35Files(this) }, this.memory);
+    this.build(() => {
+      this.mapMemory();
+      this.mapRegisters();
+      this.makeDevices();
+    });
+  }
+
+  get iommus(): readonly MachineVtd[] {
+    return this.vtd === null ? [] : [this.vtd];
+  }
+
+  private mapMemory(): void {
+    const { root, map } = this;
+    const whole = MemoryRegion.container(RAM_NAME, Math.max(this.ramSize, Q35_RAM_ALIGNMENT));
+    let at = 0;
+    for (const block of this.ramBlocks) {
+      whole.add(at, MemoryRegion.ram(block.name, block));
+      at += block.size;
+    }
+    root.add(map.lowRam.base, MemoryRegion.alias("ram-below-4g", whole, 0, map.lowRam.size));
+    if (map.highRam !== null) {
+      root.add(map.highRam.base, MemoryRegion.alias("ram-above-4g", whole, map.lowRam.size, map.highRam.size));
+    }
+    const rom = (name: string, size: number): RamBlock => {
+      const block = allocateBlock(this.host, name, size);
+      this.roms.push(block);
+      return block;
+    };
+    // As after a reset, when no firmware has made RAM of the low ranges.
+    root.add(Q35.optionRom.base, MemoryRegion.rom("pc.rom", rom("pc.rom", Q35.optionRom.size)), 1);
+    const bios = MemoryRegion.rom("pc.bios", rom("pc.bios", Q35.bios.size));
+    root.add(Q35.biosShadow.base, MemoryRegion.alias("isa-bios", bios, Q35.bios.size - Q35.biosShadow.size, Q35.biosShadow.size), 1);
+    root.add(Q35.bios.base, bios);
+    root.add(0, MemoryRegion.alias("pci", this.pci.memory, 0, this.pci.memory.size), -1);
+  }
+
+  private mapRegisters(): void {
+    const { root, ports, pci, mch } = this;
+    root.add(Q35.ioapic.base, MemoryRegion.mmio("ioapic", Q35.ioapic.size, this.ioapic));
+    root.add(Q35.messages.base, MemoryRegion.mmio("apic-msi", Q35.messages.size, new MessageWindow(this.interrupts, (requesterId, message) => this.remap(requesterId, message))), 4096);
+    ports.add(FW_CFG_PORT, 2, this.fwCfg.ports);
+    ports.add(FW_CFG_DMA_PORT, 8, this.fwCfg.dmaPorts);
+    ports.add(CONFIG_ADDRESS, 8, this.configPorts);
+    mch.onEcam = (place) => {
+      if (this.ecamRegion !== null) {
+        root.remove(this.ecamRegion);
+        this.ecamRegion = null;
+      }
+      if (place !== null) {
+        this.ecamRegion = MemoryRegion.mmio("pcie-mmcfg-mmio", place.size, pci.ecam);
+        root.add(place.base, this.ecamRegion, 2);
+      }
+    };
+    pci.onInterruptLine = (line, level) => this.ioapic.setPin(FIRST_PIRQ_PIN + line, level ? 1 : 0);
+  }
+
+  /** The intel-iommu is there before any function, wherever it stands on the command line: functions get their address space when they are plugged. */
+  private makeDevices(): void {
+    const { args } = this;
+    const argument = args.devices.find((device) => device.model.name === "intel-iommu");
+    if (argument !== undefined) {
+      located(argument.where, () => this.makeVtd(argument));
+    }
+    this.plugChipset(new Ich9Lpc(), 0xf8);
+    if (args.machine.sata) {
+      this.plugChipset(new Ich9Ahci(), 0xfa);
+    }
+    if (args.machine.smbus) {
+      this.plugChipset(new Ich9Smbus(), 0xfb);
+    }
+    for (const device of args.devices) {
+      if (device === argument) {
+        this.names.add(this.vtd!.device, device.id);
+        continue;
+      }
+      if (device.model.category === "memory") {
+        located(device.where, () => this.plugMemory(device, false));
+        continue;
+      }
+      const fn = located(device.where, () => this.plug(device, false));
+      fn.secondaryBuses.filter((one) => one.isRoot).forEach((bus) => this.vtd?.cover(bus));
+    }
+  }
+
+  private makeVtd(argument: DeviceArgument): void {
+    const { args, memory, words, root, interrupts, log } = this;
+    const request = checkVtdProperties(argument, args.machine, args.numa.nodes.length);
+    this.vtd = new MachineVtd({ request, argument, memory, words, root, interrupts, log });
+    this.vtd.cover(this.pci.bus);
+  }
+
+  private plugChipset(fn: PciFunction, devfn: number): void {
+    plugFunction(fn, this.pci.bus, devfn);
+  }
+
+  /** An interrupt of a source as it reaches local APICs. Functions that bypass the IOMMU are not remapped. */
+  private remap(requesterId: number, message: Message): Message | null {
+    const { vtd } = this;
+    const bus = requesterId === IOAPIC_REQUESTER_ID ? null : (this.pci.busByNumber(requesterId >> 8)?.rootBus ?? null);
+    if (vtd === null || bus?.bypassIommu === true) {
+      return message;
+    }
+    return vtd.device.remapInterrupt(requesterId, BigInt(message.address), message.data);
+  }
+
+  buildTables(): PlacedTables {
+    return q35Tables(this);
+  }
+
+  /** Address ranges as firmware tells them, its own tables taken off. */
+  memoryMap(): readonly MemoryMapEntry[] {
+    return q35MemoryMap(this);
+  }
+
+  /**
+   * Memory of the host bridge, as firmware settles it: above RAM as much as QEMU's pci-hole64-size, and more where
+   * functions have larger BARs, with room to align them and to plug others of their kind.
+   */
+  private get windows(): readonly PciWindow[] {
+    const { mmio32, mmio64 } = this.map;
+    const wanted = [...this.pci.allFunctions()].flatMap((fn) => fn.bars).reduce((sum, bar) => sum + (bar.is64 ? bar.size : 0), 0);
+    return [mmio32, { base: mmio64.base, size: Math.max(mmio64.size, 4 * 2 ** Math.ceil(Math.log2(wanted + 1))) }];
+  }
+
+  /** What firmware does: it maps configuration space, unless a socket plays the machine, and then that is its part. */
+  override writeFirmware(): void {
+    if (this.args.control.qtest === null && this.mch.ecam === null) {
+      this.mch.enableEcam();
+    }
+    super.writeFirmware();
+    this.firmware = { ...this.firmware, memoryMap: this.memoryMap(), pciWindows: this.windows };
+  }
+
+  override resetBoard(): void {
+    this.ioapic.reset();
+    this.configPorts.reset();
+    this.fwCfg.reset();
+  }
+
+  pinPaths(): Map<string, () => PinDevice> {
+    return q35Pins(this);
+  }
+
+  protected override disposeIommus(): void {
+    this.vtd?.dispose();
+  }
+
+  override dispose(): void {
+    super.dispose();
+    this.roms.reverse().forEach((block) => this.host.freeMemory(block));
+    this.roms.length = 0;
+  }
+}

@@ -1,0 +1,122 @@
+/** The firmware's tables of the q35 board: what they describe, and where they are put. */
+import type { PciBus } from "../../pci/index.js";
+import type { MemoryMapEntry } from "../../port/index.js";
+import { buildX86Acpi, loaderFiles, type RemappingDescription, type ScopeDescription, type X86Description } from "../firmware/index.js";
+import type { PlacedTables } from "../virt/firmware.js";
+import type { Q35Board } from "./board.js";
+import { IOAPIC_REQUESTER_ID, Q35 } from "./map.js";
+
+/** Tables are at the end of low RAM, where a BIOS has them. */
+const ALIGNMENT = 0x1_0000;
+export const Q35_RAM_ALIGNMENT = ALIGNMENT;
+
+export function describeX86(board: Q35Board): X86Description {
+  return {
+    cpus: board.args.smp.cpus,
+    maxCpus: board.args.smp.maxCpus,
+    ioapicBase: Q35.ioapic.base,
+    localApicBase: Q35.messages.base,
+    ecam: board.mch.ecam,
+    remapping: describeRemapping(board),
+  };
+}
+
+function describeRemapping(board: Q35Board): RemappingDescription | null {
+  const { vtd } = board;
+  if (vtd === null) {
+    return null;
+  }
+  const { properties } = vtd.device;
+  // QEMU takes the hosts of several expanders in the order of a hash table; here they ascend.
+  const functions = board.pci.rootBuses().filter((bus) => !bus.bypassIommu).flatMap(scopesOf);
+  return {
+    base: vtd.base,
+    addressBits: properties.awBits,
+    interruptRemapping: properties.intremap,
+    ioapicRequesterId: IOAPIC_REQUESTER_ID,
+    functions,
+    ats: properties.deviceIotlb,
+    satc: vtd.request.satc ? board.pci.rootBuses().filter((bus) => !bus.bypassIommu).flatMap(integratedAtsFunctions) : [],
+    numaNode: vtd.request.numaNode,
+  };
+}
+
+function scopesOf(bus: PciBus): ScopeDescription[] {
+  return [...bus.functions.values()]
+    .sort((a, b) => a.devfn - b.devfn)
+    .map((fn) => ({ bus: bus.number, devfn: fn.devfn, isBridge: fn.isBridge && fn.kind !== "host-bridge" && fn.kind !== "expander" }));
+}
+
+const ATS_CAPABILITY = 0x000f;
+
+/** Endpoints right on a root bus with an ATS capability (PCIe 10.5.1). */
+function integratedAtsFunctions(bus: PciBus): ScopeDescription[] {
+  return scopesOf(bus).filter(({ devfn, isBridge }) => {
+    const { config } = bus.functions.get(devfn)!;
+    for (let at = 0x100, hops = 0; !isBridge && at >= 0x100 && at + 4 <= config.size && hops < 64; hops++) {
+      const header = config.get32(at);
+      if ((header & 0xffff) === ATS_CAPABILITY) {
+        return true;
+      }
+      at = header >>> 20;
+    }
+    return false;
+  });
+}
+
+/** ACPI below the end of low RAM; there is no device tree. */
+export function q35Tables(board: Q35Board): PlacedTables {
+  if (!board.args.machine.acpi) {
+    return { deviceTree: null, acpi: null };
+  }
+  const description = describeX86(board);
+  const room = Math.ceil(buildX86Acpi(description, 0).bytes.length / ALIGNMENT) * ALIGNMENT;
+  const { lowRam } = board.map;
+  const address = Math.floor((lowRam.base + lowRam.size - room) / ALIGNMENT) * ALIGNMENT;
+  if (address < 0x10_0000) {
+    return { deviceTree: null, acpi: null };
+  }
+  const image = buildX86Acpi(description, address);
+  return { deviceTree: null, acpi: { address: image.root, bytes: image.bytes, tables: image.tables } };
+}
+
+/** What INT 15h, E820h gives: RAM without the legacy hole, the tables, configuration space, interrupt hardware. */
+export function q35MemoryMap(board: Q35Board): MemoryMapEntry[] {
+  const { lowRam, highRam } = board.map;
+  const lowEnd = lowRam.base + lowRam.size;
+  const tables = q35Tables(board).acpi?.address ?? lowEnd;
+  const hole = { base: 0xa_0000, end: 0x10_0000 };
+  const entries: MemoryMapEntry[] = [
+    { base: 0, size: Math.min(lowEnd, hole.base), type: 1 },
+    { base: hole.base, size: hole.end - hole.base, type: 2 },
+    { base: hole.end, size: tables - hole.end, type: 1 },
+    { base: tables, size: lowEnd - tables, type: 3 },
+    ...(board.mch.ecam === null ? [] : [{ ...board.mch.ecam, type: 2 as const }]),
+    { base: Q35.ioapic.base, size: 2 ** 32 - Q35.ioapic.base, type: 2 },
+    ...(highRam === null ? [] : [{ ...highRam, type: 1 as const }]),
+  ];
+  return entries.filter(({ size }) => size > 0);
+}
+
+/** fw_cfg's files: the tables with the script that places them, and RAM as QEMU tells it. */
+export function q35Files(board: Q35Board): Map<string, Uint8Array> {
+  const files = new Map<string, Uint8Array>([["etc/e820", e820(board)]]);
+  if (board.args.machine.acpi) {
+    const description = describeX86(board);
+    loaderFiles((base) => buildX86Acpi(description, base)).forEach((bytes, name) => files.set(name, bytes));
+  }
+  return files;
+}
+
+/** Entries of 20 bytes: base, size, type (QEMU hw/i386/e820_memory_layout.h); first what AMD's HyperTransport keeps below 1 TiB. */
+function e820(board: Q35Board): Uint8Array {
+  const { lowRam, highRam } = board.map;
+  const entries = [{ base: 0xfd_0000_0000, size: 0x3_0000_0000, type: 2 }, { ...lowRam, type: 1 }, ...(highRam === null ? [] : [{ ...highRam, type: 1 }])];
+  const out = Buffer.alloc(20 * entries.length);
+  entries.forEach(({ base, size, type }, index) => {
+    out.writeBigUInt64LE(BigInt(base), 20 * index);
+    out.writeBigUInt64LE(BigInt(size), 20 * index + 8);
+    out.writeUInt32LE(type, 20 * index + 16);
+  });
+  return out;
+}

@@ -1,0 +1,174 @@
+/** The SMMUs of a machine: their places, interrupts, buses, and the acceleration of those that have one. */
+import { type AddressSpace, MemoryRegion, type WordMemory } from "../../memory/index.js";
+import { type IommuOps, type PciBus, setupIommu } from "../../pci/index.js";
+import {
+  AcceleratedIommuOps,
+  DEFAULT_PROPERTIES,
+  SmmuAcceleration,
+  type SmmuInterruptLines,
+  type SmmuProperties,
+  SmmuV3,
+  SoftwareIommuOps,
+} from "../../smmuv3/index.js";
+import { type Log, Refusal } from "../../support/index.js";
+import type { MachineIommu } from "../board.js";
+import { type DeviceArgument, deviceLabel, type GlobalProperty } from "../arguments/device.js";
+import type { GicInterrupts } from "../interrupt-log.js";
+import type { MachineOptions } from "../arguments/machine-options.js";
+import { checkSmmuProperties, type SmmuRequest } from "../arguments/smmu.js";
+import { describeSmmu, smmuInvalidation } from "./smmu-account.js";
+import { FIRST_SPI, userSmmuPlace, VIRT, VIRT_SPI } from "./map.js";
+
+export interface MachineSmmu extends MachineIommu {
+  readonly device: SmmuV3;
+  readonly bus: PciBus;
+  readonly acceleration: SmmuAcceleration | null;
+  /** The SMMU of -machine iommu=smmuv3. */
+  readonly legacy: boolean;
+  /** Registers: guest-physical address and bytes. */
+  readonly base: number;
+  readonly size: number;
+  /** The first of four SPIs: eventq, priq, cmdq-sync, gerror. */
+  readonly spi: number;
+}
+
+export interface SmmuSetParts {
+  readonly memory: AddressSpace;
+  readonly words: WordMemory;
+  /** Where the registers are mapped. */
+  readonly root: MemoryRegion;
+  readonly interrupts: GicInterrupts;
+  readonly msiDoorbell: number | null;
+  readonly machine: MachineOptions;
+  readonly log: Log;
+}
+
+export class SmmuSet {
+  private readonly members: MachineSmmu[] = [];
+
+  constructor(private readonly parts: SmmuSetParts) {}
+
+  /** By their place among the -device arm-smmuv3; the legacy one alone. */
+  get all(): readonly MachineSmmu[] {
+    return [...this.members].sort((a, b) => a.base - b.base);
+  }
+
+  find(argument: DeviceArgument): MachineSmmu | null {
+    return this.members.find((smmu) => smmu.argument === argument) ?? null;
+  }
+
+  has(argument: DeviceArgument): boolean {
+    return this.find(argument) !== null;
+  }
+
+  /**
+   * -machine iommu=smmuv3: one SMMU for pcie.0 and all expander buses that do not bypass it. QEMU gives it
+   * both stages from virt-9.2 on, and then ignores -global, which is heeded here.
+   */
+  addLegacy(bus: PciBus, version: readonly [number, number], globals: readonly GlobalProperty[]): void {
+    const [major, minor] = version;
+    const usual = major > 9 || (major === 9 && minor >= 2) ? "nested" : DEFAULT_PROPERTIES.stage;
+    const stage = globals.filter((global) => global.driver === "arm-smmuv3" && global.name === "stage").at(-1)?.value ?? usual;
+    if (stage !== "1" && stage !== "2" && stage !== "nested") {
+      throw new Refusal(`Parameter 'stage' does not accept value '${stage}'`, { found: `-global arm-smmuv3.stage=${stage}`, wouldWork: "1, 2, nested" });
+    }
+    const place = { ...VIRT.smmu, spi: VIRT_SPI.smmu };
+    const request: SmmuRequest = { accel: false, properties: { ...DEFAULT_PROPERTIES, stage } satisfies SmmuProperties, acceleration: null };
+    this.make("smmuv3", bus, place, request, null);
+  }
+
+  /**
+   * Makes the SMMU of `-device arm-smmuv3` on `bus`.
+   * @param index its place among them, from 0
+   * @throws Refusal in QEMU's words, with nothing left of it
+   */
+  add(argument: DeviceArgument, bus: PciBus, index: number): void {
+    const label = deviceLabel(argument);
+    if (this.members.some((smmu) => smmu.legacy)) {
+      throw new Refusal("virt machine already has iommu=smmuv3 set. Doesn't support incompatible iommus", {
+        found: `-machine iommu=smmuv3 and ${label}`,
+        wouldWork: "one of them: -device arm-smmuv3,primary-bus=pcie.0 covers what iommu=smmuv3 does",
+      });
+    }
+    const request = checkSmmuProperties(argument, this.parts.machine);
+    if (!bus.isRoot) {
+      throw new Refusal("SMMU should be attached to a default PCIe root complex(pcie.0) or a pxb-pcie based root complex", {
+        found: `${label} with primary-bus=${bus.id}, the bus of ${bus.bridge?.label ?? "a bridge"}`,
+        wouldWork: `primary-bus=${bus.rootBus.id}`,
+      });
+    }
+    if (bus.bypassIommu) {
+      throw new Refusal("Bypass option cannot be set for SMMUv3 associated PCIe RC", {
+        found: `${label} on bus '${bus.id}', which has ${bus.bridge === null ? "default-bus-bypass-iommu=on" : "bypass_iommu=on"}`,
+        wouldWork: bus.bridge === null ? "default-bus-bypass-iommu=off" : `bypass_iommu=off for ${bus.bridge.label}`,
+      });
+    }
+    if (bus.iommu !== null) {
+      const other = this.members.find((smmu) => smmu.bus === bus);
+      throw new Refusal("An iommu is already attached to this bus", {
+        found: `${label} and ${other?.argument === null || other === undefined ? "another" : deviceLabel(other.argument)} on bus '${bus.id}'`,
+        wouldWork: "a pxb-pcie for each SMMU",
+      });
+    }
+    this.make(argument.id === "" ? `smmuv3.${index}` : argument.id, bus, userSmmuPlace(index), request, argument);
+  }
+
+  private make(id: string, bus: PciBus, place: { base: number; size: number; spi: number }, request: SmmuRequest, argument: DeviceArgument | null): void {
+    const { parts } = this;
+    const device = new SmmuV3({
+      id,
+      properties: request.properties,
+      memory: parts.memory,
+      words: parts.words,
+      lines: this.lines(place.spi),
+      log: parts.log,
+    });
+    const acceleration = request.acceleration === null ? null : new SmmuAcceleration(device, request.acceleration, parts.log);
+    let ops: IommuOps;
+    if (acceleration === null) {
+      ops = new SoftwareIommuOps(device);
+    } else {
+      device.backend = acceleration;
+      ops = new AcceleratedIommuOps(
+        argument === null || argument.id === "" ? `arm-smmuv3 (${id})` : deviceLabel(argument),
+        acceleration,
+        parts.memory,
+        (bus, devfn) => device.softwareSpace(bus, devfn),
+        parts.msiDoorbell,
+      );
+    }
+    setupIommu(bus, ops);
+    parts.root.add(place.base, MemoryRegion.mmio(id, place.size, device));
+    const member = { device, id, bus, acceleration, accelerated: acceleration !== null, ops, legacy: argument === null, ...place, argument };
+    this.members.push({
+      ...member,
+      start: (elsewhere) => {
+        acceleration?.freeze(elsewhere);
+        device.freeze();
+      },
+      reset: () => device.reset(),
+      describe: () => describeSmmu(member),
+      invalidation: () => smmuInvalidation(member),
+    });
+  }
+
+  private lines(spi: number): SmmuInterruptLines {
+    const { interrupts } = this.parts;
+    const line = (index: number) => ({ pulse: () => interrupts.spi(FIRST_SPI + spi + index) });
+    return { eventq: line(0), priq: line(1), cmdqSync: line(2), gerror: line(3) };
+  }
+
+  /** An expander's root bus has come to be: the legacy SMMU covers it, unless it bypasses. */
+  coverExpander(bus: PciBus): void {
+    const legacy = this.members.find((smmu) => smmu.legacy);
+    if (legacy !== undefined && bus.iommu === null) {
+      setupIommu(bus, legacy.ops);
+    }
+  }
+
+  dispose(): void {
+    for (const smmu of this.members) {
+      smmu.bus.iommu = null;
+    }
+  }
+}

@@ -1,0 +1,241 @@
+/**
+ * Which host tables a function's requests are on: nested ones, the parent, a mirror of second-stage tables, or
+ * none. Each change is one host call that replaces what is there, after which the old table is freed; where the
+ * host refuses it, the old one stays and HostError is thrown.
+ */
+import { HostError, HwptAllocFlags, HwptDataType, HWPT_VTD_S1, HWPT_VTD_S1_BYTES, HwptVtdS1Flags } from "../../iommufd/index.js";
+import type { Graveyard } from "../../nesting/index.js";
+import type { Log } from "../../support/index.js";
+import type { VtdForBackend } from "../device/backend.js";
+import * as trace from "../device/trace.js";
+import type { PasidView } from "../lookup/index.js";
+import type { PasidIotlbForwarder } from "./invalidations.js";
+import type { PassthroughFunction, PasidBinding, VtdFunctionTable } from "./function.js";
+import { ShadowDomain } from "./mirror.js";
+
+export class FunctionAttachments {
+  /** Tables attached in the place of others, of any kind; bindings made, replaced and taken away. */
+  readonly counts = { bound: 0, replaced: 0, unbound: 0 };
+  /** What new bindings are marked with: a walk of the guest's table finds those that it did not see. */
+  generation = 0;
+
+  constructor(
+    private readonly unit: VtdForBackend,
+    private readonly name: () => string,
+    private readonly forwarder: PasidIotlbForwarder,
+    private readonly graveyard: Graveyard,
+    private readonly log: Log,
+  ) {}
+
+  /** A PASID goes to a nested table for the first-stage tables that its entry names. */
+  bindNested(fn: PassthroughFunction, pasid: number, view: PasidView): void {
+    const flags =
+      (view.supervisor ? HwptVtdS1Flags.SRE : 0) |
+      (view.extendedAccessed ? HwptVtdS1Flags.EAFE : 0) |
+      (view.writeProtect ? HwptVtdS1Flags.WPE : 0);
+    const width = view.firstStageLevels === 5 ? 57 : 48;
+    const old = fn.bindings.get(pasid);
+    if (old !== undefined && old.hwptId !== null && old.flags === flags && old.width === width && old.base === view.firstStagePointer) {
+      this.forwarder.retag(old, view.domain);
+      old.faultsDisabled = view.faultsDisabled;
+      return;
+    }
+    const { host } = fn;
+    const hwptId = host.iommufd.hwptAlloc({
+      flags: this.unit.properties.pasidBits > 0 ? HwptAllocFlags.PASID : 0,
+      devId: host.devId,
+      ptId: host.parentHwptId,
+      dataType: HwptDataType.VTD_S1,
+      data: firstStageData(flags, view.firstStagePointer, width),
+    });
+    try {
+      this.attach(fn, pasid, hwptId);
+    } catch (error) {
+      this.graveyard.destroy(host.iommufd, hwptId, "nested HWPT");
+      throw error;
+    }
+    this.bound(fn, pasid, { hwptId, domain: view.domain, faultsDisabled: view.faultsDisabled, flags, width, base: view.firstStagePointer });
+    if (pasid === fn.ridPasid) {
+      this.onTable(fn, "nested");
+    }
+  }
+
+  /** A PASID goes to the parent: pass-through. */
+  bindParent(fn: PassthroughFunction, pasid: number, view: PasidView): void {
+    const old = fn.bindings.get(pasid);
+    if (old !== undefined && old.hwptId === null) {
+      this.forwarder.retag(old, view.domain);
+      old.faultsDisabled = view.faultsDisabled;
+      return;
+    }
+    if (pasid === fn.ridPasid) {
+      this.attachParentTable(fn);
+    } else {
+      this.attach(fn, pasid, fn.host.parentHwptId);
+    }
+    this.bound(fn, pasid, { hwptId: null, domain: view.domain, faultsDisabled: view.faultsDisabled, flags: 0, width: 0, base: 0 });
+  }
+
+  /** Notes a binding that is attached; the table that it replaces is freed. */
+  private bound(fn: PassthroughFunction, pasid: number, what: Pick<PasidBinding, "hwptId" | "domain" | "faultsDisabled" | "flags" | "width" | "base">): void {
+    const old = fn.bindings.get(pasid);
+    if (old === undefined) {
+      this.counts.bound++;
+    } else {
+      this.counts.replaced++;
+      this.forget(old);
+    }
+    const binding: PasidBinding = { fn, pasid, ...what, batch: null, generation: this.generation };
+    fn.bindings.set(pasid, binding);
+    this.forwarder.add(binding);
+  }
+
+  /** Takes a binding out of the books, and frees its nested HWPT. Its PASID is on something else already. */
+  private forget(binding: PasidBinding): void {
+    const { fn, hwptId } = binding;
+    this.forwarder.remove(binding);
+    fn.bindings.delete(binding.pasid);
+    if (hwptId !== null) {
+      this.graveyard.destroy(fn.host.iommufd, hwptId, "nested HWPT");
+    }
+  }
+
+  /** A PASID loses its table. Where the host refuses to detach it, the binding stays. */
+  unbind(binding: PasidBinding): void {
+    const { fn, pasid } = binding;
+    fn.host.detach(pasid);
+    if (trace.traceDeviceDetachHwpt.on) {
+      trace.traceDeviceDetachHwpt.emit(fn.host.devId, pasid, 1);
+    }
+    this.counts.unbound++;
+    this.forget(binding);
+  }
+
+  /** Requests without PASID are let nowhere. */
+  block(fn: PassthroughFunction): void {
+    if (fn.table !== "blocked") {
+      fn.host.detach();
+      if (trace.traceDeviceDetachHwpt.on) {
+        trace.traceDeviceDetachHwpt.emit(fn.host.devId, fn.ridPasid, 1);
+      }
+      this.unboundRid(fn);
+      this.onTable(fn, "blocked");
+    }
+  }
+
+  /** Requests without PASID go to the parent, without a binding: translation is off. */
+  attachParent(fn: PassthroughFunction): void {
+    this.attachParentTable(fn);
+    this.unboundRid(fn);
+  }
+
+  private attachParentTable(fn: PassthroughFunction): void {
+    if (fn.table !== "parent") {
+      const { host } = fn;
+      host.attach(host.parentHwptId);
+      if (trace.traceDeviceReattachDefHwpt.on) {
+        trace.traceDeviceReattachDefHwpt.emit(host.devId, fn.ridPasid, host.parentHwptId, 1);
+      }
+      this.onTable(fn, "parent");
+    }
+  }
+
+  /** Requests without PASID go to a mirror of the guest's second-stage tables; blocked where there may be none. Throws ShadowLimit too. */
+  attachShadow(fn: PassthroughFunction, domain: number, tables: NonNullable<PasidView["stage2"]>): void {
+    const { properties } = this.unit;
+    if (properties.requireNesting || !properties.cachingMode) {
+      this.block(fn);
+      this.log.guestError(
+        "vtd.no-shadow",
+        () =>
+          `${this.name()}: ${fn.host.name} is blocked: the guest's second-stage tables would have to be mirrored, which ` +
+          (properties.requireNesting ? "x-require-nesting=on forbids" : "needs caching-mode=on"),
+      );
+      return;
+    }
+    // Another domain or other tables: a new mirror beside the old one, so that the change is one step.
+    const fresh = fn.table !== "shadow" || fn.shadow === null || fn.shadowDomain !== domain;
+    const shadow = fresh ? ShadowDomain.make(fn.host, this.unit.memory, this.unit.words, this.graveyard, this.log) : fn.shadow!;
+    try {
+      shadow.synchronize(tables, 0, 2 ** tables.inputBits - 1);
+      if (fresh) {
+        fn.host.attach(shadow.hwptId);
+      }
+    } catch (error) {
+      if (fresh) {
+        shadow.free(this.graveyard);
+      }
+      throw error;
+    }
+    if (fresh) {
+      const old = fn.shadow;
+      fn.shadow = shadow;
+      fn.shadowDomain = domain;
+      fn.table = "shadow";
+      old?.free(this.graveyard);
+      this.unboundRid(fn);
+    }
+  }
+
+  private attach(fn: PassthroughFunction, pasid: number, hwptId: number): void {
+    const { host } = fn;
+    host.attach(hwptId, pasid === fn.ridPasid ? undefined : pasid);
+    if (trace.traceDeviceAttachHwpt.on) {
+      trace.traceDeviceAttachHwpt.emit(host.devId, pasid, hwptId, 1);
+    }
+  }
+
+  /** Requests without PASID are on another kind of table now: a mirror that they leave is freed. */
+  private onTable(fn: PassthroughFunction, table: VtdFunctionTable): void {
+    fn.table = table;
+    const { shadow } = fn;
+    fn.shadow = null;
+    fn.shadowDomain = -1;
+    shadow?.free(this.graveyard);
+  }
+
+  /** Requests without PASID have left the table of their binding. */
+  private unboundRid(fn: PassthroughFunction): void {
+    const binding = fn.bindings.get(fn.ridPasid);
+    if (binding !== undefined) {
+      this.counts.unbound++;
+      this.forget(binding);
+    }
+  }
+
+  /** Gives a function back: attached to its parent, all else freed. Never throws for a refused host call. */
+  giveBack(fn: PassthroughFunction): void {
+    for (const binding of [...fn.bindings.values()]) {
+      if (binding.pasid !== fn.ridPasid) {
+        this.quietly(fn, () => this.unbind(binding), () => this.forget(binding));
+      }
+    }
+    this.quietly(fn, () => this.attachParent(fn), () => {
+      this.unboundRid(fn);
+      this.onTable(fn, "blocked");
+    });
+  }
+
+  /** A step of `giveBack`; where the host refuses it, what is left is freed when the device is closed. */
+  private quietly(fn: PassthroughFunction, step: () => void, otherwise: () => void): void {
+    try {
+      step();
+    } catch (error) {
+      if (!(error instanceof HostError)) {
+        throw error;
+      }
+      this.log.warn(`Detaching from HWPT failed: ${fn.host.name}: ${error.message}; its objects are freed when it is closed`);
+      otherwise();
+    }
+  }
+}
+
+/** struct iommu_hwpt_vtd_s1. `base` in bytes, `width` in bits. */
+function firstStageData(flags: number, base: number, width: number): Uint8Array {
+  const data = new Uint8Array(HWPT_VTD_S1_BYTES);
+  const view = new DataView(data.buffer);
+  view.setBigUint64(HWPT_VTD_S1.FLAGS, BigInt(flags), true);
+  view.setBigUint64(HWPT_VTD_S1.PGTBL_ADDR, BigInt(base), true);
+  view.setUint32(HWPT_VTD_S1.ADDR_WIDTH, width, true);
+  return data;
+}

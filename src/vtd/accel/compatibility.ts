@@ -1,0 +1,98 @@
+/**
+ * May this host's VT-d serve a function of that intel-iommu? First-stage tables of the guest are walked by
+ * the host's hardware, so what the guest was told must be what the host has. The same check at every attach,
+ * cold or hot.
+ */
+import { HW_INFO_VTD, HW_INFO_VTD_BYTES, HwInfoType, type HwInfo } from "../../iommufd/index.js";
+import { get, Refusal } from "../../support/index.js";
+import type { VtdProperties } from "../device/capabilities.js";
+import { CAP, ECAP } from "../spec/index.js";
+
+/** CAP and ECAP of a host's VT-d, as words, and its errata flags (struct iommu_hw_info_vtd). */
+export interface HostVtd {
+  readonly cap: Int32Array;
+  readonly ecap: Int32Array;
+  /** HwInfoVtdFlags. */
+  readonly flags: number;
+}
+
+/** Null where the host's IOMMU is another one. */
+export function hostVtd(info: HwInfo): HostVtd | null {
+  if (info.type !== HwInfoType.INTEL_VTD || info.data.length < HW_INFO_VTD_BYTES) {
+    return null;
+  }
+  const view = new DataView(info.data.buffer, info.data.byteOffset, info.data.byteLength);
+  const pair = (at: number): Int32Array => Int32Array.of(view.getInt32(at, true), view.getInt32(at + 4, true));
+  return { cap: pair(HW_INFO_VTD.CAP_REG), ecap: pair(HW_INFO_VTD.ECAP_REG), flags: view.getUint32(HW_INFO_VTD.FLAGS, true) };
+}
+
+interface Names {
+  /** `intel-iommu 'iommu0'`. */
+  readonly unit: string;
+  /** `vfio-pci 'gpu0' (host 0000:01:00.0)`. */
+  readonly device: string;
+  /** `dmar0`. */
+  readonly hostIommu: string;
+}
+
+/**
+ * Throws Refusal on the first thing that the guest was told and the host does not have. `maxPasidLog2`: of the
+ * function, 0 where it has no PASIDs.
+ */
+export function checkHostServes(info: HwInfo, properties: VtdProperties, names: Names): void {
+  const refuse = (words: string, found: string, wouldWork: string): never => {
+    throw new Refusal(words, { found, wouldWork });
+  };
+  const { unit, device, hostIommu } = names;
+  const host = hostVtd(info);
+  // What no property mends comes first.
+  if (properties.fsts) {
+    if (host === null) {
+      return refuse(
+        `Incompatible host platform IOMMU type ${info.type}`,
+        `${device} is behind a host IOMMU of type ${info.type}; ${unit} has fsts=on`,
+        `a function behind a VT-d (type ${HwInfoType.INTEL_VTD})`,
+      );
+    }
+    const missing = [
+      get(host.ecap, ECAP.SMTS) === 0 ? "ECAP.SMTS (scalable mode)" : "",
+      get(host.ecap, ECAP.FSTS) === 0 ? "ECAP.FSTS (first stage)" : "",
+      get(host.ecap, ECAP.NEST) === 0 ? "ECAP.NEST (nested translation)" : "",
+    ].filter((one) => one !== "");
+    if (missing.length > 0) {
+      refuse(
+        "Host IOMMU doesn't support nested translation",
+        `${hostIommu} of ${device} lacks ${missing.join(", ")}; ${unit} has fsts=on`,
+        "fsts=off with caching-mode=on, or a function behind another host IOMMU",
+      );
+    }
+  }
+  if (host !== null) {
+    const hostBits = get(host.cap, CAP.MGAW) + 1;
+    if (properties.awBits > hostBits) {
+      refuse(
+        `aw-bits ${properties.awBits} > host aw-bits ${hostBits}`,
+        `CAP.MGAW: ${hostIommu} of ${device} takes addresses of ${hostBits} bits, ${unit} shows its guest ${properties.awBits}`,
+        hostBits >= 39 && !properties.fsts ? "aw-bits=39" : "a host IOMMU with wider addresses",
+      );
+    }
+  }
+  if (!properties.fsts || host === null) {
+    return;
+  }
+  if (properties.fs1gp && get(host.cap, CAP.FS1GP) === 0) {
+    refuse(
+      "First stage 1GB large page is unsupported by host IOMMU",
+      `CAP.FS1GP: ${hostIommu} of ${device} has 0, ${unit} shows its guest 1`,
+      "fs1gp=off",
+    );
+  }
+  const hostPasidBits = get(host.ecap, ECAP.PASID) === 0 ? 0 : get(host.ecap, ECAP.PSS) + 1;
+  if (info.maxPasidLog2 > 0 && properties.pasidBits > hostPasidBits) {
+    refuse(
+      `PASID bits size ${properties.pasidBits} > host IOMMU PASID bits size ${hostPasidBits}`,
+      `ECAP.PSS: ${hostIommu} of ${device} has PASIDs of ${hostPasidBits} bits, ${unit} shows its guest ${properties.pasidBits}`,
+      `pasid-bits=${hostPasidBits}`,
+    );
+  }
+}

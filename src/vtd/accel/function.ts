@@ -1,0 +1,68 @@
+import type { IommufdDevice } from "../../iommufd/index.js";
+import { iommuPath, type PciBus } from "../../pci/index.js";
+import type { HostFaults } from "./events.js";
+import type { PasidIotlbBatch } from "./batch.js";
+import type { ShadowDomain } from "./mirror.js";
+
+/**
+ * Where a function's requests without PASID go: the stage-2 table of all memory, a nested table on it, a
+ * mirror of the guest's second-stage tables, or nowhere.
+ */
+export type VtdFunctionTable = "parent" | "nested" | "shadow" | "blocked";
+
+/** A PASID of a function and the host's table behind it. The PASID of requests without one is among them. */
+export interface PasidBinding {
+  readonly fn: PassthroughFunction;
+  readonly pasid: number;
+  /** The nested HWPT; null: the parent itself, of a pass-through entry. */
+  hwptId: number | null;
+  domain: number;
+  /** Fault reporting is off (FPD). */
+  faultsDisabled: boolean;
+  /** What the nested HWPT was made of: HwptVtdS1Flags, address width in bits, first table (bytes). */
+  flags: number;
+  width: number;
+  base: number;
+  /** Invalidations that wait to be sent; null: none. */
+  batch: PasidIotlbBatch | null;
+  /** The walk over the guest's tables that has met it last. */
+  generation: number;
+}
+
+/** One passed-through function behind a unit. */
+export class PassthroughFunction {
+  table: VtdFunctionTable = "parent";
+  /** By PASID; `ridPasid` is the key of requests without PASID. */
+  readonly bindings = new Map<number, PasidBinding>();
+  /** RID_PASID of the context entry in use: 0, as ECAP.RPS is clear. */
+  readonly ridPasid = 0;
+  /** The source id whose entries it was put where they say. */
+  settledSourceId: number | null = null;
+  /** Blocked because no context or PASID entry is present: one may become so. */
+  absent = false;
+  shadow: ShadowDomain | null = null;
+  /** Domain of the second-stage tables in `shadow`. */
+  shadowDomain = -1;
+  faults: HostFaults | null = null;
+
+  constructor(
+    readonly bus: PciBus,
+    readonly devfn: number,
+    readonly host: IommufdDevice,
+  ) {}
+
+  /** The source id that the unit sees; null while the guest has given the function's bus no number. */
+  get sourceId(): number | null {
+    const path = iommuPath(this.bus, this.devfn);
+    if (!path.bus.isRoot && path.bus.number === 0) {
+      return null;
+    }
+    return (path.bus.number << 8) | path.devfn;
+  }
+
+  /** PASIDs that the function can use. */
+  get pasidLimit(): number {
+    const bits = this.host.hwInfo.maxPasidLog2;
+    return bits === 0 ? 1 : 2 ** bits;
+  }
+}

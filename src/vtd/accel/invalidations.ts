@@ -1,0 +1,147 @@
+import { hex, type Log } from "../../support/index.js";
+import type { PasidBinding } from "./function.js";
+import { PasidIotlbBatch } from "./batch.js";
+
+/** Batches kept for use again. */
+const MOST_SPARE = 64;
+/** Domain and PASID as one number. */
+const tagOf = (domain: number, pasid: number): number => domain * 2 ** 20 + pasid;
+
+/**
+ * Invalidations of first-stage translations on their way to the nested HWPTs that they concern: found by domain
+ * and PASID, collected in the guest's order, sent with one host call for each HWPT.
+ */
+export class PasidIotlbForwarder {
+  /** Descriptors taken since the last `send`. */
+  pending = 0;
+  /** HWPT_INVALIDATE calls, and entries of them that were done. */
+  calls = 0;
+  entries = 0;
+  private readonly byTag = new Map<number, PasidBinding[]>();
+  private waiting: PasidBinding[] = [];
+  private readonly spare: PasidIotlbBatch[] = [];
+
+  /** `name`: of the unit, for messages. */
+  constructor(
+    private readonly name: () => string,
+    private readonly log: Log,
+  ) {}
+
+  /** A binding has come to be; one without nested HWPT has no first stage. */
+  add(binding: PasidBinding): void {
+    if (binding.hwptId === null) {
+      return;
+    }
+    const tag = tagOf(binding.domain, binding.pasid);
+    const list = this.byTag.get(tag);
+    if (list === undefined) {
+      this.byTag.set(tag, [binding]);
+    } else {
+      list.push(binding);
+    }
+  }
+
+  /** It goes, with what waits for it: its HWPT goes, too. */
+  remove(binding: PasidBinding): void {
+    this.untag(binding);
+    if (binding.batch !== null) {
+      this.waiting.splice(this.waiting.indexOf(binding), 1);
+      this.giveBack(binding);
+    }
+  }
+
+  /** Its entry names another domain now. */
+  retag(binding: PasidBinding, domain: number): void {
+    if (binding.domain !== domain) {
+      this.untag(binding);
+      binding.domain = domain;
+      this.add(binding);
+    }
+  }
+
+  /** Takes one descriptor: 2^`addressMask` pages, or all (-1). False where no nested HWPT has the domain and PASID. */
+  take(domain: number, pasid: number, high: number, low: number, addressMask: number, leaf: boolean): boolean {
+    const bindings = this.byTag.get(tagOf(domain, pasid));
+    if (bindings === undefined) {
+      return false;
+    }
+    const ordinal = this.pending++;
+    for (const binding of bindings) {
+      this.collect(binding, ordinal, high, low, addressMask, leaf);
+    }
+    return true;
+  }
+
+  /** All translations of one binding. */
+  takeWhole(binding: PasidBinding): void {
+    if (binding.hwptId !== null) {
+      this.collect(binding, this.pending, 0, 0, -1, false);
+    }
+  }
+
+  /** Sends all that is collected, whatever comes of it. Returns the first descriptor that was refused; -1: none. */
+  send(): number {
+    const waiting = this.waiting;
+    this.waiting = [];
+    this.pending = 0;
+    let failed = -1;
+    for (const binding of waiting) {
+      const batch = binding.batch!;
+      const count = batch.pending;
+      const { host } = binding.fn;
+      const { errno, handled } = batch.send(host.iommufd, binding.hwptId!);
+      this.calls++;
+      this.entries += handled;
+      if (errno !== null) {
+        const entry = Math.min(handled, count - 1);
+        const ordinal = batch.ordinalAt(entry);
+        failed = failed < 0 ? ordinal : Math.min(failed, ordinal);
+        this.log.guestError(
+          "vtd.invalidate",
+          () =>
+            `${this.name()}: the host refused invalidation ${entry + 1} of ${count} for PASID ${hex(binding.pasid)} of ${host.name} (domain ${hex(binding.domain)}): HWPT_INVALIDATE ${errno}`,
+        );
+      }
+      this.giveBack(binding);
+    }
+    return failed;
+  }
+
+  /** Forgets what is collected. */
+  drop(): void {
+    this.pending = 0;
+    for (const binding of this.waiting.splice(0)) {
+      this.giveBack(binding);
+    }
+  }
+
+  private collect(binding: PasidBinding, ordinal: number, high: number, low: number, mask: number, leaf: boolean): void {
+    if (binding.batch === null) {
+      binding.batch = this.spare.pop() ?? new PasidIotlbBatch();
+      this.waiting.push(binding);
+    }
+    binding.batch.add(ordinal, high, low, mask, leaf);
+  }
+
+  private giveBack(binding: PasidBinding): void {
+    const batch = binding.batch!;
+    binding.batch = null;
+    batch.clear();
+    if (this.spare.length < MOST_SPARE) {
+      this.spare.push(batch);
+    }
+  }
+
+  private untag(binding: PasidBinding): void {
+    const tag = tagOf(binding.domain, binding.pasid);
+    const list = this.byTag.get(tag);
+    const at = list?.indexOf(binding) ?? -1;
+    if (list === undefined || at < 0) {
+      return;
+    }
+    list.splice(at, 1);
+    if (list.length === 0) {
+      this.byTag.delete(tag);
+    }
+  }
+}

@@ -1,0 +1,81 @@
+import type { AddressSpace, WordMemory } from "../../memory/index.js";
+import type { VtdProperties } from "./capabilities.js";
+import type { RootPointer, VtdFeatures } from "../lookup/index.js";
+
+/**
+ * What the unit's registers and queue ask of whoever serves its passed-through functions. The device decodes
+ * and orders; the backend turns intent into host calls. Without passed-through functions there is no backend.
+ */
+export interface VtdBackend {
+  /**
+   * The guest invalidated PASID-cache entries: `domainId` and `pasid` narrow the scope, -1 does not. Called
+   * with nothing left in the batch. False where a function did not get what its entry asks for.
+   */
+  pasidCacheInvalidated(domainId: number, pasid: number): boolean;
+  /**
+   * The guest invalidated context-cache entries: of a source id (bits of `sourceMask` do not count), of a
+   * domain in legacy mode, or all (-1). As above.
+   */
+  contextCacheInvalidated(domainId: number, sourceId: number, sourceMask: number): boolean;
+  /** IOTLB invalidation, which concerns second-stage tables that are shadowed: all (-1), a domain, 2^`addressMask` pages of 4 KiB from an address on (-1: all pages). */
+  iotlbInvalidated(domainId: number, addressHigh: number, addressLow: number, addressMask: number): boolean;
+
+  /**
+   * Takes a PASID-based IOTLB invalidation into the batch: 2^`addressMask` pages from an address on, or all
+   * (`addressMask` -1). False when it needs no forwarding: no nested table has the domain and PASID.
+   */
+  forwardPasidIotlb(domainId: number, pasid: number, addressHigh: number, addressLow: number, addressMask: number, leaf: boolean): boolean;
+  /** Invalidations in the batch. */
+  readonly pending: number;
+  /** Invalidations that a batch takes; at that number the device flushes. */
+  readonly capacity: number;
+  /**
+   * Sends the batch and empties it, whatever comes of it. Returns -1, or which of the invalidations (in the
+   * order in which they were taken) the host refused first; all before that one are done.
+   */
+  flush(): number;
+  /** The queue has done all that was in it. */
+  descriptorsDone(): void;
+
+  /** GSTS.TES or the root table in use has changed: every function goes where the tables say. */
+  tablesChanged(): void;
+  /** Reset of the unit: registers are at their reset values already. */
+  reset(): void;
+}
+
+/** What the backend asks of the unit: the state that the guest has programmed. */
+export interface VtdForBackend {
+  /** The user's id. */
+  readonly id: string;
+  readonly properties: VtdProperties;
+  readonly features: VtdFeatures;
+  /** Guest memory: tables of the guest, and RAM that it maps. */
+  readonly words: WordMemory;
+  readonly memory: AddressSpace;
+  /** GSTS.TES. */
+  readonly translationEnabled: boolean;
+  /** RTADDR.TTM and the root table in use. */
+  readonly tableMode: number;
+  readonly root: RootPointer;
+  /** Takes a fault recording register's four words. */
+  recordFault(record: Int32Array): void;
+  /** Faults were lost before they reached this side. */
+  faultsLost(): void;
+}
+
+/** What an invalidation does outside of the queue: caches of the software path, and the backend. */
+export interface InvalidationTarget {
+  readonly backend: VtdBackend | null;
+  /** RTADDR.TTM in use. */
+  readonly tableMode: number;
+  /** Granularities are those of the spec room. False: a passed-through function did not get what the tables say. */
+  contextCache(granularity: number, domainId: number, sourceId: number, functionMask: number): boolean;
+  pasidCache(granularity: number, domainId: number, pasid: number): boolean;
+  iotlb(granularity: number, domainId: number, addressHigh: number, addressLow: number, addressMask: number): boolean;
+  /** Caches of the software path alone; the queue takes care of the backend's batch. `addressMask` -1: all pages. */
+  pasidIotlb(domainId: number, pasid: number, addressHigh: number, addressLow: number, addressMask: number): void;
+  /** `pasid` -1: requests without PASID; `sizeBits`: log2 of the bytes from the address on. `everyPasid`: G. */
+  deviceTlb(sourceId: number, pasid: number, everyPasid: boolean, addressHigh: number, addressLow: number, sizeBits: number): void;
+  /** 2^`mask` entries from `index` on; all where `index` is -1. */
+  interruptEntries(index: number, mask: number): void;
+}

@@ -1,0 +1,104 @@
+/** The PCI side of a VT-d unit: it covers all root buses, and any function may sit behind it. */
+import type { AddressSpace, DmaSpace } from "../../memory/index.js";
+import { formatBdf, FunctionMap, type HostIommuDevice, type IommuOps, type PciBus, type PciFunction, type ViommuFlags } from "../../pci/index.js";
+import { Refusal } from "../../support/index.js";
+import type { VtdAcceleration } from "../accel/acceleration.js";
+import type { VtdProperties } from "./capabilities.js";
+
+/** Makes the space of an emulated function. */
+export type SpaceMaker = (name: string) => DmaSpace;
+
+interface Unit {
+  readonly id: string;
+  readonly properties: VtdProperties;
+  readonly memory: AddressSpace;
+}
+
+export class VtdIommuOps implements IommuOps {
+  // As QEMU names them: vtd-SLOT.FUNCTION.
+  private readonly spaces = new FunctionMap((_bus, devfn) => this.makeSpace(`vtd-${(devfn >> 3).toString(16).padStart(2, "0")}.${(devfn & 7).toString(16)}`));
+
+  constructor(
+    private readonly unit: Unit,
+    private readonly acceleration: VtdAcceleration,
+    private readonly makeSpace: SpaceMaker,
+  ) {}
+
+  private get name(): string {
+    return `intel-iommu '${this.unit.id}'`;
+  }
+
+  /**
+   * Emulated and passed-through functions may be side by side. Behind a PCIe-to-PCI bridge all functions have the
+   * bridge's source id, and so one context entry, one address space: what cannot be right there is refused.
+   */
+  supportsAddressSpace(bus: PciBus, _devfn: number, candidate: PciFunction): void {
+    if (candidate.isBridge) {
+      return;
+    }
+    const { fsts } = this.unit.properties;
+    const passthrough = candidate.passthrough !== null;
+    if (passthrough && candidate.passthrough.iommufd === null && fsts) {
+      throw new Refusal("Need IOMMUFD backend when fsts=on", {
+        found: `${candidate.label} behind ${this.name}, without iommufd=`,
+        wouldWork: "-object iommufd,id=iommufd0 and iommufd=iommufd0",
+      });
+    }
+    if (bus.isExpress) {
+      return;
+    }
+    if (passthrough && fsts) {
+      throw new Refusal("Host device downstream to a PCI bridge is unsupported when fsts=on", {
+        found: `${candidate.label} on bus '${bus.id}' behind ${this.name}: its requests carry the bridge's requester id, not the one that its PASID table is for`,
+        wouldWork: "a pcie-root-port of its own",
+      });
+    }
+    const other = [...bus.functions.values()].find((fn) => fn !== candidate && !fn.isBridge && (fn.passthrough !== null) !== passthrough);
+    if (other !== undefined) {
+      throw new Refusal("an emulated and a passed-through function cannot share a PCI bridge", {
+        found: `${candidate.label} and ${other.label} on bus '${bus.id}' at ${formatBdf(bus.number << 8)} behind ${this.name}: one is translated in software, one by the host, and they have one requester id`,
+        wouldWork: "the passed-through function on a pcie-root-port of its own",
+      });
+    }
+  }
+
+  /**
+   * Of an emulated function: one space per (bus, devfn), the same at every call. Source ids come with the accesses,
+   * so nothing has to follow when the guest renumbers buses. A passed-through function gets system memory: what its
+   * stage-2 table shows.
+   */
+  getAddressSpace(bus: PciBus, devfn: number): DmaSpace {
+    // Behind a PCIe-to-PCI bridge (bus, devfn) is the bridge's requester, whichever function asks.
+    const sharers = bus.isExpress ? [bus.functions.get(devfn)] : [...bus.functions.values()];
+    if (sharers.some((fn) => fn !== undefined && fn.passthrough !== null)) {
+      return this.unit.memory;
+    }
+    return this.spaces.at(bus, devfn);
+  }
+
+  checkIommuDevice(device: HostIommuDevice): void {
+    this.acceleration.checkFunction(device);
+  }
+
+  setIommuDevice(bus: PciBus, devfn: number, device: HostIommuDevice): void {
+    this.acceleration.addFunction(bus, devfn, device);
+  }
+
+  unsetIommuDevice(bus: PciBus, devfn: number): void {
+    this.acceleration.removeFunction(bus, devfn);
+  }
+
+  getViommuFlags(): ViommuFlags {
+    const { fsts, pasidBits } = this.unit.properties;
+    const pasids = fsts && pasidBits > 0;
+    return { wantNestingParent: fsts, pasidSupported: pasids, wantPasidAttach: pasids };
+  }
+
+  busMasteringEnabled(bus: PciBus, devfn: number): void {
+    this.acceleration.busMasteringEnabled(bus, devfn);
+  }
+
+  busNumbersChanged(): void {
+    this.acceleration.busNumbersChanged();
+  }
+}
