@@ -1,7 +1,8 @@
 import { Kernel } from "../src/guest/index.js";
 import { createSimulatedHost, describeHost, type SimulatedHost } from "../src/host/simulated/index.js";
 import { HostObserver, HwptAllocFlags, HwptDataType, observeHost, OptionId } from "../src/iommufd/index.js";
-import { Machine, parseArguments } from "../src/machine/index.js";
+import { parseArguments } from "../src/machine/arguments/index.js";
+import { Machine } from "../src/machine/index.js";
 import { CMD_WORDS, encodeCommand, OP, REG } from "../src/smmuv3/spec/index.js";
 import { Log } from "../src/support/index.js";
 import { median } from "./measure.js";

@@ -3,6 +3,7 @@ export * as devices from "./devices/index.js";
 export * as guest from "./guest/index.js";
 export * as iommufd from "./iommufd/index.js";
 export * as machine from "./machine/index.js";
+export * as machineArguments from "./machine/arguments/index.js";
 export * as memory from "./memory/index.js";
 export * as msi from "./msi/index.js";
 export * as pci from "./pci/index.js";

@@ -6,7 +6,7 @@ describe("the package", () => {
   it("gives each room by its name", () => {
     const file = { name: "test", memory: [{ numaNode: 0, base: "0x40000000", size: "1G" }], smmus: [], functions: [] };
     const host = viommu.simulatedHost.createSimulatedHost(viommu.simulatedHost.describeHost({ ...file, msiDoorbell: "0x08090040" }, "test"));
-    const args = viommu.machine.parseArguments(["-machine", "virt", "-m", "64", "-nodefaults"]);
+    const args = viommu.machineArguments.parseArguments(["-machine", "virt", "-m", "64", "-nodefaults"]);
     const machine = new viommu.machine.Machine(args, host, new viommu.support.Log());
     machine.start();
     expect(machine.describe().functions).toEqual([]);

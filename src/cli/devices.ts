@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { type DeviceModel, deviceModels, modelName, typeName } from "../machine/index.js";
+import { type DeviceModel, deviceModels, modelName, typeName } from "../machine/arguments/index.js";
 import { wrap } from "../run/index.js";
 import type { Streams } from "./streams.js";
 

@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { type ChardevSpec, describeChardev } from "../chardev/index.js";
-import { parseChardevShort } from "../machine/index.js";
+import { parseChardevShort } from "../machine/arguments/index.js";
 import { DEFAULT_GUEST, findGuest, GUEST_TOLERANCES, guestLines, guestNames, type GuestTolerance, REMOTE_BOARDS, type RemoteBoard, type RemoteReport, runRemoteGuest } from "../run/index.js";
 import { Refusal } from "../support/index.js";
 import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";

@@ -1,4 +1,4 @@
-import { splitWords } from "../machine/index.js";
+import { splitWords } from "../machine/arguments/index.js";
 import { readTextFile } from "../run/index.js";
 import { Refusal } from "../support/index.js";
 

@@ -9,17 +9,14 @@ import { type IommuOps, type PciBus, type PciFunction, PciRoot, type PciRootOpti
 import type { FirmwareTables, PinDevice } from "../port/index.js";
 import { type Log, Refusal } from "../support/index.js";
 import { type InvalidationAccount, MsiAccount } from "./accounts.js";
-import type { MachineArguments } from "./arguments/arguments.js";
+import { type DeviceArgument, deviceLabel, type MachineArguments, type MsiController, nearest } from "./arguments/index.js";
 import type { IommuDescription } from "./description.js";
-import { type DeviceArgument, deviceLabel } from "./arguments/device.js";
 import { DeviceNames } from "./qom-names.js";
 import type { PlacedTables } from "./virt/firmware.js";
 import { type FunctionParts, makeFunction } from "./function-maker.js";
 import type { InterruptLog } from "./interrupt-log.js";
-import type { MsiController } from "./arguments/machine-options.js";
 import { MachineObjects } from "./machine-objects.js";
 import { type Dimm, MemoryDevices } from "./memory-devices.js";
-import { nearest } from "./arguments/nearest.js";
 import { allocateRam, type PlacedRam, type Range, ramPieces } from "./ram-layout.js";
 import type { MachineSmmu } from "./virt/smmu-set.js";
 import { VirtualClock } from "./virtual-clock.js";

@@ -7,7 +7,7 @@ import { PciePciBridge, PcieRootPort, type PciFunction, PxbPcie, X3130Upstream, 
 import { type Log, Refusal } from "../support/index.js";
 import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.js";
 import type { MsiAccount } from "./accounts.js";
-import { booleanProperty, type DeviceArgument, deviceLabel, numberProperty, textProperty } from "./arguments/device.js";
+import { booleanProperty, type DeviceArgument, deviceLabel, numberProperty, textProperty } from "./arguments/index.js";
 import type { VirtualClock } from "./virtual-clock.js";
 
 /** What functions are made with. */

@@ -1,12 +1,9 @@
 /** device_add and device_del: what comes and goes while the machine runs. A refusal leaves the machine running. */
 import { HotplugPort, type PciFunction } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
-import type { MachineArguments } from "./arguments/arguments.js";
+import { listed, located, type MachineArguments, parseDevice } from "./arguments/index.js";
 import type { Board } from "./board.js";
-import { parseDevice } from "./arguments/device.js";
 import type { Dimm } from "./memory-devices.js";
-import { listed } from "./arguments/nearest.js";
-import { located } from "./arguments/option-string.js";
 import type { MachineEvents } from "./run-state.js";
 
 interface Waiting {

@@ -2,7 +2,7 @@
 import type { Host } from "../iommufd/index.js";
 import { type Log, Refusal } from "../support/index.js";
 import { IommufdContext } from "../vfio/index.js";
-import { type ObjectArgument, parseObject } from "./arguments/object.js";
+import { type ObjectArgument, parseObject } from "./arguments/index.js";
 
 export class MachineObjects {
   /** Read by those who make functions. */

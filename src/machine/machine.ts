@@ -6,7 +6,7 @@ import type { Host } from "../iommufd/index.js";
 import type { AccessSize, FirmwareTables, Interrupt, MachineOperator, MachinePort, PortSize } from "../port/index.js";
 import type { Log } from "../support/index.js";
 import { emulatedDma, type FunctionDma, type InvalidationAccount, type MsiRouteEntry } from "./accounts.js";
-import type { MachineArguments } from "./arguments/arguments.js";
+import type { MachineArguments } from "./arguments/index.js";
 import type { Board } from "./board.js";
 import { describeMachine, type MachineDescription } from "./description.js";
 import { Hotplug } from "./hotplug.js";

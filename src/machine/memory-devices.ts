@@ -5,9 +5,8 @@
 import { type Host, HostError } from "../iommufd/index.js";
 import { MemoryRegion, type RamBlock, type RamWordMemory } from "../memory/index.js";
 import { hex, Refusal } from "../support/index.js";
-import { type DeviceArgument, numberProperty, textProperty } from "./arguments/device.js";
+import { type DeviceArgument, type MemoryArguments, numberProperty, textProperty } from "./arguments/index.js";
 import type { MachineObjects } from "./machine-objects.js";
-import type { MemoryArguments } from "./arguments/memory.js";
 import { allocateBlock, type Range } from "./ram-layout.js";
 
 /** Bytes that addresses and sizes are multiples of: what QEMU aligns a host's memory to on Linux (QEMU_VMALLOC_ALIGN). */

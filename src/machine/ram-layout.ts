@@ -2,9 +2,7 @@
 import { type Host, HostError } from "../iommufd/index.js";
 import type { RamBlock } from "../memory/index.js";
 import { Refusal } from "../support/index.js";
-import type { MachineArguments } from "./arguments/arguments.js";
-import { DEFAULT_RAM } from "./arguments/memory.js";
-import type { ObjectArgument } from "./arguments/object.js";
+import { DEFAULT_RAM, type MachineArguments, type ObjectArgument } from "./arguments/index.js";
 
 export interface Range {
   readonly base: number;

@@ -1,5 +1,6 @@
 import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
-import { Machine, parseArguments } from "../machine/index.js";
+import { parseArguments } from "../machine/arguments/index.js";
+import { Machine } from "../machine/index.js";
 import { Log } from "../support/index.js";
 
 /**

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type HostDescription, loadHostDescription } from "../host/simulated/index.js";
-import { parseArguments } from "../machine/index.js";
+import { parseArguments } from "../machine/arguments/index.js";
 import { Refusal } from "../support/index.js";
 import { packageFolder } from "./package-files.js";
 import { readTextFile } from "./text-file.js";

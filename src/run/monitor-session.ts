@@ -1,6 +1,7 @@
 /** The monitors of a machine: opened before its guest runs, served while it does, closed when the run ends. */
 import { type Chardev, describeChardev, openChardev } from "../chardev/index.js";
-import type { Machine, MachineArguments, MonitorArgument } from "../machine/index.js";
+import type { MachineArguments, MonitorArgument } from "../machine/arguments/index.js";
+import type { Machine } from "../machine/index.js";
 import { QmpMonitor } from "../qmp/index.js";
 import { packageVersion } from "./package-files.js";
 

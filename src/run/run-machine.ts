@@ -2,7 +2,8 @@
 import { describeChardev } from "../chardev/index.js";
 import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
 import { HostError, HostObserver, observeHost, traceHost } from "../iommufd/index.js";
-import { Machine, parseArguments } from "../machine/index.js";
+import { parseArguments } from "../machine/arguments/index.js";
+import { Machine } from "../machine/index.js";
 import { Log, type LogLine, Refusal } from "../support/index.js";
 import {
   dmaReport,

@@ -1,6 +1,6 @@
 /** Traces of a run: which events are on, and where their lines go. */
 import { closeSync, openSync, writeSync } from "node:fs";
-import { parseTrace, type TraceArguments, traceFilePatterns, type TraceRequest } from "../machine/index.js";
+import { parseTrace, type TraceArguments, traceFilePatterns, type TraceRequest } from "../machine/arguments/index.js";
 import { type Log, Refusal, setTrace, setTraceSink } from "../support/index.js";
 import { readTextFile, systemWords } from "./text-file.js";
 

@@ -5,7 +5,8 @@
  */
 import { readFileSync } from "node:fs";
 import { createSimulatedHost, loadHostDescription, type SimulatedHost } from "../../src/host/simulated/index.js";
-import { Machine, parseArguments } from "../../src/machine/index.js";
+import { parseArguments } from "../../src/machine/arguments/index.js";
+import { Machine } from "../../src/machine/index.js";
 import type { AccessSize, PortSize } from "../../src/port/index.js";
 import type { MmioHandler } from "../../src/memory/index.js";
 import { Log } from "../../src/support/index.js";

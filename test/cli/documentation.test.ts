@@ -1,7 +1,7 @@
 /** Commands in the README and in docs/ do what the text beside them shows. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { splitWords } from "../../src/machine/index.js";
+import { splitWords } from "../../src/machine/arguments/index.js";
 import { viommu } from "./streams.js";
 
 interface Shown {

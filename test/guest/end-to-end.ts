@@ -1,7 +1,8 @@
 /** A real machine on the simulated host, for the guest's tests. */
 import { readFileSync } from "node:fs";
 import { type HostDescription, loadHostDescription, createSimulatedHost } from "../../src/host/simulated/index.js";
-import { Machine, parseArguments, splitWords } from "../../src/machine/index.js";
+import { parseArguments, splitWords } from "../../src/machine/arguments/index.js";
+import { Machine } from "../../src/machine/index.js";
 import { Log } from "../../src/support/index.js";
 import { linux, type GuestContext, type GuestOptions, type GuestReport } from "../../src/guest/index.js";
 

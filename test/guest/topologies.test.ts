@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { linux, type GuestOptions, type GuestReport } from "../../src/guest/index.js";
 import { createSimulatedHost, describeHost, type HostDescriptionInput } from "../../src/host/simulated/index.js";
-import { Machine, parseArguments, splitWords } from "../../src/machine/index.js";
+import { parseArguments, splitWords } from "../../src/machine/arguments/index.js";
+import { Machine } from "../../src/machine/index.js";
 import { Log } from "../../src/support/index.js";
 import { contextFor, runLinux } from "./end-to-end.js";
 

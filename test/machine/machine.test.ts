@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { createSimulatedHost, describeHost } from "../../src/host/simulated/index.js";
 import { type Host, HostError, type HostObserver } from "../../src/iommufd/index.js";
-import { Machine, parseArguments, type VirtBoard } from "../../src/machine/index.js";
+import { parseArguments } from "../../src/machine/arguments/index.js";
+import { Machine, type VirtBoard } from "../../src/machine/index.js";
 import type { RamBlock } from "../../src/memory/index.js";
 import { Log, Refusal } from "../../src/support/index.js";
 import { ACCEL, build, type Built, GPU, hostInput } from "./build.js";

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { splitWords } from "../../src/machine/index.js";
+import { splitWords } from "../../src/machine/arguments/index.js";
 import { build, hostInput } from "./build.js";
 import { refusalOf } from "./refused.js";
 

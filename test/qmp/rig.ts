@@ -1,7 +1,8 @@
 /** A machine with a monitor in the process, and a client of it. */
 import { PassThrough } from "node:stream";
 import { createSimulatedHost } from "../../src/host/simulated/index.js";
-import { Machine, parseArguments } from "../../src/machine/index.js";
+import { parseArguments } from "../../src/machine/arguments/index.js";
+import { Machine } from "../../src/machine/index.js";
 import { QmpMonitor } from "../../src/qmp/index.js";
 import { loadHost } from "../../src/run/index.js";
 import { Log } from "../../src/support/index.js";

@@ -4,23 +4,19 @@ import { MemoryRegion, type RamBlock } from "../../memory/index.js";
 import { plugFunction, type PciFunction } from "../../pci/index.js";
 import type { MemoryMapEntry, PciWindow, PinDevice } from "../../port/index.js";
 import type { Log } from "../../support/index.js";
+import { checkVtdProperties, type DeviceArgument, located, type MachineArguments } from "../arguments/index.js";
 import { ApicInterrupts, type Message, MessageWindow } from "./apic-interrupts.js";
-import type { MachineArguments } from "../arguments/arguments.js";
 import { Board } from "../board.js";
-import type { DeviceArgument } from "../arguments/device.js";
 import type { PlacedTables } from "../virt/firmware.js";
 import { FW_CFG_DMA_PORT, FW_CFG_PORT, FwCfg } from "./fw-cfg.js";
 import { CONFIG_ADDRESS, ConfigPorts, IoPorts } from "./io-ports.js";
 import { IoApic } from "./ioapic.js";
 import { MachineVtd } from "./vtd.js";
-import { located } from "../arguments/option-string.js";
 import { Q35_RAM_ALIGNMENT, q35Files, q35MemoryMap, q35Tables } from "./firmware.js";
 import { Ich9Ahci, Ich9Lpc, Ich9Smbus, Mch } from "./chipset.js";
 import { FIRST_PIRQ_PIN, IOAPIC_REQUESTER_ID, layOutQ35, pirqOf, Q35, type Q35Map } from "./map.js";
 import { q35Pins } from "./pins.js";
 import { allocateBlock, ramPieces, totalSize } from "../ram-layout.js";
-import { checkVtdProperties } from "../arguments/vtd.js";
-
 const RAM_NAME = "pc.ram";
 const PIRQS = 8;
 

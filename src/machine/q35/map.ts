@@ -2,8 +2,8 @@
  * Where things are on QEMU's `q35` board: guest-physical addresses in bytes, I/O ports, IOAPIC pins (hw/i386/pc_q35.c,
  * hw/pci-host/q35.c and `info mtree` of QEMU 11.1).
  */
+import type { MachineOptions } from "../arguments/index.js";
 import type { BoardMap } from "../board.js";
-import type { MachineOptions } from "../arguments/machine-options.js";
 import type { Range } from "../ram-layout.js";
 
 const GIB = 2 ** 30;

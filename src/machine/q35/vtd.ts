@@ -4,13 +4,11 @@ import { type IommuOps, type PciBus, setupIommu } from "../../pci/index.js";
 import type { Log } from "../../support/index.js";
 import { VtdDevice } from "../../vtd/index.js";
 import type { InvalidationAccount } from "../accounts.js";
+import type { DeviceArgument, VtdRequest } from "../arguments/index.js";
 import type { ApicInterrupts } from "./apic-interrupts.js";
 import type { MachineIommu } from "../board.js";
 import type { IommuDescription } from "../description.js";
-import type { DeviceArgument } from "../arguments/device.js";
 import { Q35 } from "./map.js";
-import type { VtdRequest } from "../arguments/vtd.js";
-
 /** PASID of requests without one (ECAP.RPS is clear). */
 const RID_PASID = 0;
 

@@ -3,8 +3,8 @@
  * (INTID minus 32). hw/arm/virt.c of QEMU 11.1: base_memmap, extended_memmap, a15irqmap.
  */
 import { hex, Refusal } from "../../support/index.js";
+import type { MachineOptions } from "../arguments/index.js";
 import type { BoardMap } from "../board.js";
-import type { MachineOptions } from "../arguments/machine-options.js";
 import type { Range } from "../ram-layout.js";
 
 const GIB = 2 ** 30;

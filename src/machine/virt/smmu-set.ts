@@ -11,11 +11,9 @@ import {
   SoftwareIommuOps,
 } from "../../smmuv3/index.js";
 import { type Log, Refusal } from "../../support/index.js";
+import { checkSmmuProperties, type DeviceArgument, deviceLabel, type GlobalProperty, type MachineOptions, type SmmuRequest } from "../arguments/index.js";
 import type { MachineIommu } from "../board.js";
-import { type DeviceArgument, deviceLabel, type GlobalProperty } from "../arguments/device.js";
 import type { GicInterrupts } from "../interrupt-log.js";
-import type { MachineOptions } from "../arguments/machine-options.js";
-import { checkSmmuProperties, type SmmuRequest } from "../arguments/smmu.js";
 import { describeSmmu, smmuInvalidation } from "./smmu-account.js";
 import { FIRST_SPI, userSmmuPlace, VIRT, VIRT_SPI } from "./map.js";
 

@@ -1,5 +1,6 @@
 /** Devices as objects: their properties as the user set them or by default, where they sit, the buses that they make. */
-import { type DeviceArgument, type Dimm, type MachineIommu, type MachineSmmu, type MachineVtd, type PropertyDescription, type PropertyType, type PropertyValue } from "../../machine/index.js";
+import type { DeviceArgument, PropertyDescription, PropertyType, PropertyValue } from "../../machine/arguments/index.js";
+import { type Dimm, type MachineIommu, type MachineSmmu, type MachineVtd } from "../../machine/index.js";
 import type { PciBus, PciFunction } from "../../pci/index.js";
 import type { Json } from "../json.js";
 import { leaf, type QomNode, type QomProperty } from "./node.js";

@@ -1,5 +1,4 @@
-/** The types of objects that there are, with QEMU's names and parents (QEMU 11.1, qom-list-types). */
-import { deviceModels } from "../../machine/index.js";
+import { deviceModels } from "../../machine/arguments/index.js";
 import { generic, QmpError } from "../errors.js";
 import type { Json } from "../json.js";
 import { defaultValue, qomType } from "./device-node.js";

@@ -5,7 +5,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
-import { splitWords } from "../../../src/machine/index.js";
+import { splitWords } from "../../../src/machine/arguments/index.js";
 import { build } from "../build.js";
 
 interface Enumerated {
