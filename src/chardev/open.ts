@@ -4,7 +4,7 @@ import { existsSync, lstatSync, unlinkSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import type { Readable, Writable } from "node:stream";
-import { Refusal } from "../support/index.js";
+import { Refusal, systemWords } from "../support/index.js";
 import { type ChardevSpec, describeChardev } from "./spec.js";
 
 /** One peer's bytes in both directions. A peer that ends its own is still there: who has no more to say closes the stream. */
@@ -71,7 +71,7 @@ async function dial(spec: SocketSpec, onPeer: (stream: ByteStream) => void): Pro
   try {
     await once(socket, "connect");
   } catch (error) {
-    throw new Refusal(`Failed to connect to '${spec.kind === "unix" ? spec.path : `${spec.host}:${spec.port}`}': ${reason(error)}`, {
+    throw new Refusal(`Failed to connect to '${spec.kind === "unix" ? spec.path : `${spec.host}:${spec.port}`}': ${systemWords(error)}`, {
       found: describeChardev(spec),
       wouldWork: `a program that listens there, or ${spec.kind}:...,server=on,wait=off to listen`,
     });
@@ -112,7 +112,7 @@ async function listen(spec: SocketSpec, onPeer: (stream: ByteStream) => void): P
   try {
     await once(server, "listening");
   } catch (error) {
-    throw new Refusal(`Failed to ${spec.kind === "unix" ? `bind socket to ${spec.path}` : `find an available port`}: ${lacksFolder(spec) ? "No such file or directory" : reason(error)}`, {
+    throw new Refusal(`Failed to ${spec.kind === "unix" ? `bind socket to ${spec.path}` : `find an available port`}: ${lacksFolder(spec) ? "No such file or directory" : systemWords(error)}`, {
       found: describeChardev(spec),
       wouldWork: lacksFolder(spec) ? "a path in a folder that is there" : "an address that nothing else uses",
     });
@@ -152,19 +152,4 @@ function ended(source: { once(event: "close", listener: () => void): unknown }):
   return new Promise((resolve) => {
     source.once("close", () => resolve());
   });
-}
-
-/** The errno's text without Node's decoration. */
-function reason(error: unknown): string {
-  const code = error instanceof Error && "code" in error ? String(error.code) : "";
-  const texts: Record<string, string> = {
-    ENOENT: "No such file or directory",
-    ECONNREFUSED: "Connection refused",
-    EADDRINUSE: "Address already in use",
-    EACCES: "Permission denied",
-    ENOTSOCK: "Socket operation on non-socket",
-    EINVAL: "Invalid argument",
-    ENAMETOOLONG: "File name too long",
-  };
-  return texts[code] ?? (error instanceof Error ? error.message : String(error));
 }

@@ -1,8 +1,8 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { DEFAULT_HOSTS_TEXT, defaultHost, firmwareTables, loadHost, shippedHosts, systemWords } from "../run/index.js";
-import { Refusal } from "../support/index.js";
+import { DEFAULT_HOSTS_TEXT, defaultHost, firmwareTables, loadHost, shippedHosts } from "../run/index.js";
+import { Refusal, systemWords } from "../support/index.js";
 import { machineWords } from "./machine-words.js";
 import type { Streams } from "./streams.js";
 

@@ -1,28 +1,6 @@
-/** errno values that iommufd, VFIO and KVM calls give (Linux asm-generic/errno-base.h, errno.h). */
-export const ERRNO = {
-  EPERM: 1,
-  ENOENT: 2,
-  EIO: 5,
-  E2BIG: 7,
-  EBADF: 9,
-  EAGAIN: 11,
-  ENOMEM: 12,
-  EFAULT: 14,
-  EBUSY: 16,
-  EEXIST: 17,
-  ENODEV: 19,
-  EINVAL: 22,
-  ENOTTY: 25,
-  ENOSPC: 28,
-  ESPIPE: 29,
-  EOVERFLOW: 75,
-  EMSGSIZE: 90,
-  EOPNOTSUPP: 95,
-  EADDRINUSE: 98,
-  ETIMEDOUT: 110,
-} as const;
+import type { Errno } from "../support/index.js";
 
-export type Errno = keyof typeof ERRNO;
+export { ERRNO, type Errno, errnoName, errnoNumber } from "../support/index.js";
 
 /** A refused host call: which operation, the errno, and what it was about. */
 export class HostError extends Error {
@@ -35,4 +13,22 @@ export class HostError extends Error {
     super(`${operation}: ${errno}${detail === "" ? "" : ` (${detail})`}`);
     this.name = "HostError";
   }
+}
+
+/** Makes a host call: the host's refusal, or null where it is done. Any other error is thrown on. */
+export function refusalOf(call: () => void): HostError | null {
+  try {
+    call();
+    return null;
+  } catch (error) {
+    return hostError(error);
+  }
+}
+
+/** What has been caught, as the host's refusal; any other error is thrown on. */
+export function hostError(error: unknown): HostError {
+  if (error instanceof HostError) {
+    return error;
+  }
+  throw error;
 }

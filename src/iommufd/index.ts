@@ -1,4 +1,4 @@
-export { ERRNO, HostError, type Errno } from "./errors.js";
+export { ERRNO, type Errno, errnoName, errnoNumber, HostError, hostError, refusalOf } from "./errors.js";
 export { isIommufdDevice, type IommufdDevice } from "./host-device.js";
 export { HostObserver, observeHost, type HostCallFailure } from "./observed-host.js";
 export { descriptorOf, traceHost } from "./traced-host.js";

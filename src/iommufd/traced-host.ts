@@ -5,7 +5,7 @@
  * in parentheses is what the call gives: 0, and -1 or the errno (as in QEMU) where it is refused.
  */
 import { traceEvent } from "../support/index.js";
-import { ERRNO, HostError } from "./errors.js";
+import { errnoNumber, HostError } from "./errors.js";
 import type { EventStream, Host, HwInfo, HwptAllocRequest, InvalidateRequest, InvalidateResult, Iommufd, IovaRange, IrqTrigger, MapRequest, VfioDevice } from "./types.js";
 
 const allocIoas = traceEvent("iommufd_backend_alloc_ioas", " iommufd=%d ioas=%d");
@@ -70,7 +70,7 @@ function outcome<T>(call: () => T, tell: (result: T | null, code: number) => voi
 }
 
 function errnoOf(error: unknown): number {
-  return error instanceof HostError ? ERRNO[error.errno] : 0;
+  return error instanceof HostError ? errnoNumber(error.errno) : 0;
 }
 
 class TracedIommufd implements Iommufd {
@@ -179,7 +179,7 @@ class TracedIommufd implements Iommufd {
     const result = this.inner.hwptInvalidate(request);
     if (invalidateCache.on) {
       const { hwptId, dataType, entryLength, entryCount } = request;
-      invalidateCache.emit(this.fd, hwptId, dataType, entryLength, entryCount, result.handled, 0, result.errno === null ? 0 : ERRNO[result.errno]);
+      invalidateCache.emit(this.fd, hwptId, dataType, entryLength, entryCount, result.handled, 0, result.errno === null ? 0 : errnoNumber(result.errno));
     }
     return result;
   }

@@ -7,6 +7,6 @@ export { packageFolder, packageVersion } from "./package-files.js";
 export { REMOTE_BOARDS, type RemoteBoard, type RemoteReport, type RemoteRequest, runRemoteGuest } from "./remote-guest.js";
 export { reportSchema, type RunReport } from "./report.js";
 export { runMachine, type RunRequest, speaksOnStandardOutput } from "./run-machine.js";
-export { readTextFile, systemWords } from "./text-file.js";
+export { readTextFile } from "./text-file.js";
 export { machineTree, wrap } from "./tree.js";
 export { GUEST_TOLERANCES, type GuestTolerance, type VtdWords } from "./guest.js";

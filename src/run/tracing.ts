@@ -1,8 +1,8 @@
 /** Traces of a run: which events are on, and where their lines go. */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { parseTrace, type TraceArguments, traceFilePatterns, type TraceRequest } from "../machine/arguments/index.js";
-import { type Log, Refusal, setTrace, setTraceSink } from "../support/index.js";
-import { readTextFile, systemWords } from "./text-file.js";
+import { type Log, Refusal, setTrace, setTraceSink, systemWords } from "../support/index.js";
+import { readTextFile } from "./text-file.js";
 
 export interface TracingOptions {
   /** Of the machine's arguments. */

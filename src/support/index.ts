@@ -1,4 +1,5 @@
 export { countsByName } from "./counts.js";
+export { type Errno, ERRNO, errnoName, errnoNumber, errnoWords, systemWords } from "./errno.js";
 export { Refusal } from "./errors.js";
 export {
   address,
