@@ -7,29 +7,19 @@
  * function (or PASID) is blocked, and when even that fails it keeps the table that it has. First-stage tables
  * of the guest are never read here.
  */
-import { HostError, type IommufdDevice, isIommufdDevice } from "../../iommufd/index.js";
+import { type IommufdDevice, isIommufdDevice } from "../../iommufd/index.js";
 import { Graveyard } from "../../nesting/index.js";
 import type { HostIommuDevice, PciBus } from "../../pci/index.js";
-import { hex, type Log, Refusal } from "../../support/index.js";
+import { type Log, Refusal } from "../../support/index.js";
 import type { VtdBackend, VtdForBackend } from "../device/backend.js";
 import { checkHostServes } from "./compatibility.js";
 import * as trace from "../device/trace.js";
 import { FunctionAttachments } from "./attachments.js";
 import { HostFaults } from "./events.js";
-import {
-  ContextView,
-  GuestTables,
-  PASID_FIRST_STAGE,
-  PASID_INVALID,
-  PASID_NOT_PRESENT,
-  PASID_PASS_THROUGH,
-  PASID_SECOND_STAGE,
-  PasidView,
-} from "../lookup/index.js";
 import { PasidIotlbForwarder } from "./invalidations.js";
-import { PassthroughFunction, type PasidBinding, type VtdFunctionTable } from "./function.js";
-import { ShadowLimit } from "./mirror.js";
-import { FAULT, FAULT_RECORD_WORDS, fillFault, TTM_LEGACY, TTM_SCALABLE } from "../spec/index.js";
+import { PassthroughFunction, type VtdFunctionTable } from "./function.js";
+import { Placement } from "./placement.js";
+import { TTM_SCALABLE } from "../spec/index.js";
 
 /** Descriptors that are collected before they are sent, at the most. */
 const BATCH_CAPACITY = 4096;
@@ -53,10 +43,7 @@ export class VtdAcceleration implements VtdBackend {
   private readonly forwarder: PasidIotlbForwarder;
   private readonly graveyard: Graveyard;
   private readonly attachments: FunctionAttachments;
-  private readonly tables: GuestTables;
-  private readonly context = new ContextView();
-  private readonly entry = new PasidView();
-  private readonly record = new Int32Array(FAULT_RECORD_WORDS);
+  private readonly placement: Placement;
   private deliveredBefore = 0;
 
   constructor(
@@ -66,7 +53,7 @@ export class VtdAcceleration implements VtdBackend {
     this.graveyard = new Graveyard(log, "vtd.destroy");
     this.forwarder = new PasidIotlbForwarder(() => this.name, log);
     this.attachments = new FunctionAttachments(unit, () => this.name, this.forwarder, this.graveyard, log);
-    this.tables = new GuestTables(unit.words, unit.features, true);
+    this.placement = new Placement(unit, () => this.name, this.attachments, log);
   }
 
   /** `intel-iommu 'iommu0'`. */
@@ -98,7 +85,7 @@ export class VtdAcceleration implements VtdBackend {
 
   /** Entries of the guest's PASID tables read so far: the work done. */
   get entriesRead(): number {
-    return this.tables.entriesRead;
+    return this.placement.entriesRead;
   }
 
   /** PASIDs that are bound, of all functions. */
@@ -120,7 +107,7 @@ export class VtdAcceleration implements VtdBackend {
       hwptId: fn.host.attachedTo,
       pasids: [...fn.bindings.values()].map((binding) => ({
         pasid: binding.pasid,
-        domain: binding.domain,
+        domain: binding.domains.current,
         table: binding.hwptId === null ? ("parent" as const) : ("nested" as const),
         hwptId: binding.hwptId ?? fn.host.parentHwptId,
       })),
@@ -146,8 +133,9 @@ export class VtdAcceleration implements VtdBackend {
   }
 
   /**
-   * A passed-through function at (bus, devfn) joins. Throws Refusal where this unit cannot serve it and HostError
-   * where the host does not; then nothing is left, and the function stays on its parent.
+   * A passed-through function at (bus, devfn) joins. Throws Refusal where this unit or the host's IOMMU cannot serve
+   * it, and HostError; then nothing is left, and the function stays on its parent. What a guest's entries ask for is
+   * no reason against it: where that cannot be had, the function is blocked.
    */
   addFunction(bus: PciBus, devfn: number, device: HostIommuDevice): void {
     const { properties } = this.unit;
@@ -162,24 +150,35 @@ export class VtdAcceleration implements VtdBackend {
             get sourceId() {
               return fn.sourceId;
             },
-            isReported: (pasid) => fn.bindings.get(pasid < 0 ? fn.ridPasid : pasid)?.faultsDisabled !== true,
+            isReported: (pasid) => !(fn.bindings.get(pasid < 0 ? fn.ridPasid : pasid)?.faultsDisabled ?? fn.faultsDisabled),
             recordFault: (record) => this.unit.recordFault(record),
             faultsLost: () => this.unit.faultsLost(),
           },
           this.log,
         );
       }
-      this.settle(fn);
+      this.settle([fn]);
+      this.checkGuarded(fn);
     } catch (error) {
       this.release(fn);
       this.functions.splice(this.functions.indexOf(fn), 1);
-      throw error instanceof ShadowLimit ? new Refusal(error.message, { found: `${device.name} behind ${this.name}` }) : error;
+      throw error;
     }
     if (properties.fsts && !properties.cachingMode && properties.pasidBits > 0 && device.hwInfo.maxPasidLog2 > 0) {
       // 6.1: without caching mode the guest need not tell of entries that become present.
       this.log.warnOnce(
         `${this.name}: PASIDs of ${device.name} may not be bound when the guest uses them: with caching-mode=off it need not tell of a PASID entry that has become present (caching-mode=on would work)`,
       );
+    }
+  }
+
+  /** A function that could be put neither where the guest's entries say nor out of the way must not come. */
+  private checkGuarded(fn: PassthroughFunction): void {
+    if (fn.table === "parent" && fn.unsettled && this.unit.translationEnabled) {
+      throw new Refusal("Detaching from HWPT failed", {
+        found: `${fn.host.name} behind ${this.name}: the host takes it neither to the table that the guest's entries name nor off its own`,
+        wouldWork: "the same again, once the host has resources",
+      });
     }
   }
 
@@ -205,92 +204,133 @@ export class VtdAcceleration implements VtdBackend {
     if (index >= 0) {
       const [fn] = this.functions.splice(index, 1);
       this.release(fn);
+      this.retryRefused();
     }
   }
 
   /** The guest gave buses new numbers: functions whose source id is another now go where its entries say. */
   busNumbersChanged(): void {
-    for (const fn of this.functions) {
-      if (fn.sourceId !== fn.settledSourceId) {
-        this.settleOrBlock(fn);
-      }
-    }
+    this.settle(this.functions.filter((fn) => fn.sourceId !== fn.settledSourceId || fn.unsettled));
   }
 
   /** A driver of the guest begins with its function, whose entries it has written before. */
   busMasteringEnabled(bus: PciBus, devfn: number): void {
+    this.retryRefused();
     this.lookAgain(this.functions.filter((fn) => fn.bus === bus && fn.devfn === devfn));
   }
 
   /** Without caching mode nobody tells of an entry that has become present (6.1). */
   private lookAgain(functions: readonly PassthroughFunction[]): void {
-    if (this.unit.properties.cachingMode) {
-      return;
+    if (!this.unit.properties.cachingMode) {
+      this.settle(functions.filter((fn) => fn.absent));
     }
+  }
+
+  /** Puts functions where the tables say, and invalidates what has to be. False where one did not get there. */
+  private settle(functions: readonly PassthroughFunction[]): boolean {
+    let done = true;
     for (const fn of functions) {
-      if (fn.absent) {
-        this.settleOrBlock(fn);
-      }
+      done = this.placement.settle(fn) && done;
     }
+    return this.invalidateKept() && done;
+  }
+
+  /**
+   * Sends the invalidations of whole tables that no descriptor stands for. A table whose invalidation is refused may
+   * be stale, so it is taken away; false then.
+   */
+  private invalidateKept(): boolean {
+    if (this.forwarder.send() < 0) {
+      return true;
+    }
+    for (const binding of this.forwarder.refused) {
+      this.placement.dropStale(binding);
+    }
+    return false;
   }
 
   // ---- VtdBackend ----
 
+  /** What is kept is invalidated, too: the pointer's command drops context cache, PASID cache and IOTLB (6.6, CAP.ESRTPS). */
   tablesChanged(): void {
+    this.forwarder.drop();
     for (const fn of this.functions) {
-      this.settleOrBlock(fn);
+      for (const binding of fn.bindings.values()) {
+        this.forwarder.takeWhole(binding);
+      }
     }
+    this.settle(this.functions);
   }
 
   reset(): void {
-    this.forwarder.drop();
     this.tablesChanged();
   }
 
-  contextCacheInvalidated(_domainId: number, sourceId: number, sourceMask: number): boolean {
-    let done = true;
+  retryRefused(): void {
+    if (this.functions.some((fn) => fn.unsettled)) {
+      this.settle(this.functions.filter((fn) => fn.unsettled));
+    }
+  }
+
+  contextCacheInvalidated(sourceId: number, sourceMask: number): boolean {
+    if (!this.unit.translationEnabled) {
+      return true;
+    }
+    const meant: PassthroughFunction[] = [];
     for (const fn of this.functions) {
       const own = fn.sourceId;
-      const meant = sourceId < 0 || (own !== null && (own & ~sourceMask) === (sourceId & ~sourceMask));
-      if (meant && this.unit.translationEnabled) {
+      if (sourceId < 0 || (own !== null && (own & ~sourceMask) === (sourceId & ~sourceMask))) {
         if (sourceId >= 0 && own !== null && trace.tracePasidCacheDevsi.on) {
           trace.tracePasidCacheDevsi.emit(own >> 8, (own >> 3) & 0x1f, own & 7);
         }
-        // A domain narrows nothing: in scalable mode entries have none, in legacy mode a new one may be the domain's.
-        done = this.settleOrBlock(fn) && done;
+        meant.push(fn);
       }
     }
-    return done;
+    return this.settle(meant);
   }
 
-  /** A domain narrows nothing: entries that have become present may be of any. */
-  pasidCacheInvalidated(_domainId: number, pasid: number): boolean {
+  pasidCacheInvalidated(pasid: number): boolean {
     if (!this.unit.translationEnabled || this.unit.tableMode !== TTM_SCALABLE) {
       return true;
     }
+    if (pasid < 0) {
+      return this.settle(this.functions);
+    }
     let done = true;
     for (const fn of this.functions) {
-      done = (pasid < 0 ? this.settleOrBlock(fn) : this.settlePasid(fn, pasid)) && done;
+      done = this.placement.settlePasid(fn, pasid) && done;
     }
-    return done;
+    return this.invalidateKept() && done;
   }
 
   iotlbInvalidated(domainId: number, addressHigh: number, addressLow: number, addressMask: number): boolean {
-    let done = true;
+    const first = addressMask < 0 ? 0 : pageRange(addressHigh, addressLow, addressMask);
+    const last = addressMask < 0 ? 2 ** 57 : first + 2 ** (12 + addressMask) - 1;
+    const done = this.synchronizeShadows(domainId, first, last);
     for (const fn of this.functions) {
-      if (fn.shadow !== null && (domainId < 0 || fn.shadowDomain === domainId)) {
-        const first = addressMask < 0 ? 0 : pageRange(addressHigh, addressLow, addressMask);
-        const last = addressMask < 0 ? 2 ** 57 : first + 2 ** (12 + addressMask) - 1;
-        done = this.settleShadow(fn, first, last) && done;
-      }
       // Translations that a first stage had a part in go with their domain (6.5.1.2, table 23).
       for (const binding of fn.bindings.values()) {
-        if (domainId < 0 || binding.domain === domainId) {
+        if (domainId < 0 || binding.domains.has(domainId)) {
           this.forwarder.takeWhole(binding);
         }
       }
     }
     return this.forwarder.send() < 0 && done;
+  }
+
+  /** A PASID-selective one drops second-stage translations of the domain, too (table 24). */
+  pasidIotlbInvalidated(domainId: number, addressMask: number): boolean {
+    return addressMask >= 0 || this.synchronizeShadows(domainId, 0, 2 ** 57);
+  }
+
+  private synchronizeShadows(domainId: number, first: number, last: number): boolean {
+    let done = true;
+    for (const fn of this.functions) {
+      if (fn.shadow !== null && (domainId < 0 || fn.shadowDomain === domainId)) {
+        done = this.placement.synchronize(fn, first, last) && done;
+      }
+    }
+    return done;
   }
 
   forwardPasidIotlb(domainId: number, pasid: number, addressHigh: number, addressLow: number, addressMask: number, leaf: boolean): boolean {
@@ -302,245 +342,8 @@ export class VtdAcceleration implements VtdBackend {
   }
 
   descriptorsDone(): void {
+    this.retryRefused();
     this.lookAgain(this.functions);
-  }
-
-  // ---- one function ----
-
-  /**
-   * Puts the function, with all its PASIDs, where TES, the root table and its entries say. Throws HostError and
-   * ShadowLimit where requests without PASID did not get there; false where one of the other PASIDs did not.
-   */
-  private settle(fn: PassthroughFunction): boolean {
-    const { unit, context } = this;
-    fn.absent = false;
-    const sourceId = fn.sourceId;
-    fn.settledSourceId = sourceId;
-    if (unit.translationEnabled && sourceId !== null && (unit.tableMode === TTM_LEGACY || unit.tableMode === TTM_SCALABLE)) {
-      const reason = this.tables.readContext(unit.root, sourceId, context);
-      if (reason === 0 && context.scalable) {
-        return this.settleScalable(fn, sourceId);
-      }
-      const unbound = this.unbindAll(fn);
-      if (reason !== 0) {
-        fn.absent = isAbsent(reason);
-        this.attachments.block(fn);
-        this.recordUnless(context.faultsDisabled || fn.absent, reason, sourceId, -1);
-      } else if (context.stage2 === undefined) {
-        this.attachments.attachParent(fn);
-      } else {
-        this.attachments.attachShadow(fn, context.domain, context.stage2);
-      }
-      return unbound;
-    }
-    const unbound = this.unbindAll(fn);
-    if (unit.translationEnabled) {
-      this.attachments.block(fn);
-    } else {
-      this.attachments.attachParent(fn);
-    }
-    return unbound;
-  }
-
-  private settleScalable(fn: PassthroughFunction, sourceId: number): boolean {
-    const { context, tables } = this;
-    const generation = ++this.attachments.generation;
-    let done = true;
-    const limit = this.pasidLimit(fn);
-    if (limit > 1) {
-      tables.forEachPasid(context, 0, limit, (pasid, view) => {
-        if (pasid !== fn.ridPasid) {
-          done = this.placeOrUnbind(fn, sourceId, pasid, view) && done;
-        }
-        const binding = fn.bindings.get(pasid);
-        if (binding !== undefined) {
-          binding.generation = generation;
-        }
-      });
-    }
-    for (const binding of [...fn.bindings.values()]) {
-      if (binding.generation !== generation && binding.pasid !== fn.ridPasid) {
-        done = this.unbindOrKeep(binding) && done;
-      }
-    }
-    tables.readPasid(context, fn.ridPasid, this.entry);
-    this.place(fn, sourceId, fn.ridPasid, this.entry);
-    return done;
-  }
-
-  /** PASIDs of a function that can be bound: what the unit offers and the context has on, and what the device can. */
-  private pasidLimit(fn: PassthroughFunction): number {
-    const { context } = this;
-    const { fsts, pasidBits } = this.unit.properties;
-    return !fsts || pasidBits === 0 || !context.pasids ? 1 : Math.min(fn.pasidLimit, this.tables.pasidCount(context));
-  }
-
-  /** One PASID of a function was invalidated. False where it did not get what its entry asks for. */
-  private settlePasid(fn: PassthroughFunction, pasid: number): boolean {
-    const sourceId = fn.sourceId;
-    if (sourceId === null) {
-      return true;
-    }
-    if (this.tables.readContext(this.unit.root, sourceId, this.context) !== 0) {
-      return this.settleOrBlock(fn);
-    }
-    if (pasid === fn.ridPasid) {
-      return this.guarded(fn, () => {
-        this.tables.readPasid(this.context, pasid, this.entry);
-        this.place(fn, sourceId, pasid, this.entry);
-        return true;
-      });
-    }
-    if (pasid < this.pasidLimit(fn)) {
-      this.tables.readPasid(this.context, pasid, this.entry);
-      return this.placeOrUnbind(fn, sourceId, pasid, this.entry);
-    }
-    const binding = fn.bindings.get(pasid);
-    return binding === undefined || this.unbindOrKeep(binding);
-  }
-
-  /** `settle`, and where the host refuses: block. False where the guest did not get what it asked for. */
-  private settleOrBlock(fn: PassthroughFunction): boolean {
-    return this.guarded(fn, () => this.settle(fn));
-  }
-
-  private settleShadow(fn: PassthroughFunction, first: number, last: number): boolean {
-    return this.guarded(fn, () => {
-      const sourceId = fn.sourceId;
-      const tables = sourceId === null ? undefined : this.secondStageOf(fn, sourceId);
-      if (tables === undefined) {
-        return this.settle(fn);
-      }
-      fn.shadow!.synchronize(tables, first, last);
-      return true;
-    });
-  }
-
-  /** The second-stage tables that the function's entries name now, where they are still those of its shadow. */
-  private secondStageOf(fn: PassthroughFunction, sourceId: number): PasidView["stage2"] {
-    const { context, entry } = this;
-    if (this.tables.readContext(this.unit.root, sourceId, context) !== 0) {
-      return undefined;
-    }
-    if (!context.scalable) {
-      return context.domain === fn.shadowDomain ? context.stage2 : undefined;
-    }
-    this.tables.readPasid(context, fn.ridPasid, entry);
-    return entry.kind === PASID_SECOND_STAGE && entry.domain === fn.shadowDomain ? entry.stage2 : undefined;
-  }
-
-  /** Runs a change of the table of requests without PASID; where the host refuses it, the function is blocked, and false. */
-  private guarded(fn: PassthroughFunction, act: () => boolean): boolean {
-    try {
-      return act();
-    } catch (error) {
-      if (!(error instanceof HostError) && !(error instanceof ShadowLimit)) {
-        throw error;
-      }
-      this.warn(fn, `${error.message}; ${this.blockAfterFailure(fn)}`);
-      return false;
-    }
-  }
-
-  private warn(fn: PassthroughFunction, text: string): void {
-    this.log.warnLimited(`vtd.bind ${fn.host.hostAddress}`, `${fn.host.name} behind ${this.name}: ${text}`);
-  }
-
-  private blockAfterFailure(fn: PassthroughFunction): string {
-    try {
-      this.attachments.block(fn);
-      return "it is blocked";
-    } catch (second) {
-      if (!(second instanceof HostError)) {
-        throw second;
-      }
-      return `it keeps its ${fn.table} table (Detaching from HWPT failed: ${second.message})`;
-    }
-  }
-
-  // ---- one PASID ----
-
-  /** Puts a PASID where its entry says. Throws HostError; then the PASID has its old table. */
-  private place(fn: PassthroughFunction, sourceId: number, pasid: number, view: PasidView): void {
-    switch (view.kind) {
-      case PASID_FIRST_STAGE:
-        this.attachments.bindNested(fn, pasid, view);
-        return;
-      case PASID_PASS_THROUGH:
-        this.attachments.bindParent(fn, pasid, view);
-        return;
-      case PASID_SECOND_STAGE:
-        if (pasid === fn.ridPasid && view.stage2 !== undefined) {
-          this.attachments.attachShadow(fn, view.domain, view.stage2);
-          return;
-        }
-        break;
-    }
-    const binding = fn.bindings.get(pasid);
-    if (pasid === fn.ridPasid) {
-      fn.absent = view.kind === PASID_NOT_PRESENT;
-      this.attachments.block(fn);
-    } else if (binding !== undefined) {
-      this.attachments.unbind(binding);
-    }
-    const reason = view.kind === PASID_INVALID ? view.reason : view.kind === PASID_NOT_PRESENT ? 0 : FAULT.SM_PASID_INVALID;
-    this.recordUnless(view.faultsDisabled || this.context.faultsDisabled || reason === 0, reason, sourceId, pasid === fn.ridPasid ? -1 : pasid);
-  }
-
-  /** `place` for a PASID other than that of requests without one: where the host refuses, the PASID is blocked, and false. */
-  private placeOrUnbind(fn: PassthroughFunction, sourceId: number, pasid: number, view: PasidView): boolean {
-    try {
-      this.place(fn, sourceId, pasid, view);
-      return true;
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.warn(fn, `Attaching to HWPT failed: PASID ${hex(pasid)}: ${error.message}`);
-      const binding = fn.bindings.get(pasid);
-      if (binding !== undefined) {
-        this.unbindOrKeep(binding);
-      }
-      return false;
-    }
-  }
-
-  private unbindOrKeep(binding: PasidBinding): boolean {
-    try {
-      this.attachments.unbind(binding);
-      return true;
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.warn(binding.fn, `Detaching from HWPT failed: PASID ${hex(binding.pasid)} keeps its table: ${error.message}`);
-      return false;
-    }
-  }
-
-  /** All PASIDs but that of requests without one lose their tables; false where the host refused one. */
-  private unbindAll(fn: PassthroughFunction): boolean {
-    let done = true;
-    for (const binding of [...fn.bindings.values()]) {
-      if (binding.pasid !== fn.ridPasid) {
-        done = this.unbindOrKeep(binding) && done;
-      }
-    }
-    return done;
-  }
-
-  private recordUnless(silent: boolean, reason: number, sourceId: number, pasid: number): void {
-    if (silent) {
-      return;
-    }
-    fillFault(
-      this.record,
-      reason,
-      { source: sourceId, pasid, addressType: 0, high: 0, low: 0, write: false, execute: false, privileged: false },
-      this.unit.features.pasid,
-      this.unit.features.deviceTlb,
-    );
-    this.unit.recordFault(this.record);
   }
 
   /** A function has left: its objects are freed. */
@@ -559,14 +362,4 @@ export class VtdAcceleration implements VtdBackend {
 function pageRange(high: number, low: number, mask: number): number {
   const address = (high >>> 0) * 2 ** 32 + (low >>> 0);
   return address - (address % 2 ** (12 + mask));
-}
-
-/** Nothing is there, as for a function that nobody uses: no mistake. */
-function isAbsent(reason: number): boolean {
-  return (
-    reason === FAULT.ROOT_NOT_PRESENT ||
-    reason === FAULT.CONTEXT_NOT_PRESENT ||
-    reason === FAULT.SM_ROOT_NOT_PRESENT ||
-    reason === FAULT.SM_CONTEXT_NOT_PRESENT
-  );
 }

@@ -9,6 +9,7 @@ import type { Log } from "../../support/index.js";
 import type { VtdForBackend } from "../device/backend.js";
 import * as trace from "../device/trace.js";
 import type { PasidView } from "../lookup/index.js";
+import { GuestDomains } from "./domains.js";
 import type { PasidIotlbForwarder } from "./invalidations.js";
 import type { PassthroughFunction, PasidBinding, VtdFunctionTable } from "./function.js";
 import { ShadowDomain } from "./mirror.js";
@@ -27,6 +28,12 @@ export class FunctionAttachments {
     private readonly log: Log,
   ) {}
 
+  /** Tables of requests without PASID are made for a function that has others, too. */
+  private get pasidFlag(): number {
+    const { fsts, pasidBits } = this.unit.properties;
+    return fsts && pasidBits > 0 ? HwptAllocFlags.PASID : 0;
+  }
+
   /** A PASID goes to a nested table for the first-stage tables that its entry names. */
   bindNested(fn: PassthroughFunction, pasid: number, view: PasidView): void {
     const flags =
@@ -42,7 +49,7 @@ export class FunctionAttachments {
     }
     const { host } = fn;
     const hwptId = host.iommufd.hwptAlloc({
-      flags: this.unit.properties.pasidBits > 0 ? HwptAllocFlags.PASID : 0,
+      flags: this.pasidFlag,
       devId: host.devId,
       ptId: host.parentHwptId,
       dataType: HwptDataType.VTD_S1,
@@ -54,7 +61,7 @@ export class FunctionAttachments {
       this.graveyard.destroy(host.iommufd, hwptId, "nested HWPT");
       throw error;
     }
-    this.bound(fn, pasid, { hwptId, domain: view.domain, faultsDisabled: view.faultsDisabled, flags, width, base: view.firstStagePointer });
+    this.bound(fn, pasid, view.domain, { hwptId, faultsDisabled: view.faultsDisabled, flags, width, base: view.firstStagePointer });
     if (pasid === fn.ridPasid) {
       this.onTable(fn, "nested");
     }
@@ -73,11 +80,11 @@ export class FunctionAttachments {
     } else {
       this.attach(fn, pasid, fn.host.parentHwptId);
     }
-    this.bound(fn, pasid, { hwptId: null, domain: view.domain, faultsDisabled: view.faultsDisabled, flags: 0, width: 0, base: 0 });
+    this.bound(fn, pasid, view.domain, { hwptId: null, faultsDisabled: view.faultsDisabled, flags: 0, width: 0, base: 0 });
   }
 
   /** Notes a binding that is attached; the table that it replaces is freed. */
-  private bound(fn: PassthroughFunction, pasid: number, what: Pick<PasidBinding, "hwptId" | "domain" | "faultsDisabled" | "flags" | "width" | "base">): void {
+  private bound(fn: PassthroughFunction, pasid: number, domain: number, what: Pick<PasidBinding, "hwptId" | "faultsDisabled" | "flags" | "width" | "base">): void {
     const old = fn.bindings.get(pasid);
     if (old === undefined) {
       this.counts.bound++;
@@ -85,7 +92,8 @@ export class FunctionAttachments {
       this.counts.replaced++;
       this.forget(old);
     }
-    const binding: PasidBinding = { fn, pasid, ...what, batch: null, generation: this.generation };
+    const domains = old === undefined ? new GuestDomains(domain) : old.domains.succeededBy(domain);
+    const binding: PasidBinding = { fn, pasid, domains, ...what, batch: null, generation: this.generation };
     fn.bindings.set(pasid, binding);
     this.forwarder.add(binding);
   }
@@ -155,7 +163,7 @@ export class FunctionAttachments {
     }
     // Another domain or other tables: a new mirror beside the old one, so that the change is one step.
     const fresh = fn.table !== "shadow" || fn.shadow === null || fn.shadowDomain !== domain;
-    const shadow = fresh ? ShadowDomain.make(fn.host, this.unit.memory, this.unit.words, this.graveyard, this.log) : fn.shadow!;
+    const shadow = fresh ? ShadowDomain.make(fn.host, this.pasidFlag, this.unit.memory, this.unit.words, this.graveyard, this.log) : fn.shadow!;
     try {
       shadow.synchronize(tables, 0, 2 ** tables.inputBits - 1);
       if (fresh) {

@@ -1,5 +1,6 @@
 import type { IommufdDevice } from "../../iommufd/index.js";
 import { iommuPath, type PciBus } from "../../pci/index.js";
+import type { GuestDomains } from "./domains.js";
 import type { HostFaults } from "./events.js";
 import type { PasidIotlbBatch } from "./batch.js";
 import type { ShadowDomain } from "./mirror.js";
@@ -16,7 +17,8 @@ export interface PasidBinding {
   readonly pasid: number;
   /** The nested HWPT; null: the parent itself, of a pass-through entry. */
   hwptId: number | null;
-  domain: number;
+  /** The domain ids that it is invalidated by. */
+  domains: GuestDomains;
   /** Fault reporting is off (FPD). */
   faultsDisabled: boolean;
   /** What the nested HWPT was made of: HwptVtdS1Flags, address width in bits, first table (bytes). */
@@ -40,6 +42,10 @@ export class PassthroughFunction {
   settledSourceId: number | null = null;
   /** Blocked because no context or PASID entry is present: one may become so. */
   absent = false;
+  /** The host refused something: it is tried again at the next occasion. */
+  unsettled = false;
+  /** Its context entry has fault reporting off (FPD). */
+  faultsDisabled = false;
   shadow: ShadowDomain | null = null;
   /** Domain of the second-stage tables in `shadow`. */
   shadowDomain = -1;

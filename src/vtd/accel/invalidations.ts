@@ -17,6 +17,8 @@ export class PasidIotlbForwarder {
   /** HWPT_INVALIDATE calls, and entries of them that were done. */
   calls = 0;
   entries = 0;
+  /** Whose invalidations the host refused in the last `send`. */
+  readonly refused: PasidBinding[] = [];
   private readonly byTag = new Map<number, PasidBinding[]>();
   private waiting: PasidBinding[] = [];
   private readonly spare: PasidIotlbBatch[] = [];
@@ -32,12 +34,14 @@ export class PasidIotlbForwarder {
     if (binding.hwptId === null) {
       return;
     }
-    const tag = tagOf(binding.domain, binding.pasid);
-    const list = this.byTag.get(tag);
-    if (list === undefined) {
-      this.byTag.set(tag, [binding]);
-    } else {
-      list.push(binding);
+    for (const domain of binding.domains.all) {
+      const tag = tagOf(domain, binding.pasid);
+      const list = this.byTag.get(tag);
+      if (list === undefined) {
+        this.byTag.set(tag, [binding]);
+      } else {
+        list.push(binding);
+      }
     }
   }
 
@@ -50,12 +54,16 @@ export class PasidIotlbForwarder {
     }
   }
 
-  /** Its entry names another domain now. */
+  /**
+   * Its entry names another domain now. Invalidations by the old id may be on their way, by the new one they reach
+   * nothing that was cached before: all goes now, and the binding stays reachable by both.
+   */
   retag(binding: PasidBinding, domain: number): void {
-    if (binding.domain !== domain) {
+    if (binding.domains.current !== domain) {
       this.untag(binding);
-      binding.domain = domain;
+      binding.domains.change(domain);
       this.add(binding);
+      this.takeWhole(binding);
     }
   }
 
@@ -84,6 +92,7 @@ export class PasidIotlbForwarder {
     const waiting = this.waiting;
     this.waiting = [];
     this.pending = 0;
+    this.refused.length = 0;
     let failed = -1;
     for (const binding of waiting) {
       const batch = binding.batch!;
@@ -93,13 +102,14 @@ export class PasidIotlbForwarder {
       this.calls++;
       this.entries += handled;
       if (errno !== null) {
+        this.refused.push(binding);
         const entry = Math.min(handled, count - 1);
         const ordinal = batch.ordinalAt(entry);
         failed = failed < 0 ? ordinal : Math.min(failed, ordinal);
         this.log.guestError(
           "vtd.invalidate",
           () =>
-            `${this.name()}: the host refused invalidation ${entry + 1} of ${count} for PASID ${hex(binding.pasid)} of ${host.name} (domain ${hex(binding.domain)}): HWPT_INVALIDATE ${errno}`,
+            `${this.name()}: the host refused invalidation ${entry + 1} of ${count} for PASID ${hex(binding.pasid)} of ${host.name} (domain ${hex(binding.domains.current)}): HWPT_INVALIDATE ${errno}`,
         );
       }
       this.giveBack(binding);
@@ -133,15 +143,17 @@ export class PasidIotlbForwarder {
   }
 
   private untag(binding: PasidBinding): void {
-    const tag = tagOf(binding.domain, binding.pasid);
-    const list = this.byTag.get(tag);
-    const at = list?.indexOf(binding) ?? -1;
-    if (list === undefined || at < 0) {
-      return;
-    }
-    list.splice(at, 1);
-    if (list.length === 0) {
-      this.byTag.delete(tag);
+    for (const domain of binding.domains.all) {
+      const tag = tagOf(domain, binding.pasid);
+      const list = this.byTag.get(tag);
+      const at = list?.indexOf(binding) ?? -1;
+      if (list === undefined || at < 0) {
+        continue;
+      }
+      list.splice(at, 1);
+      if (list.length === 0) {
+        this.byTag.delete(tag);
+      }
     }
   }
 }

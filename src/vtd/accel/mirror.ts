@@ -71,12 +71,12 @@ export class ShadowDomain {
     };
   }
 
-  /** An empty domain for a function. Throws HostError, leaving nothing behind. */
-  static make(device: IommufdDevice, memory: AddressSpace, words: WordMemory, graveyard: Graveyard, log: Log): ShadowDomain {
+  /** An empty domain for a function, whose table is made with HwptAllocFlags. Throws HostError, leaving nothing behind. */
+  static make(device: IommufdDevice, flags: number, memory: AddressSpace, words: WordMemory, graveyard: Graveyard, log: Log): ShadowDomain {
     const { iommufd, devId } = device;
     const ioasId = iommufd.ioasAlloc();
     try {
-      const hwptId = iommufd.hwptAlloc({ flags: 0, devId, ptId: ioasId, dataType: HwptDataType.NONE, data: new Uint8Array(0) });
+      const hwptId = iommufd.hwptAlloc({ flags, devId, ptId: ioasId, dataType: HwptDataType.NONE, data: new Uint8Array(0) });
       const domain = new ShadowDomain(iommufd, ioasId, hwptId, memory, words, device.name, log);
       memory.addListener(domain.listener);
       domain.listening = true;

@@ -8,15 +8,16 @@ import type { RootPointer, VtdFeatures } from "../lookup/index.js";
  */
 export interface VtdBackend {
   /**
-   * The guest invalidated PASID-cache entries: `domainId` and `pasid` narrow the scope, -1 does not. Called
-   * with nothing left in the batch. False where a function did not get what its entry asks for.
+   * The guest invalidated PASID-cache entries: of a PASID, or all (-1). Their domain narrows nothing, as entries that
+   * have become present may be of any. Called with nothing left in the batch. False where a function did not get
+   * what its entry asks for.
    */
-  pasidCacheInvalidated(domainId: number, pasid: number): boolean;
+  pasidCacheInvalidated(pasid: number): boolean;
   /**
-   * The guest invalidated context-cache entries: of a source id (bits of `sourceMask` do not count), of a
-   * domain in legacy mode, or all (-1). As above.
+   * The guest invalidated context-cache entries: of a source id (bits of `sourceMask` do not count), or all (-1). A
+   * domain narrows nothing: in scalable mode entries have none, in legacy mode a new one may be the domain's. As above.
    */
-  contextCacheInvalidated(domainId: number, sourceId: number, sourceMask: number): boolean;
+  contextCacheInvalidated(sourceId: number, sourceMask: number): boolean;
   /** IOTLB invalidation, which concerns second-stage tables that are shadowed: all (-1), a domain, 2^`addressMask` pages of 4 KiB from an address on (-1: all pages). */
   iotlbInvalidated(domainId: number, addressHigh: number, addressLow: number, addressMask: number): boolean;
 
@@ -25,6 +26,8 @@ export interface VtdBackend {
    * (`addressMask` -1). False when it needs no forwarding: no nested table has the domain and PASID.
    */
   forwardPasidIotlb(domainId: number, pasid: number, addressHigh: number, addressLow: number, addressMask: number, leaf: boolean): boolean;
+  /** What a PASID-based IOTLB invalidation does beside the batch: to shadowed second-stage tables. False as above. */
+  pasidIotlbInvalidated(domainId: number, addressMask: number): boolean;
   /** Invalidations in the batch. */
   readonly pending: number;
   /** Invalidations that a batch takes; at that number the device flushes. */
@@ -39,6 +42,8 @@ export interface VtdBackend {
 
   /** GSTS.TES or the root table in use has changed: every function goes where the tables say. */
   tablesChanged(): void;
+  /** An occasion to try again what the host has refused. */
+  retryRefused(): void;
   /** Reset of the unit: registers are at their reset values already. */
   reset(): void;
 }
@@ -72,10 +77,8 @@ export interface InvalidationTarget {
   contextCache(granularity: number, domainId: number, sourceId: number, functionMask: number): boolean;
   pasidCache(granularity: number, domainId: number, pasid: number): boolean;
   iotlb(granularity: number, domainId: number, addressHigh: number, addressLow: number, addressMask: number): boolean;
-  /** Caches of the software path alone; the queue takes care of the backend's batch. `addressMask` -1: all pages. */
-  pasidIotlb(domainId: number, pasid: number, addressHigh: number, addressLow: number, addressMask: number): void;
-  /** `pasid` -1: requests without PASID; `sizeBits`: log2 of the bytes from the address on. `everyPasid`: G. */
-  deviceTlb(sourceId: number, pasid: number, everyPasid: boolean, addressHigh: number, addressLow: number, sizeBits: number): void;
+  /** But for the backend's batch, of which the queue takes care. `addressMask` -1: all pages. */
+  pasidIotlb(domainId: number, pasid: number, addressHigh: number, addressLow: number, addressMask: number): boolean;
   /** 2^`mask` entries from `index` on; all where `index` is -1. */
   interruptEntries(index: number, mask: number): void;
 }

@@ -270,11 +270,15 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     if (!this.served(offset, size, "write")) {
       return;
     }
-    const before = this.registers.word(REG.GSTS);
+    this.backend?.retryRefused();
     if (offset === REG.GCMD) {
-      this.globalCommand(before, lowWord(value));
-      return;
+      this.globalCommand(this.registers.word(REG.GSTS), lowWord(value));
+    } else {
+      this.writeRegister(offset, size, value);
     }
+  }
+
+  private writeRegister(offset: number, size: number, value: bigint): void {
     const low = this.registers.write(offset, lowWord(value));
     const high = size === 8 && this.registers.write(offset + 4, highWord(value));
     if (!low && !high && value !== 0n) {
@@ -526,7 +530,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
       if (trace.traceInvDescCcDevices.on) {
         trace.traceInvDescCcDevices.emit(sourceId, mask);
       }
-      return this.backend?.contextCacheInvalidated(domainId, sourceId, mask) ?? true;
+      return this.backend?.contextCacheInvalidated(sourceId, mask) ?? true;
     }
     const everything = granularity === GRANULARITY_GLOBAL;
     if (everything) {
@@ -539,7 +543,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     } else if (!everything && trace.traceInvDescCcDomain.on) {
       trace.traceInvDescCcDomain.emit(domainId);
     }
-    return this.backend?.contextCacheInvalidated(everything ? -1 : domainId, -1, 0) ?? true;
+    return this.backend?.contextCacheInvalidated(-1, 0) ?? true;
   }
 
   pasidCache(granularity: number, domainId: number, pasid: number): boolean {
@@ -550,19 +554,19 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
           trace.traceInvDescPasidCachePsi.emit(domainId, pasid);
         }
         translator.invalidatePasid(domainId, pasid);
-        return this.backend?.pasidCacheInvalidated(domainId, pasid) ?? true;
+        return this.backend?.pasidCacheInvalidated(pasid) ?? true;
       case PASID_CACHE_DOMAIN:
         if (trace.traceInvDescPasidCacheDsi.on) {
           trace.traceInvDescPasidCacheDsi.emit(domainId);
         }
         translator.invalidatePasidDomain(domainId);
-        return this.backend?.pasidCacheInvalidated(domainId, -1) ?? true;
+        return this.backend?.pasidCacheInvalidated(-1) ?? true;
       default:
         if (trace.traceInvDescPasidCacheGsi.on) {
           trace.traceInvDescPasidCacheGsi.emit();
         }
         translator.invalidatePasidGlobal();
-        return this.backend?.pasidCacheInvalidated(-1, -1) ?? true;
+        return this.backend?.pasidCacheInvalidated(-1) ?? true;
     }
   }
 
@@ -590,16 +594,13 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     }
   }
 
-  pasidIotlb(domainId: number, pasid: number, addressHigh: number, addressLow: number, addressMask: number): void {
+  pasidIotlb(domainId: number, pasid: number, addressHigh: number, addressLow: number, addressMask: number): boolean {
     if (addressMask < 0) {
       this.translator.invalidatePasidIotlb(domainId, pasid);
     } else {
       this.translator.invalidatePasidIotlbPages(domainId, pasid, addressHigh, addressLow, addressMask);
     }
-  }
-
-  deviceTlb(_sourceId: number, _pasid: number, _everyPasid: boolean, _addressHigh: number, _addressLow: number, _sizeBits: number): void {
-    // No emulated function caches translations.
+    return this.backend?.pasidIotlbInvalidated(domainId, addressMask) ?? true;
   }
 
   interruptEntries(index: number, mask: number): void {

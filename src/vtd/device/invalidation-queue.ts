@@ -12,7 +12,6 @@ import {
   DESCRIPTOR_TYPE,
   DESCRIPTOR_WORDS,
   descriptorType,
-  DEVICE_TLB_DESC,
   FSTS,
   ICS,
   INTERRUPT_ENTRY_DESC,
@@ -20,7 +19,6 @@ import {
   IQA,
   IQEI,
   PASID_CACHE_DESC,
-  PASID_DEVICE_TLB_DESC,
   PASID_IOTLB_DESC,
   PASID_IOTLB_PAGE,
   REG,
@@ -267,21 +265,7 @@ export class InvalidationQueue {
       case DESCRIPTOR_TYPE.IOTLB:
         return this.flush(at) && this.bound(at, target.iotlb(get(d, IOTLB_DESC.G), get(d, IOTLB_DESC.DID), d[3], d[2] & IOTLB_DESC.ADDR.lowMask, get(d, IOTLB_DESC.AM)));
       case DESCRIPTOR_TYPE.PASID_IOTLB:
-        this.pasidIotlb(at);
-        return true;
-      case DESCRIPTOR_TYPE.DEVICE_TLB:
-        target.deviceTlb(get(d, DEVICE_TLB_DESC.SID), -1, false, d[3], d[2] & DEVICE_TLB_DESC.ADDR.lowMask, rangeBits(d[3], d[2], get(d, DEVICE_TLB_DESC.S) !== 0));
-        return true;
-      case DESCRIPTOR_TYPE.PASID_DEVICE_TLB:
-        target.deviceTlb(
-          get(d, PASID_DEVICE_TLB_DESC.SID),
-          get(d, PASID_DEVICE_TLB_DESC.PASID),
-          get(d, PASID_DEVICE_TLB_DESC.G) !== 0,
-          d[3],
-          d[2] & PASID_DEVICE_TLB_DESC.ADDR.lowMask,
-          rangeBits(d[3], d[2], get(d, PASID_DEVICE_TLB_DESC.S) !== 0),
-        );
-        return true;
+        return this.pasidIotlb(at);
       case DESCRIPTOR_TYPE.INTERRUPT_ENTRY_CACHE:
         if (trace.traceInvDescIec.on) {
           trace.traceInvDescIec.emit(get(d, INTERRUPT_ENTRY_DESC.G), get(d, INTERRUPT_ENTRY_DESC.IIDX), get(d, INTERRUPT_ENTRY_DESC.IM));
@@ -291,7 +275,8 @@ export class InvalidationQueue {
       case DESCRIPTOR_TYPE.WAIT:
         return this.flush(at) && this.wait(at, next);
       default:
-        // Page group responses: no page request is outstanding, since nothing here makes any.
+        // Device-TLB invalidations: the host's kernel does them with the IOTLB's, and no emulated function caches
+        // translations. Page group responses: no page request is outstanding, since nothing here makes any.
         return true;
     }
   }
@@ -304,7 +289,7 @@ export class InvalidationQueue {
     return done;
   }
 
-  private pasidIotlb(at: number): void {
+  private pasidIotlb(at: number): boolean {
     const { descriptor: d } = this;
     const { target, registers } = this.parts;
     const domain = get(d, PASID_IOTLB_DESC.DID);
@@ -323,10 +308,13 @@ export class InvalidationQueue {
     } else if (trace.traceInvDescIotlbPasidPages.on) {
       trace.traceInvDescIotlbPasidPages.emit(domain, toBigInt(d[3], low), addressMask, pasid);
     }
-    target.pasidIotlb(domain, pasid, d[3], low, addressMask);
+    if (!target.pasidIotlb(domain, pasid, d[3], low, addressMask)) {
+      return this.flush(at) && this.bound(at, false);
+    }
     if (target.backend?.forwardPasidIotlb(domain, pasid, d[3], low, addressMask, leaf) === true) {
       this.remember(at);
     }
+    return true;
   }
 
   private remember(at: number): void {
@@ -425,19 +413,3 @@ export class InvalidationQueue {
     return `${at} at ${hex(this.addressOf(at))}${known ? ` (${words.map((word) => (word >>> 0).toString(16).padStart(8, "0")).join(" ")})` : ""}`;
   }
 }
-
-/**
- * log2 of the bytes that a device-TLB invalidation is for: with S, the position of the lowest zero bit of
- * the address from bit 12 on, plus one (6.5.2.5).
- */
-export function rangeBits(high: number, low: number, s: boolean): number {
-  if (!s) {
-    return 12;
-  }
-  let bit = 12;
-  while (bit < 63 && ((bit < 32 ? low >>> bit : high >>> (bit - 32)) & 1) !== 0) {
-    bit++;
-  }
-  return bit + 1;
-}
-

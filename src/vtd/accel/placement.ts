@@ -1,0 +1,316 @@
+/**
+ * Where the functions of a unit and their PASIDs belong, by TES, the root table and the guest's entries, and what
+ * happens where the host refuses to put them there: they are blocked, remembered, and tried again.
+ */
+import { HostError } from "../../iommufd/index.js";
+import { hex, type Log } from "../../support/index.js";
+import type { VtdForBackend } from "../device/backend.js";
+import {
+  ContextView,
+  GuestTables,
+  PASID_FIRST_STAGE,
+  PASID_INVALID,
+  PASID_NOT_PRESENT,
+  PASID_PASS_THROUGH,
+  PASID_SECOND_STAGE,
+  PasidView,
+} from "../lookup/index.js";
+import { FAULT, FAULT_RECORD_WORDS, fillFault, TTM_LEGACY, TTM_SCALABLE } from "../spec/index.js";
+import type { FunctionAttachments } from "./attachments.js";
+import type { PassthroughFunction, PasidBinding } from "./function.js";
+import { ShadowLimit } from "./mirror.js";
+
+export class Placement {
+  private readonly tables: GuestTables;
+  private readonly context = new ContextView();
+  private readonly entry = new PasidView();
+  private readonly record = new Int32Array(FAULT_RECORD_WORDS);
+
+  /** `name`: of the unit, for messages. */
+  constructor(
+    private readonly unit: VtdForBackend,
+    private readonly name: () => string,
+    private readonly attachments: FunctionAttachments,
+    private readonly log: Log,
+  ) {
+    this.tables = new GuestTables(unit.words, unit.features, true);
+  }
+
+  /** Entries of the guest's PASID tables read so far: the work done. */
+  get entriesRead(): number {
+    return this.tables.entriesRead;
+  }
+
+  // ---- one function ----
+
+  /**
+   * Puts the function, with all its PASIDs, where TES, the root table and its entries say. False where the guest did
+   * not get what it asked for: then the function, or the PASID, is blocked, and `fn.unsettled`.
+   */
+  settle(fn: PassthroughFunction): boolean {
+    const { unit, context } = this;
+    fn.absent = false;
+    fn.unsettled = false;
+    const sourceId = fn.sourceId;
+    fn.settledSourceId = sourceId;
+    if (unit.translationEnabled && sourceId !== null && (unit.tableMode === TTM_LEGACY || unit.tableMode === TTM_SCALABLE)) {
+      const reason = this.tables.readContext(unit.root, sourceId, context);
+      fn.faultsDisabled = context.faultsDisabled;
+      if (reason === 0 && context.scalable) {
+        return this.settleScalable(fn, sourceId);
+      }
+      const unbound = this.unbindAll(fn);
+      const placed = this.guarded(fn, () => {
+        if (reason !== 0) {
+          fn.absent = isAbsent(reason);
+          this.attachments.block(fn);
+          this.recordUnless(context.faultsDisabled || fn.absent, reason, sourceId, -1);
+        } else if (context.stage2 === undefined) {
+          this.attachments.attachParent(fn);
+        } else {
+          this.attachments.attachShadow(fn, context.domain, context.stage2);
+        }
+      });
+      return placed && unbound;
+    }
+    fn.faultsDisabled = false;
+    const unbound = this.unbindAll(fn);
+    const placed = this.guarded(fn, () => {
+      if (unit.translationEnabled) {
+        this.attachments.block(fn);
+      } else {
+        this.attachments.attachParent(fn);
+      }
+    });
+    return placed && unbound;
+  }
+
+  /**
+   * Requests without PASID first: the host takes PASIDs only beside a table that was made for them, which a mirror
+   * that they come from may not be.
+   */
+  private settleScalable(fn: PassthroughFunction, sourceId: number): boolean {
+    const { context, tables } = this;
+    const generation = ++this.attachments.generation;
+    let done = this.settleRid(fn, sourceId);
+    const limit = this.pasidLimit(fn);
+    if (limit > 1) {
+      tables.forEachPasid(context, 0, limit, (pasid, view) => {
+        if (pasid !== fn.ridPasid) {
+          done = this.placeOrUnbind(fn, sourceId, pasid, view) && done;
+        }
+        const binding = fn.bindings.get(pasid);
+        if (binding !== undefined) {
+          binding.generation = generation;
+        }
+      });
+    }
+    for (const binding of [...fn.bindings.values()]) {
+      if (binding.generation !== generation && binding.pasid !== fn.ridPasid) {
+        done = this.unbindOrKeep(binding) && done;
+      }
+    }
+    return done;
+  }
+
+  /** Requests without PASID, in scalable mode. */
+  private settleRid(fn: PassthroughFunction, sourceId: number): boolean {
+    return this.guarded(fn, () => {
+      this.tables.readPasid(this.context, fn.ridPasid, this.entry);
+      this.place(fn, sourceId, fn.ridPasid, this.entry);
+    });
+  }
+
+  /** PASIDs of a function that can be bound: what the unit offers and the context has on, and what the device can. */
+  private pasidLimit(fn: PassthroughFunction): number {
+    const { context } = this;
+    const { fsts, pasidBits } = this.unit.properties;
+    return !fsts || pasidBits === 0 || !context.pasids ? 1 : Math.min(fn.pasidLimit, this.tables.pasidCount(context));
+  }
+
+  /** One PASID of a function was invalidated. False where it did not get what its entry asks for. */
+  settlePasid(fn: PassthroughFunction, pasid: number): boolean {
+    const sourceId = fn.sourceId;
+    if (sourceId === null) {
+      return true;
+    }
+    if (this.tables.readContext(this.unit.root, sourceId, this.context) !== 0) {
+      return this.settle(fn);
+    }
+    fn.faultsDisabled = this.context.faultsDisabled;
+    if (pasid === fn.ridPasid) {
+      return this.settleRid(fn, sourceId);
+    }
+    if (pasid < this.pasidLimit(fn)) {
+      this.tables.readPasid(this.context, pasid, this.entry);
+      return this.placeOrUnbind(fn, sourceId, pasid, this.entry);
+    }
+    const binding = fn.bindings.get(pasid);
+    return binding === undefined || this.unbindOrKeep(binding);
+  }
+
+  /** Translations of a mirrored function from `first` to `last` (bytes, inclusive) were invalidated. */
+  synchronize(fn: PassthroughFunction, first: number, last: number): boolean {
+    const sourceId = fn.sourceId;
+    const tables = sourceId === null ? undefined : this.secondStageOf(fn, sourceId);
+    if (tables === undefined) {
+      return this.settle(fn);
+    }
+    return this.guarded(fn, () => fn.shadow!.synchronize(tables, first, last));
+  }
+
+  /** The second-stage tables that the function's entries name now, where they are still those of its shadow. */
+  private secondStageOf(fn: PassthroughFunction, sourceId: number): PasidView["stage2"] {
+    const { context, entry } = this;
+    if (this.tables.readContext(this.unit.root, sourceId, context) !== 0) {
+      return undefined;
+    }
+    if (!context.scalable) {
+      return context.domain === fn.shadowDomain ? context.stage2 : undefined;
+    }
+    this.tables.readPasid(context, fn.ridPasid, entry);
+    return entry.kind === PASID_SECOND_STAGE && entry.domain === fn.shadowDomain ? entry.stage2 : undefined;
+  }
+
+  /** A binding whose translations the host did not invalidate: it is taken away, as it may be stale. */
+  dropStale(binding: PasidBinding): void {
+    const { fn } = binding;
+    fn.unsettled = true;
+    if (binding.pasid === fn.ridPasid) {
+      this.warn(fn, `invalidating its first stage failed; ${this.blockAfterFailure(fn)}`);
+    } else {
+      this.unbindOrKeep(binding);
+    }
+  }
+
+  /** Runs a change of the table of requests without PASID; where the host refuses it, the function is blocked, and false. */
+  private guarded(fn: PassthroughFunction, act: () => void): boolean {
+    try {
+      act();
+      return true;
+    } catch (error) {
+      if (!(error instanceof HostError) && !(error instanceof ShadowLimit)) {
+        throw error;
+      }
+      // A limit is the guest's doing: its next invalidation is the next occasion.
+      fn.unsettled ||= error instanceof HostError;
+      this.warn(fn, `${error.message}; ${this.blockAfterFailure(fn)}`);
+      return false;
+    }
+  }
+
+  private warn(fn: PassthroughFunction, text: string): void {
+    this.log.warnLimited(`vtd.bind ${fn.host.hostAddress}`, `${fn.host.name} behind ${this.name()}: ${text}`);
+  }
+
+  private blockAfterFailure(fn: PassthroughFunction): string {
+    try {
+      this.attachments.block(fn);
+      return "it is blocked";
+    } catch (second) {
+      if (!(second instanceof HostError)) {
+        throw second;
+      }
+      fn.unsettled = true;
+      return `it keeps its ${fn.table} table (Detaching from HWPT failed: ${second.message})`;
+    }
+  }
+
+  // ---- one PASID ----
+
+  /** Puts a PASID where its entry says. Throws HostError; then the PASID has its old table. */
+  private place(fn: PassthroughFunction, sourceId: number, pasid: number, view: PasidView): void {
+    view.faultsDisabled ||= this.context.faultsDisabled;
+    switch (view.kind) {
+      case PASID_FIRST_STAGE:
+        this.attachments.bindNested(fn, pasid, view);
+        return;
+      case PASID_PASS_THROUGH:
+        this.attachments.bindParent(fn, pasid, view);
+        return;
+      case PASID_SECOND_STAGE:
+        if (pasid === fn.ridPasid && view.stage2 !== undefined) {
+          this.attachments.attachShadow(fn, view.domain, view.stage2);
+          return;
+        }
+        break;
+    }
+    const binding = fn.bindings.get(pasid);
+    if (pasid === fn.ridPasid) {
+      fn.absent = view.kind === PASID_NOT_PRESENT;
+      this.attachments.block(fn);
+    } else if (binding !== undefined) {
+      this.attachments.unbind(binding);
+    }
+    const reason = view.kind === PASID_INVALID ? view.reason : view.kind === PASID_NOT_PRESENT ? 0 : FAULT.SM_PASID_INVALID;
+    this.recordUnless(view.faultsDisabled || reason === 0, reason, sourceId, pasid === fn.ridPasid ? -1 : pasid);
+  }
+
+  /** `place` for a PASID other than that of requests without one: where the host refuses, the PASID is blocked, and false. */
+  private placeOrUnbind(fn: PassthroughFunction, sourceId: number, pasid: number, view: PasidView): boolean {
+    try {
+      this.place(fn, sourceId, pasid, view);
+      return true;
+    } catch (error) {
+      if (!(error instanceof HostError)) {
+        throw error;
+      }
+      fn.unsettled = true;
+      this.warn(fn, `Attaching to HWPT failed: PASID ${hex(pasid)}: ${error.message}`);
+      const binding = fn.bindings.get(pasid);
+      if (binding !== undefined) {
+        this.unbindOrKeep(binding);
+      }
+      return false;
+    }
+  }
+
+  private unbindOrKeep(binding: PasidBinding): boolean {
+    try {
+      this.attachments.unbind(binding);
+      return true;
+    } catch (error) {
+      if (!(error instanceof HostError)) {
+        throw error;
+      }
+      binding.fn.unsettled = true;
+      this.warn(binding.fn, `Detaching from HWPT failed: PASID ${hex(binding.pasid)} keeps its table: ${error.message}`);
+      return false;
+    }
+  }
+
+  /** All PASIDs but that of requests without one lose their tables; false where the host refused one. */
+  private unbindAll(fn: PassthroughFunction): boolean {
+    let done = true;
+    for (const binding of [...fn.bindings.values()]) {
+      if (binding.pasid !== fn.ridPasid) {
+        done = this.unbindOrKeep(binding) && done;
+      }
+    }
+    return done;
+  }
+
+  private recordUnless(silent: boolean, reason: number, sourceId: number, pasid: number): void {
+    if (silent) {
+      return;
+    }
+    fillFault(
+      this.record,
+      reason,
+      { source: sourceId, pasid, addressType: 0, high: 0, low: 0, write: false, execute: false, privileged: false },
+      this.unit.features.pasid,
+      this.unit.features.deviceTlb,
+    );
+    this.unit.recordFault(this.record);
+  }
+}
+
+/** Nothing is there, as for a function that nobody uses: no mistake. */
+function isAbsent(reason: number): boolean {
+  return (
+    reason === FAULT.ROOT_NOT_PRESENT ||
+    reason === FAULT.CONTEXT_NOT_PRESENT ||
+    reason === FAULT.SM_ROOT_NOT_PRESENT ||
+    reason === FAULT.SM_CONTEXT_NOT_PRESENT
+  );
+}
