@@ -1,6 +1,7 @@
 import { Kernel } from "../src/guest/index.js";
 import { createSimulatedHost, describeHost, type SimulatedHost } from "../src/host/simulated/index.js";
-import { HostObserver, HwptAllocFlags, HwptDataType, observeHost, OptionId } from "../src/iommufd/index.js";
+import { HostObserver, observeHost } from "../src/host/instruments/index.js";
+import { HwptAllocFlags, HwptDataType, OptionId } from "../src/iommufd/index.js";
 import { parseArguments } from "../src/machine/arguments/index.js";
 import { Machine } from "../src/machine/index.js";
 import { CMD_WORDS, encodeCommand, OP, REG } from "../src/smmuv3/spec/index.js";

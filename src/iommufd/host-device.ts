@@ -1,4 +1,4 @@
-import type { HwInfo, Iommufd } from "./types.js";
+import type { HwInfo, Iommufd } from "./iommufd.js";
 
 /**
  * A passed-through function bound to an iommufd, as its vIOMMU handles it. The vfio room makes it and owns

@@ -1,7 +1,5 @@
 export { ERRNO, type Errno, errnoName, errnoNumber, HostError, hostError, refusalOf } from "./errors.js";
 export { isIommufdDevice, type IommufdDevice } from "./host-device.js";
-export { HostObserver, observeHost, type HostCallFailure } from "./observed-host.js";
-export { descriptorOf, traceHost } from "./traced-host.js";
 export type {
   EventStream,
   Host,
@@ -15,5 +13,5 @@ export type {
   IrqTrigger,
   MapRequest,
   VfioDevice,
-} from "./types.js";
+} from "./iommufd.js";
 export * from "./uapi.js";

@@ -1,5 +1,5 @@
 /** Fills the account of a run from the machine, the host and the guest. */
-import type { HostObserver } from "../iommufd/index.js";
+import type { HostObserver } from "../host/instruments/index.js";
 import type { BusDescription, Machine, MachineDescription } from "../machine/index.js";
 import { hex, type Log } from "../support/index.js";
 import type { GuestSummary } from "./guest.js";

@@ -1,7 +1,8 @@
 /** One run: a host, a machine on it, a guest in the machine, and the account of what happened. */
 import { describeChardev } from "../chardev/index.js";
 import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
-import { HostError, HostObserver, observeHost, traceHost } from "../iommufd/index.js";
+import { HostObserver, observeHost, traceHost } from "../host/instruments/index.js";
+import { HostError } from "../iommufd/index.js";
 import { parseArguments } from "../machine/arguments/index.js";
 import { Machine } from "../machine/index.js";
 import { Log, type LogLine, Refusal } from "../support/index.js";

@@ -2,7 +2,8 @@
  * An iommufd as the user named it (`-object iommufd,id=`): opened with its first function, closed with its
  * last, and the IO address spaces that functions share in it.
  */
-import { descriptorOf, type Host, type Iommufd } from "../iommufd/index.js";
+import { descriptorOf } from "../host/instruments/index.js";
+import { type Host, type Iommufd } from "../iommufd/index.js";
 import type { AddressSpace } from "../memory/index.js";
 import { type Log, Refusal, traceEvent } from "../support/index.js";
 import { IoAddressSpace } from "./io-address-space.js";

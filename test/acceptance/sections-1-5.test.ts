@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
 import { linux } from "../../src/guest/index.js";
 import { createSimulatedHost, describeHost, type SimulatedHost } from "../../src/host/simulated/index.js";
-import { HostObserver, observeHost } from "../../src/iommufd/index.js";
+import { HostObserver, observeHost } from "../../src/host/instruments/index.js";
 import { parseArguments, splitWords } from "../../src/machine/arguments/index.js";
 import { Machine } from "../../src/machine/index.js";
 import { reportSchema, type RunReport } from "../../src/run/index.js";

@@ -6,7 +6,8 @@
 import { expect } from "vitest";
 import { checkTransfer, Kernel, makeBuffers, fillBuffers, Random as GuestRandom, type Buffers, type Device } from "../../src/guest/index.js";
 import { createSimulatedHost, loadHostDescription, type SimulatedHost } from "../../src/host/simulated/index.js";
-import { HostObserver, observeHost, type Host, type VfioDevice } from "../../src/iommufd/index.js";
+import { HostObserver, observeHost } from "../../src/host/instruments/index.js";
+import { type Host, type VfioDevice } from "../../src/iommufd/index.js";
 import { parseArguments, splitWords } from "../../src/machine/arguments/index.js";
 import { Machine } from "../../src/machine/index.js";
 import type { MachineIommu } from "../../src/machine/board.js";

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { createSimulatedHost, describeHost, type HostDescriptionInput, type SimulatedHost } from "../../src/host/simulated/index.js";
-import { HostObserver, observeHost } from "../../src/iommufd/index.js";
+import { HostObserver, observeHost } from "../../src/host/instruments/index.js";
 import { parseArguments } from "../../src/machine/arguments/index.js";
 import { Machine } from "../../src/machine/index.js";
 import { Log } from "../../src/support/index.js";

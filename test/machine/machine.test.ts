@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { createSimulatedHost, describeHost } from "../../src/host/simulated/index.js";
-import { type Host, HostError, type HostObserver } from "../../src/iommufd/index.js";
+import { type HostObserver } from "../../src/host/instruments/index.js";
+import { type Host, HostError } from "../../src/iommufd/index.js";
 import { parseArguments } from "../../src/machine/arguments/index.js";
 import { Machine, type VirtBoard } from "../../src/machine/index.js";
 import type { RamBlock } from "../../src/memory/index.js";

@@ -1,7 +1,7 @@
 /** The unit by itself: what it makes of descriptors, and of functions that do not answer. */
 import { describe, expect, test } from "vitest";
 import { INVALIDATION_TIMEOUT } from "../../../src/host/simulated/index.js";
-import { observeHost, HostObserver } from "../../../src/iommufd/index.js";
+import { observeHost, HostObserver } from "../../../src/host/instruments/index.js";
 import { A, bind, DATA, errno, GPA, GuestTables, LEGACY, nested, readText, Rig } from "./rig.js";
 
 /** IQERCD.IQEI (11.4.8.9). */

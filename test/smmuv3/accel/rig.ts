@@ -4,7 +4,8 @@
  */
 import { ACCESS_READ, ACCESS_WRITE } from "../../../src/translation/index.js";
 import { createSimulatedHost, describeHost, type HardwareFunction, type HostDescriptionInput, type SimulatedHost } from "../../../src/host/simulated/index.js";
-import { type Host, HostError, HostObserver, type HwptAllocRequest, type InvalidateRequest, type Iommufd, observeHost } from "../../../src/iommufd/index.js";
+import { HostObserver, observeHost } from "../../../src/host/instruments/index.js";
+import { type Host, HostError, type HwptAllocRequest, type InvalidateRequest, type Iommufd } from "../../../src/iommufd/index.js";
 import { AddressSpace, MEMORY_OK, MemoryRegion, type RamBlock, RamWordMemory, type WordMemory } from "../../../src/memory/index.js";
 import { PcieRootPort, PciRoot, plugFunction, PxbPcie, setupIommu, unplugFunction } from "../../../src/pci/index.js";
 import { AcceleratedIommuOps, type AccelerationProperties, DEFAULT_PROPERTIES, SmmuAcceleration, SmmuV3 } from "../../../src/smmuv3/index.js";

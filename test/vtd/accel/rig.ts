@@ -3,7 +3,8 @@
  * a guest does it: root ports on pcie.0, vfio-pci functions in them, and hand-written tables in RAM.
  */
 import { createSimulatedHost, describeHost, type HardwareFunction, type HostDescriptionInput, type SimulatedHost } from "../../../src/host/simulated/index.js";
-import { type Host, HostObserver, type HwptAllocRequest, type InvalidateRequest, type Iommufd, observeHost, type VfioDevice } from "../../../src/iommufd/index.js";
+import { HostObserver, observeHost } from "../../../src/host/instruments/index.js";
+import { type Host, type HwptAllocRequest, type InvalidateRequest, type Iommufd, type VfioDevice } from "../../../src/iommufd/index.js";
 import { AddressSpace, MemoryRegion, type RamBlock, RamWordMemory } from "../../../src/memory/index.js";
 import { PcieRootPort, PciRoot, plugFunction, setupIommu, unplugFunction } from "../../../src/pci/index.js";
 import { Log } from "../../../src/support/index.js";

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { createSimulatedHost, describeHost } from "../../src/host/simulated/index.js";
-import { HostError, HostObserver, HwptAllocFlags, observeHost, type HostCallFailure } from "../../src/iommufd/index.js";
+import { HostObserver, observeHost, type HostCallFailure } from "../../src/host/instruments/index.js";
+import { HostError, HwptAllocFlags } from "../../src/iommufd/index.js";
 import { A, bytesOf, encodeCommand, hostDescription } from "../host/kernel/rig.js";
 import { OP } from "../../src/smmuv3/spec/index.js";
 

@@ -2,8 +2,8 @@
  * A host seen through glass: counts every call by the kernel's name for it, and can make the n-th call of
  * a kind fail. The account's numbers and the fail-the-n-th-call tests come from here.
  */
-import { type Errno, HostError } from "./errors.js";
-import type { Host, InvalidateRequest, InvalidateResult, Iommufd, VfioDevice } from "./types.js";
+import { type Errno, HostError } from "../../iommufd/index.js";
+import type { Host, InvalidateRequest, InvalidateResult, Iommufd, VfioDevice } from "../../iommufd/index.js";
 
 export interface HostCallFailure {
   /** The call's name, such as "HWPT_ALLOC"; "*" any. */

@@ -4,9 +4,9 @@
  * opened; where it shows an address of its own memory there is 0, for the bytes have none here. The number
  * in parentheses is what the call gives: 0, and -1 or the errno (as in QEMU) where it is refused.
  */
-import { traceEvent } from "../support/index.js";
-import { errnoNumber, HostError } from "./errors.js";
-import type { EventStream, Host, HwInfo, HwptAllocRequest, InvalidateRequest, InvalidateResult, Iommufd, IovaRange, IrqTrigger, MapRequest, VfioDevice } from "./types.js";
+import { traceEvent } from "../../support/index.js";
+import { errnoNumber, HostError } from "../../iommufd/index.js";
+import type { EventStream, Host, HwInfo, HwptAllocRequest, InvalidateRequest, InvalidateResult, Iommufd, IovaRange, IrqTrigger, MapRequest, VfioDevice } from "../../iommufd/index.js";
 
 const allocIoas = traceEvent("iommufd_backend_alloc_ioas", " iommufd=%d ioas=%d");
 const freeId = traceEvent("iommufd_backend_free_id", " iommufd=%d id=%d (%d)");

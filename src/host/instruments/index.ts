@@ -1,0 +1,2 @@
+export { HostObserver, observeHost, type HostCallFailure } from "./counting.js";
+export { descriptorOf, traceHost } from "./tracing.js";
