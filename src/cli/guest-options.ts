@@ -1,6 +1,6 @@
 /** Options of a guest, which `run` and `guest` share. */
 import { Option } from "commander";
-import type { VtdWords } from "../run/index.js";
+import type { VtdChoice } from "../run/index.js";
 import { Refusal } from "../support/index.js";
 
 export function parseFirmware(value: string): "dt" | "acpi" {
@@ -33,7 +33,7 @@ export function parseSeed(value: string): number {
   return Number(value);
 }
 
-const VTD_WORDS: Readonly<Record<string, VtdWords>> = {
+const VTD_WORDS: Readonly<Record<string, VtdChoice>> = {
   sm_on: {},
   sm_off: { scalable: false },
   intremap_off: { interruptRemapping: false },
@@ -43,8 +43,8 @@ const VTD_WORDS: Readonly<Record<string, VtdWords>> = {
   registers: { queued: false },
 };
 
-function parseVtdWords(value: string): VtdWords {
-  return value.split(",").reduce<VtdWords>((choice, word) => {
+function parseVtdWords(value: string): VtdChoice {
+  return value.split(",").reduce<VtdChoice>((choice, word) => {
     if (!Object.hasOwn(VTD_WORDS, word)) {
       throw new Refusal("--intel-iommu and --kexec expect words about the guest's VT-d driver", { found: word, wouldWork: Object.keys(VTD_WORDS).join(", ") });
     }
@@ -53,16 +53,16 @@ function parseVtdWords(value: string): VtdWords {
 }
 
 export interface VtdOptions {
-  readonly intelIommu?: VtdWords;
-  readonly kexec?: VtdWords[];
+  readonly intelIommu?: VtdChoice;
+  readonly kexec?: VtdChoice[];
 }
 
 /** Options about a guest's VT-d driver. */
 export function vtdOptions(): Option[] {
   return [
-    new Option("--intel-iommu <words>", "q35: how the guest's kernels use VT-d, with commas: sm_on, sm_off, intremap_off, second_stage, copy_tables, tear_down_pasids, registers").argParser(parseVtdWords),
+    new Option("--intel-iommu <words>", `q35: how the guest's kernels use VT-d, with commas: ${Object.keys(VTD_WORDS).join(", ")}`).argParser(parseVtdWords),
     new Option("--kexec <words>", "q35: the same for a kernel that takes over without a reset; several are such kernels one after the other").argParser(
-      (value: string, previous: VtdWords[] | undefined) => [...(previous ?? []), parseVtdWords(value)],
+      (value: string, previous: VtdChoice[] | undefined) => [...(previous ?? []), parseVtdWords(value)],
     ),
   ];
 }

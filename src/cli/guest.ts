@@ -3,7 +3,7 @@ import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { type ChardevSpec, describeChardev } from "../chardev/index.js";
 import { parseChardevShort } from "../machine/arguments/index.js";
-import { DEFAULT_GUEST, findGuest, GUEST_TOLERANCES, guestLines, guestNames, type GuestTolerance, REMOTE_BOARDS, type RemoteBoard, type RemoteReport, runRemoteGuest } from "../run/index.js";
+import { DEFAULT_GUEST, findGuest, GUEST_TOLERANCES, guestLines, guestNames, REMOTE_BOARDS, type RemoteBoard, type RemoteReport, runRemoteGuest, type Tolerance } from "../run/index.js";
 import { Refusal } from "../support/index.js";
 import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
 import { progress } from "./progress.js";
@@ -18,7 +18,7 @@ interface GuestOptions extends VtdOptions {
   readonly seed: number;
   readonly firmware: "dt" | "acpi";
   readonly granule: 4096 | 16384 | 65536;
-  readonly tolerate?: GuestTolerance[];
+  readonly tolerate?: Tolerance[];
   readonly idleFirmware?: string;
 }
 

@@ -17,9 +17,11 @@ export interface HotplugCandidate {
  * it only when its context entry is invalidated; `second-stage-reason`: faults of the second stage have legacy
  * mode's reasons in scalable mode; `cached-permission`: what a cached translation forbids leaves no record;
  * `rid-pasid`: records of requests without PASID have PASID 0; `unreported-fault`: the entry that a request comes to
- * is a host's, which does not tell of faults there.
+ * is a host's, which does not tell of faults there; `unnoticed-pasid`: without caching mode a PASID's entry that
+ * becomes present is not looked at before it is invalidated.
  */
-export type Tolerance = "event-class" | "pass-through" | "second-stage-reason" | "cached-permission" | "rid-pasid" | "unreported-fault";
+export const GUEST_TOLERANCES = ["event-class", "pass-through", "second-stage-reason", "cached-permission", "rid-pasid", "unreported-fault", "unnoticed-pasid"] as const;
+export type Tolerance = (typeof GUEST_TOLERANCES)[number];
 
 export interface GuestOptions {
   /** Seed of all patterns and sizes. */

@@ -1,5 +1,5 @@
 /** The guest: what plays the operating system. It sees the machine's port, nothing else. */
-export type { GuestContext, GuestOptions, GuestProgram, GuestReport, GuestStep, HotplugCandidate, Tolerance } from "./context.js";
+export { GUEST_TOLERANCES, type GuestContext, type GuestOptions, type GuestProgram, type GuestReport, type GuestStep, type HotplugCandidate, type Tolerance } from "./context.js";
 export { GuestFailure, check } from "./failure.js";
 export { guestPrograms, loadGuest, type ScriptContext } from "./load.js";
 export { helpers, type GuestHelpers } from "./helpers.js";

@@ -138,6 +138,9 @@ export class Kernel {
       }
     }
     await this.iommuSet.start(this.devices);
+    for (const device of this.devices) {
+      await device.fn.setCommand(COMMAND_MASTER);
+    }
   }
 
   /** Takes a function in: its ids into the IOMMU's tables, PASID on, its driver found. It is not attached yet. */
@@ -173,13 +176,21 @@ export class Kernel {
     return device;
   }
 
-  /** What a function is below: looked for again after a hot-plug event, placed and taken in. */
+  /**
+   * What a function is below: looked for again after a hot-plug event, placed and taken in. As with Linux each has
+   * its domain before a driver lets it master the bus (iommu_probe_device, pci_set_master).
+   */
   async addBelow(bridge: HostBridge, port: PciFunction): Promise<Device[]> {
     const found = await rescanBelow(bridge.config, port);
     await bridge.resources.assignBelow(port);
     const devices = [];
     for (const fn of found) {
-      devices.push(await this.addDevice(bridge, fn));
+      const device = await this.addDevice(bridge, fn);
+      if (device.master?.domain === null) {
+        await this.useOwnDomain(device);
+      }
+      await fn.setCommand(COMMAND_MASTER);
+      devices.push(device);
     }
     return devices;
   }

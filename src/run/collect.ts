@@ -2,7 +2,7 @@
 import type { HostObserver } from "../host/instruments/index.js";
 import type { BusDescription, Machine, MachineDescription } from "../machine/index.js";
 import { hex, type Log } from "../support/index.js";
-import type { GuestSummary } from "./guest.js";
+import type { GuestReport } from "../guest/index.js";
 import type { BusReport, RunReport } from "./report.js";
 
 /** DMA of one function of the host. */
@@ -57,7 +57,7 @@ export function invalidationReport(machine: Machine): RunReport["invalidation"] 
   return { guestCommands: sum("guestCommands"), forwarded: sum("forwarded"), hostCalls: sum("hostCalls"), iommus };
 }
 
-export function guestReport(name: string, guest: GuestSummary | null): RunReport["guest"] {
+export function guestReport(name: string, guest: GuestReport | null): RunReport["guest"] {
   return guest === null
     ? null
     : {
@@ -69,12 +69,12 @@ export function guestReport(name: string, guest: GuestSummary | null): RunReport
 }
 
 /** Events of the guest's queues, with the IOMMU's name as the user has it where the guest knows it by its address. */
-export function eventReport(guest: GuestSummary | null, machine: MachineDescription): RunReport["events"] {
+export function eventReport(guest: GuestReport | null, machine: MachineDescription): RunReport["events"] {
   return namedEvents(guest, (name) => machine.iommus.find((iommu) => name.endsWith(`@${iommu.base.toString(16)}`))?.id ?? name);
 }
 
 /** Events of the guest's queues; `nameOf` gives an IOMMU's name for the one that the guest has. */
-export function namedEvents(guest: GuestSummary | null, nameOf: (iommu: string) => string): RunReport["events"] {
+export function namedEvents(guest: GuestReport | null, nameOf: (iommu: string) => string): RunReport["events"] {
   return (guest?.events ?? []).map((event) => ({
     iommu: nameOf(event.iommu),
     name: event.name,

@@ -4,7 +4,8 @@ import { type Chardev, describeChardev, openChardev } from "../chardev/index.js"
 import type { Machine } from "../machine/index.js";
 import { QtestLog, QtestServer, type QtestTarget } from "../qtest/index.js";
 import { Refusal } from "../support/index.js";
-import type { GuestSummary, GuestToRun } from "./guest.js";
+import type { GuestReport } from "../guest/index.js";
+import type { GuestToRun } from "./guest.js";
 
 export interface QtestSessionOptions {
   /** Ends the session: the machine is shut down then as if its socket had closed. */
@@ -42,7 +43,7 @@ export async function openQtest(machine: Machine, options: QtestSessionOptions):
     throw error;
   }
   options.stop?.addEventListener("abort", () => chardev.close(), { once: true });
-  const run = async (): Promise<GuestSummary> => {
+  const run = async (): Promise<GuestReport> => {
     await chardev.done;
     await signalled(options.stop);
     log?.close();

@@ -5,7 +5,8 @@ import type { MachineOperator } from "../port/index.js";
 import { QtestClient, type QtestPort } from "../qtest/index.js";
 import { Refusal } from "../support/index.js";
 import { guestReport, namedEvents } from "./collect.js";
-import type { GuestStart, GuestSummary, GuestToRun } from "./guest.js";
+import type { GuestOptions, GuestReport } from "../guest/index.js";
+import type { GuestToRun } from "./guest.js";
 import type { RunReport } from "./report.js";
 
 /** Boards that the guest knows in another process. */
@@ -20,10 +21,10 @@ export interface RemoteRequest {
   readonly guest: GuestToRun;
   readonly seed: number;
   readonly firmware: "dt" | "acpi";
-  readonly granule: GuestStart["options"]["granule"];
-  readonly tolerate?: GuestStart["options"]["tolerate"];
-  readonly vtd?: GuestStart["options"]["vtd"];
-  readonly kexecs?: GuestStart["options"]["kexecs"];
+  readonly granule: GuestOptions["granule"];
+  readonly tolerate?: GuestOptions["tolerate"];
+  readonly vtd?: GuestOptions["vtd"];
+  readonly kexecs?: GuestOptions["kexecs"];
   /** Called when the sockets listen, with the ports chosen where they are TCP's. */
   readonly onListening?: (ports: { qtest: number | null; qmp: number | null }) => void;
   readonly onProgress?: (text: string) => void;
@@ -53,7 +54,7 @@ export async function runRemoteGuest(request: RemoteRequest): Promise<RemoteRepo
 
 async function play(request: RemoteRequest, client: QtestClient, monitor: QmpClient | null): Promise<RemoteReport> {
   const { guest, seed, granule, firmware, tolerate, vtd, kexecs } = request;
-  let summary: GuestSummary | null = null;
+  let summary: GuestReport | null = null;
   let failure: string | null = null;
   try {
     const { operator, controller, hotplug } = await administer(monitor);

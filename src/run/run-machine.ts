@@ -17,7 +17,8 @@ import {
   msiReport,
   warningReport,
 } from "./collect.js";
-import type { GuestStart, GuestSummary, GuestToRun } from "./guest.js";
+import type { GuestOptions, GuestReport } from "../guest/index.js";
+import type { GuestToRun } from "./guest.js";
 import { type MonitorSession, monitorsThatSpeak, openMonitors } from "./monitor-session.js";
 import { openQtest } from "./qtest-session.js";
 import type { RunReport } from "./report.js";
@@ -45,9 +46,9 @@ export interface RunRequest {
   /** Which of the firmware's tables the guest takes; default the device tree. */
   readonly firmware?: "dt" | "acpi";
   /** Page size of the guest's page tables in bytes; default 4096. */
-  readonly granule?: GuestStart["options"]["granule"];
-  readonly vtd?: GuestStart["options"]["vtd"];
-  readonly kexecs?: GuestStart["options"]["kexecs"];
+  readonly granule?: GuestOptions["granule"];
+  readonly vtd?: GuestOptions["vtd"];
+  readonly kexecs?: GuestOptions["kexecs"];
   /** Called with the observer of host calls before the machine is built; a test makes calls fail with it. */
   readonly onObserver?: (observer: HostObserver) => void;
   /** Asked for where a socket plays the machine (-qtest) or a monitor commands it: ends it. */
@@ -84,7 +85,7 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     } catch (error) {
       throw asRefusal(error);
     }
-    let guest: GuestSummary | null = null;
+    let guest: GuestReport | null = null;
     let failure: string | null = null;
     const names = new Map<string, string>();
     let before = machine.describe();
@@ -149,7 +150,7 @@ export function speaksOnStandardOutput(words: readonly string[]): boolean {
 }
 
 interface GuestEnd {
-  readonly guest: GuestSummary | null;
+  readonly guest: GuestReport | null;
   readonly failure: string | null;
 }
 
@@ -170,11 +171,12 @@ async function runGuest(request: RunRequest, guest: GuestToRun, machine: Machine
 
 /**
  * Linux tells nobody of faults on entries and tables of its own, which are those of PASIDs without tables, and of
- * legacy mode's domains: behind VT-d a passed-through function fails there without a record.
+ * legacy mode's domains: behind VT-d a passed-through function fails there without a record. Without caching mode
+ * nobody tells of its PASIDs.
  */
-function toleratedBy(machine: Machine): GuestStart["options"]["tolerate"] {
+function toleratedBy(machine: Machine): GuestOptions["tolerate"] {
   const { board } = machine;
-  return board.kind === "q35" && board.functions.some(({ fn }) => fn.passthrough !== null) ? ["unreported-fault"] : undefined;
+  return board.kind === "q35" && board.functions.some(({ fn }) => fn.passthrough !== null) ? ["unreported-fault", "unnoticed-pasid"] : undefined;
 }
 
 async function playGuest(request: RunRequest, guest: GuestToRun, machine: Machine): Promise<GuestEnd> {
@@ -194,7 +196,7 @@ async function playGuest(request: RunRequest, guest: GuestToRun, machine: Machin
   }
 }
 
-function failedSteps(guest: GuestSummary): string {
+function failedSteps(guest: GuestReport): string {
   const failed = guest.steps.filter((step) => !step.ok);
   return `${failed.length} of ${guest.steps.length} steps of the guest failed: ${failed.map((step) => step.name).join(", ")}`;
 }

@@ -249,3 +249,34 @@ describe("who sits where", () => {
     ended(built);
   });
 });
+
+describe("an intel-iommu without caching mode", () => {
+  const LINE = "-M q35,accel=kvm,kernel-irqchip=split -m 128M -nodefaults -object iommufd,id=iommufd0";
+  /** With the older names of scalable-mode and fsts; with ATS and PASIDs. */
+  const SEED = `${LINE} -device intel-iommu,x-scalable-mode=on,x-flts=on ${passed(1, SOUND)}`;
+  const PASIDS = `${LINE} -device intel-iommu,scalable-mode=on,fsts=on,device-iotlb=on,pasid-bits=10 ${passed(1, SOUND)}`;
+
+  async function accountOf(line: string, ...options: string[]): Promise<{ code: number; report: RunReport }> {
+    const { code, out } = await viommu("run", "--host", HOST, "--json", ...options, "--", ...line.split(" "));
+    return { code, report: reportSchema.parse(JSON.parse(out)) };
+  }
+
+  it.each([
+    ["the seed's line", SEED, "no function and IOMMU offer PASID together"],
+    ["ATS and PASIDs", PASIDS, "caching-mode=on is needed: vtd@fed90000 is not told of a PASID entry that has become present"],
+  ])("serves Linux's order at a function level reset with %s, and names the property", async (_what, line, pasids) => {
+    const { code, report } = await accountOf(line);
+    expect([code, report.failure]).toEqual([0, null]);
+    const step = (name: string): unknown => report.guest!.steps.find((candidate) => candidate.name === name);
+    expect(step("function level reset")).toMatchObject({ ok: true, skipped: null, detail: "01:00.0: DMA and messages as before" });
+    expect(step("PASIDs")).toMatchObject({ skipped: pasids });
+    expect(report.warnings.filter((text) => text.includes("caching-mode=on"))).toHaveLength(1);
+  });
+
+  it("has nothing to say with caching mode", async () => {
+    const { code, report } = await accountOf(PASIDS.replace("pasid-bits", "caching-mode=on,pasid-bits"));
+    expect(code).toBe(0);
+    expect(report.warnings.filter((text) => text.includes("caching-mode"))).toEqual([]);
+    expect(report.guest!.steps.find(({ name }) => name === "PASIDs")?.skipped).toBeNull();
+  });
+});

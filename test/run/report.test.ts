@@ -2,7 +2,8 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { createSimulatedHost, loadHostDescription } from "../../src/host/simulated/index.js";
-import { type GuestSummary, type GuestToRun, reportSchema, runMachine, type RunReport, type RunRequest } from "../../src/run/index.js";
+import type { GuestReport } from "../../src/guest/index.js";
+import { type GuestToRun, reportSchema, runMachine, type RunReport, type RunRequest } from "../../src/run/index.js";
 import { Refusal } from "../../src/support/index.js";
 import { ACCEL, GPU } from "../machine/build.js";
 import { words } from "../machine/refused.js";
@@ -13,7 +14,7 @@ async function run(line: string, guest: GuestToRun["run"] | null = null, more: P
   return runMachine({ arguments: words(line), host: grace, guest: guest === null ? null : { name: "test", run: guest }, ...more });
 }
 
-const nothing: GuestSummary = { steps: [], dmaChecked: 0, events: [], ok: true };
+const nothing: GuestReport = { steps: [], dmaChecked: 0, events: [], ok: true };
 
 /** Names of all fields of an object schema, in depth. */
 function fields(schema: unknown): string[] {
@@ -109,9 +110,24 @@ describe("the account", () => {
   });
 
   it("names events' SMMUs as the user does", async () => {
-    const event = { iommu: "smmuv3@c000000", name: "F_TRANSLATION", number: 16, streamId: 8, substreamId: null, inputAddress: 0xffff_ffff_f000n, ipa: 0n, read: true, stage2: false };
+    const shown = { name: "F_TRANSLATION", number: 16, streamId: 8, substreamId: null, read: true, stage2: false };
+    const event: GuestReport["events"][number] = {
+      ...shown,
+      iommu: "smmuv3@c000000",
+      inputAddress: 0xffff_ffff_f000n,
+      ipa: 0n,
+      fetchAddress: 0n,
+      instruction: false,
+      privileged: false,
+      faultClass: 2,
+      stall: false,
+      stag: 0,
+      translationRelated: true,
+      words: [],
+      text: "",
+    };
     const { events } = await run("-M virt -nodefaults -device arm-smmuv3,primary-bus=pcie.0,id=mine", async () => ({ ...nothing, events: [event] }));
-    expect(events).toEqual([{ ...event, iommu: "mine", inputAddress: "0xfffffffff000", ipa: "0x0" }]);
+    expect(events).toEqual([{ ...shown, iommu: "mine", inputAddress: "0xfffffffff000", ipa: "0x0" }]);
   });
 });
 

@@ -66,6 +66,8 @@ export interface IommuDriver {
   readonly traits: readonly string[];
   /** What the driver calls the id of a domain: ASID, VMID, DID. */
   readonly domainIdName: string;
+  /** Why a domain that a PASID gets may not be in use when the function uses it; null: it is. */
+  readonly pasidHindrance: string | null;
   /** Commands or descriptors issued so far. */
   readonly commandCount: number;
   /** What went wrong besides recorded faults: errors of queues, overflows. */

@@ -1,9 +1,8 @@
-/** Steps that change the machine under the guest: hot-unplug and hot-plug, system reset, kexec. */
+/** Steps that change functions under the guest: function level reset, hot-unplug and hot-plug. */
 import type { GuestContext } from "../context.js";
 import { checkTransfer, fillBuffers, transferLength } from "../dma-check.js";
 import { check } from "../failure.js";
 import type { Device } from "../kernel.js";
-import { enablePasid } from "../pci/ats-pasid.js";
 import { serviceUntil } from "../pci/hotplug.js";
 import { messageCount } from "../pci/msi.js";
 import { functionLevelReset, hasFunctionLevelReset } from "../pci/reset.js";
@@ -17,18 +16,16 @@ export async function resetFunctions(session: Session): Promise<string> {
   const names: string[] = [];
   for (const { device, dma, buffers, source, destination } of mapped) {
     const { master } = device;
-    // Detached while it is reset, so that the function has nothing to translate and no translation outlives the reset.
     if (master === null || !(await hasFunctionLevelReset(device.fn))) {
       continue;
     }
     const domain = await kernel.useOwnDomain(device);
-    await master.detach();
-    await functionLevelReset(device.fn);
-    await enablePasid(device.fn);
-    await master.attach(domain);
-    await fillBuffers(kernel, buffers, random);
+    await functionLevelReset(device.fn, { block: () => master.attachBlocked(), resume: () => master.attach(domain) });
     await dma.refresh();
-    reporter.dmaChecked += await checkTransfer(kernel, dma, buffers, { source, destination, length: transferLength(dma, random, BUFFER_BYTES) });
+    for (const ats of dma.features.ats && master.atsEnabled ? [false, true] : [false]) {
+      await fillBuffers(kernel, buffers, random);
+      reporter.dmaChecked += await checkTransfer(kernel, dma, buffers, { source, destination, length: transferLength(dma, random, BUFFER_BYTES), ats });
+    }
     const { count: messages } = await messageCount(device.fn);
     if (messages > 0 && dma.features.raises && kernel.firmware.msi !== null) {
       await raiseMessages(kernel, device, 1);

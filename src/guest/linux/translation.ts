@@ -16,6 +16,10 @@ export async function pasids(session: Session): Promise<string> {
   if (able.length === 0) {
     skip("no function and IOMMU offer PASID together");
   }
+  const hindrance = able[0].device.iommu?.pasidHindrance ?? null;
+  if (hindrance !== null) {
+    skip(hindrance);
+  }
   const account: string[] = [];
   for (const entry of able) {
     const { device, dma, buffers } = entry;

@@ -14,13 +14,25 @@ const PASID_EXECUTE_AND_PRIVILEGED = 6;
 
 /** How the function's ATS is switched; null where it has none. */
 export function atsControl(fn: PciFunction): AtsControl | null {
-  const cap = fn.extendedCapabilities.get(EXT_CAP_ATS);
-  return cap === undefined
+  const at = atsSwitch(fn);
+  return at === null
     ? null
     : {
-        enable: (log2Stu) => fn.write16(cap + ATS_CONTROL, ATS_ENABLE | (log2Stu - ATS_STU_BASE)),
-        disable: async () => fn.write16(cap + ATS_CONTROL, (await fn.read16(cap + ATS_CONTROL)) & ~ATS_ENABLE),
+        enable: (log2Stu) => fn.write16(at, ATS_ENABLE | (log2Stu - ATS_STU_BASE)),
+        disable: async () => fn.write16(at, (await fn.read16(at)) & ~ATS_ENABLE),
       };
+}
+
+/** Offset of the register that switches ATS; null where the function has none. */
+export function atsSwitch(fn: PciFunction): number | null {
+  const cap = fn.extendedCapabilities.get(EXT_CAP_ATS);
+  return cap === undefined ? null : cap + ATS_CONTROL;
+}
+
+/** The same of PASID. */
+export function pasidSwitch(fn: PciFunction): number | null {
+  const cap = fn.extendedCapabilities.get(EXT_CAP_PASID);
+  return cap === undefined ? null : cap + PASID_CONTROL;
 }
 
 /** Invalidations that the function takes at once: 1 to 32; 0 where it has no ATS. */
@@ -42,8 +54,8 @@ export async function enablePasid(fn: PciFunction): Promise<number> {
 }
 
 export async function disablePasid(fn: PciFunction): Promise<void> {
-  const cap = fn.extendedCapabilities.get(EXT_CAP_PASID);
-  if (cap !== undefined) {
-    await fn.write16(cap + PASID_CONTROL, 0);
+  const at = pasidSwitch(fn);
+  if (at !== null) {
+    await fn.write16(at, 0);
   }
 }

@@ -129,7 +129,8 @@ export class ResourceMap {
         await this.placeBus(fn.children, inside, false);
       }
       const placedAll = fn.bars.every((bar) => bar.cpuAddress !== null);
-      await fn.setCommand((placedAll ? COMMAND_MEMORY : 0) | COMMAND_MASTER);
+      // A bridge passes on what comes from below; other functions master the bus when they have a domain.
+      await fn.setCommand((placedAll ? COMMAND_MEMORY : 0) | (fn.isBridge ? COMMAND_MASTER : 0));
     }
   }
 

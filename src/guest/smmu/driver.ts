@@ -309,6 +309,8 @@ export class SmmuDriver implements IommuDriver, RegisterAccess {
     return this.features.stage1 ? "ASID" : "VMID";
   }
 
+  readonly pasidHindrance = null;
+
   get traits(): string[] {
     const f = this.features;
     return [

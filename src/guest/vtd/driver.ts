@@ -98,6 +98,13 @@ export class VtdDriver implements IommuDriver {
     return this.options.tolerate?.includes(what) ?? false;
   }
 
+  /** 6.1: what was not present is invalidated with caching mode only, and nobody else may look. */
+  get pasidHindrance(): string | null {
+    return this.features.cachingMode || !this.tolerates("unnoticed-pasid")
+      ? null
+      : `caching-mode=on is needed: ${this.name} is not told of a PASID entry that has become present`;
+  }
+
   get replacesPasids(): boolean {
     return this.options.choice?.tearDownPasids !== true;
   }

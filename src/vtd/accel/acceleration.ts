@@ -164,10 +164,10 @@ export class VtdAcceleration implements VtdBackend {
       this.functions.splice(this.functions.indexOf(fn), 1);
       throw error;
     }
-    if (properties.fsts && !properties.cachingMode && properties.pasidBits > 0 && device.hwInfo.maxPasidLog2 > 0) {
-      // 6.1: without caching mode the guest need not tell of entries that become present.
+    if (!properties.cachingMode) {
       this.log.warnOnce(
-        `${this.name}: PASIDs of ${device.name} may not be bound when the guest uses them: with caching-mode=off it need not tell of a PASID entry that has become present (caching-mode=on would work)`,
+        `${this.name} has caching-mode=off: its guest need not tell of a context or PASID entry that has become present, and DMA of a passed-through function may be blocked ` +
+          `until the guest invalidates something or switches bus mastering on${properties.pasidBits > 0 ? ", DMA with a PASID until an invalidation covers that PASID" : ""} (caching-mode=on would work)`,
       );
     }
   }
