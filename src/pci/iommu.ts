@@ -24,6 +24,11 @@ export interface ViommuFlags {
   readonly pasidSupported: boolean;
   /** Tables are attached to PASIDs, so all have to be made for that (HWPT_ALLOC_PASID). */
   readonly wantPasidAttach?: boolean;
+  /**
+   * Whose the nesting parent is: functions with another owner get another parent, although it maps the same memory.
+   * For vIOMMUs whose guests' tags are told apart by the parent alone; undefined: parents are shared.
+   */
+  readonly parentOwner?: object;
 }
 
 export interface IommuOps {

@@ -1,6 +1,6 @@
 /**
  * An IOAS that mirrors an address space of the machine, and the stage-2 tables on it: one for each
- * physical IOMMU, shared by all functions that it can serve.
+ * physical IOMMU, shared by all functions that it can serve; and one for each owner of a nesting parent.
  */
 import {
   DIRTY_BITMAP_NO_CLEAR,
@@ -26,6 +26,8 @@ interface ParentTable {
   readonly hwptId: number;
   readonly hostIommu: string | null;
   readonly flags: number;
+  /** ViommuFlags.parentOwner. */
+  readonly owner: object | undefined;
   users: number;
 }
 
@@ -67,12 +69,12 @@ export class IoAddressSpace {
   }
 
   /**
-   * Attaches a device to a stage-2 table: one that is there and that its IOMMU takes, or a new one.
-   * Returns the table's HWPT id. Throws HostError, leaving nothing behind.
+   * Attaches a device to a stage-2 table: one that is there, of the same owner, and that its IOMMU takes, or a new
+   * one. Returns the table's HWPT id. Throws HostError, leaving nothing behind.
    */
-  attach(device: VfioDevice, devId: number, hostIommu: string | null, flags: number): number {
+  attach(device: VfioDevice, devId: number, hostIommu: string | null, flags: number, owner?: object): number {
     for (const parent of this.parents) {
-      if (parent.hostIommu === hostIommu && parent.flags === flags && this.takes(device, parent.hwptId)) {
+      if (parent.hostIommu === hostIommu && parent.flags === flags && parent.owner === owner && this.takes(device, parent.hwptId)) {
         parent.users++;
         return parent.hwptId;
       }
@@ -87,7 +89,7 @@ export class IoAddressSpace {
       this.destroy(hwptId, "stage-2 HWPT");
       throw error;
     }
-    this.parents.push({ hwptId, hostIommu, flags, users: 1 });
+    this.parents.push({ hwptId, hostIommu, flags, owner, users: 1 });
     return hwptId;
   }
 

@@ -207,7 +207,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.mapsReadOnly = !(flags.wantNestingParent && refusesReadOnlyMappings(this.information));
     this.space = context.takeSpace(memory, this.mapsReadOnly);
     this.memory = memory;
-    this.parent = this.space.attach(this.device, this.boundId, this.hostIommu, parentFlags(flags, this.options.dirtyTracking === true));
+    this.parent = this.space.attach(this.device, this.boundId, this.hostIommu, parentFlags(flags, this.options.dirtyTracking === true), flags.parentOwner);
     this.attachedTo = this.parent;
     this.readConfiguration(this.device);
     this.offerTranslationServices(this.information, flags.pasidSupported);

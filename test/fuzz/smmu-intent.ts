@@ -124,9 +124,10 @@ export const smmuArchitecture: Architecture = {
     const spaces = new Set<string>();
     const parents = new Set<string>();
     machines.forEach((machine, n) => {
-      for (const { address, guarded } of passedThrough(machine)) {
+      for (const { address, guarded, fn } of passedThrough(machine)) {
         spaces.add(`${n} ${guarded}`);
-        parents.add(`${n} ${guarded} ${host.hardware.functions.get(address)!.smmu!.name}`);
+        const owner = serving(machine).indexOf(machine.board.smmuOf(fn)!);
+        parents.add(`${n} ${guarded} ${owner} ${host.hardware.functions.get(address)!.smmu!.name}`);
       }
     });
     const smmus = machines.flatMap(serving);

@@ -89,7 +89,11 @@ describe("ATS and PASID", () => {
     expect(auto.board.pci.configRead(BDF, at + 6, 2)).toBe(0);
     auto.board.pci.configWrite(BDF, at + 6, 2, 0x8000);
     expect(auto.board.pci.configRead(BDF, at + 6, 2), "the guest's enable is kept").toBe(0x8000);
-    expect(auto.board.hardware(A).atsEnabled, "the kernel's follows the stream table entry").toBe(false);
+    expect(auto.board.hardware(A).atsEnabled, "the kernel's is on in bypass").toBe(true);
+    auto.board.smmu.enable();
+    auto.board.smmu.ste(BDF, auto.board.stage1(auto.board.table()));
+    auto.board.smmu.configure(BDF);
+    expect(auto.board.hardware(A).atsEnabled, "and follows the stream table entry where that translates").toBe(false);
     expect(extended(started({}, { ats: true }).board).has(ATS)).toBe(true);
     expect(extended(started({}, { ats: false }).board).has(ATS)).toBe(false);
     expect(extended(started({ fn: { ats: false } }).board).has(ATS)).toBe(false);

@@ -76,7 +76,8 @@ export class AcceleratedIommuOps implements IommuOps {
   }
 
   getViommuFlags(): ViommuFlags {
-    return { wantNestingParent: true, pasidSupported: this.acceleration.pasidOffered };
+    // A vIOMMU's VMID is its parent's (Linux arm_vsmmu_init), and each SMMU's guest counts ASIDs of its own.
+    return { wantNestingParent: true, pasidSupported: this.acceleration.pasidOffered, parentOwner: this.acceleration };
   }
 
   busNumbersChanged(): void {

@@ -112,10 +112,16 @@ describe("a nested function", () => {
     expect(queue.stream.read(4096)).toBeNull();
   });
 
-  test("an invalidation reaches only its own guest's translations", () => {
+  test.each([
+    ["on one parent share their VMID, so one sees the other's translations", true],
+    ["on parents of their own do not, and invalidations reach only their own guest's", false],
+  ])("two vIOMMUs %s", (_what, shared) => {
     const m = machine();
     const b = bind(host!, m.iommufd, B);
-    const other = m.iommufd.viommuAlloc({ type: 1, devId: b.devId, hwptId: m.parent });
+    const parent = shared
+      ? m.parent
+      : m.iommufd.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId: b.devId, ptId: m.ioas, dataType: 0, data: new Uint8Array(0) });
+    const other = m.iommufd.viommuAlloc({ type: 1, devId: b.devId, hwptId: parent });
     const tables = new GuestTables(m.ram, GPA, 0x30_0000);
     putWords(m.ram, 0x11_0000, tables.context(5));
     m.tables.map(0x5000, GPA + 0x9000);
@@ -126,6 +132,11 @@ describe("a nested function", () => {
     const engineB = new Engine(b.device);
     expect(m.engine.write(0x5000, DATA)).toBe(true);
     expect(engineB.write(0x5004, DATA), "the same ASID and address in another SMMU of the guest").toBe(true);
+    if (shared) {
+      expect(m.at(0x9000, 8)).toEqual([1, 2, 3, 4, 1, 2, 3, 4]);
+      expect(m.at(0xa000, 8)).toEqual([0, 0, 0, 0, 0, 0, 0, 0]);
+      return;
+    }
     expect(m.at(0x9000, 8)).toEqual([1, 2, 3, 4, 0, 0, 0, 0]);
     expect(m.at(0xa000, 8)).toEqual([0, 0, 0, 0, 1, 2, 3, 4]);
     m.tables.unmap(0x5000);

@@ -272,7 +272,7 @@ class Play {
       iommufd: placed.length > 0 ? 1 : 0,
       ioas: placed.length > 0 ? 1 : 0,
       device: placed.length,
-      "hwpt-paging": new Set(placed.map((fn) => fn.address.slice(0, 4))).size,
+      "hwpt-paging": used.length,
       viommu: used.length,
       "hwpt-nested": 2 * used.length + placed.filter((fn) => fn.reach.startsWith("table")).length,
       vdevice: placed.filter((fn) => fn.bound !== null).length,

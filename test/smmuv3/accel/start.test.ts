@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { MemoryRegion } from "../../../src/memory/index.js";
 import { PciFunction, PciePciBridge, plugFunction } from "../../../src/pci/index.js";
+import { CD, put } from "../../../src/smmuv3/spec/index.js";
 import { Refusal } from "../../../src/support/index.js";
-import { A, AUTO, B, Board, C, D, E, EXPLICIT, hostDescription, SMMU0, SMMU1 } from "./rig.js";
+import { A, AUTO, B, Board, C, D, E, EXPLICIT, hostDescription, IOVA, RAM_BASE, SMMU0, SMMU1 } from "./rig.js";
 
 /** Names of the host calls that `act` makes, in order. */
 function calls(board: Board, act: () => void): string[] {
@@ -135,19 +136,43 @@ test("a hot-plugged function whose table cannot be made gives back what it has g
 });
 
 describe("what is shared", () => {
-  test("two vSMMUs of one physical SMMU share the address space, the IOAS and the parent", () => {
+  test("two vSMMUs of one physical SMMU share the address space and the IOAS; each has a parent of its own", () => {
     const board = new Board({ properties: [EXPLICIT, EXPLICIT] });
     const a = board.plug(A);
     const b = board.plug(B, 3);
     expect(a.dma).toBe(b.dma);
     expect(a.dma).not.toBe(board.space);
-    expect(a.parentHwptId).toBe(b.parentHwptId);
-    expect(board.live()).toEqual({ iommufd: 1, device: 2, ioas: 1, "hwpt-paging": 1, viommu: 2, "hwpt-nested": 4 });
+    expect(a.ioasId).toBe(b.ioasId);
+    expect(a.parentHwptId).not.toBe(b.parentHwptId);
+    expect(board.live()).toEqual({ iommufd: 1, device: 2, ioas: 1, "hwpt-paging": 2, viommu: 2, "hwpt-nested": 4 });
     // Each goes its own way.
     board.smmus[1].gbpa(true);
     expect([board.probe(A), board.probe(B)]).toEqual(["bypass", "abort"]);
     board.close();
     expect(board.live()).toEqual({});
+  });
+
+  test("functions of one vSMMU share the parent", () => {
+    const board = new Board();
+    expect(board.plug(A).parentHwptId).toBe(board.plug(B, 1).parentHwptId);
+    expect(board.live()).toMatchObject({ "hwpt-paging": 1, viommu: 1 });
+  });
+
+  test("two vSMMUs of one physical SMMU whose guest uses one ASID for two tables do not see each other's translations", () => {
+    const board = new Board({ properties: [EXPLICIT, EXPLICIT] });
+    const functions = [board.plug(A), board.plug(B, 3)];
+    const tables = [board.table(), board.table()];
+    functions.forEach((fn, n) => {
+      board.number(3 * n, 9 + 8 * n);
+      const context = board.contextOf(tables[n]);
+      put(context, CD.ASID, 7);
+      board.store(board.descriptor(tables[n]) - RAM_BASE, context);
+      board.smmus[n].ste(board.sid(fn), board.stage1(tables[n]));
+      board.smmus[n].enable();
+    });
+    // The first access fills the TLB, with that ASID and that IOVA.
+    expect(board.dmaWrite(A, IOVA, 1n)).toBe(true);
+    expect([board.probe(A), board.probe(B)]).toEqual(["table 0", "table 1"]);
   });
 
   test("vSMMUs of two physical SMMUs share the IOAS; each has a parent of its own", () => {
@@ -198,7 +223,9 @@ describe("what is shared", () => {
     const fn = board.plug(A);
     const { ops, bus, devfn } = fn.iommuPath;
     expect(ops!.getMsiDirectGpa!(bus, devfn)).toBe(0x0809_0040);
-    expect(ops!.getViommuFlags!()).toEqual({ wantNestingParent: true, pasidSupported: false });
+    const { parentOwner, ...flags } = ops!.getViommuFlags!();
+    expect(flags).toEqual({ wantNestingParent: true, pasidSupported: false });
+    expect(parentOwner === board.smmu.acceleration).toBe(true);
   });
 });
 

@@ -62,11 +62,9 @@ export class SmmuNestedDomain implements NestedDomain {
  */
 export class SmmuPagingDomain implements PagingDomain {
   readonly table: PageTable;
-  /** VMID of a stage-2 domain, ASID of a stage-1 domain. */
+  /** VMID of a stage-2 domain, and of the vSMMUs on it; ASID of a stage-1 domain. */
   readonly tag: number;
   readonly attachments = new Set<Attachment>();
-  /** VMIDs under which the hardware may have cached this table's translations. */
-  readonly vmids = new Set<number>();
   private readonly kind: DomainKind;
 
   /** Throws HostError where the SMMU has no tag left or the host no memory. */
@@ -88,9 +86,6 @@ export class SmmuPagingDomain implements PagingDomain {
     } catch (error) {
       this.giveTagBack();
       throw error;
-    }
-    if (kind.stage === 2) {
-      this.vmids.add(this.tag);
     }
   }
 
@@ -163,12 +158,11 @@ export class SmmuPagingDomain implements PagingDomain {
     const { driver } = this;
     if (this.stage === 1) {
       this.invalidateRange(OP.TLBI_NH_VA, { VMID: 0, ASID: this.tag }, iova, length);
-    }
-    for (const vmid of this.vmids) {
-      this.invalidateRange(OP.TLBI_S2_IPA, { VMID: vmid }, iova, length);
+    } else {
+      this.invalidateRange(OP.TLBI_S2_IPA, { VMID: this.tag }, iova, length);
       if (this.nestParent) {
         // Combined stage-1 and stage-2 entries are tagged by the guests' addresses: all of the VMID go.
-        driver.run(encodeCommand(OP.TLBI_NH_ALL, { VMID: vmid }));
+        driver.run(encodeCommand(OP.TLBI_NH_ALL, { VMID: this.tag }));
       }
     }
     driver.sync();

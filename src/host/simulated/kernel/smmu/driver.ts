@@ -202,8 +202,7 @@ export class SmmuDriver implements IommuDriver {
   }
 
   allocateViommu(port: ViommuPort, refuse: Refuse): Vsmmu {
-    const parent = this.own(port.parent, "parent", refuse);
-    return guarded(() => new Vsmmu(this, parent, port), refuse);
+    return new Vsmmu(this, this.own(port.parent, "parent", refuse), port);
   }
 
   /** The stream table is the hardware's to give back. */
@@ -321,7 +320,9 @@ export class SmmuDriver implements IommuDriver {
     if (vsid === undefined && guest.config === "translate") {
       throw refuse("ENOENT", "the function has no vDEVICE on this vIOMMU");
     }
-    const ats = guest.ats && master.atsPossible;
+    // Linux arm_smmu_attach_dev_nested: the guest's EATS decides where its entry translates, for then it has to send
+    // the invalidations; in bypass and abort the kernel sends them, and ATS is as it is elsewhere.
+    const ats = (guest.ats || guest.config !== "translate") && master.atsPossible;
     const { parent } = vsmmu;
     const stage2 = stage2Entry(this.features, parent.table, vsmmu.vmid, ats, parent.dirtyTracking);
     this.switchAts(master, ats, () => this.install(master, nestedEntry(guest, stage2)));

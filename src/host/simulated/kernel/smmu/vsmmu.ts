@@ -1,5 +1,4 @@
 import { type HwptAllocRequest, HWPT_ARM_SMMUV3_BYTES, HwptAllocFlags, HwptDataType, type InvalidateRequest, type InvalidateResult, VeventqType } from "../../../../iommufd/index.js";
-import { encodeCommand, OP } from "../../../../smmuv3/spec/index.js";
 import type { ViommuPort, ViommuShare } from "../iommu-driver.js";
 import type { Refuse } from "../objects.js";
 import { SmmuNestedDomain, type SmmuPagingDomain } from "./domains.js";
@@ -7,19 +6,19 @@ import type { SmmuDriver, SmmuMaster } from "./driver.js";
 import { invalidateVsmmu } from "./invalidation.js";
 import { readGuestEntry } from "./stream-entries.js";
 
-/** A vSMMU's share of a physical SMMU: its VMID on a nesting parent. */
+/**
+ * A vSMMU's share of a physical SMMU. Its VMID is its nesting parent's (Linux arm_vsmmu_init): vSMMUs on one parent
+ * share their guests' ASIDs, and what is cached under it stays until the parent goes.
+ */
 export class Vsmmu implements ViommuShare {
-  readonly vmid: number;
-
-  /** Throws HostError where the SMMU has no VMID left. */
   constructor(
     readonly driver: SmmuDriver,
     readonly parent: SmmuPagingDomain,
     private readonly port: ViommuPort,
-  ) {
-    // A VMID of its own: two guests' SMMUs on one parent use the same ASIDs for different things.
-    this.vmid = driver.vmids.take();
-    parent.vmids.add(this.vmid);
+  ) {}
+
+  get vmid(): number {
+    return this.parent.tag;
   }
 
   /** Functions by vSID: iommufd has seen to it that they are this driver's. */
@@ -42,11 +41,9 @@ export class Vsmmu implements ViommuShare {
     if ((request.flags & ~HwptAllocFlags.FAULT_ID_VALID) !== 0 || request.data.length === 0) {
       throw refuse("EOPNOTSUPP", `flags 0x${(request.flags >>> 0).toString(16)}, ${request.data.length} bytes of data`);
     }
-    if (request.dataType !== HwptDataType.ARM_SMMUV3 || request.data.length < HWPT_ARM_SMMUV3_BYTES) {
+    // iommu_copy_struct_from_user: neither shorter nor longer, whatever the rest holds.
+    if (request.dataType !== HwptDataType.ARM_SMMUV3 || request.data.length !== HWPT_ARM_SMMUV3_BYTES) {
       throw refuse("EINVAL", `data type ${request.dataType}, ${request.data.length} bytes`);
-    }
-    if (request.data.subarray(HWPT_ARM_SMMUV3_BYTES).some((byte) => byte !== 0)) {
-      throw refuse("E2BIG", "data beyond what is known");
     }
     const view = new DataView(request.data.buffer, request.data.byteOffset);
     const words = Int32Array.from({ length: 4 }, (_unused, i) => view.getInt32(4 * i, true));
@@ -61,11 +58,6 @@ export class Vsmmu implements ViommuShare {
     return invalidateVsmmu(this, request);
   }
 
-  release(): void {
-    const { driver, vmid } = this;
-    this.parent.vmids.delete(vmid);
-    driver.run(encodeCommand(OP.TLBI_S12_VMALL, { VMID: vmid }));
-    driver.sync();
-    driver.vmids.give(vmid);
-  }
+  /** Linux's arm_vsmmu_ops has nothing to undo. */
+  release(): void {}
 }

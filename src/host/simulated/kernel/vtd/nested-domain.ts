@@ -33,13 +33,10 @@ export interface GuestTable {
   readonly writeProtect: boolean;
 }
 
-/** Reads the structure: EINVAL for one that is too short, E2BIG for more than is known. Unknown flags are passed over, as in Linux. */
+/** Reads the structure: EINVAL for another length than its own (iommu_copy_struct_from_user). Unknown flags are passed over, as in Linux. */
 export function readGuestTable(data: Uint8Array, refuse: Refuse): GuestTable {
-  if (data.length < HWPT_VTD_S1_BYTES) {
+  if (data.length !== HWPT_VTD_S1_BYTES) {
     throw refuse("EINVAL", `${data.length} bytes of data`);
-  }
-  if (data.subarray(HWPT_VTD_S1_BYTES).some((byte) => byte !== 0)) {
-    throw refuse("E2BIG", "data beyond what is known");
   }
   const view = new DataView(data.buffer, data.byteOffset);
   const flags = view.getUint32(HWPT_VTD_S1.FLAGS, true);
