@@ -20,15 +20,27 @@ export interface MsiRouteEntry {
 /** Every route that there was, with the last address of each; routes themselves go when vectors are masked. */
 export class MsiAccount {
   private readonly entries = new Map<string, { name: string; route: MsiRoute; before: number }>();
+  /** Functions without a name of their own, in the order in which they came. */
+  private readonly nameless = new Map<PciFunction, number>();
 
   /** A vector has got a route. */
   note(fn: PciFunction, route: MsiRoute): void {
     const name = fn.id !== "" ? fn.id : (fn.passthrough?.hostAddress ?? fn.model);
-    const key = `${name} ${route.vector}`;
+    const key = `${name} ${this.numberOf(fn)} ${route.vector}`;
     const last = this.entries.get(key);
     // A route that follows another directly goes on counting; after a gap it begins at zero.
     const before = last === undefined ? 0 : route.delivered === 0 ? last.before + last.route.delivered : last.before;
     this.entries.set(key, { name, route, before });
+  }
+
+  /** Tells functions apart that only their model names; 0: the name does. */
+  private numberOf(fn: PciFunction): number {
+    if (fn.id !== "" || fn.passthrough !== null) {
+      return 0;
+    }
+    const number = this.nameless.get(fn) ?? this.nameless.size + 1;
+    this.nameless.set(fn, number);
+    return number;
   }
 
   list(): MsiRouteEntry[] {

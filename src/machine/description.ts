@@ -61,7 +61,10 @@ export interface FunctionDescription {
   /** Empty: none was given. */
   readonly id: string;
   readonly model: string;
+  /** The bus that it sits on, as BusDescription.id has it. */
   readonly bus: string;
+  /** The buses that it makes. */
+  readonly secondaryBuses: readonly string[];
   /** bb:dd.f as configuration cycles address it now. */
   readonly bdf: string;
   /** Requester id as its IOMMU sees it (SMMU: StreamID, VT-d: source id); null: no IOMMU covers it, or the guest has not numbered its bus yet. */
@@ -75,6 +78,7 @@ export interface FunctionDescription {
 }
 
 export interface BusDescription {
+  /** The bus's name; with `#2`, `#3` behind it where others before it have that name, so that each bus has its own. */
   readonly id: string;
   readonly number: number;
   /** Of a root bus: the IOMMU that covers it; null: none. */
@@ -107,6 +111,7 @@ export interface MachineDescription {
 
 export function describeMachine(board: Board): MachineDescription {
   const { args } = board;
+  const names = busNames(board);
   return {
     type: args.machine.type,
     name: args.name,
@@ -116,9 +121,24 @@ export function describeMachine(board: Board): MachineDescription {
     gicVersion: board.gicVersion,
     msiController: board.msiController,
     iommus: board.iommus.map((iommu) => named(board, iommu.describe())),
-    functions: board.functions.map(({ fn }) => describeFunction(board, fn)),
-    buses: [describeBus(board, board.pci.bus)],
+    functions: board.functions.map(({ fn }) => describeFunction(board, fn, names)),
+    buses: [describeBus(board, board.pci.bus, names)],
   };
+}
+
+/** Names by which the machine's buses are told apart: QEMU calls the bus of a first port without an id `pcie.0` too. */
+function busNames(board: Board): ReadonlyMap<PciBus, string> {
+  const names = new Map<PciBus, string>();
+  const taken = new Set<string>();
+  for (const bus of board.pci.buses()) {
+    let name = bus.id;
+    for (let n = 2; taken.has(name); n++) {
+      name = `${bus.id}#${n}`;
+    }
+    taken.add(name);
+    names.set(bus, name);
+  }
+  return names;
 }
 
 /** Bindings by the names that the user gave. */
@@ -127,12 +147,13 @@ function named(board: Board, iommu: IommuDescription): IommuDescription {
   return { ...iommu, bindings: iommu.bindings.map((one) => ({ ...one, function: names.get(one.function) ?? one.function })) };
 }
 
-function describeFunction(board: Board, fn: PciFunction): FunctionDescription {
+function describeFunction(board: Board, fn: PciFunction, names: ReadonlyMap<PciBus, string>): FunctionDescription {
   const iommu = board.iommuOf(fn);
   return {
     id: fn.id,
     model: fn.model,
-    bus: fn.bus?.id ?? "",
+    bus: (fn.bus === null ? undefined : names.get(fn.bus)) ?? "",
+    secondaryBuses: fn.secondaryBuses.map((bus) => names.get(bus) ?? ""),
     bdf: formatBdf(fn.bdf),
     streamId: iommu === null || !isNumbered(fn) ? null : fn.requesterId,
     host: fn.passthrough?.hostAddress ?? null,
@@ -147,16 +168,16 @@ function isNumbered(fn: PciFunction): boolean {
   return bus.isRoot || bus.number !== 0;
 }
 
-function describeBus(board: Board, bus: PciBus): BusDescription {
+function describeBus(board: Board, bus: PciBus, names: ReadonlyMap<PciBus, string>): BusDescription {
   const order = [...bus.functions.keys()].sort((a, b) => a - b);
   return {
-    id: bus.id,
+    id: names.get(bus) ?? "",
     number: bus.number,
     iommu: bus.iommu === null || bus.bypassIommu ? null : (board.iommus.find((iommu) => iommu.ops === bus.iommu)?.id ?? null),
     bypassIommu: bus.bypassIommu,
     numaNode: bus.options.numaNode ?? null,
     functions: order
       .map((devfn) => bus.functions.get(devfn)!)
-      .map((fn) => ({ ...describeFunction(board, fn), buses: fn.secondaryBuses.map((behind) => describeBus(board, behind)) })),
+      .map((fn) => ({ ...describeFunction(board, fn, names), buses: fn.secondaryBuses.map((behind) => describeBus(board, behind, names)) })),
   };
 }

@@ -13,8 +13,6 @@ const BRIDGE_CONTROL = 0x3e;
 const SECONDARY_BUS_RESET = 0x40;
 
 export interface BridgeOptions {
-  /** Name of the bus behind; default the bridge's id, else its model. */
-  readonly busId?: string;
   readonly isExpress: boolean;
   readonly singleSlot?: boolean;
   readonly hotplug?: boolean;
@@ -55,7 +53,7 @@ export abstract class PciBridge extends PciFunction {
       config.set32(PREFETCHABLE_BASE, 0x0001_fff1);
     }
     config.allow(BRIDGE_CONTROL, 2, options.bridgeControl ?? 0x005f);
-    this.secondary = new PciBus(options.busId ?? (id === "" ? model : id), this, {
+    this.secondary = new PciBus(id, this, {
       isRoot: false,
       isExpress: options.isExpress,
       singleSlot: options.singleSlot,

@@ -19,6 +19,8 @@ export interface PciTopology {
   busNumbersChanged(): void;
   /** A function's INTx has changed. */
   intxChanged(fn: PciFunction, level: boolean): void;
+  /** The name of a bus whose bridge has no id: its type in lower case and a number that counts up, from 0 for each type (QEMU's qbus_init_internal). */
+  busName(bus: PciBus): string;
   /** An expander has made a root bus. Throws Refusal when the number is taken. */
   addRootBus(bus: PciBus): void;
   removeRootBus(bus: PciBus): void;
@@ -40,8 +42,8 @@ export class PciBus {
   private ownTopology: PciTopology | null = null;
 
   constructor(
-    /** `pcie.0`, or the id of the bridge that makes it. */
-    readonly id: string,
+    /** `pcie.0`, or the id of the bridge that makes it; empty: being plugged gives the bridge's bus a name (PciTopology.busName). */
+    public id: string,
     /** The bridge or expander that this bus is behind; null: the host bridge's own. */
     readonly bridge: PciFunction | null,
     readonly options: {
@@ -68,6 +70,11 @@ export class PciBus {
 
   get isExpress(): boolean {
     return this.options.isExpress;
+  }
+
+  /** QEMU's type of the bus. */
+  get typeName(): "PCIE" | "PCI" | "pxb-pcie-bus" {
+    return this.isRoot && this.bridge !== null ? "pxb-pcie-bus" : this.isExpress ? "PCIE" : "PCI";
   }
 
   /** The bus that this one's bridge sits on; null for a root bus. */

@@ -13,7 +13,6 @@ export interface PxbPcieOptions {
   readonly bypassIommu?: boolean;
   /** NUMA nodes that the machine has. */
   readonly numaNodes?: number;
-  readonly busId?: string;
 }
 
 /** pxb-pcie: an expander bridge. It is an endpoint on pcie.0 and makes a root bus of its own with a fixed number. */
@@ -25,7 +24,7 @@ export class PxbPcie extends PciFunction {
     // 66 MHz capable, fast back-to-back.
     this.config.set16(0x06, 0x00a0);
     const numaNode = options.numaNode ?? NUMA_NODE_UNASSIGNED;
-    this.expanderBus = new PciBus(options.busId ?? (this.id === "" ? "pxb-pcie" : this.id), this, {
+    this.expanderBus = new PciBus(this.id, this, {
       isRoot: true,
       isExpress: true,
       rootNumber: options.busNr ?? 0,

@@ -10,8 +10,6 @@ import { plugFunction } from "./plug.js";
 export interface PciRootOptions {
   /** System memory: where DMA goes that no IOMMU covers. */
   readonly systemMemory: DmaSpace;
-  /** Name of the root bus; default `pcie.0`. */
-  readonly busId?: string;
   /** default_bus_bypass_iommu of the machine: pcie.0 has no IOMMU whatever is attached. */
   readonly bypassIommu?: boolean;
   readonly numaNode?: number;
@@ -39,12 +37,13 @@ export class PciRoot implements PciTopology {
   private readonly listeners: Array<() => void> = [];
   private readonly lineCounts: number[];
   private readonly lineOf: (device: number, pin: number) => number;
+  private readonly namedBuses = new Map<string, number>();
   private readonly routed = new Map<PciFunction, number>();
   private busCache = new Map<number, PciBus | null>();
 
   constructor(options: PciRootOptions) {
     this.systemMemory = options.systemMemory;
-    this.bus = new PciBus(options.busId ?? "pcie.0", null, {
+    this.bus = new PciBus("pcie.0", null, {
       isRoot: true,
       isExpress: true,
       rootNumber: 0,
@@ -208,6 +207,13 @@ export class PciRoot implements PciTopology {
       }
       at = bus.bridge;
     }
+  }
+
+  busName(bus: PciBus): string {
+    const type = bus.typeName.toLowerCase();
+    const count = this.namedBuses.get(type) ?? 0;
+    this.namedBuses.set(type, count + 1);
+    return `${type}.${count}`;
   }
 
   addRootBus(bus: PciBus): void {

@@ -5,7 +5,6 @@ import { MsiCapability } from "./msi-capability.js";
 export interface PciePciBridgeOptions {
   readonly id?: string;
   readonly msi?: boolean;
-  readonly busId?: string;
 }
 
 /**
@@ -18,7 +17,6 @@ export class PciePciBridge extends PciBridge {
 
   constructor(options: PciePciBridgeOptions = {}) {
     super("pcie-pci-bridge", options.id ?? "", "pci-bridge", { vendorId: 0x1b36, deviceId: 0x000e, classCode: 0x060400 }, {
-      busId: options.busId,
       isExpress: false,
       firstSlot: 1,
       bridgeControl: 0x0bff,

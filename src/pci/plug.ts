@@ -54,6 +54,11 @@ export function plugFunction(fn: PciFunction, bus: PciBus, devfn: number | null,
     const path = fn.iommuPath;
     path.ops?.supportsAddressSpace?.(path.bus, path.devfn, fn);
     fn.dma = path.ops?.getAddressSpace(path.bus, path.devfn) ?? bus.topology?.systemMemory ?? null;
+    for (const behind of fn.secondaryBuses) {
+      if (behind.id === "") {
+        behind.id = bus.topology?.busName(behind) ?? "";
+      }
+    }
     fn.realize();
     realized = true;
     // Header type bit 7 is the slot's in this machine, whatever a host's function has.

@@ -13,7 +13,6 @@ export interface PortOptions {
   readonly id?: string;
   /** Port number, 8 bits. */
   readonly port?: number;
-  readonly busId?: string;
 }
 
 export interface SlotPortOptions extends PortOptions {
@@ -41,7 +40,6 @@ export abstract class HotplugPort extends PciBridge implements SlotOwner {
 
   constructor(model: string, identity: PciIdentity, kind: FunctionKind, options: SlotPortOptions, closedWindows: boolean) {
     super(model, options.id ?? "", kind, identity, {
-      busId: options.busId,
       isExpress: true,
       singleSlot: true,
       hotplug: true,
@@ -221,7 +219,7 @@ export class X3130Upstream extends PciBridge {
   readonly msi: MsiCapability;
 
   constructor(options: PortOptions = {}) {
-    super("x3130-upstream", options.id ?? "", "upstream-port", { vendorId: 0x104c, deviceId: 0x8232, classCode: 0x060400, revision: 2 }, { busId: options.busId, isExpress: true });
+    super("x3130-upstream", options.id ?? "", "upstream-port", { vendorId: 0x104c, deviceId: 0x8232, classCode: 0x060400, revision: 2 }, { isExpress: true });
     const { config } = this;
     this.msi = new MsiCapability(this, { offset: 0x70, vectors: 1 });
     addSubsystemIds(config, 0x80, 0, 0);

@@ -19,7 +19,7 @@ export function machineReport(machine: MachineDescription): RunReport["machine"]
   return {
     ...rest,
     iommus: iommus.map((iommu) => ({ ...iommu, base: hex(iommu.base), interrupts: [...iommu.interrupts], bindings: iommu.bindings.map((one) => ({ ...one })) })),
-    functions: functions.map((fn) => ({ ...fn })),
+    functions: functions.map((fn) => ({ ...fn, secondaryBuses: [...fn.secondaryBuses] })),
     buses: buses.flatMap((bus) => flatten(bus, null)),
   };
 }

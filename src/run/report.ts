@@ -43,6 +43,7 @@ export const functionSchema = z.strictObject({
   id: z.string(),
   model: z.string(),
   bus: z.string(),
+  secondaryBuses: z.array(z.string()),
   bdf: z.string().regex(/^[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/),
   streamId: count.nullable(),
   host: z.string().nullable(),

@@ -20,16 +20,11 @@ function addBus(machine: RunReport["machine"], bus: BusReport, indent: string, l
     const [first, ...rest] = wrap(functionTitle(machine, fn), width - indent.length - 3);
     lines.push(`${indent}${last ? "`- " : "|- "}${first}`);
     lines.push(...rest.map((line) => `${below}  ${line}`));
-    for (const behind of machine.buses.filter((one) => one.bridge === fn.bdf && one.id !== bus.id && owns(fn, one))) {
+    for (const behind of machine.buses.filter((one) => fn.secondaryBuses.includes(one.id))) {
       lines.push(...fit(below, busTitle(machine, behind), width));
       addBus(machine, behind, below, lines, width);
     }
   });
-}
-
-/** The bus is named by the function that makes it. */
-function owns(fn: FunctionReport, bus: BusReport): boolean {
-  return bus.id === (fn.id === "" ? fn.model : fn.id);
 }
 
 function busTitle(machine: RunReport["machine"], bus: BusReport): string {
@@ -51,7 +46,7 @@ function functionTitle(machine: RunReport["machine"], fn: FunctionReport): strin
   const name = fn.id === "" ? fn.model : `${fn.model} ${fn.id}`;
   const host = fn.host === null ? "" : ` = host ${fn.host}`;
   const stream = fn.streamId === null ? "" : ` ${label} 0x${fn.streamId.toString(16).padStart(4, "0")}`;
-  const space = fn.model.startsWith("p") || fn.model.startsWith("x") ? "" : ` -> ${fn.addressSpace}`;
+  const space = fn.secondaryBuses.length > 0 ? "" : ` -> ${fn.addressSpace}`;
   return `${fn.bdf} ${name}${host}${stream}${space}`;
 }
 

@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { createSimulatedHost, loadHostDescription } from "../../src/host/simulated/index.js";
 import type { GuestReport } from "../../src/guest/index.js";
-import { type GuestToRun, reportSchema, runMachine, type RunReport, type RunRequest } from "../../src/run/index.js";
+import { type GuestToRun, machineTree, reportSchema, runMachine, type RunReport, type RunRequest } from "../../src/run/index.js";
 import { Refusal } from "../../src/support/index.js";
 import { ACCEL, GPU } from "../machine/build.js";
 import { words } from "../machine/refused.js";
@@ -36,6 +36,38 @@ describe("the account", () => {
     }
   });
 
+  it("tells buses of bridges without ids apart, by QEMU's names", async () => {
+    const ports = "-device pcie-root-port,chassis=1 -device pcie-root-port,chassis=2 -device e1000e,bus=pcie.1";
+    const switches = "-device pcie-root-port,id=rp0,chassis=3 -device x3130-upstream,bus=rp0 -device xio3130-downstream,bus=pcie.2,chassis=4 -device x3130-upstream,bus=pcie.3";
+    const others = "-device pcie-pci-bridge -device pxb-pcie,bus_nr=16 -device pcie-root-port,bus=pxb-pcie-bus.0,chassis=5 -device e1000e,bus=pci.0,addr=1";
+    const report = await run(`-machine virt ${ports} ${switches} ${others}`);
+    expect(machineTree(report.machine)).toEqual([
+      "pcie.0 (bus 00)",
+      "|- 00:01.0 pcie-root-port",
+      "|  pcie.0#2 (bus 00)",
+      "|- 00:02.0 pcie-root-port",
+      "|  pcie.1 (bus 00)",
+      "|  `- 00:00.0 e1000e -> memory",
+      "|- 00:03.0 pcie-root-port rp0",
+      "|  rp0 (bus 00)",
+      "|  `- 00:00.0 x3130-upstream",
+      "|     pcie.2 (bus 00)",
+      "|     `- 00:00.0 xio3130-downstream",
+      "|        pcie.3 (bus 00)",
+      "|        `- 00:00.0 x3130-upstream",
+      "|           pcie.4 (bus 00)",
+      "|- 00:04.0 pcie-pci-bridge",
+      "|  pci.0 (bus 00)",
+      "|  `- 00:01.0 e1000e -> memory",
+      "`- 00:05.0 pxb-pcie",
+      "   pxb-pcie-bus.0 (bus 10)",
+      "   `- 10:00.0 pcie-root-port",
+      "      pcie.5 (bus 00)",
+    ]);
+    expect(new Set(report.machine.buses.map(({ id }) => id)).size).toBe(report.machine.buses.length);
+    expect(report.machine.functions.filter(({ bus }) => !report.machine.buses.some(({ id }) => id === bus))).toEqual([]);
+  });
+
   it("describes SMMUs, functions and buses", async () => {
     const { machine } = await run(`${ACCEL} ${GPU} -device virtio-net-pci,id=net0`);
     expect(machine.iommus).toEqual([
@@ -55,6 +87,7 @@ describe("the account", () => {
       id: "gpu0",
       model: "vfio-pci",
       bus: "rp1",
+      secondaryBuses: [],
       bdf: "00:00.0",
       streamId: null,
       host: "0009:01:00.0",

@@ -22,7 +22,7 @@ export function formatDeviceTree(target: MonitorTarget, brief: boolean): string 
   };
   const bus = (depth: number, one: PciBus): void => {
     line(depth, `bus: ${one.id}`);
-    line(depth + 1, `type ${one.isRoot && one.bridge !== null ? "pxb-pcie-bus" : one.isExpress ? "PCIE" : "PCI"}`);
+    line(depth + 1, `type ${one.typeName}`);
     // The last one that came is the first, as in QEMU.
     [...one.functions.values()].reverse().forEach((fn) => device(depth + 1, fn));
   };
