@@ -7,7 +7,7 @@ import { AddressSpace, MemoryRegion, type MmioHandler, type RamBlock, RamWordMem
 import { MsiRouter } from "../msi/index.js";
 import { type IommuOps, type PciBus, type PciFunction, PciRoot, type PciRootOptions, plugFunction, unplugFunction } from "../pci/index.js";
 import type { FirmwareTables, PinDevice } from "../port/index.js";
-import { type Log, Refusal } from "../support/index.js";
+import { hex, type Log, Refusal } from "../support/index.js";
 import { type InvalidationAccount, MsiAccount } from "./accounts.js";
 import { type DeviceArgument, deviceLabel, type MachineArguments, type MsiController, nearest } from "./arguments/index.js";
 import type { IommuDescription } from "./description.js";
@@ -27,6 +27,8 @@ export interface BoardMap {
   readonly ecam: Range;
   /** Buses that configuration space has room for. */
   readonly busCount: number;
+  /** What would make room for more; null: it has room for all. */
+  readonly moreBuses: string | null;
   readonly mmio32: Range;
   /** Null: the machine has no window above 4 GiB. */
   readonly mmio64: Range | null;
@@ -103,6 +105,7 @@ export abstract class Board {
   firmware: FirmwareTables = { deviceTree: null, acpiRoot: null };
   protected readonly root = MemoryRegion.container("system", 2 ** 52);
   private readonly parts: FunctionParts;
+  private toldMissing = false;
 
   /** @throws Refusal or HostError, with nothing left of it */
   protected constructor(
@@ -145,7 +148,7 @@ export abstract class Board {
       msiAccount: this.msiAccount,
       log,
       numaNodes: args.numa.nodes.length,
-      busCount: this.map.busCount,
+      map: this.map,
       systemMemory: this.memory,
       plugged: () => this.functions.map(({ fn }) => fn),
     };
@@ -220,18 +223,28 @@ export abstract class Board {
     return bus;
   }
 
-  /** Writes the firmware's tables into RAM, for the machine as it is; tables that do not fit are left out. */
+  /** Writes the firmware's tables into RAM, for the machine as it is; tables that do not fit are left out, which is told once. */
   writeFirmware(): void {
-    const { deviceTree, acpi } = this.buildTables();
-    const write = (table: { address: number; bytes: Uint8Array } | null): number | null => {
-      const room = table === null ? undefined : this.ram.find(({ base, size }) => table.address >= base && table.address + table.bytes.length <= base + size);
-      if (table === null || room === undefined) {
+    const { deviceTree, acpi, missing: untold } = this.buildTables();
+    let missing = untold;
+    const write = (table: { address: number; bytes: Uint8Array } | null, name: string): number | null => {
+      if (table === null) {
+        return null;
+      }
+      const last = table.address + table.bytes.length;
+      if (!this.ram.some(({ base, size }) => table.address >= base && last <= base + size)) {
+        missing ??= `${name} of ${table.bytes.length} bytes at ${hex(table.address)} have no room in RAM: -m ${Math.ceil((last - this.ram[0].base) / 2 ** 20)}M would do`;
         return null;
       }
       this.memory.writeBytes(table.address, table.bytes);
       return table.address;
     };
-    this.firmware = { deviceTree: write(deviceTree), acpiRoot: write(acpi) };
+    const firmware = { deviceTree: write(deviceTree, "the device tree"), acpiRoot: write(acpi, "ACPI's tables") };
+    this.firmware = missing === undefined ? firmware : { ...firmware, missing };
+    if (missing !== undefined && !this.toldMissing) {
+      this.toldMissing = true;
+      this.log.warn(`the guest misses tables of its firmware: ${missing}`);
+    }
   }
 
   find(id: string): PluggedFunction | null {

@@ -7,6 +7,7 @@ import { PciePciBridge, PcieRootPort, type PciFunction, PxbPcie, X3130Upstream, 
 import { type Log, Refusal } from "../support/index.js";
 import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.js";
 import type { MsiAccount } from "./accounts.js";
+import type { BoardMap } from "./board.js";
 import { booleanProperty, type DeviceArgument, deviceLabel, numberProperty, textProperty } from "./arguments/index.js";
 import type { VirtualClock } from "./virtual-clock.js";
 
@@ -24,8 +25,7 @@ export interface FunctionParts {
   readonly clock: VirtualClock | null;
   /** NUMA nodes of the machine. */
   readonly numaNodes: number;
-  /** Buses that configuration space has room for. */
-  readonly busCount: number;
+  readonly map: Pick<BoardMap, "busCount" | "moreBuses">;
 }
 
 type Maker = (device: DeviceArgument, parts: FunctionParts) => PciFunction;
@@ -68,10 +68,11 @@ export function makeFunction(device: DeviceArgument, parts: FunctionParts): PciF
 
 function makeExpander(device: DeviceArgument, parts: FunctionParts): PciFunction {
   const busNr = numberProperty(device, "bus_nr");
-  if (busNr >= parts.busCount) {
+  const { busCount, moreBuses } = parts.map;
+  if (busNr >= busCount) {
     throw new Refusal(`Bus ${busNr} is beyond the machine's configuration space`, {
-      found: `${deviceLabel(device)} with bus_nr=${busNr}; configuration space has room for ${parts.busCount} buses`,
-      wouldWork: `bus_nr=1 to ${parts.busCount - 1}, or highmem=on,highmem-ecam=on for 256 buses`,
+      found: `${deviceLabel(device)} with bus_nr=${busNr}; configuration space has room for ${busCount} buses`,
+      wouldWork: `bus_nr=1 to ${busCount - 1}${moreBuses === null ? "" : `, or ${moreBuses}`}`,
     });
   }
   return new PxbPcie({

@@ -28,6 +28,8 @@ export interface FirmwareTables {
   readonly memoryMap?: readonly MemoryMapEntry[];
   /** Memory that a host bridge hands down, as _CRS of its AML object would tell; not there: the tables hold it. */
   readonly pciWindows?: readonly PciWindow[];
+  /** Why a table is not there; not there: the machine has them all. */
+  readonly missing?: string;
 }
 
 export interface MemoryMapEntry {

@@ -239,6 +239,12 @@ const rows: Row[] = [
   { situation: "GICv2 with an ITS", line: "-M virt,gic-version=2,msi=its", words: "GICv2 + ITS is an invalid configuration." },
   { situation: "msi=its with its=off", line: "-M virt,gic-version=3,msi=its,its=off", words: "GICv2 + ITS is an invalid configuration." },
   { situation: "RAM beyond 32 bits without highmem", line: "-M virt,highmem=off -m 64G", words: "Addressing limited to 32 bits, but memory exceeds it by 65498251264 bytes" },
+  { situation: "memory devices beyond 32 bits without highmem", line: "-M virt,highmem=off -m 3G,slots=1,maxmem=8G", words: "Addressing limited to 32 bits, but memory exceeds it by 6442450944 bytes", more: "would work: no maxmem, or highmem=on" },
+  { situation: "RAM of a byte more than 32 bits have", line: "-M virt,highmem=off -m 3073M", words: "Addressing limited to 32 bits, but memory exceeds it by 1073741824 bytes", more: "-m 3072M at the most, or highmem=on" },
+  { situation: "maxmem beyond a CPU's 44 bits", line: "-M virt -cpu cortex-a57 -m 1G,slots=1,maxmem=8192P", words: "Addressing limited to 44 bits, but memory exceeds it by 9223354446816215040 bytes", more: "-cpu cortex-a57 of 44 bits" },
+  { situation: "maxmem that leaves no room for 256 buses", line: "-M virt -m 1G,slots=1,maxmem=262142G -device pxb-pcie,bus_nr=32", words: "Bus 32 is beyond the machine's configuration space", more: "bus_nr=1 to 15, or a smaller maxmem for 256 buses: their configuration space has no room below 0x1000000000000" },
+  { situation: "q35: maxmem beyond 40 bits", line: "-M q35 -nodefaults -m 1G,slots=1,maxmem=1000G", words: "Address space limit 0xffffffffff < 0x102ffffffff phys-bits too low (40)", more: "-cpu max,phys-bits=41" },
+  { situation: "q35: maxmem beyond all bits", line: "-M q35 -nodefaults -cpu host -m 1G,slots=1,maxmem=8192P", words: "Address space limit 0xfffffffffffff < 0x", more: "would work: a smaller maxmem" },
   { situation: "more RAM than the host has", line: "-M virt -m 16T", words: "cannot set up guest memory 'mach-virt.ram': Cannot allocate memory" },
 ];
 
@@ -277,6 +283,23 @@ describe("what cannot be", () => {
   });
 });
 
+describe("memory without room for the firmware's tables", () => {
+  it.each([
+    ["-M q35 -nodefaults -m 4k", "ACPI's tables have no room between 1 MiB and the end of low RAM, 0x2000: -m 1.0625M would do"],
+    ["-M q35,max-ram-below-4g=1M -nodefaults", "ACPI's tables have no room between 1 MiB and the end of low RAM, 0x100000: -m 1.0625M would do"],
+    ["-M q35,acpi=off -nodefaults", "acpi=off takes a q35's only tables away: acpi=on has them"],
+    ["-M q35,acpi=off -nodefaults -device intel-iommu,id=vtd0", "acpi=off takes a q35's only tables away, with them the DMAR that vtd0 is found by: acpi=on has them"],
+    ["-M virt -nodefaults -m 4k", "ACPI's tables of 320 bytes at 0x40010000 have no room in RAM: -m 1M would do"],
+  ])("%s is told once, to the guest too", async (line, missing) => {
+    const { machine, log } = build(line);
+    machine.start();
+    machine.reset();
+    expect(log.lines.filter(({ level }) => level === "warning").map(({ text }) => text)).toEqual([`the guest misses tables of its firmware: ${missing}`]);
+    expect(await machine.port().firmware()).toMatchObject({ acpiRoot: null, missing });
+    machine.shutdown();
+  });
+});
+
 describe("what can be", () => {
   const works: Array<[string, string]> = [
     ["accel=on without functions and with explicit properties", ACCEL.replace("accel=on", "accel=on,ril=on,ats=off,oas=44,ssidsize=0")],
@@ -287,6 +310,9 @@ describe("what can be", () => {
     ["an SMMU after the functions of its bus", "-M virt -nodefaults -device virtio-net-pci -device arm-smmuv3,primary-bus=pcie.0"],
     ["stage 2, nested, all defaults spelt out", "-M virt -nodefaults -device arm-smmuv3,primary-bus=pcie.0,stage=nested,ril=on,ats=off,oas=44,ssidsize=0,cmdqv=auto"],
     ["vfio-pci where no SMMU is", `-M virt -nodefaults ${VFIO} -device vfio-pci,host=0009:01:00.0,iommufd=iommufd0`],
+    ["memory up to the last GiB of a CPU's bits", "-M virt,highmem=off -nodefaults -m 1G,slots=1,maxmem=2G"],
+    ["maxmem beyond 40 bits with a CPU that has more", "-M q35 -nodefaults -cpu Skylake-Server,phys-bits=42 -m 1G,slots=1,maxmem=1T"],
+    ["maxmem beyond 48 bits with a CPU that has more", "-M virt -nodefaults -cpu max -m 1G,slots=1,maxmem=300T"],
     ["ril=off with accel=on", `${ACCEL.replace("accel=on", "accel=on,ril=off")} ${GPU}`],
   ];
   it.each(works)("%s", (_name, line) => {

@@ -22,7 +22,8 @@ export async function readFirmware(port: MachinePort, prefer: "dt" | "acpi" | un
   }
   if (prefer === "acpi" || tree === null) {
     if (tables.acpiRoot === null) {
-      throw new GuestFailure(prefer === "acpi" ? "ACPI is asked for and the machine has no RSDP" : "the machine has neither a device tree nor an RSDP");
+      const without = prefer === "acpi" ? "ACPI is asked for and the machine has no RSDP" : "the machine has neither a device tree nor an RSDP";
+      throw new GuestFailure(tables.missing === undefined ? without : `${without}: ${tables.missing}`);
     }
     return describeFromAcpi((address, length) => port.readMemory(address, length), tables.acpiRoot, tree);
   }

@@ -40,7 +40,7 @@ export class Q35Board extends Board {
 
   /** @throws Refusal or HostError, with nothing left of it */
   constructor(args: MachineArguments, host: Host, log: Log) {
-    const map = layOutQ35(args.machine, { size: totalSize(ramPieces(args, RAM_NAME)), slots: args.memory.slots, maxSize: args.memory.maxSize });
+    const map = layOutQ35(args.machine, { size: totalSize(ramPieces(args, RAM_NAME)), slots: args.memory.slots, maxSize: args.memory.maxSize }, args.cpu);
     const mch = new Mch();
     super(args, host, log, {
       map,

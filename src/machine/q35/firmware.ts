@@ -2,6 +2,7 @@
 import type { PciBus } from "../../pci/index.js";
 import type { MemoryMapEntry } from "../../port/index.js";
 import { buildX86Acpi, loaderFiles, type RemappingDescription, type ScopeDescription, type X86Description } from "../firmware/index.js";
+import { hex } from "../../support/index.js";
 import type { PlacedTables } from "../virt/firmware.js";
 import type { Q35Board } from "./board.js";
 import { IOAPIC_REQUESTER_ID, Q35 } from "./map.js";
@@ -9,6 +10,8 @@ import { IOAPIC_REQUESTER_ID, Q35 } from "./map.js";
 /** Tables are at the end of low RAM, where a BIOS has them. */
 const ALIGNMENT = 0x1_0000;
 export const Q35_RAM_ALIGNMENT = ALIGNMENT;
+/** RAM below is a PC's legacy area. */
+const LOW_MEMORY_END = 0x10_0000;
 
 export function describeX86(board: Q35Board): X86Description {
   return {
@@ -67,14 +70,15 @@ function integratedAtsFunctions(bus: PciBus): ScopeDescription[] {
 /** ACPI below the end of low RAM; there is no device tree. */
 export function q35Tables(board: Q35Board): PlacedTables {
   if (!board.args.machine.acpi) {
-    return { deviceTree: null, acpi: null };
+    const hidden = board.vtd === null ? "" : `, with them the DMAR that ${board.vtd.id} is found by`;
+    return { deviceTree: null, acpi: null, missing: `acpi=off takes a q35's only tables away${hidden}: acpi=on has them` };
   }
   const description = describeX86(board);
   const room = Math.ceil(buildX86Acpi(description, 0).bytes.length / ALIGNMENT) * ALIGNMENT;
   const { lowRam } = board.map;
   const address = Math.floor((lowRam.base + lowRam.size - room) / ALIGNMENT) * ALIGNMENT;
-  if (address < 0x10_0000) {
-    return { deviceTree: null, acpi: null };
+  if (address < LOW_MEMORY_END) {
+    return { deviceTree: null, acpi: null, missing: `ACPI's tables have no room between 1 MiB and the end of low RAM, ${hex(lowRam.size)}: -m ${(LOW_MEMORY_END + room) / 2 ** 20}M would do` };
   }
   const image = buildX86Acpi(description, address);
   return { deviceTree: null, acpi: { address: image.root, bytes: image.bytes, tables: image.tables } };

@@ -3,6 +3,7 @@
  * hw/pci-host/q35.c and `info mtree` of QEMU 11.1).
  */
 import type { MachineOptions } from "../arguments/index.js";
+import { hex, Refusal } from "../../support/index.js";
 import type { BoardMap } from "../board.js";
 import type { Range } from "../ram-layout.js";
 
@@ -37,14 +38,18 @@ export interface Q35Map extends BoardMap {
 /**
  * RAM of 2.75 GiB and more is split at 2 GiB, so that configuration space has its place at 0xb0000000; less is whole
  * below it. max-ram-below-4g lowers the split.
+ * @throws Refusal in QEMU's words where memory, or the host bridge's window above it, is beyond what the CPU addresses
  */
-export function layOutQ35(options: MachineOptions, memory: { size: number; slots: number; maxSize: number }): Q35Map {
+export function layOutQ35(options: MachineOptions, memory: { size: number; slots: number; maxSize: number }, cpu: string | null): Q35Map {
   const usual = memory.size >= Q35.ecam.base ? 2 * GIB : Q35.ecam.base;
   const low = Math.min(memory.size, usual, options.maxRamBelow4g);
   const high = memory.size - low;
   const deviceMemory = memory.maxSize > memory.size ? memory.maxSize - memory.size + memory.slots * GIB : 0;
   const roundUp = (value: number): number => Math.ceil(value / GIB) * GIB;
   const deviceBase = roundUp(FOUR_GIB + high);
+  // pci-hole64-size is 32 GiB.
+  const mmio64 = { base: roundUp(deviceBase + deviceMemory), size: 32 * GIB };
+  checkAddressBits(mmio64.base + mmio64.size - 1, physicalBits(cpu), cpu);
   const holeEnd = Q35.ioapic.base;
   const holeStart = Q35.ecam.base + Q35.ecam.size;
   return {
@@ -52,11 +57,31 @@ export function layOutQ35(options: MachineOptions, memory: { size: number; slots
     highRam: high === 0 ? null : { base: FOUR_GIB, size: high },
     ecam: Q35.ecam,
     busCount: 256,
+    moreBuses: null,
     mmio32: { base: holeStart, size: holeEnd - holeStart },
-    // pci-hole64-size is 32 GiB.
-    mmio64: { base: roundUp(deviceBase + deviceMemory), size: 32 * GIB },
+    mmio64,
     deviceMemory: deviceMemory === 0 ? null : { base: deviceBase, size: deviceMemory },
   };
+}
+
+/** Bits of a physical address: what -cpu says, a host's (which may have all 52), else 40 (target/i386/cpu.c, x86_cpu_realizefn). */
+function physicalBits(cpu: string | null): number {
+  const [model, ...properties] = (cpu ?? "").split(",");
+  const said = (name: string): string | undefined => properties.findLast((one) => one.startsWith(`${name}=`))?.slice(name.length + 1);
+  const bits = Number(said("phys-bits") ?? 0);
+  const hosts = said("host-phys-bits") ?? (model === "host" || model === "max" ? "on" : "off");
+  return Number.isInteger(bits) && bits >= 32 && bits <= 52 ? bits : hosts === "on" ? 52 : 40;
+}
+
+/** As pc_memory_init of hw/i386/pc.c. */
+function checkAddressBits(last: number, bits: number, cpu: string | null): void {
+  const limit = 2 ** bits - 1;
+  if (last > limit) {
+    throw new Refusal(`Address space limit ${hex(limit)} < ${hex(last)} phys-bits too low (${bits})`, {
+      found: `${cpu === null ? "a CPU of QEMU's default" : `-cpu ${cpu}`}, memory and 32 GiB of PCI memory above it up to ${hex(last)}`,
+      wouldWork: last < 2 ** 52 ? `a smaller maxmem, or -cpu ${cpu === null ? "max" : cpu.split(",")[0]},phys-bits=${Math.ceil(Math.log2(last + 1))}` : "a smaller maxmem",
+    });
+  }
 }
 
 /**

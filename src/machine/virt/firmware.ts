@@ -52,6 +52,8 @@ export interface PlacedTables {
   readonly deviceTree: { readonly address: number; readonly bytes: Uint8Array } | null;
   /** Null: acpi=off. */
   readonly acpi: { readonly address: number; readonly bytes: Uint8Array; readonly tables: ReadonlyMap<string, Uint8Array> } | null;
+  /** Why a table is not there that the machine should have, and what would bring it. */
+  readonly missing?: string;
 }
 
 const ALIGNMENT = 0x1_0000;

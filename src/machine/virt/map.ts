@@ -76,29 +76,37 @@ export interface VirtMap extends BoardMap {
   readonly pio: Range;
 }
 
-/** Bits of a physical address of the CPU model, where they are few; 48 for those not listed (a host's, or 48 and more). */
-const PA_BITS: Readonly<Record<string, number>> = { "cortex-a15": 40, "cortex-a7": 40, "cortex-a53": 40, "cortex-a35": 40, "cortex-a55": 40, "cortex-a76": 40, "cortex-a57": 44, "cortex-a72": 44 };
+/** Bits of a physical address of the CPU model (ID_AA64MMFR0.PARange in target/arm/tcg/cpu64.c); 48 for those not listed, a host's among them. */
+const PA_BITS: Readonly<Record<string, number>> = { "cortex-a15": 40, "cortex-a7": 40, "cortex-a53": 40, "cortex-a35": 40, "cortex-a55": 40, "cortex-a76": 40, "cortex-a710": 40, "cortex-a57": 44, "cortex-a72": 44 };
+
+/** `max` is the host's under KVM and has all 52 bits else. */
+function addressBits(cpu: string | null, options: MachineOptions): number {
+  const model = (cpu ?? "").split(",")[0];
+  return model === "max" && options.accelerator !== "kvm" ? 52 : (PA_BITS[model] ?? 48);
+}
 
 /**
- * The floating regions above RAM, as QEMU places them: redistributors, configuration space, MMIO, each
- * aligned to its size, from 256 GiB on or above RAM and its hotplug area.
- * @throws Refusal where RAM does not fit
+ * The floating regions above RAM, as QEMU places them (hw/arm/virt.c, virt_set_memmap): memory devices, with a GiB for
+ * each slot; redistributors, configuration space, MMIO, each aligned to its size, from 256 GiB on or above the memory.
+ * @throws Refusal in QEMU's words where memory does not fit into the address space
  */
 export function layOut(options: MachineOptions, memory: { size: number; slots: number; maxSize: number }, cpu: string | null): VirtMap {
-  const paBits = PA_BITS[(cpu ?? "").split(",")[0]] ?? 48;
-  const limit = options.highmem ? 2 ** paBits : 2 ** 32;
+  const limit = options.highmem ? 2 ** addressBits(cpu, options) : 2 ** 32;
   const ram = { base: VIRT.ram.base, size: memory.size };
-  const end = ram.base + ram.size;
-  if (end > limit) {
-    throw new Refusal(`Addressing limited to ${Math.log2(limit)} bits, but memory exceeds it by ${end - limit} bytes`, {
-      found: `RAM from ${hex(ram.base)} to ${hex(end - 1)}${options.highmem ? "" : ", highmem=off"}`,
-      wouldWork: `-m ${Math.floor((limit - ram.base) / 2 ** 20)}M at the most`,
-    });
-  }
   const roundUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit;
   const deviceMemory = memory.maxSize > memory.size ? memory.maxSize - memory.size + memory.slots * GIB : 0;
-  const deviceBase = roundUp(end, GIB);
-  let next = Math.max(roundUp(deviceBase + deviceMemory, GIB), VIRT.ram.base + VIRT.ram.size);
+  const deviceBase = roundUp(ram.base + ram.size, GIB);
+  const top = deviceBase + roundUp(deviceMemory, GIB);
+  if (top > limit) {
+    const devices = deviceMemory === 0 ? "" : `, memory devices from ${hex(deviceBase)} to ${hex(top - 1)} (maxmem, and 1 GiB for each of ${memory.slots} slots)`;
+    const maxSize = memory.size + limit - deviceBase - memory.slots * GIB;
+    const cure = deviceBase > limit || deviceMemory === 0 ? `-m ${(limit - ram.base) / 2 ** 20}M at the most` : maxSize > memory.size ? `maxmem=${Math.floor(maxSize / 2 ** 20)}M at the most` : "no maxmem";
+    throw new Refusal(`Addressing limited to ${Math.log2(limit)} bits, but memory exceeds it by ${BigInt(top - limit)} bytes`, {
+      found: `RAM from ${hex(ram.base)} to ${hex(ram.base + ram.size - 1)}${devices}${options.highmem ? `, ${cpu === null ? "a CPU" : `-cpu ${cpu}`} of ${Math.log2(limit)} bits` : ", highmem=off"}`,
+      wouldWork: options.highmem ? cure : `${cure}, or highmem=on`,
+    });
+  }
+  let next = Math.max(top, VIRT.ram.base + VIRT.ram.size);
   const place = (size: number, wanted: boolean): Range | null => {
     const base = roundUp(next, size);
     const enabled = wanted && options.highmem && base + size <= limit;
@@ -114,6 +122,7 @@ export function layOut(options: MachineOptions, memory: { size: number; slots: n
     ram,
     ecam: ecam ?? VIRT.pcieEcamLow,
     busCount: ecam === null ? 16 : 256,
+    moreBuses: ecam !== null ? null : !options.highmem || !options.highmemEcam ? "highmem=on,highmem-ecam=on for 256 buses" : `a smaller maxmem for 256 buses: their configuration space has no room below ${hex(limit)}`,
     mmio32: VIRT.pcieMmio,
     mmio64,
     pio: VIRT.pciePio,
