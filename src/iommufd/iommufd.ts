@@ -65,10 +65,20 @@ export interface InvalidateRequest {
   readonly data: Uint8Array;
 }
 
-/** HWPT_INVALIDATE tells on failure too how many entries were done; so this does not throw. */
+/**
+ * Entries of an SMMUv3's HWPT_INVALIDATE that Linux issues at a time (CMDQ_BATCH_ENTRIES - 1). Where it fails,
+ * entry_num counts those of the open block too, which are not issued (arm_vsmmu_cache_invalidate).
+ */
+export const ARM_SMMUV3_INVALIDATE_BLOCK = 63;
+
+/** HWPT_INVALIDATE has an answer on failure too; so this does not throw. */
 export interface InvalidateResult {
   readonly errno: Errno | null;
-  /** Entries handled, from the first on. */
+  /**
+   * entry_num as the kernel leaves it. Without an error: all. With one it is where the kernel stopped looking,
+   * not what it did: entries before it may not have been issued, and as many as were given tell nothing
+   * (nesting's InvalidationBatch.deliver acts on it).
+   */
   readonly handled: number;
 }
 

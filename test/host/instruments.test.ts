@@ -68,7 +68,7 @@ describe("an observed host", () => {
   });
 
   test("fails an invalidation part-way", () => {
-    const { inner, host } = observed({ operation: "HWPT_INVALIDATE", nth: 1, errno: "EIO", handled: 2 });
+    const { inner, host } = observed({ operation: "HWPT_INVALIDATE", nth: 1, errno: "EIO", handled: 2, issued: 2 });
     const iommufd = host.openIommufd();
     const devId = host.openDevice(A).bind(iommufd);
     const parent = iommufd.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId, ptId: iommufd.ioasAlloc(), dataType: 0, data: NONE });

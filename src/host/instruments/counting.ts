@@ -2,8 +2,17 @@
  * A host seen through glass: counts every call by the kernel's name for it, and can make the n-th call of
  * a kind fail. The account's numbers and the fail-the-n-th-call tests come from here.
  */
-import { type Errno, HostError } from "../../iommufd/index.js";
-import type { Host, InvalidateRequest, InvalidateResult, Iommufd, VfioDevice } from "../../iommufd/index.js";
+import {
+  ARM_SMMUV3_INVALIDATE_BLOCK,
+  type Errno,
+  type Host,
+  HostError,
+  InvalidateDataType,
+  type InvalidateRequest,
+  type InvalidateResult,
+  type Iommufd,
+  type VfioDevice,
+} from "../../iommufd/index.js";
 
 export interface HostCallFailure {
   /** The call's name, such as "HWPT_ALLOC"; "*" any. */
@@ -11,8 +20,14 @@ export interface HostCallFailure {
   /** The how manieth call of that name from now on fails, from 1. */
   readonly nth: number;
   readonly errno: Errno;
-  /** HWPT_INVALIDATE only: how many entries are done before it fails (default 0). */
+  /** HWPT_INVALIDATE only: the entry_num that the failed call leaves; at most as many as were given (default 0). */
   readonly handled?: number;
+  /**
+   * HWPT_INVALIDATE only: entries that are really done before it fails. Default as in Linux: an SMMUv3's are
+   * issued in blocks of 63 and those of the open block are not, a VT-d's are done one by one; none are where
+   * entry_num is as it was given.
+   */
+  readonly issued?: number;
 }
 
 /** Kernel names of the calls, by interface and method. */
@@ -100,6 +115,14 @@ export class HostObserver {
   }
 }
 
+/** Entries that Linux has done when a HWPT_INVALIDATE fails with this entry_num (arm_vsmmu_cache_invalidate, intel_nested_cache_invalidate_user). */
+function issuedBefore(handled: number, request: InvalidateRequest): number {
+  if (handled >= request.entryCount) {
+    return 0;
+  }
+  return request.dataType === InvalidateDataType.ARM_SMMUV3 ? handled - (handled % ARM_SMMUV3_INVALIDATE_BLOCK) : handled;
+}
+
 /** The host with every call noted by `observer`. */
 export function observeHost(host: Host, observer: HostObserver): Host {
   const originals = new WeakMap<object, Iommufd>();
@@ -144,8 +167,9 @@ export function observeHost(host: Host, observer: HostObserver): Host {
             return iommufd.hwptInvalidate(request);
           }
           const handled = Math.min(failure.handled ?? 0, request.entryCount);
-          if (handled > 0) {
-            iommufd.hwptInvalidate({ ...request, entryCount: handled });
+          const issued = failure.issued ?? issuedBefore(handled, request);
+          if (issued > 0) {
+            iommufd.hwptInvalidate({ ...request, entryCount: issued });
           }
           return { errno: failure.errno, handled };
         };

@@ -12,7 +12,7 @@ import {
   isIommufdDevice,
   type IommufdDevice,
 } from "../../iommufd/index.js";
-import { Graveyard } from "../../nesting/index.js";
+import { DELIVERED, Graveyard, UNDELIVERED } from "../../nesting/index.js";
 import { type HostIommuDevice, iommuPath, type PciBus } from "../../pci/index.js";
 import { hex, type Log, Refusal, toBigInt, traceEvent } from "../../support/index.js";
 import { BATCH_CAPACITY, CommandBatch } from "./batch.js";
@@ -24,7 +24,7 @@ import type { SmmuBackend, SmmuForBackend } from "../device/backend.js";
 import { breakBeforeMakeWarning, checkHostServes, hostIdRegisters } from "./compatibility.js";
 import { decodeSte, SteView } from "../lookup/index.js";
 import {
-  CERROR_ATC_INV_SYNC,
+  ATC_SIZE_ALL,
   CERROR_ILL,
   CERROR_NONE,
   CMD,
@@ -66,6 +66,13 @@ const traceUnset = traceEvent("smmuv3_accel_unset_iommu_device", "devfn=0x%x (id
 export class SmmuAcceleration implements SmmuBackend {
   readonly capacity = BATCH_CAPACITY;
   flushHandled = 0;
+  flushTimedOut = false;
+
+  /**
+   * Invalidations that the guest has asked for may not be done: functions stay blocked until all that can be
+   * stale is invalidated.
+   */
+  private owing = false;
 
   private objects: ViommuObjects | null = null;
   private events: VeventReader | null = null;
@@ -105,7 +112,7 @@ export class SmmuAcceleration implements SmmuBackend {
 
   /** Commands that the host has done, and the host calls that took them. */
   get forwarded(): number {
-    return this.batch.forwarded;
+    return this.batch.done;
   }
 
   get invalidateCalls(): number {
@@ -249,6 +256,7 @@ export class SmmuAcceleration implements SmmuBackend {
 
   /** Functions without a vDEVICE go where their entries say, now that something has changed. */
   private settleUnbound(): void {
+    this.settleDebt();
     if (!this.smmu.translationEnabled) {
       return;
     }
@@ -262,6 +270,7 @@ export class SmmuAcceleration implements SmmuBackend {
   // ---- SmmuBackend ----
 
   installEntries(first: number, last: number): number {
+    this.settleDebt();
     let result = CERROR_NONE;
     if (this.smmu.translationEnabled) {
       for (const fn of this.functions) {
@@ -297,25 +306,89 @@ export class SmmuAcceleration implements SmmuBackend {
   flush(): number {
     const count = this.batch.pending;
     this.flushHandled = count;
+    this.flushTimedOut = false;
     if (count === 0 || this.objects === null) {
       this.batch.clear();
       return CERROR_NONE;
     }
-    const { errno, handled } = this.batch.send(this.objects);
-    if (errno === null) {
+    const { batch } = this;
+    const delivery = batch.deliver(this.objects.iommufd, this.objects.viommuId);
+    this.flushTimedOut = batch.timedOut;
+    if (delivery === DELIVERED) {
+      this.settleDebt();
       return CERROR_NONE;
     }
-    this.flushHandled = Math.min(handled, count - 1);
-    const opcode = this.batch.opcodeAt(this.flushHandled);
+    if (delivery === UNDELIVERED) {
+      this.flushHandled = 0;
+      return this.blockStale(count) ? CERROR_NONE : CERROR_ILL;
+    }
+    this.flushHandled = batch.refused;
     this.log.guestError(
       "smmuv3.invalidate",
-      `${this.name}: the host refused ${commandName(opcode)}, command ${this.flushHandled + 1} of ${count} in a batch: HWPT_INVALIDATE ${errno}`,
+      `${this.name}: the host refused ${commandName(batch.opcodeAt(batch.refused))}, command ${batch.refused + 1} of ${count} in a batch: HWPT_INVALIDATE ${batch.errno}`,
     );
-    // Only an ATC_INV counts as consumed when it times out (IHI 0070, 4.5.1); anything else is not done.
-    return errno === "ETIMEDOUT" && opcode === OP.ATC_INV ? CERROR_ATC_INV_SYNC : CERROR_ILL;
+    return CERROR_ILL;
+  }
+
+  // ---- invalidations that could not be done ----
+
+  /**
+   * The host could not do a batch of good commands (ENOMEM, say). Linux's guest would replace a command in
+   * error by a CMD_SYNC, and what it has unmapped would stay reachable: so the functions are blocked, and the
+   * commands are done in that nothing is translated. False where the host refuses that, too.
+   */
+  private blockStale(count: number): boolean {
+    this.owing = true;
+    let blocked = true;
+    for (const fn of this.functions) {
+      try {
+        this.attachShared(fn, "abort");
+      } catch (error) {
+        if (!(error instanceof HostError)) {
+          throw error;
+        }
+        blocked = false;
+        this.log.warnLimited(`smmuv3.block ${fn.host.hostAddress}`, `${fn.host.name} behind ${this.name} keeps its ${fn.table} table: ${error.message}`);
+      }
+    }
+    this.log.warnLimited(
+      "smmuv3.undelivered",
+      `${this.name}: the host could not do ${count} invalidation(s) of the guest: HWPT_INVALIDATE ${this.batch.errno}; its functions are blocked until it can`,
+    );
+    return blocked;
+  }
+
+  /** Where invalidations are due: all that may be stale goes, and once the host does that, the functions go where they belong. */
+  private settleDebt(): void {
+    const { objects, batch } = this;
+    if (!this.owing || objects === null) {
+      return;
+    }
+    this.addOwn(OP.TLBI_NSNH_ALL, {});
+    for (const fn of this.functions) {
+      if (fn.vdeviceId !== null) {
+        this.addOwn(OP.CFGI_CD_ALL, { SID: fn.vdeviceStreamId });
+        // The kernel has emptied the ATC of one that is blocked when it attached it (Linux arm_smmu_attach_commit).
+        if (fn.table === "nested" && get(fn.installed, STE.EATS) !== 0) {
+          this.addOwn(OP.ATC_INV, { SID: fn.vdeviceStreamId, ATC_SIZE: ATC_SIZE_ALL });
+        }
+      }
+    }
+    if (batch.deliver(objects.iommufd, objects.viommuId) === DELIVERED && !batch.timedOut) {
+      this.owing = false;
+      for (const fn of this.functions) {
+        this.settleOrBlock(fn);
+      }
+    }
+  }
+
+  private addOwn(opcode: number, fields: Parameters<typeof encodeCommand>[1]): void {
+    const command = encodeCommand(opcode, fields);
+    this.batch.add(command[0], command[1], command[2], command[3]);
   }
 
   translationChanged(): void {
+    this.settleDebt();
     for (const fn of this.functions) {
       this.settleOrBlock(fn);
     }
@@ -335,6 +408,7 @@ export class SmmuAcceleration implements SmmuBackend {
 
   reset(): void {
     this.batch.clear();
+    this.settleDebt();
     for (const fn of this.functions) {
       this.settleOrBlock(fn);
     }
@@ -345,6 +419,10 @@ export class SmmuAcceleration implements SmmuBackend {
 
   /** Puts the function where SMMUEN, GBPA and its entry say. Throws HostError; the function has its old table then. */
   private settle(fn: AcceleratedFunction): void {
+    if (this.owing) {
+      this.attachShared(fn, "abort");
+      return;
+    }
     if (!this.smmu.translationEnabled) {
       // IHI 0070, 6.3.14: with SMMUEN = 0, GBPA decides between abort and bypass.
       this.attachShared(fn, this.smmu.globalBypassAborts ? "abort" : "bypass");
@@ -478,9 +556,10 @@ export class SmmuAcceleration implements SmmuBackend {
   }
 
   private invalidateDescriptors(streamId: number): void {
-    const { errno } = this.batch.sendOne(this.objects!, encodeCommand(OP.CFGI_CD_ALL, { SID: streamId }));
-    if (errno !== null) {
-      throw new HostError("HWPT_INVALIDATE", errno, `CMD_CFGI_CD_ALL for StreamID ${hex(streamId)}`);
+    const { batch } = this;
+    this.addOwn(OP.CFGI_CD_ALL, { SID: streamId });
+    if (batch.deliver(this.objects!.iommufd, this.objects!.viommuId) !== DELIVERED) {
+      throw new HostError("HWPT_INVALIDATE", batch.errno!, `CMD_CFGI_CD_ALL for StreamID ${hex(streamId)}`);
     }
   }
 
@@ -606,6 +685,7 @@ export class SmmuAcceleration implements SmmuBackend {
     this.closeEvents();
     const { objects } = this;
     this.objects = null;
+    this.owing = false;
     objects?.free(this.graveyard);
   }
 

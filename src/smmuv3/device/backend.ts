@@ -18,10 +18,15 @@ export interface SmmuBackend {
   readonly pending: number;
   /** Commands that fit in a batch; at that number the device flushes. */
   readonly capacity: number;
-  /** Sends the batch in one host call and empties it, whatever comes of it. Sets `flushHandled`. Returns a CERROR_ code. */
+  /**
+   * Sends the batch and empties it, whatever comes of it. Returns a CERROR_ code: CERROR_NONE, all commands are
+   * done (or are of no consequence any more); otherwise the one at `flushHandled` is refused.
+   */
   flush(): number;
-  /** Of the last flush: how many commands, from the first on, the host has done. */
+  /** Of the last flush: how many commands, from the first on, are done. */
   readonly flushHandled: number;
+  /** Of the last flush: an ATC_INV did not complete. It counts as done; the next CMD_SYNC tells (Arm IHI 0070, 4.5.1). */
+  readonly flushTimedOut: boolean;
 
   /** CR0.SMMUEN or GBPA changed (GBPA acts while SMMUEN is 0): every function goes where the architecture says. */
   translationChanged(): void;

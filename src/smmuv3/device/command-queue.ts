@@ -83,9 +83,8 @@ export class CommandQueue {
   private rules: CommandRules;
   private draining = false;
   private readonly command = new Int32Array(CMD_WORDS);
-  /** The commands in the backend's batch: their queue indexes with wrap flag, and their words. */
+  /** Queue indexes, with wrap flag, of the commands in the backend's batch. */
   private positions = new Int32Array(0);
-  private words = new Int32Array(0);
   private batched = 0;
   /** An ATC_INV did not complete; the next CMD_SYNC says so. */
   private atcFailed = false;
@@ -343,7 +342,7 @@ export class CommandQueue {
     if (backend === null || !backend.forward(command[0], command[1], command[2], command[3])) {
       return CERROR_NONE;
     }
-    this.remember(at, command, 0);
+    this.remember(at);
     if (backend.pending < backend.capacity) {
       return CERROR_NONE;
     }
@@ -356,23 +355,14 @@ export class CommandQueue {
     return result;
   }
 
-  private remember(at: number, words: Int32Array, from: number): void {
+  private remember(at: number): void {
     const n = this.batched;
     if (n >= this.positions.length) {
-      const room = Math.max(64, n * 2);
-      const positions = new Int32Array(room);
+      const positions = new Int32Array(Math.max(64, n * 2));
       positions.set(this.positions);
       this.positions = positions;
-      const copies = new Int32Array(room * CMD_WORDS);
-      copies.set(this.words);
-      this.words = copies;
     }
     this.positions[n] = at;
-    const to = n * CMD_WORDS;
-    this.words[to] = words[from];
-    this.words[to + 1] = words[from + 1];
-    this.words[to + 2] = words[from + 2];
-    this.words[to + 3] = words[from + 3];
     this.batched = n + 1;
   }
 
@@ -381,36 +371,24 @@ export class CommandQueue {
    * with CMDQ_CONS at the command that failed and the code in `flushError`.
    */
   private flush(next: number): number {
-    while (this.batched > 0) {
+    if (this.batched > 0) {
       const backend = this.backend!;
       const count = this.batched;
+      this.batched = 0;
       const error = backend.flush();
       this.flushes++;
-      if (error === CERROR_NONE) {
-        this.forwarded += count;
-        this.batched = 0;
-        break;
-      }
-      const done = Math.min(Math.max(0, backend.flushHandled), count - 1);
-      this.forwarded += done;
-      if (error !== CERROR_ATC_INV_SYNC) {
+      // 4.5.1: an ATC_INV that timed out is consumed; the next CMD_SYNC tells.
+      this.atcFailed ||= backend.flushTimedOut;
+      if (error !== CERROR_NONE) {
+        const done = Math.min(Math.max(0, backend.flushHandled), count - 1);
+        this.forwarded += done;
         const failed = this.positions[done];
-        this.batched = 0;
         this.uncount(failed, next);
         this.placeCons(failed);
         this.flushError = error;
         return PLACED;
       }
-      // An ATC_INV timed out: it is consumed, the next CMD_SYNC tells (4.5.1). The rest goes on in order.
-      this.atcFailed = true;
-      this.batched = 0;
-      for (let n = done + 1; n < count; n++) {
-        const from = n * CMD_WORDS;
-        const words = this.words;
-        if (backend.forward(words[from], words[from + 1], words[from + 2], words[from + 3])) {
-          this.remember(this.positions[n], words, from);
-        }
-      }
+      this.forwarded += count;
     }
     this.placeCons(next);
     return CERROR_NONE;

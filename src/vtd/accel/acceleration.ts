@@ -240,13 +240,11 @@ export class VtdAcceleration implements VtdBackend {
    * be stale, so it is taken away; false then.
    */
   private invalidateKept(): boolean {
-    if (this.forwarder.send() < 0) {
-      return true;
-    }
-    for (const binding of this.forwarder.refused) {
+    this.forwarder.send();
+    for (const { binding } of this.forwarder.refused) {
       this.placement.dropStale(binding);
     }
-    return false;
+    return this.forwarder.refused.length === 0;
   }
 
   // ---- VtdBackend ----
@@ -315,7 +313,7 @@ export class VtdAcceleration implements VtdBackend {
         }
       }
     }
-    return this.forwarder.send() < 0 && done;
+    return this.sendInvalidations() < 0 && done;
   }
 
   /** A PASID-selective one drops second-stage translations of the domain, too (table 24). */
@@ -338,7 +336,22 @@ export class VtdAcceleration implements VtdBackend {
   }
 
   flush(): number {
-    return this.forwarder.send();
+    return this.sendInvalidations();
+  }
+
+  /**
+   * Sends what is collected. Where the host could not do it for a binding, that is taken away, which the kernel
+   * does with an invalidation of its own (Linux intel_pasid_tear_down_entry), until the queue has done its work.
+   * Returns the first invalidation that is not done, -1: none.
+   */
+  private sendInvalidations(): number {
+    let failed = this.forwarder.send();
+    for (const { binding, ordinal, undelivered } of this.forwarder.refused) {
+      if (undelivered && !this.placement.dropStale(binding)) {
+        failed = failed < 0 ? ordinal : Math.min(failed, ordinal);
+      }
+    }
+    return failed;
   }
 
   descriptorsDone(): void {

@@ -1,5 +1,5 @@
 /** PASID-based IOTLB invalidations on their way to nested HWPTs (linux/iommufd.h, struct iommu_hwpt_vtd_s1_invalidate). */
-import { INVALIDATE_VTD_S1, INVALIDATE_VTD_S1_BYTES, InvalidateDataType, InvalidateVtdFlags, type Iommufd, type InvalidateResult } from "../../iommufd/index.js";
+import { INVALIDATE_VTD_S1, INVALIDATE_VTD_S1_BYTES, InvalidateDataType, InvalidateVtdFlags } from "../../iommufd/index.js";
 import { InvalidationBatch } from "../../nesting/index.js";
 
 /** Entries that fit at first. */
@@ -50,11 +50,6 @@ export class PasidIotlbBatch extends InvalidationBatch {
     const larger = new Int32Array(this.room);
     larger.set(this.ordinals);
     this.ordinals = larger;
-  }
-
-  /** Sends what is collected to a nested HWPT and empties the batch, whatever comes of it. */
-  send(iommufd: Iommufd, hwptId: number): InvalidateResult {
-    return this.sendTo(iommufd, hwptId);
   }
 
   /** The descriptor behind an entry of what was sent last. */

@@ -1,3 +1,4 @@
+import { REFUSED, UNDELIVERED } from "../../nesting/index.js";
 import { hex, type Log } from "../../support/index.js";
 import type { PasidBinding } from "./function.js";
 import { PasidIotlbBatch } from "./batch.js";
@@ -17,8 +18,11 @@ export class PasidIotlbForwarder {
   /** HWPT_INVALIDATE calls, and entries of them that were done. */
   calls = 0;
   entries = 0;
-  /** Whose invalidations the host refused in the last `send`. */
-  readonly refused: PasidBinding[] = [];
+  /**
+   * Bindings whose invalidations the last `send` did not get done, with the first of them that is not.
+   * `undelivered`: the host could not, and none of them is known to be done; otherwise it refused that one.
+   */
+  readonly refused: Array<{ readonly binding: PasidBinding; readonly ordinal: number; readonly undelivered: boolean }> = [];
   private readonly byTag = new Map<number, PasidBinding[]>();
   private waiting: PasidBinding[] = [];
   private readonly spare: PasidIotlbBatch[] = [];
@@ -87,7 +91,7 @@ export class PasidIotlbForwarder {
     }
   }
 
-  /** Sends all that is collected, whatever comes of it. Returns the first descriptor that was refused; -1: none. */
+  /** Sends all that is collected, whatever comes of it. Returns the first descriptor that was refused; -1: none. Sets `refused`. */
   send(): number {
     const waiting = this.waiting;
     this.waiting = [];
@@ -98,13 +102,18 @@ export class PasidIotlbForwarder {
       const batch = binding.batch!;
       const count = batch.pending;
       const { host } = binding.fn;
-      const { errno, handled } = batch.send(host.iommufd, binding.hwptId!);
-      this.calls++;
-      this.entries += handled;
-      if (errno !== null) {
-        this.refused.push(binding);
-        const entry = Math.min(handled, count - 1);
+      const [calls, done] = [batch.calls, batch.done];
+      const delivery = batch.deliver(host.iommufd, binding.hwptId!);
+      this.calls += batch.calls - calls;
+      this.entries += batch.done - done;
+      const { errno } = batch;
+      if (delivery === UNDELIVERED) {
+        this.refused.push({ binding, ordinal: batch.ordinalAt(0), undelivered: true });
+        this.log.guestError("vtd.undelivered", () => `${this.name()}: the host could not do ${count} invalidation(s) for PASID ${hex(binding.pasid)} of ${host.name}: HWPT_INVALIDATE ${errno}`);
+      } else if (delivery === REFUSED) {
+        const entry = batch.refused;
         const ordinal = batch.ordinalAt(entry);
+        this.refused.push({ binding, ordinal, undelivered: false });
         failed = failed < 0 ? ordinal : Math.min(failed, ordinal);
         this.log.guestError(
           "vtd.invalidate",

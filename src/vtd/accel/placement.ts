@@ -172,15 +172,15 @@ export class Placement {
     return entry.kind === PASID_SECOND_STAGE && entry.domain === fn.shadowDomain ? entry.stage2 : undefined;
   }
 
-  /** A binding whose translations the host did not invalidate: it is taken away, as it may be stale. */
-  dropStale(binding: PasidBinding): void {
+  /** A binding whose translations the host did not invalidate: it is taken away, as it may be stale. False where it cannot be. */
+  dropStale(binding: PasidBinding): boolean {
     const { fn } = binding;
     fn.unsettled = true;
-    if (binding.pasid === fn.ridPasid) {
-      this.warn(fn, `invalidating its first stage failed; ${this.blockAfterFailure(fn)}`);
-    } else {
-      this.unbindOrKeep(binding);
+    if (binding.pasid !== fn.ridPasid) {
+      return this.unbindOrKeep(binding);
     }
+    this.warn(fn, `invalidating its first stage failed; ${this.blockAfterFailure(fn)}`);
+    return fn.table === "blocked";
   }
 
   /** Runs a change of the table of requests without PASID; where the host refuses it, the function is blocked, and false. */

@@ -65,12 +65,18 @@ describe("a guest's commands", () => {
     );
   });
 
-  test("before a refused one are run, it and those after are not", () => {
+  test("are issued in blocks of 63: a refused one leaves those before it in its block unissued, though they are counted", () => {
     const { iommufd, viommu } = setUp();
     const seen = watch();
     const nh = (asid: number): Int32Array => encodeCommand(OP.TLBI_NH_ASID, { ASID: asid });
-    expect(invalidate(iommufd, viommu, nh(1), nh(2), encodeCommand(OP.CFGI_CD, { SID: 1 }), nh(3))).toEqual({ errno: "EIO", handled: 2 });
-    expect(seen.map((words) => [get(words, CMD.OPCODE), get(words, CMD.ASID)])).toEqual([[OP.TLBI_NH_ASID, 1], [OP.TLBI_NH_ASID, 2], [OP.SYNC, 0]]);
+    const refused = encodeCommand(OP.CFGI_CD, { SID: 1 });
+    expect(invalidate(iommufd, viommu, nh(1), nh(2), refused, nh(3))).toEqual({ errno: "EIO", handled: 2 });
+    expect(seen).toEqual([]);
+    const many = Array.from({ length: 130 }, (_unused, i) => nh(i));
+    expect(invalidate(iommufd, viommu, ...many, refused)).toEqual({ errno: "EIO", handled: 130 });
+    const opcodes = [...Array<number>(63).fill(OP.TLBI_NH_ASID), OP.SYNC];
+    expect(seen.map((words) => get(words, CMD.OPCODE))).toEqual([...opcodes, ...opcodes]);
+    expect(get(seen.at(-2)!, CMD.ASID)).toBe(125);
     seen.length = 0;
     expect(invalidate(iommufd, viommu, encodeCommand(OP.PREFETCH_CONFIG, {}))).toEqual({ errno: "EIO", handled: 0 });
     expect(seen).toEqual([]);

@@ -1,6 +1,6 @@
 import { AddressSpace, MemoryRegion, RamBlock, RamWordMemory, type WordMemory } from "../../../src/memory/index.js";
 import { DEFAULT_PROPERTIES, type SmmuBackend, type SmmuProperties, SmmuV3 } from "../../../src/smmuv3/index.js";
-import { CERROR_ILL, CERROR_NONE } from "../../../src/smmuv3/spec/index.js";
+import { CERROR_ATC_INV_SYNC, CERROR_ILL, CERROR_NONE } from "../../../src/smmuv3/spec/index.js";
 import { Log } from "../../../src/support/index.js";
 
 export const RAM_BASE = 0x4000_0000;
@@ -174,6 +174,7 @@ export const C = {
 export class RecordingBackend implements SmmuBackend {
   pending = 0;
   flushHandled = 0;
+  flushTimedOut = false;
   /** Every call, in order; a flush with the low words of its commands. */
   readonly calls: string[] = [];
   /** Low word and StreamID word of the commands that the host has done, in order. */
@@ -206,12 +207,16 @@ export class RecordingBackend implements SmmuBackend {
     this.pending = 0;
     this.calls.push(`flush ${batch.map(([word0, word1]) => name(word0, word1)).join(" ")}`);
     this.flushHandled = 0;
+    this.flushTimedOut = false;
     for (const [word0, word1] of batch) {
       const code = this.judge(word0, word1);
-      if (code !== CERROR_NONE) {
+      if (code === CERROR_ATC_INV_SYNC) {
+        this.flushTimedOut = true;
+      } else if (code !== CERROR_NONE) {
         return code;
+      } else {
+        this.done.push(name(word0, word1));
       }
-      this.done.push(name(word0, word1));
       this.flushHandled++;
     }
     return CERROR_NONE;

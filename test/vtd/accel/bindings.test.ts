@@ -261,6 +261,31 @@ describe("invalidations", () => {
     expect(board.taken()).toHaveLength(1);
   });
 
+  it.each([
+    ["ENOMEM, once", 1, Infinity, ["table 1", "table 1"], 1],
+    ["EFAULT, twice, part-way", 2, 1, ["table 1", "table 1"], 1],
+    ["ENOMEM, always: the binding is made anew", 3, Infinity, ["table 1", "table 1"], 2],
+  ] as const)("that the host cannot do are done in the end: %s", (_how, times, handled, [rid, pasid], bindings) => {
+    const board = started();
+    const table = board.table();
+    const other = board.table();
+    expect([table, other]).toEqual([0, 1]);
+    board.entry(A, 0, board.firstStage(table, 5));
+    board.entry(A, 3, board.firstStage(table, 5));
+    board.run(pasidCacheGlobal, wait(1));
+    expect([board.probe(A), board.probe(A, 3)]).toEqual(["table 0", "table 0"]);
+    board.map(table, 0x1_2345_6000n, board.target(other));
+    expect([board.probe(A), board.probe(A, 3)], "cached").toEqual(["table 0", "table 0"]);
+    const made = board.observer.calls.get("HWPT_ALLOC") ?? 0;
+    for (let nth = 1; nth <= times; nth++) {
+      board.observer.failOn({ operation: "HWPT_INVALIDATE", nth, errno: handled === 1 ? "EFAULT" : "ENOMEM", handled });
+    }
+    board.run(piotlbPages(5, 0, 0x1_2345_6000n), piotlbPages(5, 3, 0x1_2345_6000n), wait(9));
+    expect([board.read(R.FSTS) & 0x10, board.load(STATUS) & 0xffffn]).toEqual([0, 9n]);
+    expect([board.probe(A), board.probe(A, 3)]).toEqual([rid, pasid]);
+    expect((board.observer.calls.get("HWPT_ALLOC") ?? 0) - made).toBe(bindings - 1);
+  });
+
   it("that the host refuses stop the queue at their descriptor, and are done again when the guest goes on", () => {
     const board = started();
     board.entry(A, 0, board.firstStage(board.table(), 5));

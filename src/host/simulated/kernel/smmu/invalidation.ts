@@ -1,8 +1,9 @@
 /**
  * HWPT_INVALIDATE on a vIOMMU: a guest's commands made safe for the physical queue (Linux
- * arm_vsmmu_convert_user_cmd; struct iommu_viommu_arm_smmuv3_invalidate).
+ * arm_vsmmu_cache_invalidate, arm_vsmmu_convert_user_cmd; struct iommu_viommu_arm_smmuv3_invalidate).
  */
 import {
+  ARM_SMMUV3_INVALIDATE_BLOCK,
   INVALIDATE_ARM_SMMUV3_BYTES,
   InvalidateDataType,
   type Errno,
@@ -27,18 +28,23 @@ export function invalidateVsmmu(vsmmu: Vsmmu, request: InvalidateRequest): Inval
   if (commands === null) {
     return failed("E2BIG");
   }
-  let handled = 0;
-  while (handled < entryCount && convert(vsmmu, commands, handled * WORDS)) {
-    handled++;
+  // As Linux does: an entry is converted, and what is converted is issued, with a sync, when it fills a block or is
+  // the last. A refused entry leaves the open block unissued, though entry_num counts it.
+  let issued = 0;
+  for (let entry = 0; entry < entryCount; entry++) {
+    if (!convert(vsmmu, commands, entry * WORDS)) {
+      return { errno: "EIO", handled: entry };
+    }
+    const end = entry + 1;
+    if (end === entryCount || end - issued === ARM_SMMUV3_INVALIDATE_BLOCK) {
+      for (let at = issued * WORDS; at < end * WORDS; at += WORDS) {
+        vsmmu.driver.runWords(commands[at], commands[at + 1], commands[at + 2], commands[at + 3]);
+      }
+      vsmmu.driver.sync();
+      issued = end;
+    }
   }
-  // What precedes a refused entry counts as handled, so it is run too; one sync waits for all of it.
-  for (let at = 0; at < handled * WORDS; at += WORDS) {
-    vsmmu.driver.runWords(commands[at], commands[at + 1], commands[at + 2], commands[at + 3]);
-  }
-  if (handled > 0) {
-    vsmmu.driver.sync();
-  }
-  return { errno: handled === entryCount ? null : "EIO", handled };
+  return { errno: null, handled: entryCount };
 }
 
 /** Entries of any length: shorter ones are filled up with zeros, what is beyond has to be zero (null: it is not). */
