@@ -14,6 +14,12 @@ export interface QtestSessionOptions {
   readonly onLog?: (text: string) => void;
 }
 
+/** The socket as a guest, and its end where something else ends the machine. */
+export interface QtestSession extends GuestToRun {
+  /** Ends the peer and the listening, and then the log. Safe to call twice. */
+  close(): Promise<void>;
+}
+
 /** How long a signal may come after the socket has closed. */
 const LATE_SIGNAL_MS = 300;
 
@@ -24,11 +30,11 @@ export function qtestTarget(machine: Machine): QtestTarget {
 }
 
 /**
- * Opens the socket; the session is the machine's guest then, and ends with the socket.
+ * Opens the socket; the session is the machine's guest then, and ends with the socket or with `close`.
  * @returns null where -qtest is not said
  * @throws Refusal where it cannot be opened
  */
-export async function openQtest(machine: Machine, options: QtestSessionOptions): Promise<GuestToRun | null> {
+export async function openQtest(machine: Machine, options: QtestSessionOptions): Promise<QtestSession | null> {
   const { qtest, qtestLog } = machine.args.control;
   if (qtest === null) {
     return null;
@@ -42,16 +48,25 @@ export async function openQtest(machine: Machine, options: QtestSessionOptions):
     log?.close();
     throw error;
   }
-  options.stop?.addEventListener("abort", () => chardev.close(), { once: true });
+  let closed: Promise<void> | null = null;
+  const close = (): Promise<void> => {
+    options.stop?.removeEventListener("abort", end);
+    chardev.close();
+    return (closed ??= chardev.done.then(() => log?.close()));
+  };
+  const end = (): void => void close();
+  options.stop?.addEventListener("abort", end, { once: true });
   const run = async (): Promise<GuestReport> => {
     await chardev.done;
-    await signalled(options.stop);
-    log?.close();
+    if (closed === null) {
+      await signalled(options.stop);
+    }
+    await close();
     const { commands, refused, peers } = server.counters;
     const detail = `${commands} commands of ${peers} client${peers === 1 ? "" : "s"}, ${refused} refused`;
     return { steps: [{ name: describeChardev(qtest), ok: true, detail }], dmaChecked: 0, events: [], ok: true };
   };
-  return { name: "qtest", run };
+  return { name: "qtest", run, close };
 }
 
 /**
@@ -86,5 +101,17 @@ function openLog(name: string | null, onLog: ((text: string) => void) | undefine
   } catch (error) {
     throw new Refusal(`-qtest-log ${name} cannot be written`, { found: error instanceof Error ? error.message : String(error), wouldWork: "a file, or none" });
   }
-  return { write: (text) => void writeSync(file, text), close: () => closeSync(file) };
+  // A listener is closed before its last peer is: what that one has to say to the log may come too late.
+  let open = true;
+  return {
+    write: (text) => {
+      if (open) {
+        writeSync(file, text);
+      }
+    },
+    close: () => {
+      open = false;
+      closeSync(file);
+    },
+  };
 }

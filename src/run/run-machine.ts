@@ -20,7 +20,7 @@ import {
 import type { GuestOptions, GuestReport } from "../guest/index.js";
 import type { GuestToRun } from "./guest.js";
 import { type MonitorSession, monitorsThatSpeak, openMonitors } from "./monitor-session.js";
-import { openQtest } from "./qtest-session.js";
+import { openQtest, type QtestSession } from "./qtest-session.js";
 import type { RunReport } from "./report.js";
 import { startTracing } from "./tracing.js";
 
@@ -97,14 +97,17 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
       const asked = commanded && request.guestByDefault === true ? null : request.guest;
       const monitors = await openMonitors(machine, { stop, hasGuest: args.control.qtest !== null || asked !== null });
       let program: GuestToRun | null = null;
+      let qtest: QtestSession | null = null;
       try {
-        program = (await openQtest(machine, { stop, onLog: request.onQtestLog })) ?? asked;
+        qtest = await openQtest(machine, { stop, onLog: request.onQtestLog });
+        program = qtest ?? asked;
         if (program !== null) {
           ({ guest, failure } = await runGuest(request, program, machine, monitors));
         } else {
           await monitors?.ended;
         }
       } finally {
+        await qtest?.close();
         await monitors?.close();
       }
       for (const fn of [...before.functions, ...machine.describe().functions]) {

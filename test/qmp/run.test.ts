@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { connect, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -53,6 +53,36 @@ describe("a run with a monitor", () => {
     expect(said.slice(2)).toMatchObject([{ return: { status: "running" } }, { return: {} }, { event: "SHUTDOWN", data: { guest: false, reason: "host-qmp-quit" } }]);
     expect(await report).toMatchObject({ ok: true, failure: null, guest: null, hostObjects: { alive: 0 } });
     expect(existsSync(path)).toBe(false);
+  });
+
+  it.each(["no client", "a client", "a client that listens itself"])("ends by quit beside a qtest socket with %s", async (which) => {
+    const qtest = join(folder, "t.sock");
+    const listener = createServer();
+    const peers: Socket[] = [];
+    listener.on("connection", (socket) => peers.push(socket));
+    const listens = which.endsWith("itself");
+    if (listens) {
+      await once(listener.listen(qtest), "listening");
+    }
+    const { path, report } = await start(`-qtest unix:${qtest}${listens ? "" : ",server=on,wait=off"} -qtest-log ${join(folder, "log")}`);
+    while (!existsSync(qtest)) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    if (which === "a client") {
+      peers.push(connect(qtest));
+      await once(peers[0], "connect");
+      peers[0].write("clock_step\n");
+      await once(peers[0], "data");
+    }
+    const closed = peers.map((peer) => once(peer.resume(), "close"));
+    await talk(path, '{"execute":"quit"}');
+    expect(await report).toMatchObject({ ok: true, failure: null, hostObjects: { alive: 0 } });
+    await Promise.all(closed);
+    expect(peers).toHaveLength(which === "no client" ? 0 : 1);
+    if (listens) {
+      await new Promise((resolve) => listener.close(resolve));
+    }
+    expect(existsSync(qtest)).toBe(false);
   });
 
   it("takes one client after another", async () => {
