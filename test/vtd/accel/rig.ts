@@ -87,6 +87,8 @@ export class Board {
   readonly log = new Log();
   readonly ram: RamBlock;
   readonly words = new RamWordMemory();
+  /** RAM as 64-bit words. */
+  readonly quads: BigUint64Array;
   readonly system: MemoryRegion;
   readonly space: AddressSpace;
   readonly pci: PciRoot;
@@ -105,6 +107,7 @@ export class Board {
     this.host = createSimulatedHost(describeHost(description));
     this.observed = observeHost(recordArguments(this.host, this.calls), this.observer);
     this.ram = this.observed.allocateMemory("ram", RAM_BYTES);
+    this.quads = new BigUint64Array(this.ram.byteWindow(0).buffer);
     this.words.place(0, this.ram);
     this.system = MemoryRegion.container("system", 2 ** 48);
     this.system.add(0, MemoryRegion.ram("ram", this.ram));
@@ -195,7 +198,10 @@ export class Board {
     return this.vtd.properties.scalableMode;
   }
 
+  /** Queued invalidation on, with an empty queue. */
   startQueue(): void {
+    this.tail = 0;
+    this.vtd.write(R.IQT, 8, 0n);
     this.vtd.write(R.IQA, 8, BigInt(QUEUE) | (this.wide ? 0x800n : 0n));
     this.command(0x0400_0000);
   }
@@ -214,6 +220,10 @@ export class Board {
 
   stop(): void {
     this.vtd.write(R.GCMD, 4, BigInt((this.read(R.GSTS) & 0x1680_0000) >>> 0));
+  }
+
+  stopQueue(): void {
+    this.vtd.write(R.GCMD, 4, BigInt((this.read(R.GSTS) & 0x9280_0000) >>> 0));
   }
 
   /** Queues descriptors of two 64-bit words without telling the unit. */
@@ -241,16 +251,11 @@ export class Board {
   // ---- tables in RAM ----
 
   store(address: number, ...values: bigint[]): void {
-    const bytes = new Uint8Array(8 * values.length);
-    const view = new DataView(bytes.buffer);
-    values.forEach((value, i) => view.setBigUint64(8 * i, BigInt.asUintN(64, value), true));
-    this.ram.write(address, bytes);
+    this.quads.set(values, address / 8);
   }
 
   load(address: number): bigint {
-    const bytes = new Uint8Array(8);
-    this.ram.read(address, bytes);
-    return new DataView(bytes.buffer).getBigUint64(0, true);
+    return this.quads[address / 8];
   }
 
   /** Four levels of tables that map IOVA to a page of their own. Returns their number; `bits` 7 for a first stage, 3 for a second. */
