@@ -11,7 +11,7 @@ export function devicesCommand(program: Command, streams: Streams, finish: (code
     .action(() => {
       for (const category of ["iommu", "bridge", "passthrough", "endpoint", "memory"] as const) {
         for (const model of [...deviceModels.values()].filter((one) => one.category === category)) {
-          streams.out(`${model.name.padEnd(20)}${model.description}\n`);
+          wrap(model.description, 60).forEach((line, index) => streams.out(`${(index === 0 ? model.name : "").padEnd(index === 0 ? 20 : 22)}${line}\n`));
         }
       }
       finish(0);

@@ -3,8 +3,8 @@ import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { type ChardevSpec, describeChardev } from "../chardev/index.js";
 import { parseChardevShort } from "../machine/arguments/index.js";
-import { DEFAULT_GUEST, findGuest, GUEST_TOLERANCES, guestLines, guestNames, REMOTE_BOARDS, type RemoteBoard, type RemoteReport, runRemoteGuest, type Tolerance } from "../run/index.js";
-import { Refusal } from "../support/index.js";
+import { DEFAULT_GUEST, findGuest, GUEST_TOLERANCES, guestLines, guestNames, idleOptions, REMOTE_BOARDS, type RemoteBoard, type RemoteReport, runRemoteGuest, type Tolerance } from "../run/index.js";
+import { Refusal, systemWords } from "../support/index.js";
 import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
 import { progress } from "./progress.js";
 import type { Streams } from "./streams.js";
@@ -25,12 +25,14 @@ interface GuestOptions extends VtdOptions {
 const HELP = `
 It listens at PATH, and QEMU connects when it is started with
   -accel qtest -qtest unix:PATH -qtest-log none -display none [-qmp unix:PATH2]
-A QEMU without the qtest accelerator (Debian's 7.2) is started with -accel tcg -bios FILE, where
---idle-firmware FILE has written a program that does nothing.
-With ,server=off it connects to a QEMU that listens (-qtest unix:PATH,server=on,wait=off).
-QEMU's -machine virt has no kernel and no firmware then: -kernel and -bios are to be left out.
-Messages are seen with -machine virt,gic-version=2 or msi=gicv2m; an ITS is hidden from the guest.
-With --machine q35 this side plays the firmware, and messages are seen with --qmp (in the local APIC).
+A QEMU without the qtest accelerator (Debian's 7.2) is started with -accel tcg
+-bios FILE, where --idle-firmware FILE has written a program that does nothing.
+With ,server=off it connects to a QEMU that listens
+(-qtest unix:PATH,server=on,wait=off). QEMU's -machine virt has no kernel and no
+firmware then: -kernel and -bios are to be left out. Messages are seen with
+-machine virt,gic-version=2 or msi=gicv2m; an ITS is hidden from the guest. With
+--machine q35 this side plays the firmware, and messages are seen with --qmp (in
+the local APIC).
 Devices are unplugged and the machine is reset with --qmp.`;
 
 /** `viommu guest`: a guest of ours on a machine of another process. */
@@ -64,6 +66,11 @@ export function guestCommand(program: Command, streams: Streams, finish: (code: 
       if (options.idleFirmware !== undefined) {
         writeIdleFirmware(options.idleFirmware, board);
       }
+      const said = (option: string): boolean => command.getOptionValueSource(option) !== "default";
+      const { intelIommu: vtd, kexec: kexecs } = options;
+      for (const line of idleOptions(board, { firmware: said("firmware") ? options.firmware : undefined, granule: said("granule") ? options.granule : undefined, vtd, kexecs })) {
+        streams.err(`viommu: ${line}\n`);
+      }
       const shown = progress(streams, options.json === true);
       const qtest = side("--qtest", options.qtest);
       const qmp = options.qmp === undefined ? null : side("--qmp", options.qmp);
@@ -76,8 +83,8 @@ export function guestCommand(program: Command, streams: Streams, finish: (code: 
         firmware: options.firmware,
         granule: options.granule,
         tolerate: options.tolerate,
-        vtd: options.intelIommu,
-        kexecs: options.kexec,
+        vtd,
+        kexecs,
         onListening: (ports) => streams.err(waitingFor(board, qtest, qmp, ports, options.idleFirmware)),
         onProgress: shown.show,
       }).finally(shown.done);
@@ -96,7 +103,7 @@ function writeIdleFirmware(file: string, board: RemoteBoard): void {
   try {
     writeFileSync(file, board === "q35" ? IDLE_PC : IDLE_ARM);
   } catch (error) {
-    throw new Refusal(`--idle-firmware ${file} cannot be written`, { found: error instanceof Error ? error.message : String(error) });
+    throw new Refusal(`Could not write to '${file}': ${systemWords(error)}`, { found: `--idle-firmware ${file}`, wouldWork: "a file that can be written" });
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { iommuOf } from "../host/simulated/index.js";
-import { loadHost, shippedHosts } from "../run/index.js";
+import { loadHost, plural, shippedHosts } from "../run/index.js";
 import type { Streams } from "./streams.js";
 
 /** `viommu hosts`: the hosts that come with the package, with their IOMMUs and functions. */
@@ -12,8 +12,8 @@ export function hostsCommand(program: Command, streams: Streams, finish: (code: 
     .action((name: string | undefined) => {
       for (const host of name === undefined ? shippedHosts() : [name]) {
         const { smmus, vtds, functions } = loadHost(host);
-        const iommus = vtds.length > 0 ? `${vtds.length} VT-d units` : `${smmus.length} SMMUs`;
-        streams.out(`${host}: ${iommus}, ${functions.length} PCI functions\n`);
+        const iommus = vtds.length > 0 ? plural(vtds.length, "VT-d unit") : plural(smmus.length, "SMMU");
+        streams.out(`${host}: ${iommus}, ${plural(functions.length, "PCI function")}\n`);
         if (name !== undefined) {
           for (const iommu of [...smmus, ...vtds].map((one) => one.name).concat("")) {
             const behind = functions.filter((fn) => (iommuOf(fn) ?? "") === iommu);

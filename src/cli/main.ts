@@ -1,6 +1,8 @@
 #!/usr/bin/env node
 /** The command line: one file for each command. Wrong input ends with 2, a run that failed with 1. */
 import { Command, CommanderError } from "commander";
+import { optionRules } from "../machine/arguments/index.js";
+import { wrap } from "../run/index.js";
 import { Refusal } from "../support/index.js";
 import { devicesCommand } from "./devices.js";
 import { guestCommand } from "./guest.js";
@@ -43,42 +45,69 @@ export async function main(words: readonly string[], streams: Streams): Promise<
     return EXIT_WRONG_INPUT;
   }
   try {
-    await program.parseAsync(separate(words), { from: "user" });
+    const command = program.commands.find((one) => one.name() === words[0]);
+    const ownOptions = new Set(["-h", "--help", ...(command?.options ?? []).flatMap(({ long, short }) => [long, short]).filter((name) => typeof name === "string")]);
+    await program.parseAsync(separate(words, ownOptions), { from: "user" });
     return code;
   } catch (error) {
     return explain(error, streams);
   }
 }
 
-/** QEMU's options that may stand before the `--`, among those of `viommu run`, with how many arguments they have. */
-const QEMU_OPTIONS: ReadonlyMap<string, number> = new Map([
-  ...["qtest", "qtest-log", "qmp", "qmp-pretty", "chardev", "mon", "monitor", "serial", "display", "audio", "accel"].map((name) => [name, 1] as const),
-  ...["S", "nodefaults", "no-shutdown"].map((name) => [name, 0] as const),
-]);
 /** Those that `viommu guest` has itself. */
 const GUEST_OPTIONS = new Set(["-qtest", "-qmp"]);
+const isProgramName = (word: string | undefined): boolean => word !== undefined && /(?:^|\/)qemu-(?:system-[^/]*|kvm)$/.test(word);
 
 /**
  * Puts the `--` before a pasted command line where it was left out (`viommu run qemu-system-aarch64 -M virt`),
- * and options of QEMU that stand before it to the others.
+ * and options of QEMU that stand before it behind it, before the others.
+ * @param ownOptions the command's own, with their dashes
  */
-function separate(words: readonly string[]): string[] {
-  const found = words.findIndex((word) => word === "--" || word === "-M" || word === "-machine" || /(?:^|\/)qemu-(?:system-[^/]*|kvm)$/.test(word));
-  const at = found < 0 ? words.length : found;
+function separate(words: readonly string[], ownOptions: ReadonlySet<string>): string[] {
+  const takesMachine = words[0] === "run" || words[0] === "tables";
   const own: string[] = [];
   const moved: string[] = [];
-  for (let i = 0; i < at; i++) {
-    // QEMU takes its options with one dash and with two.
-    const operands = words[0] === "run" && words[i].startsWith("-") ? QEMU_OPTIONS.get(words[i].replace(/^--?/, "")) : undefined;
-    if (operands !== undefined) {
-      moved.push(...words.slice(i, Math.min(i + 1 + operands, at)));
-      i += operands;
+  let at = 0;
+  for (; at < words.length && words[at] !== "--" && !isProgramName(words[at]); at++) {
+    const word = words[at];
+    // QEMU takes its options with one dash and with two; what is written as one of ours is ours.
+    const rule = takesMachine && word.startsWith("-") && !ownOptions.has(word) ? optionRules.get(word.replace(/^--?/, "")) : undefined;
+    if (rule !== undefined) {
+      moved.push(...words.slice(at, rule.argument ? at + 2 : at + 1));
+      at += rule.argument ? 1 : 0;
     } else {
-      own.push(words[0] === "guest" && GUEST_OPTIONS.has(words[i]) ? `-${words[i]}` : words[i]);
+      own.push(words[0] === "guest" && GUEST_OPTIONS.has(word) ? `-${word}` : word);
     }
   }
-  const rest = words[at] === "--" ? words.slice(at + 1) : words.slice(at);
-  return found < 0 && moved.length === 0 ? own : [...own, "--", ...rest, ...moved];
+  const rest = words.slice(words[at] === "--" ? at + 1 : at);
+  if (takesMachine) {
+    refuseOwn(words[0], rest, ownOptions);
+  }
+  if (at >= words.length && moved.length === 0) {
+    return own;
+  }
+  return [...own, "--", ...(isProgramName(rest[0]) ? [rest[0], ...moved, ...rest.slice(1)] : [...moved, ...rest])];
+}
+
+/** An option of the command among QEMU's, which has none of that name. @throws Refusal */
+function refuseOwn(command: string, words: readonly string[], ownOptions: ReadonlySet<string>): void {
+  for (let i = 0; i < words.length; i++) {
+    const rule = optionRules.get(words[i].replace(/^--?/, ""));
+    if (words[i].startsWith("-") && rule !== undefined) {
+      i += rule.argument ? 1 : 0;
+    } else if (ownOptions.has(words[i])) {
+      throw new Refusal(`${words[i]}: invalid option`, { found: `an option of viommu ${command} among QEMU's`, wouldWork: `viommu ${command} ${words[i]} ... -- and QEMU's arguments` });
+    }
+  }
+}
+
+/** The words stay in one line, for they are searched for; what is found and what would work keep to 80 columns. */
+function inLines(message: string): string {
+  const [words, ...more] = message.split("\n");
+  return [words, ...more.flatMap((line) => {
+    const indent = line.length - line.trimStart().length;
+    return wrap(line, 80 - indent).map((part, index) => `${" ".repeat(index === 0 ? indent : indent + 2)}${part}`);
+  })].join("\n");
 }
 
 function explain(error: unknown, streams: Streams): number {
@@ -86,7 +115,7 @@ function explain(error: unknown, streams: Streams): number {
     return error.exitCode === 0 ? EXIT_OK : EXIT_WRONG_INPUT;
   }
   if (error instanceof Refusal) {
-    streams.err(`viommu: ${error.message}\n`);
+    streams.err(`viommu: ${inLines(error.message)}\n`);
     return EXIT_WRONG_INPUT;
   }
   if (outputIsBroken(error)) {

@@ -31,21 +31,22 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
     .option("--seed <number>", "seed of the guest's patterns", parseSeed, 1)
     .addOption(vtdOptions()[0])
     .addOption(vtdOptions()[1])
-    .option("--quiet", "print no account")
+    .option("--quiet", "print no account; where the run fails, why")
     .addHelpText("after", QTEST_HELP)
     .action(async (words: string[], options: RunOptions, command: Command) => {
       const ending = endBySignal();
       const finishProgress = progress(streams, options.json === true);
       const machine = machineWords(words);
+      const said = (option: string): boolean => command.getOptionValueSource(option) !== "default";
       const report = await runMachine({
         arguments: machine,
         host: loadHost(options.host ?? defaultHost(machine)),
         guest: await findGuest(options.guest),
-        guestByDefault: command.getOptionValueSource("guest") === "default",
+        guestByDefault: !said("guest"),
         trace: options.trace,
         seed: options.seed,
-        firmware: options.firmware,
-        granule: options.granule,
+        firmware: said("firmware") ? options.firmware : undefined,
+        granule: said("granule") ? options.granule : undefined,
         vtd: options.intelIommu,
         kexecs: options.kexec,
         onTrace: (line) => streams.err(`${line}\n`),
@@ -63,6 +64,8 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
         } else {
           streams.out(account);
         }
+      } else if (!report.ok) {
+        streams.err(`viommu: failed: ${report.failure ?? ""}\n`);
       }
       finish(report.ok ? 0 : 1);
     });
@@ -73,10 +76,11 @@ function collect(value: string, before: string[] | undefined): string[] {
 }
 
 const QTEST_HELP = `
-With -qmp unix:PATH,server=on,wait=off, -mon or -monitor (as QEMU has them) the machine is commanded
-by a monitor, and lasts until its quit; --guest NAME lets a guest run meanwhile (docs/qmp.md).
-With -qtest unix:PATH or tcp:HOST:PORT (as QEMU has it: it connects to a client that listens;
-,server=on,wait=off listens instead) the socket plays the machine and there is no guest.`;
+With -qmp unix:PATH,server=on,wait=off, -mon or -monitor (as QEMU has them) the
+machine is commanded by a monitor, and lasts until its quit; --guest NAME lets a
+guest run meanwhile (docs/qmp.md). With -qtest unix:PATH or tcp:HOST:PORT (as
+QEMU has it: it connects to a client that listens; ,server=on,wait=off listens
+instead) the socket plays the machine and there is no guest.`;
 
 /** What a signal that ends a process does to a machine that a socket plays: it is shut down, and the account is printed. */
 function endBySignal(): { start: () => AbortSignal; done: () => void } {

@@ -28,7 +28,7 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
   lines.push(color.bold(`Machine ${machine.type}`) + ` on ${report.host}`);
   row("memory", `${size(machine.memory)}, ${plural(machine.cpus, "CPU")}, ${machine.gicVersion === null ? "IOAPIC" : `GICv${machine.gicVersion}`}, MSIs by ${msiName(machine.msiController)}`);
   for (const iommu of machine.iommus) {
-    row(iommu.id, `${iommu.accel ? `accelerated by ${iommu.hostIommu ?? "nobody yet"}` : "translates in software"}, covers ${iommu.bus}; ${features(iommu.features)}`);
+    row(iommu.id, `${iommu.accel ? `accelerated by ${iommu.hostIommu ?? "nobody yet"}` : "translates in software"}, covers ${covered(machine, iommu.id)}; ${features(iommu.features)}`);
   }
   lines.push(...machineTree(machine, width - 2).map((line) => `  ${line}`));
 
@@ -79,6 +79,11 @@ function list(lines: string[], title: string, texts: readonly string[], width: n
   }
 }
 
+/** The root buses that an IOMMU covers: none that bypasses it. */
+function covered(machine: RunReport["machine"], iommu: string): string {
+  return machine.buses.filter((bus) => bus.iommu === iommu).map((bus) => bus.id).join(", ") || "no bus";
+}
+
 function doorbells(report: RunReport): string {
   const distinct = [...new Set(report.msi.routes.map((route) => `${route.iova} to ${route.doorbell ?? "nowhere"}${route.direct ? " (told by the SMMU)" : ""}`))];
   return distinct.length === 0 ? "" : `: ${distinct.slice(0, 4).join(", ")}${distinct.length > 4 ? ` and ${distinct.length - 4} more` : ""}`;
@@ -102,7 +107,8 @@ function onOff(value: boolean): string {
   return value ? "on" : "off";
 }
 
-function plural(count: number, what: string): string {
+/** `1 call`, `2 calls`. */
+export function plural(count: number, what: string): string {
   return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 

@@ -1,4 +1,4 @@
-export { type AccountOptions, formatAccount, guestLines } from "./account.js";
+export { type AccountOptions, formatAccount, guestLines, plural } from "./account.js";
 export { DEFAULT_HOSTS_TEXT, defaultHost, loadHost, shippedHosts } from "./host-file.js";
 export { firmwareTables } from "./firmware-tables.js";
 export { DEFAULT_GUEST, findGuest, guestNames } from "./guest-file.js";
@@ -6,7 +6,7 @@ export type { GuestToRun } from "./guest.js";
 export { packageFolder, packageVersion } from "./package-files.js";
 export { REMOTE_BOARDS, type RemoteBoard, type RemoteReport, type RemoteRequest, runRemoteGuest } from "./remote-guest.js";
 export { reportSchema, type RunReport } from "./report.js";
-export { runMachine, type RunRequest, speaksOnStandardOutput } from "./run-machine.js";
+export { idleOptions, runMachine, type RunRequest, speaksOnStandardOutput } from "./run-machine.js";
 export { readTextFile } from "./text-file.js";
 export { machineTree, wrap } from "./tree.js";
 export { GUEST_TOLERANCES, type Tolerance, type VtdChoice } from "../guest/index.js";

@@ -3,7 +3,7 @@ import { closeSync, openSync, writeSync } from "node:fs";
 import { type Chardev, describeChardev, openChardev } from "../chardev/index.js";
 import type { Machine } from "../machine/index.js";
 import { QtestLog, QtestServer, type QtestTarget } from "../qtest/index.js";
-import { Refusal } from "../support/index.js";
+import { Refusal, systemWords } from "../support/index.js";
 import type { GuestReport } from "../guest/index.js";
 import type { GuestToRun } from "./guest.js";
 
@@ -99,7 +99,7 @@ function openLog(name: string | null, onLog: ((text: string) => void) | undefine
   try {
     file = openSync(name, "w+");
   } catch (error) {
-    throw new Refusal(`-qtest-log ${name} cannot be written`, { found: error instanceof Error ? error.message : String(error), wouldWork: "a file, or none" });
+    throw new Refusal(`could not open log file '${name}': ${systemWords(error)}`, { found: `-qtest-log ${name}`, wouldWork: "a file that can be written, or none" });
   }
   // A listener is closed before its last peer is: what that one has to say to the log may come too late.
   let open = true;

@@ -135,7 +135,7 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
         hostCalls: hostCallReport(observer),
         hostObjects: { created: observer.created, freed: observer.freed, alive: alive.length },
         warnings: warningReport(log),
-        notes: [...args.notes],
+        notes: [...args.notes, ...idleOptions(args.machine.board, request)],
       };
     } finally {
       machine.shutdown();
@@ -144,6 +144,22 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     stopTracing();
     simulated.close();
   }
+}
+
+/** Options of ours about a guest that have no effect on a board, a line each. */
+export function idleOptions(board: string, options: Pick<RunRequest, "firmware" | "granule" | "vtd" | "kexecs">): string[] {
+  const { firmware, granule, vtd, kexecs } = options;
+  const idle: Array<[boolean, string, string]> =
+    board === "q35"
+      ? [
+          [firmware === "dt", "--firmware dt", "a q35 has no device tree, its guest takes ACPI's tables"],
+          [granule !== undefined && granule !== 4096, `--granule ${(granule ?? 0) / 1024}K`, "page tables of a q35's guest have pages of 4 KiB"],
+        ]
+      : [
+          [vtd !== undefined, "--intel-iommu", `a ${board} has no VT-d`],
+          [kexecs !== undefined && kexecs.length > 0, "--kexec", `a ${board} has no VT-d`],
+        ];
+  return idle.filter(([is]) => is).map(([, option, why]) => `${option}: it has no effect here, ${why}`);
 }
 
 /** A monitor or qtest has standard output: nothing else may be written there. */

@@ -41,6 +41,69 @@ describe("viommu run", () => {
     expect(JSON.parse(out)).toMatchObject({ guest: null, dma: { transactions: 0 } });
   });
 
+  it.each([
+    ["-m", "2G", "-M", "virt", "-nodefaults"],
+    ["-cpu", "host", "-nodefaults", "-m", "2G", "--machine", "virt"],
+    ["-device", "edu", "-m", "2G", "qemu-system-aarch64", "-M", "virt", "-nodefaults"],
+    ["-m", "2G", "--", "-M", "virt"],
+  ])("takes QEMU's options in any order: %s %s %s %s", async (...args) => {
+    const { code, out } = await viommu("run", "--guest", "none", ...args);
+    expect(code).toBe(0);
+    expect(out).toContain("memory        2 GiB, 1 CPU");
+  });
+
+  it("keeps the order of devices that stand before and behind the machine", async () => {
+    const { out } = await viommu("run", "--guest", "none", "--json", "-device", "edu,id=a", "-M", "virt", "-device", "edu,id=b");
+    expect((JSON.parse(out) as { machine: { functions: Array<{ id: string; bdf: string }> } }).machine.functions.map(({ id, bdf }) => [id, bdf])).toEqual([["a", "00:01.0"], ["b", "00:02.0"]]);
+  });
+
+  it("tells which of its own options have no effect on the machine", async () => {
+    const notes = async (...words: string[]): Promise<string[]> => {
+      const { code, out } = await viommu("run", "--guest", "none", "--json", ...words);
+      expect(code).toBe(0);
+      return (JSON.parse(out) as { notes: string[] }).notes;
+    };
+    const q35 = ["--", "-M", "q35", "-nodefaults"];
+    const virt = ["--", "-M", "virt", "-nodefaults"];
+    expect(await notes(...q35)).toEqual([]);
+    expect(await notes("--firmware", "acpi", "--granule", "4K", "--kexec", "sm_off", ...q35)).toEqual([]);
+    expect(await notes("--firmware", "dt", "--granule", "16K", ...q35)).toEqual([
+      "--firmware dt: it has no effect here, a q35 has no device tree, its guest takes ACPI's tables",
+      "--granule 16K: it has no effect here, page tables of a q35's guest have pages of 4 KiB",
+    ]);
+    expect(await notes("--intel-iommu", "sm_off", "--kexec", "sm_off", ...virt, "-no-reboot")).toEqual([
+      "-no-reboot: only a monitor's system_reset heeds it, and there is no monitor",
+      "--intel-iommu: it has no effect here, a virt has no VT-d",
+      "--kexec: it has no effect here, a virt has no VT-d",
+    ]);
+  });
+
+  it("takes older spellings of the IOMMUs' properties, and tells today's", async () => {
+    const words = ["-M", "q35,kernel-irqchip=split", "-m", "1G", "-nodefaults", "-device", "intel-iommu,caching-mode=on,dma-drain=on,pt=on,x-scalable-mode=modern,x-cap-fs1gp=on,x-buggy-eim=off,device-iotlb=on,aw-bits=48"];
+    const { code, out } = await viommu("run", "--guest", "none", "--json", "--", ...words);
+    expect(code).toBe(0);
+    const report = JSON.parse(out) as { notes: string[]; machine: { iommus: Array<{ features: unknown }> } };
+    expect(report.notes).toEqual([
+      "intel-iommu: dma-drain=on is of an older version; it has no effect, draining is always offered",
+      "intel-iommu: pt=on is of an older version; it has no effect, pass-through is always offered",
+      "intel-iommu: x-scalable-mode=modern is of an older version; taken as scalable-mode=on,fsts=on",
+      "intel-iommu: x-cap-fs1gp=on is of an older version; taken as fs1gp=on",
+      "intel-iommu: x-buggy-eim=off is of an older version; it has no effect, eim=on says what it was for",
+    ]);
+    expect(report.machine.iommus[0].features).toMatchObject({ scalableMode: true, fsts: true, fs1gp: true });
+    const legacy = await viommu("run", "--guest", "none", "--json", "--", "-M", "q35", "-nodefaults", "-device", "intel-iommu,x-scalable-mode=legacy");
+    expect(JSON.parse(legacy.out)).toMatchObject({ machine: { iommus: [{ features: { scalableMode: true, fsts: false } }] } });
+    const smmu = await viommu("run", "--guest", "none", "--json", "--", "-machine", "hmat=on", "-M", "virt", "-nodefaults", "-device", "arm-smmuv3,primary-bus=pcie.0,pasid=off");
+    expect(JSON.parse(smmu.out)).toMatchObject({ notes: ["-machine hmat=on: it has no effect here", "arm-smmuv3: pasid=off is of an older version; taken as ssidsize=0"] });
+  });
+
+  it("tells an IOMMU's buses without those that bypass it", async () => {
+    const machine = ["-M", "q35,default_bus_bypass_iommu=on,kernel-irqchip=split", "-nodefaults", "-device", "intel-iommu"];
+    const { out } = await viommu("run", "--guest", "none", "--", ...machine);
+    expect(out).toMatch(/covers\s+no\s+bus;/);
+    expect((await viommu("run", "--guest", "none", "--", ...machine, "-device", "pxb-pcie,id=p,bus_nr=16")).out).toMatch(/covers\s+p;/);
+  });
+
   it("shows traces, and warns of patterns that no event has", async () => {
     const { code, out, err } = await viommu("run", "--trace", "smmuv3_write_mmio", "--trace", "nope_*", "--json", "--", "-M", "virt", "-nodefaults", "-device", "arm-smmuv3,primary-bus=pcie.0");
     expect(code).toBe(0);
@@ -58,6 +121,9 @@ describe("viommu run", () => {
       expect(code).toBe(1);
       expect(out).toContain("failed:");
       expect(err).toBe("");
+      const quiet = await viommu("run", "--quiet", "--guest", script, "--", "-M", "virt", "-nodefaults");
+      expect(quiet).toMatchObject({ code: 1, out: "" });
+      expect(quiet.err).toMatch(/^viommu: failed: .+\n$/);
     } finally {
       rmSync(folder, { recursive: true });
     }
@@ -93,10 +159,12 @@ describe("listings", () => {
     expect((await viommu("device", "virtio-net-pci")).out).toContain("without effect");
     expect((await viommu("hosts")).out).toMatch(/^grace: 7 SMMUs/m);
     expect((await viommu("hosts", "grace")).out).toContain("0009:01:00.0  GPU 1");
-    for (const words of [["--help"], ["run", "--help"], ["--version"]]) {
+    expect((await viommu("hosts")).out).toMatch(/^[a-z-]+: 1 (?:SMMU|VT-d unit), /m);
+    for (const words of [["--help"], ["run", "--help"], ["guest", "--help"], ["tables", "--help"], ["device", "--help"], ["--version"], ["devices"], ["device", "arm-smmuv3"], ["device", "virtio-net-pci"], ["hosts"], ["hosts", "grace"]]) {
       const { code, out } = await viommu(...words);
       expect(code).toBe(0);
       expect(out.length).toBeGreaterThan(4);
+      expect(out.split("\n").filter((line) => line.length > 80)).toEqual([]);
     }
   });
 });

@@ -45,6 +45,11 @@ const rows: Array<[words: string[], message: RegExp]> = [
   [["run", "-S", "--qtest", "nowhere", good], /'nowhere' is not a valid char driver name/],
   [["guest", "-qtest", "nowhere"], /'nowhere' is not a valid char driver name/],
   [["run", "--accel", "qtset", good], /invalid accelerator qtset[\s\S]*kvm, tcg, qtest/],
+  [["run", "--", "-M", "virt", "--json"], /^viommu: --json: invalid option\n {2}found: an option of viommu run among QEMU's\n {2}would work: viommu run --json \.\.\. -- and QEMU's arguments\n$/],
+  [["run", "-qtest", "null", "-qtest-log", join(folder, "no", "log"), "--", "-M", "virt"], /could not open log file '.*log': No such file or directory\n[\s\S]*would work: a file that can be written, or none/],
+  [["guest", "--qtest", "unix:x", "--idle-firmware", join(folder, "no", "firmware")], /Could not write to '.*firmware': No such file or directory\n[\s\S]*would work: a file that can be written/],
+  [["run", "--host", file("memory.json", '{"name":"x","smmus":[],"functions":[]}'), good], /memory\.json: memory: [\s\S]*would work: a host file as docs\/host-file\.md describes it/],
+  [["run", "--", "-M", "q35", "-device", "intel-iommu,dma-drain=off"], /Property 'intel-iommu\.dma-drain' not found\n {2}found: dma-drain=off, of an older version: draining is always offered[\s\S]*\n {2}would work: leaving dma-drain out/],
   [["run", "--host"], /option '--host <file>' argument missing/],
   [["nope"], /unknown command 'nope'/],
   [[], /Usage: viommu/],
@@ -58,6 +63,14 @@ const rows: Array<[words: string[], message: RegExp]> = [
 ];
 
 describe("wrong input", () => {
+  it("is told within 80 columns behind QEMU's words, which stay in one line", async () => {
+    const { err } = await viommu("run", "--", "-M", "virt,nope=1");
+    const [words, ...more] = err.split("\n");
+    expect(words).toBe("viommu: Property 'virt-11.1-machine.nope' not found");
+    expect(more.length).toBeGreaterThan(4);
+    expect(more.filter((line) => line.length > 80)).toEqual([]);
+  });
+
   it.each(rows.map(([words, message]) => ({ name: words.map((word) => word.replace(folder, "")).join(" "), words, message })))(
     "viommu $name",
     async ({ words, message }) => {

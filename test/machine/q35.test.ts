@@ -335,9 +335,9 @@ describe("an intel-iommu on a q35", () => {
     const { machine } = running("-M q35 -nodefaults -device intel-iommu,x-scalable-mode=on,x-flts=on,x-pasid-mode=on");
     expect(machine.describe().iommus[0].features).toMatchObject({ scalableMode: true, fsts: true, pasidBits: 8 });
     expect(machine.args.notes).toEqual([
-      "intel-iommu: x-scalable-mode is the older name of scalable-mode; taken as scalable-mode=on",
-      "intel-iommu: x-flts is the older name of fsts; taken as fsts=on",
-      "intel-iommu: x-pasid-mode is the older name of pasid-bits; taken as pasid-bits=8",
+      "intel-iommu: x-scalable-mode=on is of an older version; taken as scalable-mode=on",
+      "intel-iommu: x-flts=on is of an older version; taken as fsts=on",
+      "intel-iommu: x-pasid-mode=on is of an older version; taken as pasid-bits=8",
     ]);
     machine.shutdown();
     const global = running("-M q35 -nodefaults -global intel-iommu.flts=on -device intel-iommu,scalable-mode=on,x-pasid-mode=off").machine;

@@ -1,4 +1,5 @@
 import { expect, it } from "vitest";
+import { deviceModels, objectTypes } from "../../src/machine/arguments/index.js";
 import { MonitorRig } from "./rig.js";
 
 const MACHINE =
@@ -19,6 +20,10 @@ it("a monitor tells of a q35 what QEMU's tells", async () => {
   expect(await ask("query-memory-size-summary")).toEqual({ "base-memory": 2 ** 32, "plugged-memory": 0 });
   expect(await ask("query-memdev")).toMatchObject([{ id: "pc.ram", size: 2 ** 32 }]);
   expect(await ask("qom-list-types", { implements: "x86-iommu" })).toEqual([{ name: "intel-iommu", parent: "x86-iommu" }]);
+  const named = (await ask("qom-list-types", {})) as Array<{ name: string }>;
+  expect(named.map(({ name }) => name)).toEqual(expect.arrayContaining([...deviceModels.keys(), ...Object.keys(objectTypes)]));
+  expect(await ask("qom-list-types", { implements: "memory-backend" })).toEqual(["ram", "memfd", "file", "shm"].map((kind) => ({ name: `memory-backend-${kind}`, parent: "memory-backend" })));
+  expect(await ask("qom-list-properties", { typename: "memory-backend-shm" })).toEqual(expect.arrayContaining([{ name: "type", type: "string" }, { name: "size", type: "int" }, { name: "share", type: "bool" }]));
   // Numbers as QEMU 11.1 gives them to two CPUs.
   const types = new Map((await ask("qom-list", { path: "/machine/unattached" }) as Array<{ name: string; type: string }>).map(({ name, type }) => [name, type]));
   expect([3, 13, 14, 23].map((n) => types.get(`device[${n}]`))).toEqual(["child<ICH9-LPC>", "child<ich9-ahci>", "child<ICH9-SMB>", "child<pxb-host>"]);

@@ -5,7 +5,7 @@
 import { Refusal } from "../../support/index.js";
 import { dropProgram } from "./argument-file.js";
 import { type ControlArguments, ControlOptions } from "./control.js";
-import { currentName, type DeviceArgument, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty } from "./device.js";
+import { currentProperties, type DeviceArgument, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty } from "./device.js";
 import { applyAccelOption, applyMachineOption, type BoardKind, defaultMachineOptions, type MachineOptions, presetType } from "./machine-options.js";
 import { type MemoryArguments, parseMemory, parseNuma, type NumaArguments } from "./memory.js";
 import { numberExpanders } from "./expander-numbers.js";
@@ -223,8 +223,7 @@ function parseGlobal(value: string, notes: string[]): GlobalProperty {
   if (model === undefined) {
     notes.push(`-global ${driver}.${name}: no device here has that driver`);
   } else {
-    const now = currentName(model, name, given, []);
-    setProperty(model, now.name, now.value);
+    currentProperties(model, name, given, []).forEach(([today, its]) => setProperty(model, today, its));
   }
   return { driver, name, value: given };
 }

@@ -138,6 +138,9 @@ export class ControlOptions {
     if (this.stopped && !controlled) {
       notes.push("-S: the guest starts at once, for there is no monitor to say cont");
     }
+    if (noReboot && monitors.length === 0) {
+      notes.push("-no-reboot: only a monitor's system_reset heeds it, and there is no monitor");
+    }
     for (const [id, text] of this.texts) {
       if (!used.includes(id)) {
         notes.push(`${text}: no backend is opened here`);

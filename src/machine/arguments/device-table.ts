@@ -3,7 +3,7 @@
  * `-device NAME,help`), and which of them have an effect here.
  */
 import type { BoardKind } from "./machine-options.js";
-import type { PropertyType } from "./property.js";
+import type { PropertyType, PropertyValue } from "./property.js";
 
 export interface PropertyDescription {
   readonly name: string;
@@ -27,10 +27,30 @@ export interface DeviceModel {
   readonly isPci: boolean;
   /** The only board that has it; null: any. */
   readonly board: BoardKind | null;
-  /** Older names of properties: what they are now, and what an older switch is as a value of today's. */
-  readonly renamed: ReadonlyMap<string, { readonly name: string; readonly convert?: (on: boolean) => number }>;
+  /** Properties of older versions and of patches that people run. */
+  readonly older: ReadonlyMap<string, OlderProperty>;
   readonly hotpluggable: boolean;
   readonly properties: ReadonlyMap<string, PropertyDescription>;
+}
+
+export interface OlderProperty {
+  readonly type: PropertyType;
+  /** What it is in today's properties, by name and value; none: what it asks for is so anyway, or not here. */
+  readonly now: (value: PropertyValue) => ReadonlyArray<readonly [name: string, value: boolean | number | string]>;
+  /** Why there is no property for it today. */
+  readonly gone?: string;
+  /** The only value that can be had. */
+  readonly only?: boolean;
+}
+
+/** The same under another name. */
+function renamed(name: string, type: PropertyType = "bool"): OlderProperty {
+  return { type, now: (value) => [[name, value as boolean]] };
+}
+
+/** Today it cannot be turned off, or on. */
+function settled(only: boolean, gone: string): OlderProperty {
+  return { type: "bool", now: () => [], gone, only };
 }
 
 function property(name: string, type: PropertyType, defaultValue: string, description: string): PropertyDescription {
@@ -79,7 +99,7 @@ function model(
   category: DeviceCategory,
   description: string,
   properties: readonly PropertyDescription[],
-  options: { isPci?: boolean; hotpluggable?: boolean; board?: BoardKind; renamed?: DeviceModel["renamed"] } = {},
+  options: { isPci?: boolean; hotpluggable?: boolean; board?: BoardKind; older?: DeviceModel["older"] } = {},
 ): DeviceModel {
   const isPci = options.isPci ?? true;
   const all = isPci ? [...properties, ...PCI] : properties;
@@ -89,10 +109,16 @@ function model(
     description,
     isPci,
     board: options.board ?? null,
-    renamed: options.renamed ?? new Map(),
+    older: options.older ?? new Map(),
     hotpluggable: options.hotpluggable ?? true,
     properties: new Map(all.map((one) => [one.name, one])),
   };
+}
+
+/** `modern` and `legacy` were said of the tables in scalable mode, by the patches before QEMU 10. */
+function scalableMode(value: PropertyValue): ReadonlyArray<readonly [string, boolean]> {
+  const on = value === "modern" || value === "legacy" || value === "on";
+  return value === "modern" || value === "legacy" ? [["scalable-mode", on], ["fsts", value === "modern"]] : [["scalable-mode", on]];
 }
 
 const models: readonly DeviceModel[] = [
@@ -116,7 +142,7 @@ const models: readonly DeviceModel[] = [
       refused("memory", "link", "", "the machine sets it"),
       refused("secure-memory", "link", "", "the Secure state is not modelled"),
     ],
-    { isPci: false, hotpluggable: false, board: "virt" },
+    { isPci: false, hotpluggable: false, board: "virt", older: new Map([["pasid", { type: "bool", now: (on: PropertyValue) => [["ssidsize", on === true ? "auto" : "0"] as const] }]]) },
   ),
   model(
     "intel-iommu",
@@ -145,12 +171,16 @@ const models: readonly DeviceModel[] = [
       isPci: false,
       hotpluggable: false,
       board: "q35",
-      renamed: new Map([
-        ["x-scalable-mode", { name: "scalable-mode" }],
-        ["x-flts", { name: "fsts" }],
-        ["flts", { name: "fsts" }],
+      older: new Map<string, OlderProperty>([
+        ["x-scalable-mode", { type: "ScalableMode", now: scalableMode }],
+        ["x-flts", renamed("fsts")],
+        ["flts", renamed("fsts")],
+        ["x-cap-fs1gp", renamed("fs1gp")],
         // ECAP.PSS was 7, for 8 bits (VTD_ECAP_PSS of QEMU 10).
-        ["x-pasid-mode", { name: "pasid-bits", convert: (on: boolean): number => (on ? 8 : 0) }],
+        ["x-pasid-mode", { type: "bool", now: (on) => [["pasid-bits", on === true ? 8 : 0]] }],
+        ["dma-drain", settled(true, "draining is always offered")],
+        ["pt", settled(true, "pass-through is always offered")],
+        ["x-buggy-eim", settled(false, "eim=on says what it was for")],
       ]),
     },
   ),

@@ -98,15 +98,17 @@ export function parseDevice(option: string, argument: string, context: DeviceCon
     const compat = [...(compare(context.version, [11, 0]) <= 0 ? COMPAT_11_0 : []), ...(compare(context.version, [9, 1]) <= 0 ? COMPAT_9_1 : [])];
     for (const global of [...compat, ...context.globals]) {
       if (global.driver === model.name) {
-        const { name, value } = currentName(model, global.name, global.value, context.notes);
-        properties.set(name, setProperty(model, name, value));
+        for (const [name, value] of currentProperties(model, global.name, global.value, context.notes)) {
+          properties.set(name, setProperty(model, name, value));
+        }
       }
     }
     for (const [given, givenValue] of values) {
       if (given !== "driver" && given !== "id" && given !== "bus") {
-        const { name, value } = currentName(model, given, givenValue, context.notes);
-        properties.set(name, setProperty(model, name, value, form === "json"));
-        said.add(name);
+        for (const [name, value] of currentProperties(model, given, givenValue, context.notes)) {
+          properties.set(name, setProperty(model, name, value, form === "json"));
+          said.add(name);
+        }
       }
     }
     noteProperties(model, said, id, context.notes);
@@ -115,15 +117,25 @@ export function parseDevice(option: string, argument: string, context: DeviceCon
   });
 }
 
-/** A property by the name that QEMU 11.1 has for it, where an older one was said. @throws Refusal where a switch is none */
-export function currentName(model: DeviceModel, name: string, value: JsonValue, notes: string[]): { name: string; value: JsonValue } {
-  const renamed = model.renamed.get(name);
-  if (renamed === undefined) {
-    return { name, value };
+/** A property by the name that QEMU 11.1 has for it, where an older one was said: one, several or none. @throws Refusal where the older one cannot be had */
+export function currentProperties(model: DeviceModel, name: string, value: JsonValue, notes: string[]): ReadonlyArray<readonly [name: string, value: JsonValue]> {
+  const older = model.older.get(name);
+  if (older === undefined) {
+    return [[name, value]];
   }
-  const now = renamed.convert === undefined ? value : renamed.convert(parseProperty(model.name, name, "bool", value, typeof value === "boolean") === true);
-  notes.push(`${model.name}: ${name} is the older name of ${renamed.name}; taken as ${renamed.name}=${typeof now === "boolean" ? (now ? "on" : "off") : String(now as string | number)}`);
-  return { name: renamed.name, value: now };
+  const strict = typeof value === "boolean";
+  const said = parseProperty(model.name, name, older.type, strict && older.type !== "bool" ? (value ? "on" : "off") : value, strict && older.type === "bool");
+  if (older.only !== undefined && said !== older.only) {
+    throw new Refusal(`Property '${model.name}.${name}' not found`, { found: `${name}=${onOff(value)}, of an older version: ${older.gone ?? ""}`, wouldWork: `leaving ${name} out` });
+  }
+  const now = older.now(said);
+  const taken = now.map(([today, its]) => `${today}=${onOff(its)}`).join(",");
+  notes.push(`${model.name}: ${name}=${onOff(value)} is of an older version; ${now.length === 0 ? `it has no effect, ${older.gone ?? ""}` : `taken as ${taken}`}`);
+  return now;
+}
+
+function onOff(value: JsonValue): string {
+  return typeof value === "boolean" ? (value ? "on" : "off") : typeof value === "string" ? value : JSON.stringify(value);
 }
 
 function parseBus(model: DeviceModel, bus: JsonValue | undefined): string | null {

@@ -8,7 +8,8 @@ export { booleanProperty, type DeviceArgument, deviceLabel, type GlobalProperty,
 export { type MachineOptions, type MsiController, resolveGicVersion, resolveMsiController } from "./machine-options.js";
 export { DEFAULT_RAM, type MemoryArguments } from "./memory.js";
 export { listed, nearest } from "./nearest.js";
-export { type ObjectArgument, parseObject } from "./object.js";
+export { type ObjectArgument, objectTypes, parseObject } from "./object.js";
+export { optionRules } from "./other-options.js";
 export { located } from "./option-string.js";
 export { type PropertyType, type PropertyValue, typeName } from "./property.js";
 export { checkSmmuProperties, type SmmuRequest } from "./smmu.js";

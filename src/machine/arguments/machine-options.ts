@@ -119,7 +119,7 @@ const common: Record<string, Setter> = {
   "memory-encryption": (_options, value) => {
     throw new Refusal("memory-encryption is not modelled", { found: `memory-encryption=${value}`, wouldWork: "leaving it out" });
   },
-  ...withoutEffect("append aux-ram-share boot dt-compatible dtb dump-guest-core dumpdtb firmware graphics initrd kernel mem-merge phandle-start shim suppress-vmdesc usb x-change-vmfd-on-reset hpet vmport smm nvdimm pflash0 pflash1"),
+  ...withoutEffect("append aux-ram-share boot dt-compatible dtb dump-guest-core dumpdtb firmware graphics initrd kernel mem-merge phandle-start shim suppress-vmdesc usb x-change-vmfd-on-reset hmat hpet vmport smm nvdimm pflash0 pflash1"),
 };
 
 const virt: Record<string, Setter> = {
@@ -167,7 +167,7 @@ const q35: Record<string, Setter> = {
   sata: boolean("sata", (o, v) => (o.sata = v)),
   smbus: boolean("smbus", (o, v) => (o.smbus = v)),
   cxl: onlyOff("cxl", "CXL is not modelled", "cxl=off"),
-  ...withoutEffect("bus-lock-ratelimit fd-bootchk hmat i8042 max-fw-size nvdimm-persistence pcspk-audiodev pic pit smbios-entry-point-type spcr wdat"),
+  ...withoutEffect("bus-lock-ratelimit fd-bootchk i8042 max-fw-size nvdimm-persistence pcspk-audiodev pic pit smbios-entry-point-type spcr wdat"),
 };
 
 const SETTERS: Record<BoardKind, Record<string, Setter>> = { virt, q35 };

@@ -30,7 +30,8 @@ const MEMORY: Properties = {
   "x-use-canonical-path-for-ramblock-id": "bool",
 };
 
-const TYPES: Readonly<Record<string, { type: ObjectArgument["type"]; properties: Properties }>> = {
+/** The types of objects that are something here, by QEMU's names. */
+export const objectTypes: Readonly<Record<string, { readonly type: "iommufd" | "memory-backend"; readonly properties: Properties }>> = {
   iommufd: { type: "iommufd", properties: { fd: "str" } },
   "memory-backend-ram": { type: "memory-backend", properties: MEMORY },
   "memory-backend-memfd": { type: "memory-backend", properties: { ...MEMORY, hugetlb: "bool", hugetlbsize: "size", seal: "bool" } },
@@ -59,12 +60,12 @@ export function parseObject(argument: string, notes: string[], option = "-object
       notes.push(`-object ${typeName},id=${id}: nothing here uses it`);
       return { type: "none", typeName, id, size: 0, where };
     }
-    const known = Object.hasOwn(TYPES, typeName) ? TYPES[typeName] : undefined;
+    const known = Object.hasOwn(objectTypes, typeName) ? objectTypes[typeName] : undefined;
     if (known === undefined) {
-      const near = nearest(typeName, Object.keys(TYPES));
+      const near = nearest(typeName, Object.keys(objectTypes));
       throw new Refusal(`Parameter 'qom-type' does not accept value '${typeName}'`, {
         found: near === null ? undefined : `did you mean ${near}?`,
-        wouldWork: listed(Object.keys(TYPES)),
+        wouldWork: listed(Object.keys(objectTypes)),
       });
     }
     const properties = new Map<string, PropertyValue>();

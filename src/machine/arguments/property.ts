@@ -19,6 +19,7 @@ export type PropertyType =
   | "PCIELinkWidth"
   | "OasMode"
   | "SsidSizeMode"
+  | "ScalableMode"
   /** slot or slot.function, both hexadecimal; -1: any. */
   | "pci-address"
   /** [domain:]bus:slot.function, hexadecimal. */
@@ -32,6 +33,7 @@ const ENUMS: Partial<Record<PropertyType, readonly string[]>> = {
   OnOffAuto: ["on", "off", "auto"],
   OasMode: ["32", "36", "40", "42", "44", "48", "52", "56", "auto"],
   SsidSizeMode: [...Array.from({ length: 21 }, (_unused, bits) => String(bits)), "auto"],
+  ScalableMode: ["on", "off", "modern", "legacy"],
   PCIELinkSpeed: ["2_5", "5", "8", "16", "32", "64"],
   PCIELinkWidth: ["1", "2", "4", "8", "12", "16", "32"],
 };

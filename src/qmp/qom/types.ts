@@ -1,4 +1,4 @@
-import { deviceModels } from "../../machine/arguments/index.js";
+import { deviceModels, objectTypes } from "../../machine/arguments/index.js";
 import { generic, QmpError } from "../errors.js";
 import type { Json } from "../json.js";
 import { defaultValue, qomType } from "./device-node.js";
@@ -35,11 +35,8 @@ const PARENTS: Readonly<Record<string, string>> = {
   edu: "pci-device",
   "pc-dimm": "device",
   "iommu-testdev": "pci-device",
-  iommufd: "object",
   "memory-backend": "object",
-  "memory-backend-ram": "memory-backend",
-  "memory-backend-file": "memory-backend",
-  "memory-backend-memfd": "memory-backend",
+  ...Object.fromEntries(Object.entries(objectTypes).map(([name, { type }]) => [name, type === "iommufd" ? "object" : type])),
 };
 
 /** Ancestors that QEMU has devices of and that cannot be made here. */
@@ -70,6 +67,9 @@ function lineage(type: string): string[] {
   }
   return line;
 }
+
+/** Types of objects' properties, as QOM has them. */
+const OBJECT_TYPES: Readonly<Record<string, string>> = { str: "string", size: "int", uint32: "int", any: "int", link: "link<thread-context>" };
 
 /** qom-list-types. */
 export function typesThatAre(ancestor: string | null, abstract: boolean): Json {
@@ -105,7 +105,7 @@ export function typeProperties(type: string): Json {
   if (!Object.hasOwn(PARENTS, type)) {
     throw new QmpError("DeviceNotFound", `Class '${type}' not found`);
   }
-  const own = type === "iommufd" ? [{ name: "fd", type: "string" }] : [];
+  const own = Object.hasOwn(objectTypes, type) ? Object.entries(objectTypes[type].properties).map(([name, its]) => ({ name, type: OBJECT_TYPES[its] ?? its })) : [];
   const properties = [...(deviceModels.get(type)?.properties.values() ?? [])].filter((property) => property.withoutEffect !== true);
   return [{ name: "type", type: "string" }, ...own, ...properties.map((property) => ({ name: property.name, type: qomType(property.name, property.type) }))];
 }

@@ -122,7 +122,7 @@ export function describeHost(input: HostDescriptionInput, fileName = "host descr
   const parsed = hostSchema.safeParse(input);
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
-    throw refusal(fileName, pathText(issue.path), issue.message);
+    throw refusal(fileName, pathText(issue.path), issue.message, "a host file as docs/host-file.md describes it");
   }
   const isX86 = parsed.data.vtds.length > 0;
   if (isX86 && parsed.data.smmus.length > 0) {
