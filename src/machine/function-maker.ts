@@ -39,6 +39,12 @@ const slotOptions = (device: DeviceArgument) => ({
   powerController: booleanProperty(device, "power_controller_present"),
 });
 
+/** What a port is asked to reserve; null: not said, or all ones, which says the same. */
+function reserved(device: DeviceArgument, name: string, none = 2n ** 64n): bigint | null {
+  const value = device.properties.get(name);
+  return value === undefined || BigInt(value as number) >= none ? null : BigInt(value as number);
+}
+
 const makers: Readonly<Record<string, Maker>> = {
   "pxb-pcie": makeExpander,
   "pcie-root-port": (device) =>
@@ -46,6 +52,13 @@ const makers: Readonly<Record<string, Maker>> = {
       ...slotOptions(device),
       speed: Number(textProperty(device, "x-speed").replace("_", ".")),
       width: Number(textProperty(device, "x-width")),
+      reserve: {
+        buses: reserved(device, "bus-reserve", 0xffff_ffffn) === null ? null : numberProperty(device, "bus-reserve"),
+        io: reserved(device, "io-reserve"),
+        memory: reserved(device, "mem-reserve"),
+        prefetch32: reserved(device, "pref32-reserve"),
+        prefetch64: reserved(device, "pref64-reserve"),
+      },
     }),
   "x3130-upstream": (device) => new X3130Upstream({ id: device.id, port: numberProperty(device, "port") }),
   "xio3130-downstream": (device) => new Xio3130Downstream(slotOptions(device)),

@@ -1,7 +1,9 @@
 /** Type-1 functions (PCIe 7.5.1.3): bus numbers, forwarding windows, the bus behind. */
 import { PciBus, type BusRules } from "./bus.js";
+import type { ConfigSpace } from "./config-space.js";
 import { PciFunction, type FunctionKind, type PciIdentity } from "./function.js";
 
+const COMMAND = 0x04;
 const PRIMARY_BUS = 0x18;
 const SECONDARY_BUS = 0x19;
 const SUBORDINATE_BUS = 0x1a;
@@ -28,6 +30,12 @@ export interface BridgeOptions {
 export interface BridgeWindow {
   readonly base: number;
   readonly limit: number;
+}
+
+/** The bridge has no I/O window and takes no I/O Space Enable (pcie-root-port with io-reserve=0). */
+export function forwardNoPorts(config: ConfigSpace): void {
+  config.writable[COMMAND] &= ~1;
+  config.writable.fill(0, IO_BASE, IO_BASE + 2);
 }
 
 export abstract class PciBridge extends PciFunction {

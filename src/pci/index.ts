@@ -52,5 +52,6 @@ export { MsixCapability, type MsixOptions } from "./msix-capability.js";
 export { PciePciBridge, type PciePciBridgeOptions } from "./pcie-pci-bridge.js";
 export { ECAM_BYTES, PciRoot, type PciRootOptions } from "./pci-root.js";
 export { plugFunction, setupIommu, unplugFunction, type PlugOptions } from "./plug.js";
-export { HotplugPort, PcieRootPort, requestUnplug, X3130Upstream, Xio3130Downstream, type PortOptions, type SlotPortOptions } from "./ports.js";
+export { HotplugPort, PcieRootPort, X3130Upstream, Xio3130Downstream, type PortOptions, type SlotPortOptions } from "./ports.js";
+export type { ResourceReserve } from "./resource-reserve.js";
 export { Slot, type SlotOptions } from "./slot.js";

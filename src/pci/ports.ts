@@ -1,12 +1,13 @@
 /** Ports of PCI Express: QEMU's pcie-root-port, x3130-upstream and xio3130-downstream. */
 import { MemoryRegion, type MmioHandler } from "../memory/index.js";
 import { Refusal } from "../support/index.js";
-import { PciBridge } from "./bridge.js";
+import { forwardNoPorts, PciBridge } from "./bridge.js";
 import { addAccessControl, addErrorReporting, addExpressCapability, addSubsystemIds, ExpressType } from "./capabilities.js";
 import type { FunctionKind, PciFunction, PciIdentity } from "./function.js";
 import { MsiCapability } from "./msi-capability.js";
 import { MsixCapability } from "./msix-capability.js";
 import { unplugFunction } from "./plug.js";
+import { addResourceReserve, type ResourceReserve } from "./resource-reserve.js";
 import { Slot, type SlotOwner } from "./slot.js";
 
 export interface PortOptions {
@@ -24,7 +25,11 @@ export interface SlotPortOptions extends PortOptions {
   readonly speed?: number;
   /** Lanes. Root port only. */
   readonly width?: number;
+  /** What firmware keeps free below the port. Root port only. */
+  readonly reserve?: ResourceReserve;
 }
+
+const NOTHING_RESERVED: ResourceReserve = { buses: null, io: null, memory: null, prefetch32: null, prefetch64: null };
 
 const SPEED_CODES = new Map([[2.5, 1], [5, 2], [8, 3], [16, 4], [32, 5], [64, 6]]);
 
@@ -70,8 +75,17 @@ export abstract class HotplugPort extends PciBridge implements SlotOwner {
     this.bus?.topology?.removeChassisSlot(this);
   }
 
+  get partner(): PciFunction | null {
+    return this.secondary.functions.get(0) ?? null;
+  }
+
   get populated(): boolean {
-    return this.secondary.functions.has(0);
+    return this.partner !== null;
+  }
+
+  override configRead(offset: number, size: number): number {
+    this.slot.reading(offset, size);
+    return super.configRead(offset, size);
   }
 
   /** Whether the slot takes `fn` now; called before it is placed. Throws Refusal. */
@@ -160,25 +174,16 @@ export abstract class HotplugPort extends PciBridge implements SlotOwner {
   }
 }
 
-/** What device_del asks: HotplugPort.requestUnplug of the port that `fn` is behind. Throws Refusal. */
-export function requestUnplug(fn: PciFunction): "removed" | "asked" {
-  const port = fn.bus?.bridge;
-  if (!(port instanceof HotplugPort)) {
-    throw new Refusal(`Bus '${fn.bus?.id ?? ""}' does not support hotplugging`, {
-      found: fn.label,
-      wouldWork: "devices on a pcie-root-port or xio3130-downstream",
-    });
-  }
-  return port.requestUnplug(fn);
-}
-
 /** pcie-root-port: a port of the root complex with a slot. The hotplug interrupt is MSI-X vector 0, else INTA. */
 export class PcieRootPort extends HotplugPort {
   readonly msix: MsixCapability;
+  readonly reserve: ResourceReserve;
 
+  /** @throws Refusal in QEMU's words */
   constructor(options: SlotPortOptions = {}) {
     super("pcie-root-port", { vendorId: 0x1b36, deviceId: 0x000c, classCode: 0x060400 }, "root-port", options, true);
     const { config } = this;
+    this.reserve = options.reserve ?? NOTHING_RESERVED;
     const speed = SPEED_CODES.get(options.speed ?? 16);
     if (speed === undefined) {
       throw new Refusal(`Parameter 'x-speed' does not accept value '${options.speed}'`, { wouldWork: [...SPEED_CODES.keys()].join(", ") });
@@ -197,6 +202,10 @@ export class PcieRootPort extends HotplugPort {
     // Root Control: system error enables (PCIe 7.5.3.12).
     config.allow(express + 0x1c, 2, 0x07);
     this.makeSlot(express, options, speed, width);
+    addResourceReserve(config, 0x90, this.reserve, this.label);
+    if (this.reserve.io === 0n) {
+      forwardNoPorts(config);
+    }
     addErrorReporting(config, 0x100, "root-port");
     addAccessControl(config, 0x148);
     config.bytes[0x3d] = 1;

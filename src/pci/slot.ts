@@ -2,6 +2,7 @@
  * Slot registers of a port with native hotplug (PCIe 7.5.3.9 to 7.5.3.11, 6.7): presence, power, the
  * attention button, command completed, and the hotplug interrupt.
  */
+import { CAP_EXPRESS } from "./capabilities.js";
 import type { ConfigRegisters, PciFunction } from "./function.js";
 
 /** Slot Control. */
@@ -28,8 +29,9 @@ const EVENTS = SLOT_ATTENTION_BUTTON | SLOT_PRESENCE_CHANGED | SLOT_COMMAND_COMP
 
 /** Link Status: Data Link Layer Link Active. */
 const LINK_ACTIVE = 0x2000;
-/** Speed and width of a link with a partner: 2.5 GT/s, one lane. */
-const LINK_TRAINED = 0x0011;
+/** Current Link Speed, Negotiated Link Width. */
+const LINK_SPEED = 0x000f;
+const LINK_WIDTH = 0x03f0;
 
 export interface SlotOptions {
   /** Offset of the PCI Express capability. */
@@ -45,8 +47,8 @@ export interface SlotOptions {
 
 /** What the slot asks of its port. */
 export interface SlotOwner extends PciFunction {
-  /** True while function 0 is behind the port. */
-  readonly populated: boolean;
+  /** Function 0 behind the port; null: the slot is empty. */
+  readonly partner: PciFunction | null;
   /** Raises or lowers the hotplug interrupt. */
   hotplugInterrupt(level: boolean): void;
   /** The guest has switched the slot off: what is in it goes. */
@@ -175,20 +177,39 @@ export class Slot implements ConfigRegisters {
 
   reset(): void {
     const { config } = this.port;
-    const populated = this.port.populated;
+    const populated = this.port.partner !== null;
     const power = this.options.powerController && !populated ? SLOT_POWER_CONTROLLER_OFF : 0;
     config.set16(this.offset, SLOT_ATTENTION_INDICATOR_OFF | SLOT_POWER_INDICATOR_OFF | power);
     this.previousControl = this.control;
     this.setStatus(populated ? SLOT_PRESENCE : 0);
-    config.set16(this.linkStatus, populated ? LINK_ACTIVE | LINK_TRAINED : this.unconnected);
+    config.set16(this.linkStatus, populated ? LINK_ACTIVE : 0);
+    this.syncLink();
     this.interrupting = false;
     this.port.hotplugInterrupt(false);
     this.port.powerChanged(true);
   }
 
-  /** Link Status without a partner: the port's own speed and width. */
-  private get unconnected(): number {
-    return this.options.speed | (this.options.width << 4);
+  /** Bytes of configuration space are about to be read: Link Status among them is made anew. */
+  reading(offset: number, size: number): void {
+    if (offset < this.linkStatus + 2 && offset + size > this.linkStatus) {
+      this.syncLink();
+    }
+  }
+
+  /**
+   * Link Status tells the partner's speed and width, as far as the port has them; without a partner of PCI Express
+   * the port's own (QEMU's pcie_sync_bridge_lnk).
+   */
+  private syncLink(): void {
+    const { config, partner } = this.port;
+    let [speed, width] = [this.options.speed, this.options.width << 4];
+    const express = partner === null ? 0 : expressCapability(partner);
+    if (partner !== null && express !== 0) {
+      const theirs = partner.configRead(express + 0x12, 2);
+      speed = Math.min(speed, theirs & LINK_SPEED);
+      width = Math.min(width, theirs & LINK_WIDTH);
+    }
+    config.set16(this.linkStatus, (config.get16(this.linkStatus) & ~(LINK_SPEED | LINK_WIDTH)) | speed | width);
   }
 
   private get powered(): boolean {
@@ -218,12 +239,26 @@ export class Slot implements ConfigRegisters {
   private setLink(active: boolean): void {
     const { config } = this.port;
     const before = config.get16(this.linkStatus);
-    const after = active ? LINK_ACTIVE | LINK_TRAINED : this.unconnected;
-    if (((before ^ after) & LINK_ACTIVE) !== 0) {
+    const after = active ? before | LINK_ACTIVE : before & ~LINK_ACTIVE;
+    if (before !== after) {
       config.set16(this.linkStatus, after);
       this.setStatus(this.status | SLOT_LINK_STATE_CHANGED);
     }
+    this.syncLink();
   }
+}
+
+/** Offset of a function's PCI Express capability as its configuration space shows it; 0: none. */
+function expressCapability(fn: PciFunction): number {
+  let at = fn.configRead(0x34, 1) & 0xfc;
+  for (let links = 0; at !== 0 && links < 48; links++) {
+    const header = fn.configRead(at, 2);
+    if ((header & 0xff) === CAP_EXPRESS) {
+      return at;
+    }
+    at = (header >> 8) & 0xfc;
+  }
+  return 0;
 }
 
 function isOff(control: number, powerController: boolean): boolean {

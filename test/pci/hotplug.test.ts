@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { Nvme, VirtioNetPci } from "../../src/devices/index.js";
-import { PcieRootPort, type PciFunction, plugFunction, requestUnplug, type SlotPortOptions, X3130Upstream, Xio3130Downstream } from "../../src/pci/index.js";
+import { Nvme } from "../../src/devices/index.js";
+import { CAP_EXPRESS, findCapability, PcieRootPort, type PciFunction, plugFunction, removeCapability, type SlotPortOptions, unplugFunction, X3130Upstream, Xio3130Downstream } from "../../src/pci/index.js";
 import { Refusal } from "../../src/support/index.js";
 import { makeMachine, RAM_BASE } from "./machine.js";
 
@@ -118,14 +118,121 @@ describe("hot plug", () => {
   });
 
   it("is refused where the port or the bus does not do it", () => {
-    const { root, port } = machineWithPort({ hotplug: false });
+    const { port } = machineWithPort({ hotplug: false });
     expect(words(() => plugFunction(new Nvme(), port.secondary, 0, { hotplugged: true }))).toBe("Hot-plug failed: unsupported by the port device 'r1'");
     const nvme = new Nvme();
     plugFunction(nvme, port.secondary, 0);
-    expect(words(() => requestUnplug(nvme))).toBe("Hot-unplug failed: unsupported by the port device 'r1'");
-    const net = new VirtioNetPci({ id: "net" });
-    plugFunction(net, root.bus, null);
-    expect(words(() => requestUnplug(net))).toBe("Bus 'pcie.0' does not support hotplugging");
+    expect(words(() => port.requestUnplug(nvme))).toBe("Hot-unplug failed: unsupported by the port device 'r1'");
+  });
+});
+
+describe("a slot's interrupt", () => {
+  const BUTTON = 0x0001;
+  const HOTPLUG = 0x0020;
+  const LINK = 0x1000;
+
+  it.each([
+    ["link state and hotplug interrupts", LINK | HOTPLUG, true],
+    ["hotplug interrupts alone", HOTPLUG, false],
+    ["link state alone", LINK, false],
+  ])("comes of a link that goes up and down with %s enabled", (_name, enabled, comes) => {
+    const { port, put, at, takeInterrupt, driverStarts } = machineWithPort();
+    driverStarts();
+    put(SLTCTL, enabled | INDICATOR_ON | ATTENTION_OFF);
+    put(SLTSTA, 0x011f);
+    takeInterrupt();
+    plugFunction(new Nvme({ id: "n" }), port.secondary, 0, { hotplugged: true });
+    expect(at(SLTSTA) & 0x0100).toBe(0x0100);
+    expect(takeInterrupt()).toBe(comes);
+    put(SLTSTA, 0x011f);
+    put(SLTCTL, enabled | INDICATOR_OFF | ATTENTION_OFF | POWER_OFF);
+    expect(at(SLTSTA) & 0x0140).toBe(0x0100);
+    expect(takeInterrupt()).toBe(comes);
+  });
+
+  it.each([["the button", BUTTON], ["hotplug interrupts", HOTPLUG]])("is one that a guest with %s alone does not take: it may be asked again", (_name, enabled) => {
+    const { port, put } = machineWithPort();
+    const nvme = new Nvme({ id: "n" });
+    plugFunction(nvme, port.secondary, 0);
+    put(SLTCTL, enabled | INDICATOR_ON | ATTENTION_OFF);
+    expect([1, 2].map(() => port.requestUnplug(nvme))).toEqual(["asked", "asked"]);
+    put(SLTCTL, BUTTON | HOTPLUG | INDICATOR_ON | ATTENTION_OFF);
+    expect(words(() => port.requestUnplug(nvme))).toBe("Device n is already in the process of unplug");
+  });
+});
+
+describe("Link Status", () => {
+  const withLink = (status: number | null): Nvme => {
+    const nvme = new Nvme({ id: "n" });
+    const at = findCapability(nvme.config, CAP_EXPRESS);
+    if (status === null) {
+      removeCapability(nvme.config, CAP_EXPRESS);
+    } else {
+      nvme.config.set16(at + 0x12, status);
+    }
+    return nvme;
+  };
+
+  it.each([
+    ["the partner's speed and width", 0x0104, 0x2104],
+    ["no more than the partner has", 0x0011, 0x2011],
+    ["the port's own without a partner of PCI Express", null, 0x2204],
+  ])("tells %s", (_name, theirs, shown) => {
+    for (const hotplugged of [false, true]) {
+      const { root, port, at } = machineWithPort();
+      expect(at(LNKSTA)).toBe(0x0204);
+      const nvme = withLink(theirs);
+      plugFunction(nvme, port.secondary, 0, { hotplugged });
+      expect(at(LNKSTA)).toBe(shown);
+      expect(root.configRead(8, LNKSTA - 2, 4) >>> 16).toBe(shown);
+      expect(root.configRead(8, LNKSTA, 1)).toBe(shown & 0xff);
+      root.reset();
+      expect(at(LNKSTA)).toBe(shown);
+      unplugFunction(nvme);
+      root.reset();
+      expect(at(LNKSTA)).toBe(0x0204);
+    }
+  });
+
+  it("tells no more than the port has of a wider and faster partner", () => {
+    const { port, at } = machineWithPort({ speed: 8, width: 8 });
+    plugFunction(withLink(0x0104), port.secondary, 0);
+    expect(at(LNKSTA)).toBe(0x2083);
+  });
+
+  it("follows a partner whose link is trained anew", () => {
+    const { port, at } = machineWithPort();
+    const nvme = withLink(0x0104);
+    plugFunction(nvme, port.secondary, 0);
+    nvme.config.set16(findCapability(nvme.config, CAP_EXPRESS) + 0x12, 0x0082);
+    expect(at(LNKSTA)).toBe(0x2082);
+  });
+});
+
+describe("what a root port reserves", () => {
+  const GIB = 2n ** 30n;
+  const none = { buses: null, io: null, memory: null, prefetch32: null, prefetch64: null };
+
+  it("is told by QEMU's vendor capability, byte for byte", () => {
+    const { root } = machineWithPort({ reserve: { buses: 3, io: 0n, memory: 8n << 20n, prefetch32: null, prefetch64: 64n << 20n } });
+    expect(root.configRead(8, 0x34, 1)).toBe(0x90);
+    // As QEMU 7.2 shows them for bus-reserve=3,io-reserve=0,mem-reserve=8M,pref64-reserve=64M.
+    expect([0, 4, 8, 12, 16, 20, 24, 28].map((offset) => root.configRead(8, 0x90 + offset, 4))).toEqual([0x0120_5409, 3, 0, 0, 0x80_0000, 0xffff_ffff, 0x400_0000, 0]);
+    root.configWrite(8, 0x1c, 2, 0xf0f0);
+    root.configWrite(8, 4, 2, 7);
+    expect([root.configRead(8, 0x1c, 2), root.configRead(8, 4, 2)]).toEqual([0x00f0, 6]);
+    const { root: plain } = machineWithPort();
+    expect(plain.configRead(8, 0x34, 1)).toBe(0x54);
+    plain.configWrite(8, 4, 2, 7);
+    expect(plain.configRead(8, 4, 2)).toBe(7);
+  });
+
+  it.each([
+    [{ ...none, prefetch32: 1n, prefetch64: 1n }, "PCI resource reserve cap: PREF32 and PREF64 conflict"],
+    [{ ...none, memory: 4n * GIB }, "PCI resource reserve cap: mem-reserve must be less than 4G"],
+    [{ ...none, prefetch32: 4n * GIB }, "PCI resource reserve cap: pref32-reserve  must be less than 4G"],
+  ])("has QEMU's bounds", (reserve, refusal) => {
+    expect(words(() => new PcieRootPort({ reserve }))).toBe(refusal);
   });
 });
 
@@ -139,13 +246,13 @@ describe("hot unplug", () => {
     put(SLTSTA, 0x0010);
     takeInterrupt();
 
-    expect(requestUnplug(nvme)).toBe("asked");
+    expect(port.requestUnplug(nvme)).toBe("asked");
     expect(takeInterrupt()).toBe(true);
     expect(at(SLTSTA) & 1).toBe(1);
-    expect(words(() => requestUnplug(nvme))).toBe("Device n is already in the process of unplug");
+    expect(words(() => port.requestUnplug(nvme))).toBe("Device n is already in the process of unplug");
     put(SLTSTA, 0x0001);
     put(SLTCTL, INTERRUPTS | INDICATOR_BLINK | ATTENTION_OFF);
-    expect(words(() => requestUnplug(nvme))).toBe("Hot-unplug failed: guest is busy (power indicator blinking)");
+    expect(words(() => port.requestUnplug(nvme))).toBe("Hot-unplug failed: guest is busy (power indicator blinking)");
     // Power off alone, with the indicator still blinking, is not it yet; the function has lost its power.
     put(SLTCTL, INTERRUPTS | INDICATOR_BLINK | ATTENTION_OFF | POWER_OFF);
     expect(gone).toEqual([]);

@@ -5,6 +5,7 @@
 import type { HostBridgeDescription } from "../firmware/description.js";
 import { GuestFailure } from "../failure.js";
 import type { ConfigAccess } from "./config-access.js";
+import { readReserve } from "./resources.js";
 import { PCI, PORT_DOWNSTREAM, PORT_ROOT, PciFunction } from "./function.js";
 
 export interface RootBus {
@@ -115,6 +116,7 @@ class Scanner {
     for (const child of children.filter((f) => f.isBridge)) {
       free = await this.numberBridge(child, free, limit);
     }
+    free = Math.max(free, Math.min(next + 1 + (await readReserve(bridge)).buses, limit + 1));
     bridge.subordinate = free - 1;
     await this.writeNumbers(bridge, bridge.subordinate);
     return free;

@@ -192,7 +192,37 @@ async function demand(bridge: PciFunction, space: Space): Promise<Need> {
   if (await isHotplugPort(bridge)) {
     end = Math.max(end, HOTPLUG_BYTES);
   }
-  return { size: Math.ceil(end / MIB) * MIB, align: Math.max(MIB, ...needs.map((need) => need.align)) };
+  const reserved = (await readReserve(bridge))[space];
+  const size = Math.ceil(Math.max(end, reserved) / MIB) * MIB;
+  // What comes later may be one BAR that fills what is reserved.
+  return { size, align: Math.max(MIB, ...needs.map((need) => need.align), reserved === 0 ? 0 : 2 ** Math.floor(Math.log2(reserved))) };
+}
+
+/** What QEMU's root port asks firmware to keep free below it; 0: nothing. */
+export interface Reserve {
+  readonly buses: number;
+  readonly memory: number;
+  readonly prefetch: number;
+}
+
+const RED_HAT = 0x1b36;
+/** QEMU's vendor capability (docs/pcie_pci_bridge.txt): its length, its type, and what is "nothing" in its fields. */
+const RESERVE_BYTES = 32;
+const RESERVE_TYPE = 1;
+const NOTHING = 0xffff_ffff;
+
+/** As firmware reads it (SeaBIOS pci_find_resource_reserve_capability, OVMF's PciHotPlugInitDxe). */
+export async function readReserve(fn: PciFunction): Promise<Reserve> {
+  if (fn.vendorId === RED_HAT && fn.isBridge) {
+    for (const at of fn.vendorCapabilities) {
+      if ((await fn.read8(at + 2)) >= RESERVE_BYTES && (await fn.read8(at + 3)) === RESERVE_TYPE) {
+        const [buses, memory, prefetch32, low, high] = [await fn.read32(at + 4), await fn.read32(at + 16), await fn.read32(at + 20), await fn.read32(at + 24), await fn.read32(at + 28)];
+        const prefetch64 = low === NOTHING && high === NOTHING ? 0 : high * 0x1_0000_0000 + low;
+        return { buses: buses === NOTHING ? 0 : buses & 0xff, memory: memory === NOTHING ? 0 : memory, prefetch: Math.max(prefetch64, prefetch32 === NOTHING ? 0 : prefetch32) };
+      }
+    }
+  }
+  return { buses: 0, memory: 0, prefetch: 0 };
 }
 
 /** A port whose slot takes devices at run time. */

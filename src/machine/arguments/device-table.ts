@@ -199,7 +199,11 @@ const models: readonly DeviceModel[] = [
     ...PCIE_SLOT,
     property("x-speed", "PCIELinkSpeed", "16", "link speed in GT/s"),
     property("x-width", "PCIELinkWidth", "32", "link width in lanes"),
-    ...withoutEffect("bus-reserve:uint32 io-reserve:size mem-reserve:size pref32-reserve:size pref64-reserve:size"),
+    property("bus-reserve", "uint32", "", "bus numbers that firmware keeps free below it"),
+    property("mem-reserve", "size", "", "bytes of memory that firmware keeps free below it for devices that come later"),
+    property("pref32-reserve", "size", "", "the same of prefetchable memory, below 4 GiB"),
+    property("pref64-reserve", "size", "", "the same of prefetchable memory"),
+    property("io-reserve", "size", "", "the same of I/O ports; 0: the port forwards none"),
   ]),
   model("x3130-upstream", "bridge", "upstream port of a PCI Express switch", [
     property("port", "uint8", "0", "port number in the link capabilities"),

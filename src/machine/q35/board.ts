@@ -1,7 +1,7 @@
 /** QEMU's `q35` board: what is a PC's about it. Chipset functions, IOAPIC and messages, I/O ports, the intel-iommu. */
 import type { Host } from "../../iommufd/index.js";
 import { MemoryRegion, type RamBlock } from "../../memory/index.js";
-import { plugFunction, type PciFunction } from "../../pci/index.js";
+import { PcieRootPort, plugFunction, type PciFunction } from "../../pci/index.js";
 import type { MemoryMapEntry, PciWindow, PinDevice } from "../../port/index.js";
 import type { Log } from "../../support/index.js";
 import { checkVtdProperties, type DeviceArgument, located, type MachineArguments } from "../arguments/index.js";
@@ -169,11 +169,13 @@ export class Q35Board extends Board {
 
   /**
    * Memory of the host bridge, as firmware settles it: above RAM as much as QEMU's pci-hole64-size, and more where
-   * functions have larger BARs, with room to align them and to plug others of their kind.
+   * functions have larger BARs or ports reserve it, with room to align them and to plug others of their kind.
    */
   private get windows(): readonly PciWindow[] {
     const { mmio32, mmio64 } = this.map;
-    const wanted = [...this.pci.allFunctions()].flatMap((fn) => fn.bars).reduce((sum, bar) => sum + (bar.is64 ? bar.size : 0), 0);
+    const functions = [...this.pci.allFunctions()];
+    const reserved = functions.reduce((sum, fn) => sum + (fn instanceof PcieRootPort ? Number(fn.reserve.prefetch64 ?? 0n) : 0), 0);
+    const wanted = functions.flatMap((fn) => fn.bars).reduce((sum, bar) => sum + (bar.is64 ? bar.size : 0), reserved);
     return [mmio32, { base: mmio64.base, size: Math.max(mmio64.size, 4 * 2 ** Math.ceil(Math.log2(wanted + 1))) }];
   }
 
