@@ -8,6 +8,7 @@ import type { Log } from "../support/index.js";
 import { emulatedDma, type FunctionDma, type InvalidationAccount, type MsiRouteEntry } from "./accounts.js";
 import type { MachineArguments } from "./arguments/index.js";
 import type { Board } from "./board.js";
+import { crowdedRootBuses } from "./bus-room.js";
 import { describeMachine, type MachineDescription } from "./description.js";
 import { Hotplug } from "./hotplug.js";
 import { InterruptPins } from "./interrupt-pins.js";
@@ -49,6 +50,7 @@ export class Machine {
       .filter(({ fn }) => fn.passthrough !== null && this.board.iommuOf(fn)?.accelerated !== true)
       .map(({ fn }) => `${fn.label} is on bus '${fn.bus?.id ?? ""}'`);
     this.board.iommus.forEach((iommu) => iommu.start(elsewhere));
+    crowdedRootBuses(this.board.pci, this.board.map.busCount).forEach((line) => this.log.warn(line));
     this.hotplug.watch();
     this.state = "running";
     this.board.writeFirmware();

@@ -300,6 +300,22 @@ describe("memory without room for the firmware's tables", () => {
   });
 });
 
+describe("expanders without room for the buses below them", () => {
+  const port = (bus: string, chassis: number): string => `-device pcie-root-port,bus=${bus},chassis=${chassis}`;
+
+  it.each([
+    ["-M virt -nodefaults -device pxb-pcie,id=p,bus_nr=16 -device pxb-pcie,id=q,bus_nr=17 " + port("p", 1), ["pxb-pcie 'p' (bus_nr=16) has room for 0 of the 1 buses below it, for pxb-pcie 'q' has bus_nr=17: a guest may find functions there under another IOMMU, or not at all; would work: bus_nr=18 or more for pxb-pcie 'q'"]],
+    ["-M q35 -nodefaults -device pxb-pcie,id=p,bus_nr=254 " + port("p", 1) + " " + port("p", 2), ["pxb-pcie 'p' (bus_nr=254) has room for 1 of the 2 buses below it, for configuration space has 256 buses: a guest may find functions there under another IOMMU, or not at all; would work: bus_nr=253 or less for it"]],
+    ["-M virt -nodefaults -device pxb-pcie,id=p,bus_nr=1 " + port("pcie.0", 1), ["pcie.0 has room for 0 of the 1 buses below it, for pxb-pcie 'p' has bus_nr=1: a guest may find functions there under another IOMMU, or not at all; would work: bus_nr=2 or more for pxb-pcie 'p'"]],
+    ["-M virt -nodefaults -device pxb-pcie,id=p,bus_nr=16 -device pxb-pcie,id=q,bus_nr=18 " + port("p", 1), []],
+  ])("%s", (line, warnings) => {
+    const { machine, log } = build(line);
+    machine.start();
+    expect(log.lines.filter(({ level }) => level === "warning").map(({ text }) => text)).toEqual(warnings);
+    machine.shutdown();
+  });
+});
+
 describe("what can be", () => {
   const works: Array<[string, string]> = [
     ["accel=on without functions and with explicit properties", ACCEL.replace("accel=on", "accel=on,ril=on,ats=off,oas=44,ssidsize=0")],
