@@ -8,10 +8,10 @@
  * of the guest are never read here.
  */
 import { type IommufdDevice, isIommufdDevice } from "../../iommufd/index.js";
-import { Graveyard } from "../../nesting/index.js";
+import { Budget, Continuation, Graveyard } from "../../nesting/index.js";
 import type { HostIommuDevice, PciBus } from "../../pci/index.js";
 import { type Log, Refusal } from "../../support/index.js";
-import type { VtdBackend, VtdForBackend } from "../device/backend.js";
+import type { BackendProgress, VtdBackend, VtdForBackend } from "../device/backend.js";
 import { checkHostServes } from "./compatibility.js";
 import * as trace from "../device/trace.js";
 import { FunctionAttachments } from "./attachments.js";
@@ -31,6 +31,8 @@ export interface VtdFunctionAccount {
   readonly hostIommu: string | null;
   readonly table: VtdFunctionTable;
   readonly hwptId: number | null;
+  /** Why it is blocked; null: it is not. */
+  readonly reason: string | null;
   /** Bindings of PASIDs, the one of requests without PASID (0) among them. */
   readonly pasids: ReadonlyArray<{ readonly pasid: number; readonly domain: number; readonly table: "nested" | "parent"; readonly hwptId: number }>;
   /** Mappings of a mirrored second stage. */
@@ -44,16 +46,21 @@ export class VtdAcceleration implements VtdBackend {
   private readonly graveyard: Graveyard;
   private readonly attachments: FunctionAttachments;
   private readonly placement: Placement;
+  private readonly budget = new Budget();
+  private readonly continuation: Continuation;
+  /** The unit waits for the end of work. */
+  private owed = false;
   private deliveredBefore = 0;
 
   constructor(
     private readonly unit: VtdForBackend,
     private readonly log: Log,
   ) {
+    this.continuation = new Continuation(unit.scheduler, () => this.proceed());
     this.graveyard = new Graveyard(log, "vtd.destroy");
     this.forwarder = new PasidIotlbForwarder(() => this.name, log);
     this.attachments = new FunctionAttachments(unit, () => this.name, this.forwarder, this.graveyard, log);
-    this.placement = new Placement(unit, () => this.name, this.attachments, log);
+    this.placement = new Placement(unit, () => this.name, this.attachments, this.budget, log);
   }
 
   /** `intel-iommu 'iommu0'`. */
@@ -105,6 +112,7 @@ export class VtdAcceleration implements VtdBackend {
       hostIommu: fn.host.hostIommu,
       table: fn.table,
       hwptId: fn.host.attachedTo,
+      reason: fn.reason,
       pasids: [...fn.bindings.values()].map((binding) => ({
         pasid: binding.pasid,
         domain: binding.domains.current,
@@ -142,6 +150,7 @@ export class VtdAcceleration implements VtdBackend {
     this.checkFunction(device);
     const fn = new PassthroughFunction(bus, devfn, device);
     this.functions.push(fn);
+    this.budget.refill();
     try {
       if (properties.fsts) {
         fn.faults = HostFaults.open(
@@ -174,6 +183,7 @@ export class VtdAcceleration implements VtdBackend {
 
   /** A function that could be put neither where the guest's entries say nor out of the way must not come. */
   private checkGuarded(fn: PassthroughFunction): void {
+    this.placement.blockMeanwhile(fn);
     if (fn.table === "parent" && fn.unsettled && this.unit.translationEnabled) {
       throw new Refusal("Detaching from HWPT failed", {
         found: `${fn.host.name} behind ${this.name}: the host takes it neither to the table that the guest's entries name nor off its own`,
@@ -205,12 +215,18 @@ export class VtdAcceleration implements VtdBackend {
       const [fn] = this.functions.splice(index, 1);
       this.release(fn);
       this.retryRefused();
+      this.goOnLater();
     }
   }
 
   /** The guest gave buses new numbers: functions whose source id is another now go where its entries say. */
   busNumbersChanged(): void {
-    this.settle(this.functions.filter((fn) => fn.sourceId !== fn.settledSourceId || fn.unsettled));
+    this.budget.refill();
+    const moved = this.functions.filter((fn) => fn.sourceId !== fn.settledSourceId || fn.unsettled);
+    this.settle(moved);
+    for (const fn of moved) {
+      this.placement.blockMeanwhile(fn);
+    }
   }
 
   /** A driver of the guest begins with its function, whose entries it has written before. */
@@ -232,7 +248,40 @@ export class VtdAcceleration implements VtdBackend {
     for (const fn of functions) {
       done = this.placement.settle(fn) && done;
     }
+    this.goOnLater();
     return this.invalidateKept() && done;
+  }
+
+  // ---- mirrors, in steps ----
+
+  get progress(): BackendProgress {
+    if (this.functions.some((fn) => fn.mirror?.working === true)) {
+      return "working";
+    }
+    return this.functions.some((fn) => fn.stale) ? "refused" : "done";
+  }
+
+  proceed(): void {
+    this.budget.refill();
+    for (const fn of this.functions) {
+      if (fn.mirror?.working === true) {
+        this.placement.work(fn);
+      }
+    }
+    if (this.progress === "working") {
+      this.continuation.request();
+    } else {
+      this.owed = false;
+      this.unit.followed();
+    }
+  }
+
+  /** Work that is left goes on later; the unit is told of its end, however it ends. */
+  private goOnLater(): void {
+    this.owed ||= this.progress === "working";
+    if (this.owed) {
+      this.continuation.request();
+    }
   }
 
   /**
@@ -265,6 +314,7 @@ export class VtdAcceleration implements VtdBackend {
   }
 
   retryRefused(): void {
+    this.budget.refill();
     if (this.functions.some((fn) => fn.unsettled)) {
       this.settle(this.functions.filter((fn) => fn.unsettled));
     }
@@ -324,10 +374,11 @@ export class VtdAcceleration implements VtdBackend {
   private synchronizeShadows(domainId: number, first: number, last: number): boolean {
     let done = true;
     for (const fn of this.functions) {
-      if (fn.shadow !== null && (domainId < 0 || fn.shadowDomain === domainId)) {
+      if (fn.mirror !== null && (domainId < 0 || fn.mirror.domains.has(domainId))) {
         done = this.placement.synchronize(fn, first, last) && done;
       }
     }
+    this.goOnLater();
     return done;
   }
 

@@ -4,7 +4,7 @@
  * host refuses it, the old one stays and HostError is thrown.
  */
 import { HostError, HwptAllocFlags, HwptDataType, HWPT_VTD_S1, HWPT_VTD_S1_BYTES, HwptVtdS1Flags } from "../../iommufd/index.js";
-import type { Graveyard } from "../../nesting/index.js";
+import type { Budget, Graveyard } from "../../nesting/index.js";
 import type { Log } from "../../support/index.js";
 import type { VtdForBackend } from "../device/backend.js";
 import * as trace from "../device/trace.js";
@@ -12,13 +12,14 @@ import type { PasidView } from "../lookup/index.js";
 import { GuestDomains } from "./domains.js";
 import type { PasidIotlbForwarder } from "./invalidations.js";
 import type { PassthroughFunction, PasidBinding, VtdFunctionTable } from "./function.js";
-import { ShadowDomain } from "./mirror.js";
+import { Mirror, type MirrorParts } from "./mirror.js";
 
 export class FunctionAttachments {
   /** Tables attached in the place of others, of any kind; bindings made, replaced and taken away. */
   readonly counts = { bound: 0, replaced: 0, unbound: 0 };
   /** What new bindings are marked with: a walk of the guest's table finds those that it did not see. */
   generation = 0;
+  private readonly mirrorParts: MirrorParts;
 
   constructor(
     private readonly unit: VtdForBackend,
@@ -26,7 +27,9 @@ export class FunctionAttachments {
     private readonly forwarder: PasidIotlbForwarder,
     private readonly graveyard: Graveyard,
     private readonly log: Log,
-  ) {}
+  ) {
+    this.mirrorParts = { memory: unit.memory, words: unit.words, graveyard, log };
+  }
 
   /** Tables of requests without PASID are made for a function that has others, too. */
   private get pasidFlag(): number {
@@ -42,7 +45,7 @@ export class FunctionAttachments {
       (view.writeProtect ? HwptVtdS1Flags.WPE : 0);
     const width = view.firstStageLevels === 5 ? 57 : 48;
     const old = fn.bindings.get(pasid);
-    if (old !== undefined && old.hwptId !== null && old.flags === flags && old.width === width && old.base === view.firstStagePointer) {
+    if (old !== undefined && !old.stale && old.hwptId !== null && old.flags === flags && old.width === width && old.base === view.firstStagePointer) {
       this.forwarder.retag(old, view.domain);
       old.faultsDisabled = view.faultsDisabled;
       return;
@@ -63,6 +66,7 @@ export class FunctionAttachments {
     }
     this.bound(fn, pasid, view.domain, { hwptId, faultsDisabled: view.faultsDisabled, flags, width, base: view.firstStagePointer });
     if (pasid === fn.ridPasid) {
+      this.dropGrowing(fn);
       this.onTable(fn, "nested");
     }
   }
@@ -93,7 +97,7 @@ export class FunctionAttachments {
       this.forget(old);
     }
     const domains = old === undefined ? new GuestDomains(domain) : old.domains.succeededBy(domain);
-    const binding: PasidBinding = { fn, pasid, domains, ...what, batch: null, generation: this.generation };
+    const binding: PasidBinding = { fn, pasid, domains, ...what, stale: false, batch: null, generation: this.generation };
     fn.bindings.set(pasid, binding);
     this.forwarder.add(binding);
   }
@@ -119,8 +123,18 @@ export class FunctionAttachments {
     this.forget(binding);
   }
 
-  /** Requests without PASID are let nowhere. */
-  block(fn: PassthroughFunction): void {
+  /** Requests without PASID are let nowhere; why, for people. */
+  block(fn: PassthroughFunction, reason: string): void {
+    this.dropGrowing(fn);
+    this.detachRid(fn, reason);
+  }
+
+  /** The same, until the mirror that is being made is there. */
+  blockMeanwhile(fn: PassthroughFunction): void {
+    this.detachRid(fn, "the guest's second-stage tables are being mirrored");
+  }
+
+  private detachRid(fn: PassthroughFunction, reason: string): void {
     if (fn.table !== "blocked") {
       fn.host.detach();
       if (trace.traceDeviceDetachHwpt.on) {
@@ -129,6 +143,7 @@ export class FunctionAttachments {
       this.unboundRid(fn);
       this.onTable(fn, "blocked");
     }
+    fn.reason = reason;
   }
 
   /** Requests without PASID go to the parent, without a binding: translation is off. */
@@ -138,6 +153,7 @@ export class FunctionAttachments {
   }
 
   private attachParentTable(fn: PassthroughFunction): void {
+    this.dropGrowing(fn);
     if (fn.table !== "parent") {
       const { host } = fn;
       host.attach(host.parentHwptId);
@@ -148,41 +164,50 @@ export class FunctionAttachments {
     }
   }
 
-  /** Requests without PASID go to a mirror of the guest's second-stage tables; blocked where there may be none. Throws ShadowLimit too. */
-  attachShadow(fn: PassthroughFunction, domain: number, tables: NonNullable<PasidView["stage2"]>): void {
+  /**
+   * Requests without PASID go to a mirror of the guest's second-stage tables, which `workOn` is to make: of other tables
+   * than before it is a new one beside the old, so that the change is one step. Blocked where there may be none.
+   */
+  mirror(fn: PassthroughFunction, domain: number, tables: NonNullable<PasidView["stage2"]>): void {
     const { properties } = this.unit;
     if (properties.requireNesting || !properties.cachingMode) {
-      this.block(fn);
-      this.log.guestError(
-        "vtd.no-shadow",
-        () =>
-          `${this.name()}: ${fn.host.name} is blocked: the guest's second-stage tables would have to be mirrored, which ` +
-          (properties.requireNesting ? "x-require-nesting=on forbids" : "needs caching-mode=on"),
-      );
+      const why = `the guest's second-stage tables would have to be mirrored, which ${properties.requireNesting ? "x-require-nesting=on forbids" : "needs caching-mode=on"}`;
+      this.block(fn, why);
+      this.log.guestError("vtd.no-shadow", () => `${this.name()}: ${fn.host.name} is blocked: ${why}`);
       return;
     }
-    // Another domain or other tables: a new mirror beside the old one, so that the change is one step.
-    const fresh = fn.table !== "shadow" || fn.shadow === null || fn.shadowDomain !== domain;
-    const shadow = fresh ? ShadowDomain.make(fn.host, this.pasidFlag, this.unit.memory, this.unit.words, this.graveyard, this.log) : fn.shadow!;
-    try {
-      shadow.synchronize(tables, 0, 2 ** tables.inputBits - 1);
-      if (fresh) {
-        fn.host.attach(shadow.hwptId);
-      }
-    } catch (error) {
-      if (fresh) {
-        shadow.free(this.graveyard);
-      }
-      throw error;
+    const { shadow } = fn;
+    if (shadow?.follows(tables) === true) {
+      this.dropGrowing(fn);
     }
-    if (fresh) {
-      const old = fn.shadow;
-      fn.shadow = shadow;
-      fn.shadowDomain = domain;
-      fn.table = "shadow";
-      old?.free(this.graveyard);
+    const { mirror } = fn;
+    if (mirror?.follows(tables) === true) {
+      mirror.domains.change(domain);
+      mirror.invalidateAll();
+      return;
+    }
+    this.dropGrowing(fn);
+    const domains = shadow?.domains.succeededBy(domain) ?? new GuestDomains(domain);
+    fn.growing = Mirror.make(fn.host, this.pasidFlag, tables, domains, this.mirrorParts);
+  }
+
+  /** Goes on with a function's mirror; when a new one is complete the function goes there. Throws HostError and ShadowLimit. */
+  workOn(fn: PassthroughFunction, budget: Budget): void {
+    const { mirror } = fn;
+    mirror?.work(budget);
+    if (mirror !== null && mirror === fn.growing && !mirror.working) {
+      fn.host.attach(mirror.hwptId);
+      fn.growing = null;
       this.unboundRid(fn);
+      this.onTable(fn, "shadow");
+      fn.shadow = mirror;
     }
+  }
+
+  private dropGrowing(fn: PassthroughFunction): void {
+    const { growing } = fn;
+    fn.growing = null;
+    growing?.free();
   }
 
   private attach(fn: PassthroughFunction, pasid: number, hwptId: number): void {
@@ -196,10 +221,11 @@ export class FunctionAttachments {
   /** Requests without PASID are on another kind of table now: a mirror that they leave is freed. */
   private onTable(fn: PassthroughFunction, table: VtdFunctionTable): void {
     fn.table = table;
+    fn.reason = null;
+    fn.stale = false;
     const { shadow } = fn;
     fn.shadow = null;
-    fn.shadowDomain = -1;
-    shadow?.free(this.graveyard);
+    shadow?.free();
   }
 
   /** Requests without PASID have left the table of their binding. */

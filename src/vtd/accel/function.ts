@@ -3,7 +3,7 @@ import { iommuPath, type PciBus } from "../../pci/index.js";
 import type { GuestDomains } from "./domains.js";
 import type { HostFaults } from "./events.js";
 import type { PasidIotlbBatch } from "./batch.js";
-import type { ShadowDomain } from "./mirror.js";
+import type { Mirror } from "./mirror.js";
 
 /**
  * Where a function's requests without PASID go: the stage-2 table of all memory, a nested table on it, a
@@ -25,6 +25,8 @@ export interface PasidBinding {
   flags: number;
   width: number;
   base: number;
+  /** An invalidation of its table was refused: only another table is right. */
+  stale: boolean;
   /** Invalidations that wait to be sent; null: none. */
   batch: PasidIotlbBatch | null;
   /** The walk over the guest's tables that has met it last. */
@@ -46,9 +48,13 @@ export class PassthroughFunction {
   unsettled = false;
   /** Its context entry has fault reporting off (FPD). */
   faultsDisabled = false;
-  shadow: ShadowDomain | null = null;
-  /** Domain of the second-stage tables in `shadow`. */
-  shadowDomain = -1;
+  /** Why it is blocked. */
+  reason: string | null = null;
+  /** The mirror that it is on, and the one that is being made in its place. */
+  shadow: Mirror | null = null;
+  growing: Mirror | null = null;
+  /** It was to be taken off its table, and the host refused that: the table may be stale. */
+  stale = false;
   faults: HostFaults | null = null;
 
   constructor(
@@ -56,6 +62,11 @@ export class PassthroughFunction {
     readonly devfn: number,
     readonly host: IommufdDevice,
   ) {}
+
+  /** The mirror of the tables that its entries name, made or being made. */
+  get mirror(): Mirror | null {
+    return this.growing ?? this.shadow;
+  }
 
   /** The source id that the unit sees; null while the guest has given the function's bus no number. */
   get sourceId(): number | null {

@@ -1,59 +1,78 @@
 /**
  * A guest's second-stage tables for a passed-through function, mirrored into an IOAS of the host: each leaf is
  * a mapping there. What has changed comes with the guest's IOTLB invalidations, which with caching mode follow
- * every change (Intel VT-d 5.10, 6.1).
+ * every change (Intel VT-d 5.10, 6.1). The work is done in steps, since tables may be large, or lead in circles.
  */
 import { HostError, HwptDataType, type Iommufd, type IommufdDevice } from "../../iommufd/index.js";
-import { type AddressSpace, MEMORY_OK, type MemoryListener, type MemorySection, type WordMemory } from "../../memory/index.js";
+import type { AddressSpace, MemoryListener, MemorySection, WordMemory } from "../../memory/index.js";
+import { type Budget, type Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import { hex, type Log } from "../../support/index.js";
-import type { Graveyard } from "../../nesting/index.js";
 import type { X86Tables } from "../../translation/index.js";
-import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST, SS_PS, SS_R, SS_W } from "../spec/index.js";
+import { SS_R, SS_W } from "../spec/index.js";
+import type { GuestDomains } from "./domains.js";
+import { type Mapping, MappingIndex } from "./mappings.js";
+import { MirrorWalk, ShadowLimit, type WalkStep } from "./mirror-walk.js";
 
-/** Mappings of one function, and entries that one synchronization reads, at the most: tables of a guest may lead in circles. */
+/** Mappings of one function, at the most. */
 const MOST_MAPPINGS = 1 << 20;
-const MOST_READS = 1 << 22;
 
 /** Leaves that wait for memory to come back, at the most: more are mapped at the guest's next invalidation of them. */
 const MOST_WAITING = 1 << 16;
 
-/** A mapping of the host. Addresses in bytes. */
-interface Mapping {
-  readonly iova: number;
-  readonly bytes: number;
-  readonly gpa: number;
-  /** SS_R and SS_W. */
-  readonly access: number;
+/** Ranges that wait to be synchronized, at the most: beyond that everything is. */
+const MOST_RANGES = 16;
+
+interface Range {
+  /** IOVAs in bytes, inclusive. */
+  readonly first: number;
+  readonly last: number;
 }
 
-/** The guest's tables are larger than what is mirrored. */
-export class ShadowLimit extends Error {}
+const EVERYTHING: Range = { first: 0, last: 2 ** 57 };
 
-export class ShadowDomain {
+/** What a mirror is made with. */
+export interface MirrorParts {
+  readonly memory: AddressSpace;
+  readonly words: WordMemory;
+  readonly graveyard: Graveyard;
+  readonly log: Log;
+}
+
+export class Mirror {
   /** Mapped and unmapped so far, for the account. */
   maps = 0;
   unmaps = 0;
-  private readonly mapped = new Map<number, Mapping>();
-  /** Leaves of the guest, or parts of them, that no memory is behind now, by IOVA: mapped when there is. `access` is the leaf's. */
-  private readonly waiting = new Map<number, Mapping>();
-  /** Starts of the mappings in order; null: to be sorted again. */
-  private order: number[] | null = [];
+  private readonly mapped = new MappingIndex();
+  /** Leaves of the guest, or parts of them, that no memory is behind now: mapped when there is. `access` is the leaf's. */
+  private readonly waiting = new MappingIndex();
   private readonly listener: MemoryListener;
   private listening = false;
-  private reads = 0;
+
+  /** What is still to be synchronized; the range at hand: its walk, a part that was found, then what the walk did not find. */
+  private ranges: Range[] = [];
+  /** Before anything is mapped the tables are counted: those that lead in circles cost no host calls. */
+  private counting: MirrorWalk | null;
+  private counted = 0;
+  private walk: MirrorWalk | null = null;
+  private found = false;
+  private sweep: Generator<Mapping, void> | null = null;
+  private stamp = 0;
 
   private constructor(
     private readonly iommufd: Iommufd,
     readonly ioasId: number,
     readonly hwptId: number,
-    private readonly memory: AddressSpace,
-    private readonly words: WordMemory,
+    private readonly tables: X86Tables,
+    /** The domain ids that it is invalidated by. */
+    readonly domains: GuestDomains,
+    private readonly parts: MirrorParts,
     private readonly name: string,
-    private readonly log: Log,
   ) {
+    this.counting = new MirrorWalk(tables, EVERYTHING.first, EVERYTHING.last, parts.memory, parts.words);
     this.listener = {
       // RAM that is unplugged or discarded leaves, and comes back when it is there again.
       add: (section, required) => {
+        this.restart();
         if (this.listening && section.region.ram !== null && this.waiting.size > 0) {
           try {
             this.addTargets(section, required);
@@ -64,6 +83,7 @@ export class ShadowDomain {
         }
       },
       remove: (section) => {
+        this.restart();
         if (this.listening && section.region.ram !== null) {
           this.removeTargets(section.address, section.address + section.size);
         }
@@ -71,25 +91,33 @@ export class ShadowDomain {
     };
   }
 
-  /** An empty domain for a function, whose table is made with HwptAllocFlags. Throws HostError, leaving nothing behind. */
-  static make(device: IommufdDevice, flags: number, memory: AddressSpace, words: WordMemory, graveyard: Graveyard, log: Log): ShadowDomain {
+  /**
+   * An empty mirror of tables for a function, with everything to be synchronized. Throws HostError, leaving nothing
+   * behind.
+   *
+   * @param flags HwptAllocFlags of its table
+   */
+  static make(device: IommufdDevice, flags: number, tables: X86Tables, domains: GuestDomains, parts: MirrorParts): Mirror {
     const { iommufd, devId } = device;
     const ioasId = iommufd.ioasAlloc();
     try {
       const hwptId = iommufd.hwptAlloc({ flags, devId, ptId: ioasId, dataType: HwptDataType.NONE, data: new Uint8Array(0) });
-      const domain = new ShadowDomain(iommufd, ioasId, hwptId, memory, words, device.name, log);
-      memory.addListener(domain.listener);
-      domain.listening = true;
-      return domain;
+      const mirror = new Mirror(iommufd, ioasId, hwptId, { ...tables }, domains, parts, device.name);
+      parts.memory.addListener(mirror.listener);
+      mirror.listening = true;
+      mirror.invalidateAll();
+      return mirror;
     } catch (error) {
-      graveyard.destroy(iommufd, ioasId, "shadow IOAS");
+      parts.graveyard.destroy(iommufd, ioasId, "shadow IOAS");
       throw error;
     }
   }
 
-  free(graveyard: Graveyard): void {
+  free(): void {
+    const { memory, graveyard } = this.parts;
     this.listening = false;
-    this.memory.removeListener(this.listener);
+    memory.removeListener(this.listener);
+    this.forgetWork();
     graveyard.destroy(this.iommufd, this.hwptId, "shadow HWPT");
     graveyard.destroy(this.iommufd, this.ioasId, "shadow IOAS");
     this.mapped.clear();
@@ -100,145 +128,180 @@ export class ShadowDomain {
     return this.mapped.size;
   }
 
-  /**
-   * Makes the mappings from `first` to `last` (bytes, inclusive) those of the guest's tables. Throws HostError
-   * where the host refuses one, and ShadowLimit.
-   */
-  synchronize(tables: X86Tables, first: number, last: number): void {
-    this.reads = 0;
-    const found: Mapping[] = [];
-    this.walk(tables, tables.baseHigh, tables.baseLow, tables.levels, 0, first, Math.min(last, 2 ** tables.inputBits - 1), SS_R | SS_W, found);
-    const wanted = found.filter((one) => this.memory.findPopulated(one.gpa) !== null);
-    const kept = new Set<number>();
-    for (const one of wanted) {
-      const there = this.mapped.get(one.iova);
-      if (there !== undefined && there.bytes === one.bytes && there.gpa === one.gpa && there.access === one.access) {
-        kept.add(one.iova);
-      }
+  /** Whether it mirrors these tables, as they are now. */
+  follows(tables: X86Tables): boolean {
+    const own = this.tables;
+    return (
+      own.baseHigh === tables.baseHigh && own.baseLow === tables.baseLow && own.levels === tables.levels && own.inputBits === tables.inputBits
+    );
+  }
+
+  // ---- synchronization ----
+
+  /** Mappings from `first` to `last` (bytes, inclusive) are to become those of the guest's tables. */
+  invalidate(first: number, last: number): void {
+    if (this.ranges.some((range) => range.first <= first && range.last >= last)) {
+      return;
     }
-    // A leaf may reach beyond the range: whatever is in its way goes, too.
+    this.ranges.push({ first, last });
+    if (this.ranges.length > MOST_RANGES) {
+      this.invalidateAll();
+    }
+  }
+
+  invalidateAll(): void {
+    this.ranges = [EVERYTHING];
+  }
+
+  /** Some of it is not synchronized yet. */
+  get working(): boolean {
+    return this.counting !== null || this.walk !== null || this.ranges.length > 0;
+  }
+
+  /**
+   * Goes on with it as far as the budget lasts. Throws HostError where the host refuses a mapping, and ShadowLimit; then
+   * the mirror is of no use until `invalidateAll`.
+   */
+  work(budget: Budget): void {
+    try {
+      while (this.working && !budget.spent) {
+        this.workOn(budget);
+      }
+      if (!this.working && this.mapped.size > MOST_MAPPINGS) {
+        throw new ShadowLimit(`the guest maps more than ${MOST_MAPPINGS} ranges`);
+      }
+    } catch (error) {
+      this.forgetWork();
+      throw error;
+    }
+  }
+
+  private forgetWork(): void {
+    this.counting = null;
+    this.ranges = [];
+    this.walk = null;
+    this.sweep = null;
+    this.found = false;
+  }
+
+  /** Memory has changed under the range at hand. */
+  private restart(): void {
+    const { walk } = this;
+    if (walk !== null) {
+      this.walk = null;
+      this.sweep = null;
+      this.found = false;
+      this.ranges.unshift({ first: walk.from, last: walk.to });
+    }
+  }
+
+  private workOn(budget: Budget): void {
+    if (this.counting !== null) {
+      this.count(this.counting.step(budget));
+    } else if (this.found) {
+      this.take(this.walk!.found, budget);
+    } else if (this.sweep !== null) {
+      this.sweepOne(this.sweep, budget);
+    } else if (this.walk === null) {
+      this.begin(this.ranges.shift()!);
+    } else {
+      const step = this.walk.step(budget);
+      this.found = step === "found";
+      this.sweep = step === "over" ? this.unfound(this.walk) : null;
+    }
+  }
+
+  private count(step: WalkStep): void {
+    if (step === "found" && ++this.counted > MOST_MAPPINGS) {
+      throw new ShadowLimit(`the guest maps more than ${MOST_MAPPINGS} ranges`);
+    }
+    if (step === "over") {
+      this.counting = null;
+    }
+  }
+
+  /** What the range cuts through is synchronized as a whole: hardware walks anew what a part of was invalidated. */
+  private begin({ first, last }: Range): void {
+    const { memory, words } = this.parts;
     let from = first;
     let to = last;
-    for (const one of found) {
-      from = Math.min(from, one.iova);
-      to = Math.max(to, one.iova + one.bytes - 1);
-    }
-    for (const old of [...this.waiting.values()]) {
-      if (old.iova <= to && old.iova + old.bytes > from) {
-        this.waiting.delete(old.iova);
-      }
-    }
-    for (const one of found) {
-      if (this.memory.findPopulated(one.gpa) === null) {
-        this.wait(one);
-      }
-    }
-    for (const old of this.overlapping(from, to)) {
-      if (!kept.has(old.iova)) {
-        this.unmap(old);
-      }
-    }
-    for (const one of wanted) {
-      if (!kept.has(one.iova)) {
-        this.map(one);
-      }
-    }
-  }
-
-  private overlapping(first: number, last: number): Mapping[] {
-    this.order ??= [...this.mapped.keys()].sort((a, b) => a - b);
-    const { order } = this;
-    let low = 0;
-    let high = order.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      const mapping = this.mapped.get(order[middle]);
-      if (mapping !== undefined ? mapping.iova + mapping.bytes - 1 < first : order[middle] < first) {
-        low = middle + 1;
-      } else {
-        high = middle;
-      }
-    }
-    const out: Mapping[] = [];
-    for (let at = low; at < order.length && order[at] <= last; at++) {
-      const mapping = this.mapped.get(order[at]);
-      if (mapping !== undefined) {
-        out.push(mapping);
-      }
-    }
-    return out;
-  }
-
-  /** Collects the leaves of one table (of `level`, at two words) that overlap the range. */
-  private walk(tables: X86Tables, tableHigh: number, tableLow: number, level: number, base: number, first: number, last: number, access: number, out: Mapping[]): void {
-    const span = 2 ** (3 + 9 * level);
-    const start = Math.max(0, Math.floor((first - base) / span));
-    const end = Math.min(511, Math.floor((last - base) / span));
-    for (let index = start; index <= end; index++) {
-      if (++this.reads > MOST_READS || out.length > MOST_MAPPINGS) {
-        throw new ShadowLimit(`${this.name}: the guest's second-stage tables have more entries than are mirrored`);
-      }
-      if (this.words.load64(tableHigh, tableLow + 8 * index) !== MEMORY_OK) {
-        continue;
-      }
-      const low = this.words.loadedLow;
-      const high = this.words.loadedHigh;
-      const allowed = access & low & (SS_R | SS_W);
-      const address = (high & 0x000f_ffff) * 2 ** 32 + ((low & -4096) >>> 0);
-      if (allowed === 0 || address >= 2 ** tables.outputBits) {
-        // Not present, or with address bits that are reserved: a fault of whoever uses it.
-        continue;
-      }
-      const iova = base + index * span;
-      if (level === 1 || (low & SS_PS) !== 0) {
-        if (level > 1 && !(level === 2 ? tables.pages2m : level === 3 && tables.pages1g)) {
-          continue;
+    for (const index of [this.mapped, this.waiting]) {
+      for (const edge of [first, last]) {
+        for (const one of index.within(edge, edge)) {
+          from = Math.min(from, one.iova);
+          to = Math.max(to, one.iova + one.bytes - 1);
         }
-        this.place(iova, span, address - (address % span), allowed, out);
-      } else {
-        this.walk(tables, high & 0x000f_ffff, low & -4096, level - 1, iova, first, last, allowed, out);
       }
+    }
+    this.stamp++;
+    this.walk = new MirrorWalk(this.tables, from, to, memory, words);
+  }
+
+  private *unfound(walk: MirrorWalk): Generator<Mapping, void> {
+    yield* this.mapped.within(walk.from, walk.to);
+    yield* this.waiting.within(walk.from, walk.to);
+  }
+
+  private sweepOne(sweep: Generator<Mapping, void>, budget: Budget): void {
+    const { value, done } = sweep.next();
+    if (done === true) {
+      this.sweep = null;
+      this.walk = null;
+      return;
+    }
+    budget.left--;
+    if (value.stamp !== this.stamp) {
+      this.drop(value, budget);
     }
   }
 
-  /** A leaf as mappings: of the parts of it that RAM or ROM is behind, without the interrupt range. */
-  private place(iova: number, bytes: number, gpa: number, access: number, out: Mapping[]): void {
-    let done = 0;
-    while (done < bytes) {
-      const section = this.memory.findPopulated(gpa + done);
-      let step = section === null ? Math.max(4096, Math.min(bytes - done, this.nextSection(gpa + done) - (gpa + done))) : Math.min(bytes - done, section.address + section.size - (gpa + done));
-      const at = iova + done;
-      if (at >= INTERRUPT_RANGE_FIRST && at <= INTERRUPT_RANGE_LAST) {
-        done += Math.min(step, INTERRUPT_RANGE_LAST + 1 - at);
-        continue;
-      }
-      if (at < INTERRUPT_RANGE_FIRST) {
-        step = Math.min(step, INTERRUPT_RANGE_FIRST - at);
-      }
-      const mayWrite = section === null || section.region.kind === "ram" ? access : access & ~SS_W;
-      if ((section === null || section.region.ram !== null) && mayWrite !== 0) {
-        out.push({ iova: at, bytes: step, gpa: gpa + done, access: mayWrite });
-      }
-      done += step;
+  private drop(one: Mapping, budget: Budget): void {
+    if (this.mapped.get(one.iova) === one) {
+      budget.left -= HOST_CALL_STEPS;
+      this.unmap(one);
+    } else {
+      this.waiting.delete(one);
     }
   }
 
-  private nextSection(address: number): number {
-    for (const section of this.memory.populatedSections()) {
-      if (section.address > address) {
-        return section.address;
+  /** A part of a leaf is as it was, or what is in its way goes, in steps, before it is mapped. */
+  private take(part: MirrorWalk["found"], budget: Budget): void {
+    const { iova, bytes, gpa, access, populated } = part;
+    const there = (populated ? this.mapped : this.waiting).get(iova);
+    if (there !== undefined && there.bytes === bytes && there.gpa === gpa && there.access === access) {
+      there.stamp = this.stamp;
+      this.found = false;
+      return;
+    }
+    for (const index of [this.mapped, this.waiting]) {
+      for (const one of index.within(iova, iova + bytes - 1)) {
+        if (budget.spent) {
+          return;
+        }
+        budget.left--;
+        this.drop(one, budget);
       }
     }
-    return Infinity;
+    this.found = false;
+    const one: Mapping = { iova, bytes, gpa, access, stamp: this.stamp };
+    if (populated) {
+      budget.left -= HOST_CALL_STEPS;
+      this.map(one);
+    } else {
+      this.wait(one);
+    }
   }
+
+  // ---- mappings ----
 
   private map(one: Mapping): void {
-    const section = this.memory.findPopulated(one.gpa);
+    const section = this.parts.memory.findPopulated(one.gpa);
     if (section === null || section.region.ram === null) {
       return;
     }
-    if (this.mapped.size >= MOST_MAPPINGS) {
-      throw new ShadowLimit(`${this.name}: the guest maps more than ${MOST_MAPPINGS} ranges`);
+    if (this.mapped.size >= 2 * MOST_MAPPINGS) {
+      // Twice as many, as those that go are swept last.
+      throw new ShadowLimit(`the guest maps more than ${MOST_MAPPINGS} ranges`);
     }
     this.iommufd.ioasMap({
       ioasId: this.ioasId,
@@ -249,25 +312,23 @@ export class ShadowDomain {
       writable: (one.access & SS_W) !== 0,
     });
     this.maps++;
-    this.mapped.set(one.iova, one);
-    this.order = null;
+    this.mapped.add(one);
   }
 
   private unmap(old: Mapping): void {
     this.iommufd.ioasUnmap(this.ioasId, BigInt(old.iova), BigInt(old.bytes));
     this.unmaps++;
-    this.mapped.delete(old.iova);
-    this.order = null;
+    this.mapped.delete(old);
   }
 
   private wait(leaf: Mapping): void {
     if (this.waiting.size < MOST_WAITING) {
-      this.waiting.set(leaf.iova, leaf);
+      this.waiting.add(leaf);
     }
   }
 
   private removeTargets(first: number, end: number): void {
-    for (const mapping of [...this.mapped.values()]) {
+    for (const mapping of this.mapped.all()) {
       if (mapping.gpa < end && mapping.gpa + mapping.bytes > first) {
         try {
           this.unmap(mapping);
@@ -276,7 +337,7 @@ export class ShadowDomain {
           if (!(error instanceof HostError)) {
             throw error;
           }
-          this.log.warn(`${this.name}: ${error.message}: IOVA ${hex(mapping.iova)} stays mapped to RAM that is gone`);
+          this.parts.log.warn(`${this.name}: ${error.message}: IOVA ${hex(mapping.iova)} stays mapped to RAM that is gone`);
         }
       }
     }
@@ -285,14 +346,20 @@ export class ShadowDomain {
   /** Maps what waits for memory that is there now. */
   private addTargets(section: MemorySection, required: boolean): void {
     const end = section.address + section.size;
-    for (const leaf of [...this.waiting.values()]) {
+    for (const leaf of [...this.waiting.all()]) {
       const from = Math.max(leaf.gpa, section.address);
       const to = Math.min(leaf.gpa + leaf.bytes, end);
       const access = section.region.kind === "ram" ? leaf.access : leaf.access & ~SS_W;
       if (from >= to || access === 0) {
         continue;
       }
-      const part = (start: number, stop: number, allowed: number): Mapping => ({ iova: leaf.iova + (start - leaf.gpa), bytes: stop - start, gpa: start, access: allowed });
+      const part = (start: number, stop: number, allowed: number): Mapping => ({
+        iova: leaf.iova + (start - leaf.gpa),
+        bytes: stop - start,
+        gpa: start,
+        access: allowed,
+        stamp: leaf.stamp,
+      });
       try {
         this.map(part(from, to, access));
       } catch (error) {
@@ -300,10 +367,10 @@ export class ShadowDomain {
         if (!(error instanceof ShadowLimit) && (required || !(error instanceof HostError))) {
           throw error;
         }
-        this.log.warn(`${this.name}: ${error.message}: IOVA ${hex(part(from, to, access).iova)} stays unmapped until the guest invalidates it`);
+        this.parts.log.warn(`${this.name}: ${error.message}: IOVA ${hex(part(from, to, access).iova)} stays unmapped until the guest invalidates it`);
         continue;
       }
-      this.waiting.delete(leaf.iova);
+      this.waiting.delete(leaf);
       for (const [start, stop] of [[leaf.gpa, from], [to, leaf.gpa + leaf.bytes]]) {
         if (start < stop) {
           this.wait(part(start, stop, leaf.access));

@@ -3,6 +3,7 @@
  * happens where the host refuses to put them there: they are blocked, remembered, and tried again.
  */
 import { HostError } from "../../iommufd/index.js";
+import type { Budget } from "../../nesting/index.js";
 import { hex, type Log } from "../../support/index.js";
 import type { VtdForBackend } from "../device/backend.js";
 import {
@@ -15,10 +16,10 @@ import {
   PASID_SECOND_STAGE,
   PasidView,
 } from "../lookup/index.js";
-import { FAULT, FAULT_RECORD_WORDS, fillFault, TTM_LEGACY, TTM_SCALABLE } from "../spec/index.js";
+import { FAULT, FAULT_RECORD_WORDS, faultName, fillFault, TTM_LEGACY, TTM_SCALABLE } from "../spec/index.js";
 import type { FunctionAttachments } from "./attachments.js";
 import type { PassthroughFunction, PasidBinding } from "./function.js";
-import { ShadowLimit } from "./mirror.js";
+import { ShadowLimit } from "./mirror-walk.js";
 
 export class Placement {
   private readonly tables: GuestTables;
@@ -31,6 +32,8 @@ export class Placement {
     private readonly unit: VtdForBackend,
     private readonly name: () => string,
     private readonly attachments: FunctionAttachments,
+    /** What mirrors may do at once. */
+    private readonly budget: Budget,
     private readonly log: Log,
   ) {
     this.tables = new GuestTables(unit.words, unit.features, true);
@@ -51,6 +54,7 @@ export class Placement {
     const { unit, context } = this;
     fn.absent = false;
     fn.unsettled = false;
+    fn.stale = false;
     const sourceId = fn.sourceId;
     fn.settledSourceId = sourceId;
     if (unit.translationEnabled && sourceId !== null && (unit.tableMode === TTM_LEGACY || unit.tableMode === TTM_SCALABLE)) {
@@ -63,12 +67,12 @@ export class Placement {
       const placed = this.guarded(fn, () => {
         if (reason !== 0) {
           fn.absent = isAbsent(reason);
-          this.attachments.block(fn);
+          this.attachments.block(fn, reasonText(reason));
           this.recordUnless(context.faultsDisabled || fn.absent, reason, sourceId, -1);
         } else if (context.stage2 === undefined) {
           this.attachments.attachParent(fn);
         } else {
-          this.attachments.attachShadow(fn, context.domain, context.stage2);
+          this.mirror(fn, context.domain, context.stage2);
         }
       });
       return placed && unbound;
@@ -77,7 +81,7 @@ export class Placement {
     const unbound = this.unbindAll(fn);
     const placed = this.guarded(fn, () => {
       if (unit.translationEnabled) {
-        this.attachments.block(fn);
+        this.attachments.block(fn, sourceId === null ? "the guest has given its bus no number" : `RTADDR.TTM is reserved: ${unit.tableMode} (11.4.5)`);
       } else {
         this.attachments.attachParent(fn);
       }
@@ -152,34 +156,54 @@ export class Placement {
   /** Translations of a mirrored function from `first` to `last` (bytes, inclusive) were invalidated. */
   synchronize(fn: PassthroughFunction, first: number, last: number): boolean {
     const sourceId = fn.sourceId;
-    const tables = sourceId === null ? undefined : this.secondStageOf(fn, sourceId);
-    if (tables === undefined) {
+    if (sourceId === null || !this.isMirrored(fn, sourceId)) {
       return this.settle(fn);
     }
-    return this.guarded(fn, () => fn.shadow!.synchronize(tables, first, last));
+    fn.mirror!.invalidate(first, last);
+    return this.work(fn);
   }
 
-  /** The second-stage tables that the function's entries name now, where they are still those of its shadow. */
-  private secondStageOf(fn: PassthroughFunction, sourceId: number): PasidView["stage2"] {
+  /** Whether the second-stage tables that the function's entries name now are still those of its mirror. */
+  private isMirrored(fn: PassthroughFunction, sourceId: number): boolean {
     const { context, entry } = this;
     if (this.tables.readContext(this.unit.root, sourceId, context) !== 0) {
-      return undefined;
+      return false;
     }
-    if (!context.scalable) {
-      return context.domain === fn.shadowDomain ? context.stage2 : undefined;
+    let domain = context.domain;
+    let stage2 = context.stage2;
+    if (context.scalable) {
+      this.tables.readPasid(context, fn.ridPasid, entry);
+      domain = entry.domain;
+      stage2 = entry.kind === PASID_SECOND_STAGE ? entry.stage2 : undefined;
     }
-    this.tables.readPasid(context, fn.ridPasid, entry);
-    return entry.kind === PASID_SECOND_STAGE && entry.domain === fn.shadowDomain ? entry.stage2 : undefined;
+    return stage2 !== undefined && fn.mirror !== null && fn.mirror.domains.current === domain && fn.mirror.follows(stage2);
+  }
+
+  private mirror(fn: PassthroughFunction, domain: number, tables: NonNullable<PasidView["stage2"]>): void {
+    this.attachments.mirror(fn, domain, tables);
+    this.attachments.workOn(fn, this.budget);
+  }
+
+  /** Goes on with a function's mirror. False where the host or a limit ended it: then the function is blocked. */
+  work(fn: PassthroughFunction): boolean {
+    return this.guarded(fn, () => this.attachments.workOn(fn, this.budget));
+  }
+
+  /** A mirror that has nobody to wait for it is made while the function is blocked. */
+  blockMeanwhile(fn: PassthroughFunction): boolean {
+    return fn.growing === null || this.guarded(fn, () => this.attachments.blockMeanwhile(fn));
   }
 
   /** A binding whose translations the host did not invalidate: it is taken away, as it may be stale. False where it cannot be. */
   dropStale(binding: PasidBinding): boolean {
     const { fn } = binding;
     fn.unsettled = true;
+    binding.stale = true;
     if (binding.pasid !== fn.ridPasid) {
       return this.unbindOrKeep(binding);
     }
-    this.warn(fn, `invalidating its first stage failed; ${this.blockAfterFailure(fn)}`);
+    const what = "invalidating its first stage failed";
+    this.warn(fn, `${what}; ${this.blockAfterFailure(fn, what)}`);
     return fn.table === "blocked";
   }
 
@@ -194,7 +218,7 @@ export class Placement {
       }
       // A limit is the guest's doing: its next invalidation is the next occasion.
       fn.unsettled ||= error instanceof HostError;
-      this.warn(fn, `${error.message}; ${this.blockAfterFailure(fn)}`);
+      this.warn(fn, `${error.message}; ${this.blockAfterFailure(fn, error.message)}`);
       return false;
     }
   }
@@ -203,15 +227,16 @@ export class Placement {
     this.log.warnLimited(`vtd.bind ${fn.host.hostAddress}`, `${fn.host.name} behind ${this.name()}: ${text}`);
   }
 
-  private blockAfterFailure(fn: PassthroughFunction): string {
+  private blockAfterFailure(fn: PassthroughFunction, reason: string): string {
     try {
-      this.attachments.block(fn);
+      this.attachments.block(fn, reason);
       return "it is blocked";
     } catch (second) {
       if (!(second instanceof HostError)) {
         throw second;
       }
       fn.unsettled = true;
+      fn.stale = true;
       return `it keeps its ${fn.table} table (Detaching from HWPT failed: ${second.message})`;
     }
   }
@@ -230,7 +255,7 @@ export class Placement {
         return;
       case PASID_SECOND_STAGE:
         if (pasid === fn.ridPasid && view.stage2 !== undefined) {
-          this.attachments.attachShadow(fn, view.domain, view.stage2);
+          this.mirror(fn, view.domain, view.stage2);
           return;
         }
         break;
@@ -238,7 +263,7 @@ export class Placement {
     const binding = fn.bindings.get(pasid);
     if (pasid === fn.ridPasid) {
       fn.absent = view.kind === PASID_NOT_PRESENT;
-      this.attachments.block(fn);
+      this.attachments.block(fn, reasonText(view.kind > 0 ? FAULT.SM_PASID_INVALID : view.reason));
     } else if (binding !== undefined) {
       this.attachments.unbind(binding);
     }
@@ -274,6 +299,7 @@ export class Placement {
         throw error;
       }
       binding.fn.unsettled = true;
+      binding.fn.stale = true;
       this.warn(binding.fn, `Detaching from HWPT failed: PASID ${hex(binding.pasid)} keeps its table: ${error.message}`);
       return false;
     }
@@ -313,4 +339,9 @@ function isAbsent(reason: number): boolean {
     reason === FAULT.SM_ROOT_NOT_PRESENT ||
     reason === FAULT.SM_CONTEXT_NOT_PRESENT
   );
+}
+
+/** `CONTEXT_NOT_PRESENT (fault reason 0x2)`, as the guest's fault record would have it. */
+function reasonText(reason: number): string {
+  return `${faultName(reason)} (fault reason ${hex(reason)})`;
 }

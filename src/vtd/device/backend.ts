@@ -1,4 +1,5 @@
 import type { AddressSpace, WordMemory } from "../../memory/index.js";
+import type { Scheduler } from "../../nesting/index.js";
 import type { VtdProperties } from "./capabilities.js";
 import type { RootPointer, VtdFeatures } from "../lookup/index.js";
 
@@ -42,11 +43,21 @@ export interface VtdBackend {
 
   /** GSTS.TES or the root table in use has changed: every function goes where the tables say. */
   tablesChanged(): void;
-  /** An occasion to try again what the host has refused. */
+  /** A register write begins: an occasion to try again what the host has refused. */
   retryRefused(): void;
+  /** How far the work is that the calls above have caused. */
+  readonly progress: BackendProgress;
+  /** Goes on with it, a bounded step; it goes on by itself, too. Calls `followed` of the unit at the end. */
+  proceed(): void;
   /** Reset of the unit: registers are at their reset values already. */
   reset(): void;
 }
+
+/**
+ * "working": functions are not yet where the guest's tables say, and may reach what they reached before, which is not to
+ * be told as done; "refused": one has a table that may be stale and cannot be taken off it.
+ */
+export type BackendProgress = "done" | "working" | "refused";
 
 /** What the backend asks of the unit: the state that the guest has programmed. */
 export interface VtdForBackend {
@@ -66,6 +77,10 @@ export interface VtdForBackend {
   recordFault(record: Int32Array): void;
   /** Faults were lost before they reached this side. */
   faultsLost(): void;
+  /** Runs what is left of bounded work. */
+  readonly scheduler: Scheduler;
+  /** The backend's work has come to an end. */
+  followed(): void;
 }
 
 /** What an invalidation does outside of the queue: caches of the software path, and the backend. */

@@ -9,6 +9,7 @@ import {
 } from "../lookup/index.js";
 import type { AddressSpace, MmioHandler, RamWordMemory } from "../../memory/index.js";
 import { countsByName, deposit, extract, get, getAddress, highWord, type Log, lowWord, toBigInt } from "../../support/index.js";
+import { onEventLoop, type Scheduler } from "../../nesting/index.js";
 import { VtdAcceleration } from "../accel/acceleration.js";
 import type { InvalidationTarget, VtdBackend, VtdForBackend } from "./backend.js";
 import { DEFAULT_VTD_PROPERTIES, type VtdProperties } from "./capabilities.js";
@@ -51,6 +52,8 @@ export interface VtdDeviceOptions {
   /** Delivers the unit's own interrupt messages, untranslated. */
   readonly sendMessage: MessageSender;
   readonly log: Log;
+  /** Runs what is left of bounded work; default: on the event loop. */
+  readonly scheduler?: Scheduler;
 }
 
 /** What a unit did, for the account. */
@@ -113,8 +116,13 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
   /** RTADDR and IRTA as the last SRTP and SIRTP took them. */
   private readonly rootTable = new Int32Array(2);
   private readonly interruptTable = new Int32Array(2);
+  readonly scheduler: Scheduler;
+  /** What registers tell once the passed-through functions have followed; bits of GSTS that do not show it yet. */
+  private readonly untold: Array<() => void> = [];
+  private untoldStatus = 0;
 
   constructor(private readonly options: VtdDeviceOptions) {
+    this.scheduler = options.scheduler ?? onEventLoop;
     this.id = options.id;
     this.properties = { ...DEFAULT_VTD_PROPERTIES, ...options.properties };
     const { log, memory, words, sendMessage } = options;
@@ -251,11 +259,13 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     const { registers } = this;
     let value = 0n;
     if (this.served(offset, size, "read")) {
+      this.keepUp();
       if (offset === REG.IQH && this.queue.unfinished) {
         // The queue grew while it was drained: a guest that polls gets it finished.
         this.queue.drain();
       }
-      value = toBigInt(size === 8 ? registers.read(offset + 4) : 0, registers.read(offset));
+      const low = registers.read(offset) ^ (offset === REG.GSTS ? this.untoldStatus : 0);
+      value = toBigInt(size === 8 ? registers.read(offset + 4) : 0, low);
     }
     if (trace.traceRegRead.on) {
       trace.traceRegRead.emit(offset, size);
@@ -349,6 +359,42 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     }
   }
 
+  // ---- what is told when the passed-through functions have followed ----
+
+  private whenFollowed(tell: () => void): void {
+    this.untold.push(tell);
+    this.tell();
+  }
+
+  /** Bits of GSTS show a command as done when it is. */
+  private tellStatus(bits: number): void {
+    this.untoldStatus |= bits;
+    this.whenFollowed(() => {
+      this.untoldStatus = 0;
+    });
+  }
+
+  private tell(): void {
+    if (this.backend?.progress !== "working") {
+      for (const tell of this.untold.splice(0)) {
+        tell();
+      }
+    }
+  }
+
+  /** A guest that polls gets the work done. */
+  private keepUp(): void {
+    if (this.backend?.progress === "working") {
+      this.backend.proceed();
+    }
+    this.tell();
+  }
+
+  followed(): void {
+    this.tell();
+    this.drain();
+  }
+
   private drain(): void {
     if (this.status(GCMD.QIE.inPlace)) {
       this.queue.drain();
@@ -404,6 +450,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
       this.programTranslator();
       this.dropCaches();
       this.backend?.tablesChanged();
+      this.tellStatus(GCMD.TE.inPlace);
     }
     this.restartFaults();
     // WBF: CAP.RWBF is 0, there is no write buffer to flush and WBFS stays clear (11.4.4.1).
@@ -433,6 +480,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     this.programTranslator();
     this.dropCaches();
     this.backend?.tablesChanged();
+    this.tellStatus(GCMD.SRTP.inPlace);
   }
 
   /** Context cache, PASID cache and IOTLB. */
@@ -497,7 +545,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     } else {
       this.contextCache(granularity, extract(low, CCMD.DID), extract(low, CCMD.SID), extract(high, CCMD.FM));
     }
-    registers.set(REG.CCMD + 4, deposit(high & ~CCMD.ICC.inPlace, CCMD.CAIG, granularity));
+    this.whenFollowed(() => registers.set(REG.CCMD + 4, deposit(high & ~CCMD.ICC.inPlace, CCMD.CAIG, granularity)));
   }
 
   private iotlbCommand(): void {
@@ -516,7 +564,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     } else {
       this.iotlb(granularity, extract(high, IOTLB_REG.DID), iva[1], iva[0] & IVA.ADDR.lowMask, get(iva, IVA.AM));
     }
-    registers.set(at, deposit(high & ~IOTLB_REG.IVT.inPlace, IOTLB_REG.IAIG, granularity));
+    this.whenFollowed(() => registers.set(at, deposit(high & ~IOTLB_REG.IVT.inPlace, IOTLB_REG.IAIG, granularity)));
   }
 
   // ---- InvalidationTarget ----
@@ -632,6 +680,8 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     this.queue.reset();
     this.rootTable.fill(0);
     this.interruptTable.fill(0);
+    this.untold.length = 0;
+    this.untoldStatus = 0;
     this.programTranslator();
     if (trace.traceResetExit.on) {
       trace.traceResetExit.emit();

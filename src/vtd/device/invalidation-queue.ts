@@ -273,7 +273,7 @@ export class InvalidationQueue {
         target.interruptEntries(get(d, INTERRUPT_ENTRY_DESC.G) === 0 ? -1 : get(d, INTERRUPT_ENTRY_DESC.IIDX), get(d, INTERRUPT_ENTRY_DESC.IM));
         return true;
       case DESCRIPTOR_TYPE.WAIT:
-        return this.flush(at) && this.wait(at, next);
+        return this.flush(at) && this.mayComplete(at) && this.wait(at, next);
       default:
         // Device-TLB invalidations: the host's kernel does them with the IOTLB's, and no emulated function caches
         // translations. Page group responses: no page request is outstanding, since nothing here makes any.
@@ -354,6 +354,20 @@ export class InvalidationQueue {
 
   private place(at: number): void {
     this.parts.registers.set(REG.IQH, at << this.shift);
+  }
+
+  /** Whether everything before a wait descriptor is done. False: the queue stops at it, for a while or with an error. */
+  private mayComplete(at: number): boolean {
+    switch (this.parts.target.backend?.progress) {
+      case "working":
+        this.unfinished = true;
+        return false;
+      case "refused":
+        this.fail(IQEI.NONE, () => `${this.describe(at)}: the host does not take a function off tables that may be stale`);
+        return false;
+      default:
+        return true;
+    }
   }
 
   /** 6.5.2.9: everything before it is done; then the status write, and the completion event. */

@@ -99,6 +99,8 @@ export class Board {
   readonly functions = new Map<string, VfioPci>();
   /** Of every call since: `alloc FLAGS:ADDRESS:WIDTH`, `attach NAME HWPT`, `invalidate HWPT: ADDR+NPAGES...`, `destroy`. */
   readonly calls: string[] = [];
+  /** What the unit has left for later. */
+  private readonly scheduled: Array<() => void> = [];
   private tail = 0;
   private tables = 0;
   private pasidTables = 0;
@@ -122,6 +124,7 @@ export class Board {
       words: this.words,
       sendMessage: (_address, data) => void this.messages.push(data),
       log: this.log,
+      scheduler: (work) => void this.scheduled.push(work),
     });
     setupIommu(this.pci.bus, this.vtd.ops);
     this.contexts = ["iommufd0", "iommufd1"].map((id) => new IommufdContext(id, this.observed, this.log));
@@ -242,6 +245,15 @@ export class Board {
   run(...descriptors: Array<readonly [bigint, bigint?]>): void {
     this.queue(...descriptors);
     this.kick();
+  }
+
+  /** Runs what was left for later, to its end or `until`. Returns how many steps it took. */
+  goOn(until: () => boolean = () => false): number {
+    let steps = 0;
+    for (; this.scheduled.length > 0 && !until(); steps++) {
+      this.scheduled.shift()!();
+    }
+    return steps;
   }
 
   get head(): number {

@@ -1,0 +1,176 @@
+/**
+ * A walk over a guest's second-stage tables that can be interrupted anywhere: who follows them does so in steps,
+ * since a hostile guest's tables lead in circles.
+ */
+import { type AddressSpace, MEMORY_OK, type WordMemory } from "../../memory/index.js";
+import type { Budget } from "../../nesting/index.js";
+import type { X86Tables } from "../../translation/index.js";
+import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST, SS_PS, SS_R, SS_W } from "../spec/index.js";
+
+/** Entries that one walk reads, and parts of leaves that it finds, at the most. */
+const MOST_READS = 1 << 22;
+
+/** What an entry that is not present costs: most are not. */
+const EMPTY_ENTRY_STEPS = 1 / 16;
+
+/** The guest's tables are larger than what is mirrored. */
+export class ShadowLimit extends Error {}
+
+/** What a step of the walk ended with: `found` holds a part of a leaf, the budget is spent, the walk is over. */
+export type WalkStep = "found" | "spent" | "over";
+
+interface Leaf {
+  readonly iova: number;
+  readonly bytes: number;
+  readonly gpa: number;
+  readonly access: number;
+  done: number;
+}
+
+/** Tables on the way at the most: five levels. */
+const MOST_LEVELS = 5;
+
+export class MirrorWalk {
+  /**
+   * A part of a leaf, after "found". Parts come in the order of their IOVAs and do not overlap. `populated`: RAM or ROM
+   * is behind all of it, else nothing is.
+   */
+  readonly found = { iova: 0, bytes: 0, gpa: 0, access: 0, populated: false };
+  /** The range, and the leaves that reach beyond it. */
+  from: number;
+  to: number;
+  private reads = 0;
+  /** Tables on the way, the outermost first: where, the next entry and the last one, IOVA of entry 0, access so far. */
+  private depth = 0;
+  private readonly tableHigh = new Int32Array(MOST_LEVELS);
+  private readonly tableLow = new Int32Array(MOST_LEVELS);
+  private readonly next = new Int32Array(MOST_LEVELS);
+  private readonly end = new Int32Array(MOST_LEVELS);
+  private readonly base = new Float64Array(MOST_LEVELS);
+  private readonly access = new Int32Array(MOST_LEVELS);
+  /** The leaf at hand, and how much of it is done. */
+  private leaf: Leaf | null = null;
+  private readonly last: number;
+
+  /** @param first,last IOVAs in bytes, inclusive */
+  constructor(
+    private readonly tables: X86Tables,
+    private readonly first: number,
+    last: number,
+    private readonly memory: AddressSpace,
+    private readonly words: WordMemory,
+  ) {
+    this.last = Math.min(last, 2 ** tables.inputBits - 1);
+    this.from = first;
+    this.to = last;
+    this.enter(tables.baseHigh, tables.baseLow, 0, SS_R | SS_W);
+  }
+
+  /** Goes on to the next part, as far as the budget lasts. Throws ShadowLimit. */
+  step(budget: Budget): WalkStep {
+    while (!budget.spent) {
+      if (this.leaf !== null) {
+        this.count();
+        budget.left--;
+        if (this.part(this.leaf)) {
+          return "found";
+        }
+      } else if (this.depth === 0) {
+        return "over";
+      } else if (this.next[this.depth - 1] > this.end[this.depth - 1]) {
+        this.depth--;
+      } else {
+        this.count();
+        budget.left -= this.readEntry() ? 1 : EMPTY_ENTRY_STEPS;
+      }
+    }
+    return "spent";
+  }
+
+  private count(): void {
+    if (++this.reads > MOST_READS) {
+      throw new ShadowLimit("the guest's second-stage tables have more entries than are mirrored");
+    }
+  }
+
+  /** Level of the entries of the innermost table: 1 has pages of 4 KiB. */
+  private get level(): number {
+    return this.tables.levels - (this.depth - 1);
+  }
+
+  private enter(high: number, low: number, base: number, access: number): void {
+    const at = this.depth++;
+    const span = 2 ** (3 + 9 * this.level);
+    this.tableHigh[at] = high;
+    this.tableLow[at] = low;
+    this.base[at] = base;
+    this.access[at] = access;
+    this.next[at] = Math.max(0, Math.floor((this.first - base) / span));
+    this.end[at] = Math.min(511, Math.floor((this.last - base) / span));
+  }
+
+  /** False: the entry is passed over. */
+  private readEntry(): boolean {
+    const { tables, words } = this;
+    const at = this.depth - 1;
+    const { level } = this;
+    const index = this.next[at]++;
+    if (words.load64(this.tableHigh[at], this.tableLow[at] + 8 * index) !== MEMORY_OK) {
+      return false;
+    }
+    const low = words.loadedLow;
+    const high = words.loadedHigh;
+    const allowed = this.access[at] & low & (SS_R | SS_W);
+    const address = (high & 0x000f_ffff) * 2 ** 32 + ((low & -4096) >>> 0);
+    if (allowed === 0 || address >= 2 ** tables.outputBits) {
+      // Not present, or with address bits that are reserved: a fault of whoever uses it.
+      return false;
+    }
+    const span = 2 ** (3 + 9 * level);
+    const iova = this.base[at] + index * span;
+    if (level > 1 && (low & SS_PS) === 0) {
+      this.enter(high & 0x000f_ffff, low & -4096, iova, allowed);
+    } else if (level === 1 || (level === 2 ? tables.pages2m : level === 3 && tables.pages1g)) {
+      this.leaf = { iova, bytes: span, gpa: address - (address % span), access: allowed, done: 0 };
+      this.from = Math.min(this.from, iova);
+      this.to = Math.max(this.to, iova + span - 1);
+    }
+    return true;
+  }
+
+  /** The next part of the leaf: what one section of memory is behind, or none. False: it is no mapping. */
+  private part(leaf: Leaf): boolean {
+    const { found } = this;
+    const rest = leaf.bytes - leaf.done;
+    const section = this.memory.findPopulated(leaf.gpa + leaf.done);
+    found.iova = leaf.iova + leaf.done;
+    found.gpa = leaf.gpa + leaf.done;
+    found.populated = section !== null;
+    found.bytes =
+      section === null
+        ? Math.max(4096, Math.min(rest, this.nextSection(found.gpa) - found.gpa))
+        : Math.min(rest, section.address + section.size - found.gpa);
+    found.access = section === null || section.region.kind === "ram" ? leaf.access : leaf.access & ~SS_W;
+    const withinInterrupts = found.iova >= INTERRUPT_RANGE_FIRST && found.iova <= INTERRUPT_RANGE_LAST;
+    if (withinInterrupts) {
+      // 3.15: requests to it are interrupts, whatever the tables say.
+      found.bytes = Math.min(rest, INTERRUPT_RANGE_LAST + 1 - found.iova);
+    } else if (found.iova < INTERRUPT_RANGE_FIRST) {
+      found.bytes = Math.min(found.bytes, INTERRUPT_RANGE_FIRST - found.iova);
+    }
+    leaf.done += found.bytes;
+    if (leaf.done >= leaf.bytes) {
+      this.leaf = null;
+    }
+    return !withinInterrupts && found.access !== 0 && (section === null || section.region.ram !== null);
+  }
+
+  private nextSection(address: number): number {
+    for (const section of this.memory.populatedSections()) {
+      if (section.address > address) {
+        return section.address;
+      }
+    }
+    return Infinity;
+  }
+}
