@@ -52,12 +52,34 @@ export interface GuestStep {
   readonly detail: string;
 }
 
+/** A fault that a step meant to happen, with the bytes of the transfer that it belongs to. */
+export interface Provoked {
+  readonly event: DecodedEvent;
+  readonly length: number;
+}
+
+/** A function that is no bridge, as a boot found it. */
+export interface GuestFunction {
+  /** Number of its root bus, and devfn of each bridge on the way to it and its own, between slashes: what no boot changes. */
+  readonly path: string;
+  /** It was plugged while the guest ran. */
+  readonly plugged: boolean;
+  /** A driver was found for it. */
+  readonly used: boolean;
+  /** BARs without a place; `size` in bytes. */
+  readonly unplaced: ReadonlyArray<{ readonly bar: number; readonly size: number; readonly prefetchable64: boolean }>;
+}
+
 export interface GuestReport {
   readonly steps: readonly GuestStep[];
   /** Bytes that devices moved and that were compared in memory. */
   readonly dmaChecked: number;
   /** Events read from the event queues, oldest first in each SMMU. */
   readonly events: readonly DecodedEvent[];
+  /** Which of them, and of what the machine tells of them, were meant to happen; default none. */
+  readonly provoked?: readonly Provoked[];
+  /** Functions as each boot found them; left out by a program that looks for none. */
+  readonly functions?: readonly GuestFunction[];
   readonly ok: boolean;
 }
 

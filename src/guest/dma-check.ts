@@ -2,7 +2,8 @@
 import type { DmaDevice, DmaRequest } from "./devices/dma-device.js";
 import type { Tolerance } from "./context.js";
 import { GuestFailure, check } from "./failure.js";
-import type { Device, Kernel } from "./kernel.js";
+import type { Device } from "./device.js";
+import type { Kernel } from "./kernel.js";
 import type { Random } from "./random.js";
 import type { DecodedEvent, ExpectedFault } from "./iommu/events.js";
 

@@ -1,12 +1,13 @@
 /** The guest: what plays the operating system. It sees the machine's port, nothing else. */
-export { GUEST_TOLERANCES, type GuestContext, type GuestOptions, type GuestProgram, type GuestReport, type GuestStep, type HotplugCandidate, type Tolerance } from "./context.js";
+export { GUEST_TOLERANCES, type GuestContext, type GuestFunction, type GuestOptions, type GuestProgram, type GuestReport, type GuestStep, type HotplugCandidate, type Provoked, type Tolerance } from "./context.js";
 export { GuestFailure, check } from "./failure.js";
 export { guestPrograms, loadGuest, type ScriptContext } from "./load.js";
 export { helpers, type GuestHelpers } from "./helpers.js";
 export { linux } from "./linux.js";
 export { IommuSet, type Source } from "./iommus.js";
-export { Kernel, type Device, type HostBridge, type KernelOptions } from "./kernel.js";
-export { Reporter, skip } from "./report.js";
+export type { Device, HostBridge } from "./device.js";
+export { Kernel, type KernelOptions } from "./kernel.js";
+export { type Fault, Reporter, isProvoked, skip, stepLine } from "./report.js";
 export { Random } from "./random.js";
 export { InterruptController, type InterruptHandler } from "./interrupts.js";
 export { GuestMemory } from "./memory.js";

@@ -1,13 +1,20 @@
 /** The machine's IOMMUs: their drivers, and which of them a function is behind (IORT or iommu-map; DMAR's device scopes). */
-import type { Device, HostBridge, Kernel } from "./kernel.js";
-import { streamOf, type ReservedWindow } from "./firmware/description.js";
+import type { MachinePort } from "../port/index.js";
+import type { Tolerance } from "./context.js";
+import type { Device, HostBridge } from "./device.js";
+import { streamOf, type FirmwareDescription, type ReservedWindow } from "./firmware/description.js";
 import { SCOPE, type Dmar, type DeviceScope } from "./firmware/dmar.js";
 import { DomainIds } from "./iommu/domain-ids.js";
+import type { Domain } from "./iommu/domain.js";
 import type { IommuDriver } from "./iommu/driver.js";
-import type { InterruptRemapper } from "./messages.js";
+import type { InterruptController, InterruptHandler } from "./interrupts.js";
+import type { GuestMemory } from "./memory.js";
+import type { InterruptRemapper, TakenMessages } from "./messages.js";
 import { PORT_ROOT, type PciFunction } from "./pci/function.js";
+import type { SyncMode } from "./smmu/command-queue.js";
 import { SmmuDriver } from "./smmu/driver.js";
 import { VtdDriver } from "./vtd/driver.js";
+import type { VtdChoice } from "./vtd/features.js";
 
 export interface Source {
   readonly driver: IommuDriver;
@@ -20,42 +27,57 @@ export interface Source {
 /** Writes there are interrupts on x86, whatever a domain maps (Intel VT-d 5.x, 3.14). */
 const X86_MESSAGES = { base: 0xfee0_0000, size: 0x10_0000 };
 
+/** What the drivers need of the kernel. */
+export interface IommuSetParts {
+  readonly port: MachinePort;
+  readonly options: { readonly sync?: SyncMode; readonly vtd?: VtdChoice; readonly tolerate?: readonly Tolerance[] };
+  readonly interrupts: InterruptController;
+  /** Known once the firmware has been read, as is what it describes. */
+  memory(): GuestMemory;
+  firmware(): FirmwareDescription;
+  /** Attaches a device to its own domain. */
+  useOwnDomain(device: Device): Promise<Domain>;
+  /** A vector for an IOMMU's own events; null where no message is seen. */
+  ownMessage(handler: InterruptHandler): Promise<TakenMessages | null>;
+}
+
 export class IommuSet {
   readonly smmus: SmmuDriver[] = [];
   /** In the order of DMAR's units. */
   readonly units: VtdDriver[] = [];
   private readonly asids = new DomainIds("ASIDs");
 
-  constructor(private readonly kernel: Kernel) {}
+  constructor(private readonly parts: IommuSetParts) {}
 
   get drivers(): readonly IommuDriver[] {
     return this.smmus.length > 0 ? this.smmus : this.units;
   }
 
   private get dmar(): Dmar | null {
-    return this.kernel.firmware.dmar;
+    return this.parts.firmware().dmar;
   }
 
   /** Probes and enables every one. Interrupts are remapped everywhere before anything is translated, as Linux has it. */
   async probe(): Promise<void> {
-    const { kernel, dmar } = this;
-    const { firmware, options } = kernel;
+    const { parts, dmar } = this;
+    const { port, options, interrupts } = parts;
+    const [firmware, memory] = [parts.firmware(), parts.memory()];
     for (const [index, description] of firmware.smmus.entries()) {
-      const driver = new SmmuDriver(kernel.port, kernel.memory, kernel.interrupts, description, { sync: options.sync, ids: this.asids });
+      const driver = new SmmuDriver(port, memory, interrupts, description, { sync: options.sync, ids: this.asids });
       // Only IORT's RMRs name streams whose traffic must go on from the start.
       const rmr = firmware.source === "acpi" ? firmware.reservedWindows.filter((window) => window.iommu === index && window.identity) : [];
       await driver.probe(rmr);
       this.smmus.push(driver);
     }
     for (const unit of dmar?.units ?? []) {
-      const driver = new VtdDriver(kernel.port, kernel.memory, kernel.interrupts, unit, {
+      const driver = new VtdDriver(port, memory, interrupts, unit, {
         choice: options.vtd,
         addressWidth: dmar!.addressWidth,
         ram: firmware.ram,
         interruptRemapping: dmar!.interruptRemapping,
         x2apic: !dmar!.x2apicOptOut,
         tolerate: options.tolerate,
-        ownMessage: (handler) => kernel.ownMessage(handler),
+        ownMessage: (handler) => parts.ownMessage(handler),
       });
       await driver.prepare();
       this.units.push(driver);
@@ -69,7 +91,7 @@ export class IommuSet {
   async start(devices: readonly Device[]): Promise<void> {
     for (const device of devices) {
       if (device.iommu instanceof VtdDriver && device.master?.domain === null) {
-        await this.kernel.useOwnDomain(device);
+        await this.parts.useOwnDomain(device);
       }
     }
     for (const driver of this.drivers) {
@@ -117,7 +139,7 @@ export class IommuSet {
   /** Windows that domains of these ids have to take account of. */
   windowsFor(driver: IommuDriver, sourceIds: readonly number[], fn: PciFunction): ReservedWindow[] {
     const index = this.drivers.indexOf(driver);
-    const fixed = this.kernel.firmware.reservedWindows.filter(
+    const fixed = this.parts.firmware().reservedWindows.filter(
       (window) => (window.iommu === null || window.iommu === index) && sourceIds.some((id) => id >= window.streams[0] && id <= window.streams[1]),
     );
     if (!(driver instanceof VtdDriver)) {

@@ -2,12 +2,12 @@
  * One boot of the guest's operating system: firmware, memory, interrupts, IOMMU drivers, PCI, and the devices
  * with their domains. Scripts and the `linux` program are written on top of it.
  */
-import type { Tolerance } from "./context.js";
+import type { GuestFunction, Tolerance } from "./context.js";
+import type { Device, HostBridge } from "./device.js";
 import type { MachinePort } from "../port/index.js";
 import { findDmaDevice } from "./devices/find.js";
-import type { DmaDevice } from "./devices/dma-device.js";
 import { GuestFailure, check } from "./failure.js";
-import { msiDeviceOf, type AddressRange, type FirmwareDescription, type HostBridgeDescription, type ReservedWindow } from "./firmware/description.js";
+import { msiDeviceOf, type AddressRange, type FirmwareDescription, type ReservedWindow } from "./firmware/description.js";
 import { readFirmware } from "./firmware/read.js";
 import { InterruptController, type InterruptHandler } from "./interrupts.js";
 import type { Domain } from "./iommu/domain.js";
@@ -17,8 +17,8 @@ import { IommuSet } from "./iommus.js";
 import { GuestMemory } from "./memory.js";
 import { FIRST_VECTOR, messageController, type MessageController, type TakenMessages } from "./messages.js";
 import { atsControl, atsQueueDepth, disablePasid, enablePasid } from "./pci/ats-pasid.js";
-import { configAccess, type ConfigAccess } from "./pci/config-access.js";
-import { enumerateBuses, rescanBelow, type RootBus } from "./pci/enumerate.js";
+import { configAccess } from "./pci/config-access.js";
+import { enumerateBuses, rescanBelow } from "./pci/enumerate.js";
 import { COMMAND_MASTER, COMMAND_MEMORY, type PciFunction } from "./pci/function.js";
 import { disableMessages, enableMsi, enableMsix, messageCount } from "./pci/msi.js";
 import { ResourceMap } from "./pci/resources.js";
@@ -43,30 +43,6 @@ export interface KernelOptions {
   readonly tolerate?: readonly Tolerance[];
 }
 
-export interface HostBridge {
-  readonly description: HostBridgeDescription;
-  readonly config: ConfigAccess;
-  readonly roots: RootBus[];
-  readonly resources: ResourceMap;
-}
-
-/** A function with what the kernel made for it. */
-export interface Device {
-  readonly fn: PciFunction;
-  readonly bridge: HostBridge;
-  /** The IOMMU that translates it; null: none, its addresses are physical. */
-  readonly iommu: IommuDriver | null;
-  readonly master: IommuMaster | null;
-  /** The StreamID or source-id that its transactions carry; null without an IOMMU. */
-  readonly streamId: number | null;
-  /** The driver for its DMA; null for functions without one, bridges among them. */
-  readonly dma: DmaDevice | null;
-  /** Domain that this kernel made for it. */
-  domain: Domain | null;
-  /** Its messages; null before they are set up. */
-  messages: TakenMessages | null;
-}
-
 export class Kernel {
   readonly interrupts: InterruptController;
   private readonly iommuSet: IommuSet;
@@ -82,7 +58,15 @@ export class Kernel {
     readonly options: KernelOptions,
   ) {
     this.interrupts = new InterruptController(port);
-    this.iommuSet = new IommuSet(this);
+    this.iommuSet = new IommuSet({
+      port,
+      options,
+      interrupts: this.interrupts,
+      memory: () => this.memory,
+      firmware: () => this.firmware,
+      useOwnDomain: (device) => this.useOwnDomain(device),
+      ownMessage: (handler) => this.ownMessage(handler),
+    });
   }
 
   /** Drivers of the IOMMUs, in the firmware's order. */
@@ -144,7 +128,7 @@ export class Kernel {
   }
 
   /** Takes a function in: its ids into the IOMMU's tables, PASID on, its driver found. It is not attached yet. */
-  async addDevice(bridge: HostBridge, fn: PciFunction): Promise<Device> {
+  async addDevice(bridge: HostBridge, fn: PciFunction, plugged = false): Promise<Device> {
     const source = this.iommuSet.sourceOf(bridge, fn);
     const iommu = source?.driver ?? null;
     let master: IommuMaster | null = null;
@@ -171,6 +155,7 @@ export class Kernel {
       dma: fn.isBridgeClass ? null : await findDmaDevice(fn, this.interrupts),
       domain: null,
       messages: null,
+      plugged,
     };
     this.devices.push(device);
     return device;
@@ -185,7 +170,7 @@ export class Kernel {
     await bridge.resources.assignBelow(port);
     const devices = [];
     for (const fn of found) {
-      const device = await this.addDevice(bridge, fn);
+      const device = await this.addDevice(bridge, fn, true);
       if (device.master?.domain === null) {
         await this.useOwnDomain(device);
       }
@@ -193,6 +178,18 @@ export class Kernel {
       devices.push(device);
     }
     return devices;
+  }
+
+  /** The functions that are there now and are no bridges. */
+  describeFunctions(): GuestFunction[] {
+    return this.devices
+      .filter(({ fn }) => !fn.isBridgeClass)
+      .map(({ fn, bridge, dma, plugged }) => ({
+        path: fn.path,
+        plugged,
+        used: dma !== null,
+        unplaced: bridge.resources.unplaced.filter((one) => one.fn === fn).map(({ bar, size, prefetchable64 }) => ({ bar, size, prefetchable64 })),
+      }));
   }
 
   /** Lets a device go: interrupts off, DMA off, nothing is translated for it. */
@@ -314,7 +311,7 @@ export class Kernel {
   }
 
   /** One vector for an IOMMU's own events, which nobody remaps; null where no message is seen. */
-  async ownMessage(handler: InterruptHandler): Promise<TakenMessages | null> {
+  private async ownMessage(handler: InterruptHandler): Promise<TakenMessages | null> {
     if (this.firmware.msi?.kind !== "apic") {
       return null;
     }

@@ -58,8 +58,10 @@ function start(context: GuestContext, reporter: Reporter, random: Random, option
   return { kernel, random, reporter, mapped: [], slots: [], provoked: [] };
 }
 
-function finish(session: Session): void {
-  session.reporter.events.push(...session.kernel.events);
+function finish({ kernel, reporter, provoked }: Session): void {
+  reporter.events.push(...kernel.events);
+  reporter.provoked.push(...provoked);
+  reporter.functions = [...(reporter.functions ?? []), ...kernel.describeFunctions()];
 }
 
 type Step = readonly [name: string, body: () => Promise<string>];

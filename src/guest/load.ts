@@ -95,6 +95,7 @@ function complete(name: string, result: unknown): GuestReport {
     steps,
     dmaChecked: Number.isSafeInteger(given.dmaChecked) ? Number(given.dmaChecked) : 0,
     events: Array.isArray(given.events) ? given.events : [],
+    provoked: Array.isArray(given.provoked) ? given.provoked : [],
     ok: ok && steps.every((step) => step.ok),
   };
 }

@@ -1,6 +1,6 @@
 /** Collects the steps of a guest program into its report. */
 import { Refusal } from "../support/index.js";
-import type { GuestReport, GuestStep } from "./context.js";
+import type { GuestFunction, GuestReport, GuestStep, Provoked } from "./context.js";
 import { GuestFailure } from "./failure.js";
 import type { DecodedEvent } from "./iommu/events.js";
 
@@ -15,6 +15,9 @@ export function skip(reason: string): never {
 export class Reporter {
   readonly steps: GuestStep[] = [];
   readonly events: DecodedEvent[] = [];
+  readonly provoked: Provoked[] = [];
+  /** Null until somebody has looked. */
+  functions: GuestFunction[] | null = null;
   dmaChecked = 0;
 
   constructor(private readonly say: (text: string) => void) {}
@@ -30,13 +33,35 @@ export class Reporter {
   async step(name: string, body: () => Promise<string>): Promise<boolean> {
     const step = await run(name, body);
     this.steps.push(step);
-    this.say(`${step.skipped !== undefined ? "skip" : step.ok ? "ok  " : "FAIL"} ${name}: ${step.skipped ?? step.detail}`);
+    this.say(stepLine(step));
     return step.ok;
   }
 
   report(): GuestReport {
-    return { steps: this.steps, dmaChecked: this.dmaChecked, events: this.events, ok: this.ok };
+    const { steps, dmaChecked, events, provoked, ok, functions } = this;
+    return { steps, dmaChecked, events, provoked, ok, ...(functions === null ? {} : { functions }) };
   }
+}
+
+/** A step as it is said. */
+export function stepLine({ name, ok, skipped, detail }: GuestStep): string {
+  return `${skipped !== undefined ? "skip" : ok ? "ok  " : "FAIL"} ${name}: ${skipped ?? detail}`;
+}
+
+/** What a record and a log's line both have of a fault. */
+export type Fault = Pick<DecodedEvent, "iommu" | "number" | "streamId" | "substreamId" | "inputAddress">;
+
+/** It was meant to happen. A device may go on after the first access that fails: then each access of the transfer has a record. */
+export function isProvoked(fault: Fault, provoked: readonly Provoked[]): boolean {
+  return provoked.some(
+    ({ event, length }) =>
+      fault.iommu === event.iommu &&
+      fault.number === event.number &&
+      fault.streamId === event.streamId &&
+      fault.substreamId === event.substreamId &&
+      fault.inputAddress >= event.inputAddress &&
+      fault.inputAddress < event.inputAddress + BigInt(length),
+  );
 }
 
 async function run(name: string, body: () => Promise<string>): Promise<GuestStep> {

@@ -55,14 +55,19 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
   return `${lines.join("\n")}\n`;
 }
 
-/** A line for each of the guest's steps, and more where it is long. */
+/** A line for each of the guest's steps and for what it said besides, and more where one is long. */
 export function guestLines(guest: NonNullable<RunReport["guest"]>, options: AccountOptions): string[] {
   const color = pc.createColors(options.color);
-  return guest.steps.flatMap((step) => {
+  const steps = guest.steps.flatMap((step) => {
     const mark = step.skipped !== null ? color.dim("skip") : step.ok ? color.green("ok  ") : color.red("FAIL");
     const [first, ...rest] = wrap(`${step.name}: ${step.skipped ?? step.detail}`.replaceAll("\n", " "), (options.width ?? 80) - 7);
     return [`  ${mark} ${first}`, ...rest.map((line) => `         ${line}`)];
   });
+  const said = guest.said.flatMap((text) => {
+    const [first, ...rest] = wrap(text.replaceAll("\n", " "), (options.width ?? 80) - 7);
+    return [`  ${color.dim("said")} ${first}`, ...rest.map((line) => `         ${line}`)];
+  });
+  return [...steps, ...said];
 }
 
 function list(lines: string[], title: string, texts: readonly string[], width: number): void {

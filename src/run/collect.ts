@@ -2,8 +2,9 @@
 import type { HostObserver } from "../host/instruments/index.js";
 import type { BusDescription, Machine, MachineDescription } from "../machine/index.js";
 import { hex, type Log } from "../support/index.js";
-import type { GuestReport } from "../guest/index.js";
+import { type GuestReport, isProvoked } from "../guest/index.js";
 import type { BusReport, RunReport } from "./report.js";
+import type { Said } from "./said.js";
 
 /** DMA of one function of the host. */
 export interface HostFunctionDma {
@@ -57,20 +58,26 @@ export function invalidationReport(machine: Machine): RunReport["invalidation"] 
   return { guestCommands: sum("guestCommands"), forwarded: sum("forwarded"), hostCalls: sum("hostCalls"), iommus };
 }
 
-export function guestReport(name: string, guest: GuestReport | null): RunReport["guest"] {
+export function guestReport(name: string, guest: GuestReport | null, said: Said): RunReport["guest"] {
   return guest === null
     ? null
     : {
         name,
         ok: guest.ok,
         dmaChecked: guest.dmaChecked,
+        said: said.besides(guest),
         steps: guest.steps.map((step) => ({ name: step.name, ok: step.ok, skipped: step.skipped ?? null, detail: step.detail })),
       };
 }
 
 /** Events of the guest's queues, with the IOMMU's name as the user has it where the guest knows it by its address. */
 export function eventReport(guest: GuestReport | null, machine: MachineDescription): RunReport["events"] {
-  return namedEvents(guest, (name) => machine.iommus.find((iommu) => name.endsWith(`@${iommu.base.toString(16)}`))?.id ?? name);
+  return namedEvents(guest, (name) => userNameOf(name, machine));
+}
+
+/** The user's name of an IOMMU that the guest knows by its address. */
+function userNameOf(name: string, machine: MachineDescription): string {
+  return machine.iommus.find((iommu) => name.endsWith(`@${iommu.base.toString(16)}`))?.id ?? name;
 }
 
 /** Events of the guest's queues; `nameOf` gives an IOMMU's name for the one that the guest has. */
@@ -92,10 +99,8 @@ export function hostCallReport(observer: HostObserver): RunReport["hostCalls"] {
   return Object.fromEntries([...observer.calls].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-/** Warnings, guest errors among them, and how many more there were. */
-export function warningReport(log: Log): string[] {
-  return [
-    ...log.lines.filter((line) => line.level !== "info").map((line) => line.text),
-    ...log.suppressed().map(({ kind, count }) => `${kind}: ${count} more of this kind`),
-  ];
+/** Warnings, guest errors among them but the faults that the guest meant to happen, and how many more there were. */
+export function warningReport(log: Log, guest: GuestReport | null, machine: MachineDescription): string[] {
+  const provoked = (guest?.provoked ?? []).map(({ event, length }) => ({ event: { ...event, iommu: userNameOf(event.iommu, machine) }, length }));
+  return log.warningsBut((fault) => isProvoked(fault, provoked));
 }

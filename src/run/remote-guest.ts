@@ -8,6 +8,7 @@ import { guestReport, namedEvents } from "./collect.js";
 import type { GuestOptions, GuestReport } from "../guest/index.js";
 import type { GuestToRun } from "./guest.js";
 import type { RunReport } from "./report.js";
+import { Said } from "./said.js";
 
 /** Boards that the guest knows in another process. */
 export const REMOTE_BOARDS = ["virt", "q35"] as const;
@@ -54,12 +55,13 @@ export async function runRemoteGuest(request: RemoteRequest): Promise<RemoteRepo
 
 async function play(request: RemoteRequest, client: QtestClient, monitor: QmpClient | null): Promise<RemoteReport> {
   const { guest, seed, granule, firmware, tolerate, vtd, kexecs } = request;
+  const said = new Said(request.onProgress);
   let summary: GuestReport | null = null;
   let failure: string | null = null;
   try {
     const { operator, controller, hotplug } = await administer(monitor);
     const port = await openBoard(request, client, operator, controller);
-    summary = await guest.run({ port, operator, say: request.onProgress ?? (() => {}), options: { seed, granule, firmware, hotplug, tolerate, vtd, kexecs, ...(monitor === null ? { noReset: "a reset needs QMP (--qmp)" } : {}) } });
+    summary = await guest.run({ port, operator, say: said.say, options: { seed, granule, firmware, hotplug, tolerate, vtd, kexecs, ...(monitor === null ? { noReset: "a reset needs QMP (--qmp)" } : {}) } });
   } catch (error) {
     if (error instanceof Refusal) {
       throw error;
@@ -70,7 +72,7 @@ async function play(request: RemoteRequest, client: QtestClient, monitor: QmpCli
   if (failure === null && (failed.length > 0 || summary?.ok === false)) {
     failure = `${failed.length} of ${summary!.steps.length} steps of the guest failed: ${failed.map((step) => step.name).join(", ")}`;
   }
-  return { ok: failure === null, failure, guest: guestReport(guest.name, summary), events: namedEvents(summary, (smmu) => smmu) };
+  return { ok: failure === null, failure, guest: guestReport(guest.name, summary, said), events: namedEvents(summary, (smmu) => smmu) };
 }
 
 function openBoard({ board, firmware }: RemoteRequest, client: QtestClient, operator: MachineOperator, controller: string | null): Promise<QtestPort> {

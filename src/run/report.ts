@@ -82,6 +82,8 @@ export const reportSchema = z.strictObject({
       name: z.string(),
       ok: z.boolean(),
       dmaChecked: count,
+      /** What it said besides its steps. */
+      said: z.array(z.string()),
       steps: z.array(z.strictObject({ name: z.string(), ok: z.boolean(), skipped: z.string().nullable(), detail: z.string() })),
     })
     .nullable(),

@@ -22,7 +22,9 @@ import type { GuestToRun } from "./guest.js";
 import { type MonitorSession, monitorsThatSpeak, openMonitors } from "./monitor-session.js";
 import { openQtest, type QtestSession } from "./qtest-session.js";
 import type { RunReport } from "./report.js";
+import { Said } from "./said.js";
 import { startTracing } from "./tracing.js";
+import { unusedFunctions } from "./unused-functions.js";
 
 export interface RunRequest {
   /** The machine's arguments, as words. */
@@ -87,11 +89,13 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     }
     let guest: GuestReport | null = null;
     let failure: string | null = null;
+    const said = new Said(request.onProgress);
     const names = new Map<string, string>();
     let before = machine.describe();
     try {
       machine.start();
       before = machine.describe();
+      const cold = new Set(machine.board.functions.map(({ fn }) => fn));
       const commanded = monitorsThatSpeak(args).length > 0;
       const stop = args.control.qtest !== null || commanded ? request.stop?.() : undefined;
       const asked = commanded && request.guestByDefault === true ? null : request.guest;
@@ -102,7 +106,7 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
         qtest = await openQtest(machine, { stop, onLog: request.onQtestLog });
         program = qtest ?? asked;
         if (program !== null) {
-          ({ guest, failure } = await runGuest(request, program, machine, monitors));
+          ({ guest, failure } = await runGuest(request, program, machine, monitors, said));
         } else {
           await monitors?.ended;
         }
@@ -116,6 +120,10 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
         }
       }
       const description = machine.describe();
+      for (const { text, asked } of guest?.ok === true ? unusedFunctions(machine, guest, cold) : []) {
+        log.warn(text);
+        failure ??= asked ? text : null;
+      }
       const dma = dmaReport(machine, hostDma(simulated), names);
       machine.shutdown();
       const alive = simulated.liveObjects();
@@ -127,14 +135,14 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
         failure: failure ?? (guest?.ok === false ? failedSteps(guest) : null),
         host: host.description,
         machine: machineReport(description),
-        guest: guestReport(program?.name ?? "", guest),
+        guest: guestReport(program?.name ?? "", guest, said),
         dma,
         events: eventReport(guest, description),
         msi: msiReport(machine),
         invalidation: invalidationReport(machine),
         hostCalls: hostCallReport(observer),
         hostObjects: { created: observer.created, freed: observer.freed, alive: alive.length },
-        warnings: warningReport(log),
+        warnings: warningReport(log, guest, description),
         notes: [...args.notes, ...idleOptions(args.machine.board, request)],
       };
     } finally {
@@ -174,8 +182,8 @@ interface GuestEnd {
 }
 
 /** Runs the guest to its end, or until a monitor ends the machine. */
-async function runGuest(request: RunRequest, guest: GuestToRun, machine: Machine, monitors: MonitorSession | null): Promise<GuestEnd> {
-  const running = playGuest(request, guest, machine);
+async function runGuest(request: RunRequest, guest: GuestToRun, machine: Machine, monitors: MonitorSession | null, said: Said): Promise<GuestEnd> {
+  const running = playGuest(request, guest, machine, said);
   if (monitors === null) {
     return running;
   }
@@ -198,12 +206,12 @@ function toleratedBy(machine: Machine): GuestOptions["tolerate"] {
   return board.kind === "q35" && board.functions.some(({ fn }) => fn.passthrough !== null) ? ["unreported-fault", "unnoticed-pasid"] : undefined;
 }
 
-async function playGuest(request: RunRequest, guest: GuestToRun, machine: Machine): Promise<GuestEnd> {
+async function playGuest(request: RunRequest, guest: GuestToRun, machine: Machine, said: Said): Promise<GuestEnd> {
   try {
     const summary = await guest.run({
       port: machine.port(),
       operator: machine.operator(),
-      say: request.onProgress ?? (() => {}),
+      say: said.say,
       options: { tolerate: toleratedBy(machine), seed: request.seed ?? 1, granule: request.granule ?? 4096, firmware: request.firmware ?? "dt", vtd: request.vtd, kexecs: request.kexecs, hotplug: machine.hotplugCandidates() },
     });
     return { guest: summary, failure: null };

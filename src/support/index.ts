@@ -19,6 +19,6 @@ export {
   putAddress,
   unpack,
 } from "./fields.js";
-export { Log, type LogLine } from "./log.js";
+export { Log, type LoggedFault, type LogLine } from "./log.js";
 export { TraceEvent, formatTrace, isTracePattern, matchTrace, setTrace, setTraceSink, traceEvent, traceEvents, type TraceArgument } from "./trace.js";
 export { hex, highWord, lowWord, toBigInt, toNumber } from "./words.js";

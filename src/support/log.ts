@@ -7,11 +7,27 @@ export interface LogLine {
   readonly text: string;
 }
 
+/** The fault that a line tells of, as an IOMMU records it. */
+export interface LoggedFault {
+  /** The user's id of the IOMMU. */
+  readonly iommu: string;
+  /** SMMUv3's event number, VT-d's fault reason. */
+  readonly number: number;
+  /** StreamID, source id. */
+  readonly streamId: number;
+  /** PASID, SubstreamID; null: none. */
+  readonly substreamId: number | null;
+  readonly inputAddress: bigint;
+}
+
 export class Log {
   /** How many lines of one kind of guest error are kept before the rest is only counted. */
   static readonly linesPerKind = 8;
+  /** How many faults are kept, of whatever kind, for those who can tell which were meant to happen. */
+  static readonly faultsKept = 512;
 
   readonly lines: LogLine[] = [];
+  private readonly faults: Array<{ readonly kind: string; readonly fault: LoggedFault; readonly line: LogLine }> = [];
   private readonly counts = new Map<string, number>();
   private readonly said = new Set<string>();
 
@@ -45,6 +61,40 @@ export class Log {
     if (this.count(kind)) {
       this.add({ level: "guest-error", text: typeof text === "string" ? text : text() });
     }
+  }
+
+  /** A guest error that is a fault of its translation: `warningsBut` can leave it out. */
+  fault(kind: string, text: () => string, fault: () => LoggedFault): void {
+    const shown = this.count(kind);
+    const kept = this.faults.length < Log.faultsKept;
+    if (!shown && !kept) {
+      return;
+    }
+    const line: LogLine = { level: "guest-error", text: text() };
+    if (kept) {
+      this.faults.push({ kind, fault: fault(), line });
+    }
+    if (shown) {
+      this.add(line);
+    }
+  }
+
+  /**
+   * Warnings and guest errors, then faults but those that were meant to happen, each limited by its kind, then how
+   * many more there were.
+   */
+  warningsBut(meant: (fault: LoggedFault) => boolean): string[] {
+    const faults = new Set(this.faults.map(({ line }) => line));
+    const shown = this.lines.filter((line) => line.level !== "info" && !faults.has(line)).map(({ text }) => text);
+    const more = new Map(this.suppressed().map(({ kind, count }) => [kind, count]));
+    for (const kind of new Set(this.faults.map((entry) => entry.kind))) {
+      const wrong = this.faults.filter((entry) => entry.kind === kind && !meant(entry.fault));
+      const lines = wrong.slice(0, Log.linesPerKind);
+      shown.push(...lines.map(({ line }) => line.text));
+      const left = this.faults.filter((entry) => entry.kind === kind).length - wrong.length;
+      more.set(kind, this.counts.get(kind)! - left - lines.length);
+    }
+    return [...shown, ...[...more].filter(([, count]) => count > 0).map(([kind, count]) => `${kind}: ${count} more of this kind`)];
   }
 
   /** Whether a line of the kind is still kept. */

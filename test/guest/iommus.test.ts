@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { IommuSet, PciFunction, VtdDriver, type ConfigAccess, type Dmar, type HostBridge, type Kernel, type RemappingUnit } from "../../src/guest/index.js";
+import { IommuSet, PciFunction, VtdDriver, type ConfigAccess, type Dmar, type FirmwareDescription, type HostBridge, type RemappingUnit } from "../../src/guest/index.js";
 
 const config = {} as ConfigAccess;
 
@@ -24,8 +24,8 @@ function unit(base: number, scopes: RemappingUnit["scopes"], includeAll = false)
 
 function setUp(dmar: Partial<Dmar>): { set: IommuSet; bridge: HostBridge; source: (of: PciFunction) => [string, number, boolean] | null } {
   const whole: Dmar = { addressWidth: 48, interruptRemapping: true, x2apicOptOut: false, units: [], reserved: [], ats: [], ...dmar };
-  const kernel = { firmware: { dmar: whole, reservedWindows: [] } } as unknown as Kernel;
-  const set = new IommuSet(kernel);
+  const firmware = { dmar: whole, reservedWindows: [] } as unknown as FirmwareDescription;
+  const set = new IommuSet({ firmware: () => firmware } as ConstructorParameters<typeof IommuSet>[0]);
   set.units.push(...whole.units.map((description) => Object.assign(Object.create(VtdDriver.prototype) as VtdDriver, { description })));
   const bridge = { description: { segment: 0, streamMaps: [] } } as unknown as HostBridge;
   return {

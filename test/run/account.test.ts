@@ -32,7 +32,7 @@ const report: RunReport = {
   failure: null,
   host: "simulated: grace",
   machine,
-  guest: { name: "linux", ok: true, dmaChecked: 4096, steps: [{ name: "boot", ok: true, skipped: null, detail: "a detail of many words ".repeat(12) }, { name: "ATS", ok: true, skipped: "none", detail: "" }, { name: "bad", ok: false, skipped: null, detail: "no\nreally" }] },
+  guest: { name: "linux", ok: true, dmaChecked: 4096, said: ["CAP 0x1\nECAP 0x2 ".repeat(9)], steps: [{ name: "boot", ok: true, skipped: null, detail: "a detail of many words ".repeat(12) }, { name: "ATS", ok: true, skipped: "none", detail: "" }, { name: "bad", ok: false, skipped: null, detail: "no\nreally" }] },
   dma: { transactions: 3, bytes: 4096, faults: 1, functions: [] },
   events: [{ iommu: "smmu1", name: "F_TRANSLATION", number: 16, streamId: 1, substreamId: null, inputAddress: "0x0", ipa: "0x0", read: true, stage2: false }],
   msi: { delivered: 2, routes: [{ function: "gpu0", vector: 0, iova: "0xfffdf040", doorbell: "0x8090040", data: 1, direct: true, delivered: 2 }] },
@@ -73,6 +73,7 @@ describe("the account for people", () => {
     expect(text).toMatch(/0xfffdf040 to 0x8090040\s+\(told by the SMMU\)/);
     expect(text).toContain("and 8 more (--json has all)");
     expect(text).toContain("skip ATS: none");
+    expect(text).toContain("  said CAP 0x1 ECAP 0x2 CAP 0x1");
     expect(text).toContain("FAIL bad: no really");
     expect(formatAccount(report, { color: true })).toContain("\x1b[");
   });

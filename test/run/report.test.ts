@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { createSimulatedHost, loadHostDescription } from "../../src/host/simulated/index.js";
 import type { GuestReport } from "../../src/guest/index.js";
-import { type GuestToRun, machineTree, reportSchema, runMachine, type RunReport, type RunRequest } from "../../src/run/index.js";
+import { findGuest, type GuestToRun, machineTree, reportSchema, runMachine, type RunReport, type RunRequest } from "../../src/run/index.js";
 import { Refusal } from "../../src/support/index.js";
 import { ACCEL, GPU } from "../machine/build.js";
 import { words } from "../machine/refused.js";
@@ -140,6 +140,57 @@ describe("the account", () => {
     });
     expect(warnings.length).toBeLessThan(20);
     expect(warnings.at(-1)).toMatch(/: 42 more of this kind$/);
+  });
+
+  it("has what a script says besides its steps, in a bounded number of lines", async () => {
+    const { guest } = await run("-M virt -nodefaults", async ({ say }) => {
+      say("ok   first: well");
+      say("CAP d2008c222f0686");
+      say("ok   first: otherwise");
+      return { ...nothing, steps: [{ name: "first", ok: true, detail: "well" }] };
+    });
+    expect(guest!.said).toEqual(["CAP d2008c222f0686", "ok   first: otherwise"]);
+    const many = await run("-M virt -nodefaults", async ({ say }) => {
+      for (let i = 0; i < 1005; i++) {
+        say(`line ${i}`);
+      }
+      return nothing;
+    });
+    expect(many.guest!.said.slice(998)).toEqual(["line 998", "line 999", "and 5 more lines"]);
+  });
+
+  it("has no warning of a fault that a step provoked, and has one of another at the next page", async () => {
+    for (const [line, id, words] of [
+      ["-M virt,iommu=smmuv3 -m 512M -nodefaults -device edu", "", "F_TRANSLATION"],
+      ["-M q35 -m 512M -nodefaults -device intel-iommu,scalable-mode=on,fsts=on,id=mine -device edu", "mine", "SM_FS_NOT_PRESENT"],
+    ]) {
+      const linux = (await findGuest("linux"))!;
+      const good = await run(line, (context) => linux.run(context));
+      expect(good.events.map(({ name }) => name)).toContain(words);
+      expect(good.warnings).toEqual([]);
+      // The same program with a fault of which its steps know nothing: its range has moved.
+      const moved = await run(line, async (context) => {
+        const report = await linux.run(context);
+        return { ...report, provoked: report.provoked!.map(({ event, length }) => ({ event: { ...event, inputAddress: event.inputAddress + 0x1000n }, length: Math.min(length, 0x1000) })) };
+      });
+      expect(moved.warnings.join("\n")).toMatch(new RegExp(`^${id}.*${words}.* at 0x`));
+    }
+  });
+
+  it("fails where a function of the host's found no place for a BAR, cold or plugged, and names the property", async () => {
+    const linux = (await findGuest("linux"))!;
+    const line = "-M virt,highmem=off -m 512M -nodefaults -object iommufd,id=iommufd0 -device arm-smmuv3,primary-bus=pcie.0,accel=on,ril=auto,ats=auto,oas=auto,ssidsize=auto -device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0009:01:00.0,id=gpu0,bus=rp0,iommufd=iommufd0";
+    const cold = await run(line, (context) => linux.run(context));
+    expect(cold).toMatchObject({ ok: false, guest: { ok: true } });
+    expect(cold.failure).toMatch(/^vfio-pci 'gpu0' \(host 0009:01:00\.0\) cannot be used: its guest finds no place for BAR 2 \(128 GiB\), BAR 4 \(32 MiB\); a larger window would work: highmem=on/);
+    expect(cold.warnings).toContain(cold.failure);
+    const hotplug = [{ id: "dev0", argument: "vfio-pci,host=0009:01:00.0,id=dev0,bus=rp0,iommufd=iommufd0" }];
+    const plugged = await run(
+      "-M virt -m 512M -nodefaults -object iommufd,id=iommufd0 -device pcie-root-port,id=rp0,chassis=1 -device e1000e,id=dev0,bus=rp0",
+      (context) => linux.run({ ...context, options: { ...context.options, hotplug } }),
+    );
+    expect(plugged).toMatchObject({ ok: false, guest: { ok: true }, hostObjects: { alive: 0 } });
+    expect(plugged.failure).toMatch(/^vfio-pci 'dev0' .* finds no place for BAR \d \(128 GiB\).*; a port with room for what is plugged would work: pref64-reserve=256G on pcie-root-port 'rp0'$/);
   });
 
   it("names events' SMMUs as the user does", async () => {

@@ -4,7 +4,8 @@ import { watchSlots } from "../pci/hotplug.js";
 import { checkTransfer, freeBuffers, makeBuffers, transferLength } from "../dma-check.js";
 import type { DmaDevice } from "../devices/dma-device.js";
 import { check } from "../failure.js";
-import type { Device, Kernel } from "../kernel.js";
+import type { Device } from "../device.js";
+import type { Kernel } from "../kernel.js";
 import { skip } from "../report.js";
 import { BUFFER_BYTES, count, dmaDevices, hexText, listed, mapOwnBuffers, type Session } from "./session.js";
 

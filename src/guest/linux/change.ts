@@ -2,7 +2,7 @@
 import type { GuestContext } from "../context.js";
 import { checkTransfer, fillBuffers, transferLength } from "../dma-check.js";
 import { check } from "../failure.js";
-import type { Device } from "../kernel.js";
+import type { Device } from "../device.js";
 import { serviceUntil } from "../pci/hotplug.js";
 import { messageCount } from "../pci/msi.js";
 import { functionLevelReset, hasFunctionLevelReset } from "../pci/reset.js";

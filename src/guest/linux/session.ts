@@ -1,12 +1,13 @@
 /** What the steps of the `linux` program share within one boot. */
+import type { Provoked } from "../context.js";
 import { makeBuffers, type Buffers } from "../dma-check.js";
 import type { DmaDevice } from "../devices/dma-device.js";
-import type { Device, Kernel } from "../kernel.js";
+import type { Device } from "../device.js";
+import type { Kernel } from "../kernel.js";
 import type { HotplugSlot } from "../pci/hotplug.js";
 import type { Random } from "../random.js";
 import type { Reporter } from "../report.js";
 import type { Domain } from "../iommu/domain.js";
-import type { DecodedEvent } from "../iommu/events.js";
 
 /** Buffers of each device. */
 export const BUFFER_BYTES = 64 * 1024;
@@ -27,8 +28,8 @@ export interface Session {
   readonly reporter: Reporter;
   readonly mapped: Mapped[];
   slots: HotplugSlot[];
-  /** Events that steps meant to happen, each with the bytes of the transfer that it belongs to. */
-  readonly provoked: Array<{ readonly event: DecodedEvent; readonly length: number }>;
+  /** Events that steps meant to happen. */
+  readonly provoked: Provoked[];
 }
 
 /** Devices that do DMA. */

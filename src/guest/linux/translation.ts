@@ -2,7 +2,7 @@
 import { checkFault, checkTransfer, fillBuffers, transferLength } from "../dma-check.js";
 import { check } from "../failure.js";
 import { describeInterrupt } from "../interrupts.js";
-import { skip } from "../report.js";
+import { isProvoked, skip } from "../report.js";
 import type { DecodedEvent } from "../iommu/events.js";
 import { BUFFER_BYTES, count, listed, type Mapped, type Session } from "./session.js";
 
@@ -151,18 +151,6 @@ function remember(session: Session, event: DecodedEvent | null, length: number):
   }
 }
 
-/** A device may go on after the first access that fails: then each access of the transfer has a record. */
-function isPartOf(event: DecodedEvent, { event: first, length }: { event: DecodedEvent; length: number }): boolean {
-  return (
-    event.iommu === first.iommu &&
-    event.number === first.number &&
-    event.streamId === first.streamId &&
-    event.substreamId === first.substreamId &&
-    event.inputAddress >= first.inputAddress &&
-    event.inputAddress < first.inputAddress + BigInt(length)
-  );
-}
-
 /** Nothing came that was not provoked: no further event, no global error, no interrupt that nobody had asked for. */
 export async function quiet(session: Session): Promise<string> {
   const { kernel, provoked } = session;
@@ -171,7 +159,7 @@ export async function quiet(session: Session): Promise<string> {
     await iommu.pollEvents();
   }
   const wrong = [
-    ...kernel.events.filter((event) => !provoked.some((expected) => isPartOf(event, expected))).map((event) => `event ${event.text}`),
+    ...kernel.events.filter((event) => !isProvoked(event, provoked)).map((event) => `event ${event.text}`),
     ...kernel.iommus.flatMap((iommu) => iommu.complaints()),
     ...kernel.interrupts.unexpected.map(describeInterrupt),
   ];

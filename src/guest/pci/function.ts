@@ -88,6 +88,11 @@ export class PciFunction {
     return formatBdf(this.bdf);
   }
 
+  /** Number of the root bus, and devfn of each function from there on: what stays when buses get other numbers. */
+  get path(): string {
+    return this.parent === null ? `${this.bus}/${this.devfn}` : `${this.parent.path}/${this.devfn}`;
+  }
+
   get isBridge(): boolean {
     return this.headerType === 1;
   }

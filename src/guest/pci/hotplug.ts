@@ -5,7 +5,8 @@
  */
 import { disableMessages, messageCount } from "./msi.js";
 import { check } from "../failure.js";
-import type { Device, Kernel } from "../kernel.js";
+import type { Device } from "../device.js";
+import type { Kernel } from "../kernel.js";
 import { CAP_EXPRESS, type PciFunction } from "./function.js";
 import { isHotplugPort } from "./resources.js";
 

@@ -50,6 +50,8 @@ export interface Unplaced {
   readonly fn: PciFunction;
   readonly bar: number;
   readonly size: number;
+  /** It may be in the prefetchable window, whose addresses have 64 bits. */
+  readonly prefetchable64: boolean;
 }
 
 /** The arenas of a host bridge; kept, since a hot-plugged function takes from what is left below its port. */
@@ -148,7 +150,7 @@ export class ResourceMap {
         return;
       }
     }
-    this.unplaced.push({ fn, bar: bar.index, size: bar.size });
+    this.unplaced.push({ fn, bar: bar.index, size: bar.size, prefetchable64: order.length > 1 });
   }
 
   private async windowOf(bridge: PciFunction): Promise<Arenas | null> {

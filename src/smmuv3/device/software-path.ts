@@ -60,11 +60,13 @@ export class SoftwareSpace extends TranslatedSpace {
     if (traceRecordEvent.on) {
       traceRecordEvent.emit(eventName(number), streamId);
     }
-    log.guestError(
+    const inputAddress = toBigInt(high, low);
+    log.fault(
       "smmuv3.event",
       () =>
-        `${id}: ${eventName(number)} for StreamID 0x${streamId.toString(16)} at 0x${toBigInt(high, low).toString(16)}` +
+        `${id}: ${eventName(number)} for StreamID 0x${streamId.toString(16)} at 0x${inputAddress.toString(16)}` +
         (number <= EVENT.C_BAD_CD && translator.reason !== "" ? `: ${translator.reason}` : ""),
+      () => ({ iommu: id, number, streamId, substreamId: null, inputAddress }),
     );
     this.smmu.recordEvent(translator.event);
   }

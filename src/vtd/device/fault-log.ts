@@ -38,11 +38,14 @@ export class FaultLog {
       traceDmarFault.emit(sourceId, reason, toBigInt(fault[1], fault[0]), isWrite ? 1 : 0);
     }
     this.byReason[reason]++;
-    this.log.guestError(
+    const inputAddress = toBigInt(fault[1], fault[0]);
+    const substreamId = get(fault, FRCD.PP) === 0 ? null : get(fault, FRCD.PV);
+    this.log.fault(
       "vtd.fault",
       () =>
-        `${this.id}: ${faultName(reason)} (${hex(reason)}): ${isWrite ? "write" : "read"} at ${hex(toBigInt(fault[1], fault[0]))} by source id ${hex(sourceId)}` +
-        (get(fault, FRCD.PP) === 0 ? "" : `, PASID ${hex(get(fault, FRCD.PV))}`),
+        `${this.id}: ${faultName(reason)} (${hex(reason)}): ${isWrite ? "write" : "read"} at ${hex(inputAddress)} by source id ${hex(sourceId)}` +
+        (substreamId === null ? "" : `, PASID ${hex(substreamId)}`),
+      () => ({ iommu: this.id, number: reason, streamId: sourceId, substreamId, inputAddress }),
     );
     const status = registers.word(REG.FSTS);
     if ((status & FSTS.PFO.inPlace) !== 0) {
