@@ -1,4 +1,4 @@
-import { CommandRules, DEFINED_BITS } from "../src/smmuv3/device/command-rules.js";
+import { CommandRules } from "../src/smmuv3/lookup/index.js";
 import { CMD, CMD_WORDS, encodeCommand, OP, TLBI_TG_4K } from "../src/smmuv3/spec/index.js";
 import { compare, processorTime, type Round } from "./measure.js";
 import type { Bench } from "./registry.js";
@@ -45,16 +45,11 @@ function decodeAll(queue: Int32Array, rules: CommandRules, command: Int32Array, 
     command[1] = queue[from + 1];
     command[2] = queue[from + 2];
     command[3] = queue[from + 3];
-    if (rules.illegal(command)) {
+    if (!rules.admit(command)) {
       illegal++;
       continue;
     }
     const opcode = command[0] & CMD.OPCODE.mask;
-    const defined = opcode * CMD_WORDS;
-    command[0] &= DEFINED_BITS[defined];
-    command[1] &= DEFINED_BITS[defined + 1];
-    command[2] &= DEFINED_BITS[defined + 2];
-    command[3] &= DEFINED_BITS[defined + 3];
     switch (opcode) {
       case OP.CFGI_CD:
       case OP.CFGI_CD_ALL:

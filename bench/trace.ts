@@ -1,4 +1,4 @@
-import { CommandRules, DEFINED_BITS } from "../src/smmuv3/device/command-rules.js";
+import { CommandRules } from "../src/smmuv3/lookup/index.js";
 import { CMD, CMD_WORDS, get } from "../src/smmuv3/spec/index.js";
 import { traceEvent } from "../src/support/index.js";
 import { COMMANDS, ID_REGISTERS, makeQueue } from "./command.js";
@@ -55,16 +55,14 @@ function drain(queue: Int32Array, rules: CommandRules, command: Int32Array): num
     command[1] = queue[from + 1];
     command[2] = queue[from + 2];
     command[3] = queue[from + 3];
-    const opcode = command[0] & CMD.OPCODE.mask;
-    if (rules.illegal(command)) {
+    if (!rules.admit(command)) {
       sum = (sum + 1) | 0;
       continue;
     }
-    const defined = opcode * CMD_WORDS;
-    sum = (Math.imul(sum, 31) + (command[0] & DEFINED_BITS[defined])) | 0;
-    sum = (Math.imul(sum, 31) + (command[1] & DEFINED_BITS[defined + 1])) | 0;
-    sum = (Math.imul(sum, 31) + (command[2] & DEFINED_BITS[defined + 2])) | 0;
-    sum = (Math.imul(sum, 31) + (command[3] & DEFINED_BITS[defined + 3])) | 0;
+    sum = (Math.imul(sum, 31) + command[0]) | 0;
+    sum = (Math.imul(sum, 31) + command[1]) | 0;
+    sum = (Math.imul(sum, 31) + command[2]) | 0;
+    sum = (Math.imul(sum, 31) + command[3]) | 0;
   }
   return sum;
 }
@@ -84,18 +82,17 @@ function drainGuarded(queue: Int32Array, rules: CommandRules, command: Int32Arra
     if (traceOpcode.on) {
       traceOpcode.emit(String(opcode));
     }
-    if (rules.illegal(command)) {
+    if (!rules.admit(command)) {
       sum = (sum + 1) | 0;
       continue;
     }
     if (traceRange.on) {
       traceRange.emit(-1, get(command, CMD.ASID), 0, 0, 1, 0, 0, 1);
     }
-    const defined = opcode * CMD_WORDS;
-    sum = (Math.imul(sum, 31) + (command[0] & DEFINED_BITS[defined])) | 0;
-    sum = (Math.imul(sum, 31) + (command[1] & DEFINED_BITS[defined + 1])) | 0;
-    sum = (Math.imul(sum, 31) + (command[2] & DEFINED_BITS[defined + 2])) | 0;
-    sum = (Math.imul(sum, 31) + (command[3] & DEFINED_BITS[defined + 3])) | 0;
+    sum = (Math.imul(sum, 31) + command[0]) | 0;
+    sum = (Math.imul(sum, 31) + command[1]) | 0;
+    sum = (Math.imul(sum, 31) + command[2]) | 0;
+    sum = (Math.imul(sum, 31) + command[3]) | 0;
   }
   return sum;
 }

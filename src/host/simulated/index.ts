@@ -17,7 +17,7 @@ export interface SimulatedHost extends Host {
 /** Builds a host from a description (`loadHostDescription`, `describeHost`). `close` frees all of it. */
 export function createSimulatedHost(description: HostDescription): SimulatedHost {
   const hardware = SimulatedHardware.fromDescription(description);
-  const kernel = new SimulatedKernel(hardware, description.name);
+  const kernel = new SimulatedKernel(hardware, description.name, description.kernel);
   return {
     hardware,
     kernel,

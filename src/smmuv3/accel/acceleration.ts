@@ -21,7 +21,7 @@ import { VeventReader } from "./events.js";
 import { nestedData, ViommuObjects } from "./objects.js";
 import { type AccelerationProperties, FeatureOffer } from "./offer.js";
 import type { SmmuBackend, SmmuForBackend } from "../device/backend.js";
-import { breakBeforeMakeWarning, checkHostServes, hostIdRegisters } from "./compatibility.js";
+import { canStall, checkHostServes, hostIdRegisters, hostWarnings } from "./compatibility.js";
 import { decodeSte, SteView } from "../lookup/index.js";
 import {
   ATC_SIZE_ALL,
@@ -30,9 +30,7 @@ import {
   CMD,
   commandName,
   encodeCommand,
-  extract,
   get,
-  IDR3,
   OP,
   STE,
   STE_CONFIG_ABORT,
@@ -204,8 +202,7 @@ export class SmmuAcceleration implements SmmuBackend {
       };
       this.functions.push(fn);
       this.settle(fn);
-      const warning = breakBeforeMakeWarning(host, this.smmu.idr, names);
-      if (warning !== null) {
+      for (const warning of hostWarnings(host, this.smmu.idr, names)) {
         this.log.warnOnce(warning);
       }
       if (traceSet.on) {
@@ -288,18 +285,12 @@ export class SmmuAcceleration implements SmmuBackend {
       return false;
     }
     const opcode = word0 & CMD.OPCODE.mask;
-    let low = word0;
-    let leaf = word2;
     if (opcode === OP.CFGI_CD || opcode === OP.CFGI_CD_ALL || opcode === OP.ATC_INV) {
       if (!this.isBound(word1)) {
         return false;
       }
-    } else if (extract(this.smmu.idr[3], IDR3.RIL) === 0) {
-      // Range fields are RES0 without IDR3.RIL (IHI 0070, 4.4.1.1), and the host may have it.
-      low &= ~(CMD.NUM.inPlace | CMD.SCALE.inPlace);
-      leaf &= ~(CMD.TTL.inPlace | CMD.TG.inPlace);
     }
-    this.batch.add(low, word1, leaf, word3);
+    this.batch.add(word0, word1, word2, word3);
     return true;
   }
 
@@ -452,7 +443,7 @@ export class SmmuAcceleration implements SmmuBackend {
             () => `SMMUv3: multiple S1 context descriptors require SubstreamID support. Configure ssidsize > 0 (requires accel=on): ${this.name}, sid ${hex(streamId)}`,
           );
         }
-        reduceEntry(this.entry, this.offer.features, this.reduced);
+        reduceEntry(this.entry, this.offer.features, canStall(hostIdRegisters(fn.host.hwInfo)), this.reduced);
         this.attachNested(fn, streamId);
         break;
       case STE_CONFIG_BYPASS:

@@ -6,7 +6,7 @@
 import { HW_INFO_ARM_SMMUV3_BYTES, HwInfoType, type HwInfo } from "../../iommufd/index.js";
 import { Refusal } from "../../support/index.js";
 import type { AcceleratedFeatures } from "../device/backend.js";
-import { extract, type Field, IDR0, IDR1, IDR3, IDR5, OAS_BITS } from "../spec/index.js";
+import { extract, type Field, IDR0, IDR0_STALL_MODEL_BOTH, IDR0_STALL_MODEL_FORCED, IDR1, IDR3, IDR5, OAS_BITS } from "../spec/index.js";
 
 /** IDR0 to IDR5 of a host's SMMU out of GET_HW_INFO (struct iommu_hw_info_arm_smmuv3: idr at byte 8). Throws Refusal where it is none. */
 export function hostIdRegisters(info: HwInfo): Int32Array {
@@ -115,6 +115,11 @@ export function checkHostServes(host: Int32Array, guest: Int32Array, names: Name
   if (ours < theirs) {
     refuse(`Host SMMUv3 supports only 8-bit ASIDs`, "IDR0.ASID16", ours, theirs, "a host SMMU with 16-bit ASIDs");
   }
+  [ours, theirs] = pair(0, IDR0.STALL_MODEL);
+  if (ours === IDR0_STALL_MODEL_FORCED) {
+    // 5.4: CD.S has to be 1 there, and the guest was told that it has to be 0.
+    refuse(`Host SMMUv3 stalls on every fault`, "IDR0.STALL_MODEL", ours, theirs, "a host SMMU that terminates (STALL_MODEL 0 or 1)");
+  }
   [ours, theirs] = pair(0, IDR0.CD2L);
   if (ours < theirs) {
     refuse(
@@ -127,11 +132,23 @@ export function checkHostServes(host: Int32Array, guest: Int32Array, names: Name
   }
 }
 
-/** IDR3.BBML of the host below the guest's: legal tables of the guest may raise conflicts there. Null where it is not. */
-export function breakBeforeMakeWarning(host: Int32Array, guest: Int32Array, names: Names): string | null {
-  const ours = extract(host[3], IDR3.BBML);
-  const theirs = extract(guest[3], IDR3.BBML);
-  return ours >= theirs
-    ? null
-    : `${names.smmu} shows its guest IDR3.BBML=${theirs}, ${names.hostIommu} of ${names.device} has ${ours}: a guest that relies on the higher level may see TLB conflicts`;
+/** What the host does otherwise than the guest was told, where a guest that relies on it can be wrong: a line each. */
+export function hostWarnings(host: Int32Array, guest: Int32Array, names: Names): string[] {
+  const lower = (what: string, field: Field, harm: string): string[] => {
+    const ours = extract(host[3], field);
+    const theirs = extract(guest[3], field);
+    return ours >= theirs
+      ? []
+      : [`${names.smmu} shows its guest IDR3.${what}=${theirs}, ${names.hostIommu} of ${names.device} has ${ours}: a guest that relies on ${harm}`];
+  };
+  return [
+    ...lower("BBML", IDR3.BBML, "the higher level may see TLB conflicts"),
+    // 5.4: CD.HAD0 and HAD1 are ignored without it.
+    ...lower("HAD", IDR3.HAD, "CD.HAD0 or HAD1 gets hierarchical attributes nevertheless"),
+  ];
+}
+
+/** The host stalls faulting transactions where CD.S asks for it, unless STE.S1STALLD is set (IDR0.STALL_MODEL 0b00). */
+export function canStall(host: Int32Array): boolean {
+  return extract(host[0], IDR0.STALL_MODEL) === IDR0_STALL_MODEL_BOTH;
 }

@@ -32,11 +32,14 @@ export const forwardedFields: Readonly<Record<string, AllowedField>> = {
 const CONTEXT_POINTER_HIGH_MASK = 0xffff;
 
 /**
- * Reduces a stage-1 entry (Config 0b101) to the words that the host takes, into `out` (four words). S1STALLD
- * is never passed on: the model shows IDR0.STALL_MODEL 0b01, where it is RES0. EATS 0b11 is as 0b00 without
- * IDR3.DPT, and a value that the kernel refuses.
+ * Reduces a stage-1 entry (Config 0b101) to the words that the host takes, into `out` (four words). The guest's
+ * S1STALLD is never passed on: the model shows IDR0.STALL_MODEL 0b01, where it is RES0, and CD.S is ILLEGAL. It is so
+ * on a host that can stall where S1STALLD is set (5.2, 5.4). EATS 0b11 is as 0b00 without IDR3.DPT, and a value that
+ * the kernel refuses.
+ *
+ * @param canStall the host has IDR0.STALL_MODEL 0b00
  */
-export function reduceEntry(entry: Int32Array, features: AcceleratedFeatures, out: Int32Array): void {
+export function reduceEntry(entry: Int32Array, features: AcceleratedFeatures, canStall: boolean, out: Int32Array): void {
   out.fill(0, 0, 4);
   for (const allowed of Object.values(forwardedFields)) {
     if (allowed.withheld(features) !== null) {
@@ -53,5 +56,6 @@ export function reduceEntry(entry: Int32Array, features: AcceleratedFeatures, ou
   if (get(out, STE.EATS) !== STE_EATS_FULL) {
     put(out, STE.EATS, STE_EATS_ABORT);
   }
+  put(out, STE.S1STALLD, canStall ? 1 : 0);
 }
 

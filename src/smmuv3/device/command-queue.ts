@@ -1,7 +1,6 @@
 import { MEMORY_OK, type WordMemory } from "../../memory/index.js";
 import { type Log, toBigInt, type TraceEvent } from "../../support/index.js";
 import type { SmmuBackend } from "./backend.js";
-import { CommandRules, DEFINED_BITS } from "./command-rules.js";
 import {
   traceCfgiCd,
   traceCfgiSte,
@@ -23,7 +22,7 @@ import {
   traceTlbiS12Vmid,
 } from "./trace.js";
 import type { SmmuInterrupts } from "./interrupts.js";
-import type { StreamTranslator } from "../lookup/index.js";
+import { CommandRules, dropCached, type StreamTranslator } from "../lookup/index.js";
 import { indexMask, type RegisterFile } from "./register-file.js";
 import {
   CERROR_ABT,
@@ -173,16 +172,7 @@ export class CommandQueue {
         if (traceCmdqOpcode.on) {
           traceCmdqOpcode.emit(traceCommandName(opcode));
         }
-        if (this.rules.illegal(command)) {
-          error = CERROR_ILL;
-        } else {
-          const defined = opcode * CMD_WORDS;
-          command[0] &= DEFINED_BITS[defined];
-          command[1] &= DEFINED_BITS[defined + 1];
-          command[2] &= DEFINED_BITS[defined + 2];
-          command[3] &= DEFINED_BITS[defined + 3];
-          error = this.execute(opcode, at, (at + 1) & mask);
-        }
+        error = this.rules.admit(command) ? this.execute(opcode, at, (at + 1) & mask) : CERROR_ILL;
         if (error === CERROR_NONE) {
           this.consumed[opcode]++;
           at = (at + 1) & mask;
@@ -249,16 +239,11 @@ export class CommandQueue {
       case OP.CFGI_STE_RANGE:
         return this.flush(at) === PLACED ? PLACED : this.configureRange(command[1] >>> 0, get(command, CMD.RANGE));
       case OP.CFGI_CD:
-        if (traceCfgiCd.on) {
-          traceCfgiCd.emit(command[1]);
-        }
-        this.translator.invalidateCd(command[1] >>> 0, get(command, CMD.SSID));
-        return this.forward(at, next);
       case OP.CFGI_CD_ALL:
         if (traceCfgiCd.on) {
           traceCfgiCd.emit(command[1]);
         }
-        this.translator.invalidateCds(command[1] >>> 0);
+        dropCached(this.translator, command);
         return this.forward(at, next);
       case OP.TLBI_NH_ALL:
       case OP.TLBI_NH_ASID:
@@ -266,25 +251,26 @@ export class CommandQueue {
       case OP.TLBI_NH_VAA:
       case OP.TLBI_NSNH_ALL:
         this.traceTlbi(opcode);
-        this.translator.tlbi(command);
+        dropCached(this.translator, command);
         return this.forward(at, next);
       case OP.ATC_INV:
-        // 4.5.1: ignored while SMMUEN is 0; of no effect with a SubstreamID where there are none.
-        return this.parts.registers.translationEnabled && (this.rules.substreams || (command[0] & CMD.SSV.inPlace) === 0)
-          ? this.forward(at, next)
-          : CERROR_NONE;
+        // 4.5.1: ignored while SMMUEN is 0.
+        return this.parts.registers.translationEnabled ? this.forward(at, next) : CERROR_NONE;
       case OP.PREFETCH_CONFIG:
       case OP.PREFETCH_ADDR:
         // 4.2: a hint; nothing is fetched ahead, and nothing has to be in order with it.
         return CERROR_NONE;
-      default:
-        // Stage 2 and EL2 translations are the software's alone.
+      case OP.TLBI_S12_VMALL:
+      case OP.TLBI_S2_IPA:
+        // Stage 2 is the software's alone.
         if (this.flush(at) === PLACED) {
           return PLACED;
         }
         this.traceTlbi(opcode);
-        this.translator.tlbi(command);
+        dropCached(this.translator, command);
         return CERROR_NONE;
+      default:
+        return CERROR_ILL;
     }
   }
 

@@ -14,4 +14,5 @@ export {
   STALLED,
   TRANSLATED,
 } from "./answers.js";
+export { CommandRules, dropCached } from "./commands.js";
 export { StreamTranslator, type StreamTranslatorOptions } from "./stream-translator.js";

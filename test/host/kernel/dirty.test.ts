@@ -52,6 +52,18 @@ describe("dirty tracking", () => {
   });
 
   test.each([
+    ["7.2", "EOPNOTSUPP"],
+    ["7.3", "EINVAL"],
+  ] as const)("of a table without it, a range of length 0: Linux %s answers %s", (kernel, answer) => {
+    host = makeHost({}, {}, kernel);
+    iommufd = host.openIommufd();
+    ioas = iommufd.ioasAlloc();
+    a = bind(host, iommufd, A);
+    const request = { hwptId: alloc(NEST_PARENT), flags: 0, iova: 0n, length: 0n, pageSize: 4096n, bitmap: new Uint8Array(1) };
+    expect(errno(() => iommufd.hwptGetDirtyBitmap(request))).toBe(answer);
+  });
+
+  test.each([
     ["a nesting parent", NEST_PARENT | DIRTY_TRACKING],
     ["a plain table", DIRTY_TRACKING],
   ])("of %s finds the pages written, once if they are cleared", (_name, flags) => {

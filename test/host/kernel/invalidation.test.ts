@@ -19,8 +19,8 @@ function watch(): Int32Array[] {
   return seen;
 }
 
-function setUp(smmu = {}, fn = {}): { iommufd: Iommufd; ioas: number; aId: number; parent: number; viommu: number } {
-  host = makeHost(smmu, fn);
+function setUp(smmu = {}, fn = {}, kernel: "7.2" | "7.3" = "7.3"): { iommufd: Iommufd; ioas: number; aId: number; parent: number; viommu: number } {
+  host = makeHost(smmu, fn, kernel);
   const iommufd = host.openIommufd();
   const ioas = iommufd.ioasAlloc();
   const { devId: aId } = bind(host, iommufd, A);
@@ -30,7 +30,8 @@ function setUp(smmu = {}, fn = {}): { iommufd: Iommufd; ioas: number; aId: numbe
 
 describe("a guest's commands", () => {
   test("reach the hardware with the parent's VMID and the functions' StreamIDs, in order, with one sync", () => {
-    const { iommufd, aId, viommu } = setUp({ idr0: 0x0d44_141b }, { ats: true });
+    // A command with fields that are not its own, of a guest without substreams: 7.2 takes them.
+    const { iommufd, aId, viommu } = setUp({ idr0: 0x0d44_141b }, { ats: true }, "7.2");
     const { devId: bId } = bind(host, iommufd, B);
     iommufd.vdeviceAlloc({ viommuId: viommu, devId: aId, virtId: 0x31n });
     iommufd.vdeviceAlloc({ viommuId: viommu, devId: bId, virtId: 0x32n });
@@ -80,6 +81,40 @@ describe("a guest's commands", () => {
     seen.length = 0;
     expect(invalidate(iommufd, viommu, encodeCommand(OP.PREFETCH_CONFIG, {}))).toEqual({ errno: "EIO", handled: 0 });
     expect(seen).toEqual([]);
+  });
+
+  const RANGES = { idr3: 0x1414 };
+  const SUBSTREAMS = { idr0: 0x0d44_141b, idr1: 0x0273_0510 };
+  test.each([
+    ["TG 0 with NUM", RANGES, encodeCommand(OP.TLBI_NH_VA, { NUM: 1 }), false],
+    ["TG 0 with SCALE", RANGES, encodeCommand(OP.TLBI_NH_VAA, { SCALE: 1 }), false],
+    ["TG 0 with TTL", RANGES, encodeCommand(OP.TLBI_NH_VA, { TTL: 3 }), false],
+    ["TG 0 alone", RANGES, encodeCommand(OP.TLBI_NH_VA, { LEAF: 1, VMID: 9, ASID: 0xffff, ADDRESS: 0x1000n }), true],
+    ["TG without a range or a level", RANGES, encodeCommand(OP.TLBI_NH_VA, { TG: 1 }), false],
+    ["TG with a level", RANGES, encodeCommand(OP.TLBI_NH_VA, { TG: 1, TTL: 3 }), true],
+    ["16K with level 1 and a range", RANGES, encodeCommand(OP.TLBI_NH_VA, { TG: 2, TTL: 1, NUM: 1 }), false],
+    ["16K with level 2", RANGES, encodeCommand(OP.TLBI_NH_VA, { TG: 2, TTL: 2, NUM: 1 }), true],
+    ["SCALE[5]", RANGES, encodeCommand(OP.TLBI_NH_VA, { TG: 1, TTL: 3, SCALE: 33 }), false],
+    ["a range without RIL", { idr3: 0x1014 }, encodeCommand(OP.TLBI_NH_VA, { TG: 1, TTL: 3 }), false],
+    ["an ASID of more than 8 bits without ASID16", { idr0: 0x0d44_001b }, encodeCommand(OP.TLBI_NH_ASID, { ASID: 0x100 }), false],
+    ["TLBI_NSNH_ALL with a VMID", {}, encodeCommand(OP.TLBI_NH_ALL, { VMID: 1 }).map((word, i) => (i === 0 ? OP.TLBI_NSNH_ALL : word)), true],
+    ["TLBI_NH_ALL with an ASID", {}, encodeCommand(OP.TLBI_NH_ASID, { ASID: 1 }).map((word, i) => (i === 0 ? OP.TLBI_NH_ALL : word)), false],
+    ["ATC_INV without ATS", {}, encodeCommand(OP.ATC_INV, { SID: 5 }), false],
+    ["ATC_INV, Size 52", SUBSTREAMS, encodeCommand(OP.ATC_INV, { SID: 5, ATC_SIZE: 52 }), true],
+    ["ATC_INV, Size 53", SUBSTREAMS, encodeCommand(OP.ATC_INV, { SID: 5, ATC_SIZE: 53 }), false],
+    ["ATC_INV, SSV without substreams", { idr0: 0x0d44_141b }, encodeCommand(OP.ATC_INV, { SID: 5, SSV: 1 }), false],
+    ["ATC_INV, Global without substreams", { idr0: 0x0d44_141b }, encodeCommand(OP.ATC_INV, { SID: 5, GLOBAL: 1 }), false],
+    ["ATC_INV, SSID with substreams and without SSV", SUBSTREAMS, encodeCommand(OP.ATC_INV, { SID: 5, SSID: 1 }), true],
+    ["CFGI_CD, SSID without substreams", {}, encodeCommand(OP.CFGI_CD, { SID: 5, SSID: 1 }), false],
+    ["CFGI_CD, SSID with substreams", SUBSTREAMS, encodeCommand(OP.CFGI_CD, { SID: 5, SSID: 1 }), true],
+    ["CFGI_CD_ALL, SSEC", {}, encodeCommand(OP.CFGI_CD_ALL, { SID: 5, SSEC: 1 }), false],
+  ])("%s: Linux 7.2 takes it, 7.3 judges it by the SMMU's ID registers", (_what, smmu, command, good) => {
+    for (const kernel of ["7.2", "7.3"] as const) {
+      const { iommufd, aId, viommu } = setUp(smmu, {}, kernel);
+      iommufd.vdeviceAlloc({ viommuId: viommu, devId: aId, virtId: 5n });
+      expect(invalidate(iommufd, viommu, command).errno, kernel).toBe(good || kernel === "7.2" ? null : "EIO");
+      host.close();
+    }
   });
 
   test("are of the right type and length, on an object that has them", () => {

@@ -53,8 +53,8 @@ export function hostDescription(smmu: Partial<SmmuInput> = {}, fn: Partial<Funct
   };
 }
 
-export function makeHost(smmu: Partial<SmmuInput> = {}, fn: Partial<FunctionInput> = {}): SimulatedHost {
-  return createSimulatedHost(describeHost(hostDescription(smmu, fn)));
+export function makeHost(smmu: Partial<SmmuInput> = {}, fn: Partial<FunctionInput> = {}, kernel?: HostDescriptionInput["kernel"]): SimulatedHost {
+  return createSimulatedHost(describeHost({ ...hostDescription(smmu, fn), kernel }));
 }
 
 /** The errno that a call is refused with; "ok" when it is not. */

@@ -108,6 +108,38 @@ describe("a host that fits", () => {
     expect(board.probe(A)).toBe("bypass");
   });
 
+  test("without hierarchical attributes that can be disabled is a warning", () => {
+    const board = new Board({ smmu: { idr3: idr3 & ~(1 << 2) }, properties: [AUTO] });
+    board.plug(A);
+    expect(board.log.warnings()).toEqual([
+      `arm-smmuv3 'smmu0' shows its guest IDR3.HAD=1, ${SMMU0} of vfio-pci 'dev0' (host ${A}) has 0: a guest that relies on CD.HAD0 or HAD1 gets hierarchical attributes nevertheless`,
+    ]);
+  });
+
+  test.each([
+    ["can stall is kept from it by S1STALLD", 0, 1n],
+    ["cannot is given no S1STALLD, whatever the guest's entry says", 1, 0n],
+  ])("that %s", (_what, model, s1stalld) => {
+    const board = new Board();
+    const physical = board.host.hardware.smmus.get(SMMU0)!;
+    physical.idr[0] = (physical.idr[0] & ~(3 << 24)) | (model << 24);
+    board.plug(A);
+    board.number(0, 9);
+    board.smmu.enable();
+    board.nested.length = 0;
+    board.smmu.ste(0x900, board.stage1(board.table()));
+    board.smmu.configure(0x900);
+    expect(board.nested.map(([, second]) => (second >> 27n) & 1n)).toEqual([s1stalld]);
+  });
+
+  test("that stalls on every fault is refused: the guest was told that nothing does", () => {
+    const board = new Board();
+    const physical = board.host.hardware.smmus.get(SMMU0)!;
+    physical.idr[0] = (physical.idr[0] & ~(3 << 24)) | (2 << 24);
+    expect(() => board.plug(A)).toThrow(/Host SMMUv3 stalls on every fault[^]*IDR0\.STALL_MODEL: smmu3[^]* has 2, [^]* shows its guest 1/);
+    expect(board.live()).toEqual({});
+  });
+
   test("a lower level of break-before-make is a warning with both values", () => {
     const board = new Board({ smmu: { idr3: idr3 & ~(3 << 11) }, properties: [AUTO] });
     board.plug(A);

@@ -257,13 +257,15 @@ describe("caches are stale until a command says otherwise", () => {
 
   it.each([
     ["CFGI_CD", C.cd(0x100)],
+    // 4.3.3: without substreams the SubstreamID is ignored.
+    ["CFGI_CD of a SubstreamID", C.cd(0x100, 5)],
     ["CFGI_CD_ALL", C.cdAll(0x100)],
     ["CFGI_STE", C.ste(0x100)],
   ])("%s drops a CD", (_name, command) => {
     const { rig, space } = machine();
     expect(writes(space)).toBe(DMA_OK);
     rig.store(CD, 0n);
-    rig.submit(C.cd(0x100, 5), C.cd(0x101), C.sync());
+    rig.submit(C.cd(0x101), C.sync());
     expect(writes(space)).toBe(DMA_OK);
     rig.submit(command, C.sync());
     expect(writes(space)).toBe(DMA_FAULT);

@@ -75,6 +75,7 @@ const functionSchema = z.strictObject({
 const hostSchema = z.strictObject({
   name: z.string().min(1).describe("name of the host, for the account"),
   memory: z.array(memorySchema).min(1, { error: "expected at least one run of memory" }).describe("RAM by NUMA node"),
+  kernel: z.enum(["7.2", "7.3"]).default("7.3").describe("the Linux whose answers the host's kernel gives"),
   msiDoorbell: physicalAddress
     .optional()
     .describe("host-physical address of the ITS's GITS_TRANSLATER register; 0x08090040 by default, and none with VT-d units"),

@@ -21,6 +21,7 @@ import { DeviceObject, type Hwpt, HwptNested, HwptPaging, IoasObject, VdeviceObj
 import type { Master } from "./iommu-driver.js";
 import { guarded, ObjectTable, refusing, type KernelObject, type Refuse } from "./objects.js";
 import type { PhysicalFunction } from "./hardware-port.js";
+import type { KernelRules } from "./kernel-rules.js";
 import type { ProcessMemory } from "./process-memory.js";
 
 const U64_MAX = (1n << 64n) - 1n;
@@ -53,6 +54,7 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
 
   constructor(
     private readonly memory: ProcessMemory,
+    private readonly rules: KernelRules,
     private readonly onGone: (iommufd: SimulatedIommufd) => void,
   ) {}
 
@@ -262,6 +264,9 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
       throw refuse("EOPNOTSUPP", `flags 0x${flags.toString(16)}`);
     }
     const { domain, ioas } = this.table.get(request.hwptId, HwptPaging, refuse);
+    if (length === 0n && this.rules.refusesEmptyBitmaps) {
+      throw refuse("EINVAL", "a range of length 0");
+    }
     const end = iova + length;
     if (end - 1n > U64_MAX) {
       throw refuse("EOVERFLOW", "the range wraps");

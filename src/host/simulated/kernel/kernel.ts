@@ -6,6 +6,7 @@ import type { PhysicalFunction, PhysicalHost } from "./hardware-port.js";
 import { SimulatedIommufd, type TableAccount } from "./iommufd.js";
 import { ProcessMemory } from "./process-memory.js";
 import type { IommuDriver, Master } from "./iommu-driver.js";
+import { kernelRules, type KernelRules, type KernelVersion } from "./kernel-rules.js";
 import { SmmuDriver, type SmmuAccount } from "./smmu/driver.js";
 import { VtdDriver, type VtdAccount } from "./vtd/driver.js";
 import { SimulatedVfioDevice, type VfioHost } from "./vfio-device.js";
@@ -20,6 +21,7 @@ const MOST_VECTORS = 512;
  */
 export class SimulatedKernel implements Host, VfioHost {
   readonly description: string;
+  private readonly rules: KernelRules;
   private readonly memory: ProcessMemory;
   private readonly drivers = new Map<string, IommuDriver>();
   private readonly masters = new Map<PhysicalFunction, Master>();
@@ -30,11 +32,13 @@ export class SimulatedKernel implements Host, VfioHost {
   constructor(
     readonly hardware: PhysicalHost,
     name: string,
+    version: KernelVersion,
   ) {
     this.description = `simulated: ${name}`;
+    this.rules = kernelRules(version);
     this.memory = new ProcessMemory(hardware.memory);
     for (const smmu of hardware.smmus.values()) {
-      this.drivers.set(smmu.name, new SmmuDriver(smmu, hardware.memory));
+      this.drivers.set(smmu.name, new SmmuDriver(smmu, hardware.memory, this.rules));
     }
     for (const vtd of hardware.vtds.values()) {
       this.drivers.set(vtd.name, new VtdDriver(vtd, hardware.memory));
@@ -80,7 +84,7 @@ export class SimulatedKernel implements Host, VfioHost {
   }
 
   openIommufd(): Iommufd {
-    const iommufd = new SimulatedIommufd(this.memory, (gone) => this.iommufds.delete(gone));
+    const iommufd = new SimulatedIommufd(this.memory, this.rules, (gone) => this.iommufds.delete(gone));
     this.iommufds.add(iommufd);
     return iommufd;
   }

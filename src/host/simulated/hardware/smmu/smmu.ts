@@ -1,6 +1,8 @@
 import { ACCESS_EXECUTE, ACCESS_WRITE } from "../../../../translation/index.js";
 import {
   ABORTED,
+  CommandRules,
+  dropCached,
   featuresOf,
   KIND_ATS_REQUEST,
   KIND_ATS_TRANSLATED,
@@ -41,6 +43,7 @@ export class HardwareSmmu extends HardwareUnit<SmmuDescription, (record: Int32Ar
   /** IDR0 to IDR5 as read from the registers: see `shownIdRegisters`. */
   readonly idr: Int32Array;
   readonly features: LookupFeatures;
+  private readonly rules: CommandRules;
   /** CD.A = 0. */
   outDiscarded = false;
 
@@ -60,6 +63,7 @@ export class HardwareSmmu extends HardwareUnit<SmmuDescription, (record: Int32Ar
     super(description);
     this.idr = shownIdRegisters(description);
     this.features = featuresOf(this.idr);
+    this.rules = new CommandRules(this.idr);
     this.table = new HostStreamTable(memory, extract(this.idr[0], IDR0.ST_LEVEL) !== 0, extract(this.idr[1], IDR1.SIDSIZE), streamIds);
     this.translator = new StreamTranslator(memory.words, this.features);
     this.dirtyState = new DirtyState(memory.words, this.features);
@@ -108,41 +112,27 @@ export class HardwareSmmu extends HardwareUnit<SmmuDescription, (record: Int32Ar
    *   CMD_SYNC after an ATS invalidation that was not answered
    */
   command(w0: number, w1: number, w2: number, w3: number): number {
-    const { words, translator, features } = this;
+    const { words } = this;
     words[0] = w0;
     words[1] = w1;
     words[2] = w2;
     words[3] = w3;
     const opcode = get(words, CMD.OPCODE);
     this.countCommand(opcode);
-    if (!this.isLegal(opcode)) {
+    if (!this.rules.admit(words)) {
       return CERROR_ILL;
     }
-    const sid = words[1] >>> 0;
     switch (opcode) {
       case OP.PREFETCH_CONFIG:
       case OP.PREFETCH_ADDR:
-        return CERROR_NONE;
-      case OP.CFGI_STE:
-        translator.invalidateSte(sid);
-        return CERROR_NONE;
-      case OP.CFGI_STE_RANGE:
-        translator.invalidateSteRange(sid, get(words, CMD.RANGE));
-        return CERROR_NONE;
-      case OP.CFGI_CD:
-        // 4.3.3: the SubstreamID is ignored where substreams are not supported.
-        translator.invalidateCd(sid, features.ssidBits === 0 ? 0 : get(words, CMD.SSID));
-        return CERROR_NONE;
-      case OP.CFGI_CD_ALL:
-        translator.invalidateCds(sid);
-        return CERROR_NONE;
+        return this.hasErratum("hisilicon-161010101") ? CERROR_ILL : CERROR_NONE;
       case OP.ATC_INV:
-        this.invalidateDevice(sid);
+        this.invalidateDevice(words[1] >>> 0);
         return CERROR_NONE;
       case OP.SYNC:
         return this.synchronize();
       default:
-        translator.tlbi(words);
+        dropCached(this.translator, words);
         return CERROR_NONE;
     }
   }
@@ -212,37 +202,6 @@ export class HardwareSmmu extends HardwareUnit<SmmuDescription, (record: Int32Ar
       if (!this.dirtyState.update(translator.event, this.table.read(streamId))) {
         return answer;
       }
-    }
-  }
-
-  /** Chapter 4: opcodes that this SMMU has; SSEC asks for Secure state, which it has not (4.1.2). */
-  private isLegal(opcode: number): boolean {
-    const { features, words } = this;
-    switch (opcode) {
-      case OP.PREFETCH_CONFIG:
-      case OP.PREFETCH_ADDR:
-        return get(words, CMD.SSEC) === 0 && !this.hasErratum("hisilicon-161010101");
-      case OP.CFGI_STE:
-      case OP.CFGI_STE_RANGE:
-      case OP.CFGI_CD:
-      case OP.CFGI_CD_ALL:
-        return get(words, CMD.SSEC) === 0;
-      case OP.TLBI_NH_ALL:
-      case OP.TLBI_NH_ASID:
-      case OP.TLBI_NH_VA:
-      case OP.TLBI_NH_VAA:
-        return features.stage1;
-      case OP.TLBI_S12_VMALL:
-      case OP.TLBI_S2_IPA:
-        return features.stage2;
-      case OP.TLBI_NSNH_ALL:
-      case OP.SYNC:
-        return true;
-      case OP.ATC_INV:
-        return features.ats && get(words, CMD.SSEC) === 0;
-      default:
-        // EL2 without IDR0.HYP, EL3, CFGI_VMS_PIDM without MPAM, PRI_RESP without PRI, RESUME and STALL_TERM without stalls.
-        return false;
     }
   }
 

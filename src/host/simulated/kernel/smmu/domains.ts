@@ -225,7 +225,9 @@ export class SmmuPagingDomain implements PagingDomain {
         }
         const left = Math.floor(pages / 2 ** scale);
         const number = scale < 31 ? left % 32 : Math.min(31, left);
-        driver.run(encodeCommand(opcode, { ...tags, TG: TLBI_TG_4K, NUM: number - 1, SCALE: scale, ADDRESS: BigInt(at) }));
+        // A range of one granule without a level is reserved: that is the command of one address.
+        const range = number === 1 && scale === 0 ? {} : { TG: TLBI_TG_4K, NUM: number - 1, SCALE: scale };
+        driver.run(encodeCommand(opcode, { ...tags, ...range, ADDRESS: BigInt(at) }));
         at += number * 2 ** scale * 4096;
         pages -= number * 2 ** scale;
       }

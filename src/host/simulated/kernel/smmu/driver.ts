@@ -13,11 +13,13 @@ import {
   type IovaRange,
   ViommuType,
 } from "../../../../iommufd/index.js";
+import { CommandCheck } from "./command-check.js";
 import { ContextTable } from "./context-table.js";
 import { domainKind, SmmuNestedDomain, SmmuPagingDomain, type Attachment } from "./domains.js";
 import type { HostMemory, PhysicalFunction, PhysicalSmmu } from "../hardware-port.js";
 import { hwInfoOf } from "./hw-info.js";
 import type { Domain, IommuAccount, IommuDriver, Master, PagingDomain, ViommuPort } from "../iommu-driver.js";
+import type { KernelRules } from "../kernel-rules.js";
 import { guarded, underCall, type Refuse } from "../objects.js";
 import { smmuFeatures, type SmmuFeatures } from "./features.js";
 import { abortEntry, nestedEntry, stage1Context, stage1Entry, stage2Entry } from "./stream-entries.js";
@@ -132,6 +134,8 @@ export class SmmuDriver implements IommuDriver {
   readonly mapsDoorbells = true;
   readonly hwInfoType = HwInfoType.ARM_SMMUV3;
   readonly features: SmmuFeatures;
+  /** How guests' commands are judged; null: they are taken as they are. */
+  readonly commandCheck: CommandCheck | null;
   readonly vmids: TagPool;
   readonly asids: TagPool;
   /** Events that went to no guest, by their number. */
@@ -143,8 +147,10 @@ export class SmmuDriver implements IommuDriver {
   constructor(
     readonly smmu: PhysicalSmmu,
     readonly memory: HostMemory,
+    rules: KernelRules,
   ) {
     this.features = smmuFeatures(smmu);
+    this.commandCheck = rules.judgesCommands ? new CommandCheck(smmu.idr) : null;
     this.vmids = new TagPool(`VMIDs of ${smmu.name}`, this.features.vmidBits);
     this.asids = new TagPool(`ASIDs of ${smmu.name}`, this.features.asidBits);
     smmu.onEvent((record) => this.handleEvent(record));

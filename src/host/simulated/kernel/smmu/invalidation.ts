@@ -66,6 +66,9 @@ function readCommands(request: InvalidateRequest): Int32Array | null {
 
 /** Converts the command at `at` in place: the guest's VMID and StreamID become physical. False: it may not be run. */
 function convert(vsmmu: Vsmmu, commands: Int32Array, at: number): boolean {
+  if (vsmmu.driver.commandCheck?.takes(commands, at) === false) {
+    return false;
+  }
   switch (commands[at] & 0xff) {
     case OP.TLBI_NSNH_ALL:
       commands.fill(0, at, at + WORDS);
