@@ -28,8 +28,7 @@ export class MsiAccount {
     const name = fn.id !== "" ? fn.id : (fn.passthrough?.hostAddress ?? fn.model);
     const key = `${name} ${this.numberOf(fn)} ${route.vector}`;
     const last = this.entries.get(key);
-    // A route that follows another directly goes on counting; after a gap it begins at zero.
-    const before = last === undefined ? 0 : route.delivered === 0 ? last.before + last.route.delivered : last.before;
+    const before = last === undefined ? 0 : last.before + last.route.delivered;
     this.entries.set(key, { name, route, before });
   }
 

@@ -10,10 +10,6 @@ export interface InterruptSink {
   spi(intid: number): void;
 }
 
-/** Bytes of the ITS's translation page and of the GICv2m frame. */
-export const ITS_TRANSLATION_BYTES = 0x1_0000;
-export const GICV2M_BYTES = 0x1000;
-
 /** GITS_TRANSLATER in the ITS's second page (Arm IHI 0069, 12.20). */
 export const GITS_TRANSLATER = 0x0040;
 
@@ -24,9 +20,6 @@ export const GITS_TRANSLATER = 0x0040;
  * CPU has no device id and is dropped, as are all other accesses.
  */
 export class ItsDoorbell implements MmioHandler {
-  /** Messages that got through. */
-  messages = 0;
-
   constructor(
     private readonly sink: InterruptSink,
     private readonly log: Log,
@@ -45,7 +38,6 @@ export class ItsDoorbell implements MmioHandler {
       this.log.guestError("its.cpu", "GITS_TRANSLATER: a CPU's write has no device id and is dropped");
       return;
     }
-    this.messages++;
     this.sink.message(attributes.requesterId, Number(value & 0xffff_ffffn));
   }
 }
@@ -60,8 +52,6 @@ const V2M_MSI_IIDR = 0xfcc;
  * ignored. `firstIntid` to `firstIntid + count - 1` (virt: 80, 64 of them).
  */
 export class Gicv2mFrame implements MmioHandler {
-  messages = 0;
-
   constructor(
     private readonly sink: InterruptSink,
     readonly firstIntid: number,
@@ -89,8 +79,7 @@ export class Gicv2mFrame implements MmioHandler {
     }
     const intid = Number(value & 0x3ffn);
     if (intid >= this.firstIntid && intid < this.firstIntid + this.count) {
-      this.messages++;
-      this.sink.spi(intid);
+        this.sink.spi(intid);
     }
   }
 }

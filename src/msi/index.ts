@@ -1,2 +1,2 @@
-export { GICV2M_BYTES, Gicv2mFrame, GITS_TRANSLATER, ITS_TRANSLATION_BYTES, ItsDoorbell, type InterruptSink } from "./doorbells.js";
-export { fixupDoorbell, MsiRouter, type MsiRoute, type MsiRouteAccount } from "./router.js";
+export { Gicv2mFrame, GITS_TRANSLATER, ItsDoorbell, type InterruptSink } from "./doorbells.js";
+export { fixupDoorbell, MsiRouter, type MsiRoute } from "./router.js";

@@ -18,17 +18,7 @@ export interface MsiRoute {
   readonly doorbell: number | null;
   /** The IOMMU told the doorbell, and the IOVA was not looked at. */
   readonly direct: boolean;
-  /** Messages that reached the doorbell. */
-  readonly delivered: number;
-}
-
-/** A route for the account. */
-export interface MsiRouteAccount {
-  /** The function's id, or its address where it has none. */
-  readonly function: string;
-  readonly vector: number;
-  readonly iova: bigint;
-  readonly doorbell: number | null;
+  /** Messages that reached the doorbell by this route. */
   readonly delivered: number;
 }
 
@@ -50,8 +40,6 @@ export function fixupDoorbell(fn: PciFunction, iova: bigint): { doorbell: number
 
 export class MsiRouter {
   private readonly table = new Map<PciFunction, Map<number, Mutable<MsiRoute>>>();
-  /** Messages that had nowhere to go. */
-  undelivered = 0;
 
   constructor(
     /** System memory, where the doorbells are. */
@@ -67,8 +55,7 @@ export class MsiRouter {
       this.table.set(fn, ofFunction);
     }
     const { doorbell, direct } = fixupDoorbell(fn, iova);
-    const before = ofFunction.get(vector);
-    const route: Mutable<MsiRoute> = { fn, vector, iova, data: data >>> 0, doorbell, direct, delivered: before?.delivered ?? 0 };
+    const route: Mutable<MsiRoute> = { fn, vector, iova, data: data >>> 0, doorbell, direct, delivered: 0 };
     ofFunction.set(vector, route);
     if (doorbell === null) {
       this.log.guestError("msi.route", () => `MSI route of ${fn.label}, vector ${vector}: ${hex(iova)} does not translate; nothing will be delivered`);
@@ -78,17 +65,13 @@ export class MsiRouter {
     return route;
   }
 
-  /** The vector is masked or gone. What it delivered stays in the account until the function goes. */
+  /** The vector is masked or gone. */
   remove(fn: PciFunction, vector: number): void {
     this.table.get(fn)?.delete(vector);
   }
 
   removeAll(fn: PciFunction): void {
     this.table.delete(fn);
-  }
-
-  find(fn: PciFunction, vector: number): MsiRoute | null {
-    return this.table.get(fn)?.get(vector) ?? null;
   }
 
   /**
@@ -98,34 +81,15 @@ export class MsiRouter {
   deliver(fn: PciFunction, vector: number): boolean {
     const route = this.table.get(fn)?.get(vector);
     if (route === undefined || route.doorbell === null) {
-      this.undelivered++;
       return false;
     }
     const bytes = new Uint8Array(4);
     new DataView(bytes.buffer).setUint32(0, route.data, true);
     if (this.memory.writeBytes(route.doorbell, bytes, fn.dmaAttributes()) !== 0) {
-      this.undelivered++;
       this.log.guestError("msi.doorbell", () => `MSI of ${fn.label}, vector ${vector}: nothing answers at ${hex(route.doorbell ?? 0)}`);
       return false;
     }
     route.delivered++;
     return true;
-  }
-
-  /** Every route, functions in the order of their first route. */
-  routes(): MsiRouteAccount[] {
-    const account: MsiRouteAccount[] = [];
-    for (const [fn, ofFunction] of this.table) {
-      for (const route of [...ofFunction.values()].sort((a, b) => a.vector - b.vector)) {
-        account.push({
-          function: fn.id === "" ? fn.bdfText : fn.id,
-          vector: route.vector,
-          iova: route.iova,
-          doorbell: route.doorbell,
-          delivered: route.delivered,
-        });
-      }
-    }
-    return account;
   }
 }

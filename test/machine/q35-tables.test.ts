@@ -155,6 +155,17 @@ describe("tables of a q35", () => {
       files.set(entry.toString("latin1", 8).replace(/\0.*$/s, ""), bytes);
     }
     expect([...files.keys()]).toEqual(["etc/acpi/rsdp", "etc/acpi/tables", "etc/e820", "etc/table-loader"]);
+    // Skipping: by DMA bit 2 as far as is asked, and no farther than the end.
+    const after = (skipped: readonly number[]): string => {
+      board.memory.writeBytes(0x20_0000, new Uint8Array(8).fill(0xff));
+      expect(dma(0x08, 0)).toBe(0);
+      skipped.forEach((bytes) => expect(dma(0x04, bytes)).toBe(0));
+      expect(dma(0x02, 4)).toBe(0);
+      const bytes = Buffer.alloc(4);
+      board.memory.readBytes(0x20_0000, bytes);
+      return bytes.toString("latin1");
+    };
+    expect([after([]), after([1]), after([1, 1]), after([3]), after([4]), after([400])]).toEqual(["QEMU", "EMU\0", "MU\0\0", "U\0\0\0", "\0\0\0\0", "\0\0\0\0"]);
     // Writing is refused.
     expect(dma(0x10, 4)).toBe(0x0100_0000);
     // The three entries of QEMU's for 512 MiB without the third: 12 GiB below 1 TiB, and RAM.

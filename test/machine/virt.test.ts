@@ -23,6 +23,7 @@ describe("the virt board", () => {
     expect(map).toEqual({
       ram: { base: RAM, size: 64 * 2 ** 30 },
       deviceMemory: null,
+      moreBuses: null,
       ecam: { base: ECAM, size: 0x1000_0000 },
       busCount: 256,
       mmio32: { base: 0x1000_0000, size: 0x2eff_0000 },

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Nvme } from "../../src/devices/index.js";
 import { AddressSpace, type DmaAttributes, type DmaSpace, MemoryRegion } from "../../src/memory/index.js";
-import { Gicv2mFrame, type InterruptSink, ITS_TRANSLATION_BYTES, ItsDoorbell, MsiRouter } from "../../src/msi/index.js";
+import { Gicv2mFrame, type InterruptSink, ItsDoorbell, MsiRouter } from "../../src/msi/index.js";
 import { type IommuOps, PcieRootPort, PciePciBridge, PciRoot, plugFunction, setupIommu } from "../../src/pci/index.js";
 import { Log } from "../../src/support/index.js";
 
@@ -38,7 +38,7 @@ function machine(extra: Partial<IommuOps> = {}) {
   };
   const system = MemoryRegion.container("system", 2 ** 52);
   const its = new ItsDoorbell(sink, log);
-  system.add(0x0809_0000, MemoryRegion.mmio("its", ITS_TRANSLATION_BYTES, its));
+  system.add(0x0809_0000, MemoryRegion.mmio("its", 0x1_0000, its));
   const memory = new AddressSpace("memory", system);
   const root = new PciRoot({ systemMemory: memory });
   const space = new Translated(memory);
@@ -59,7 +59,10 @@ describe("MSI routes", () => {
     expect(route).toMatchObject({ vector: 2, iova: 0xffff_f040n, data: 17, doorbell: DOORBELL, direct: false });
     expect(router.deliver(nvme, 2)).toBe(true);
     expect(interrupts).toEqual(["500:17"]);
-    expect(router.routes()).toEqual([{ function: "nvme0", vector: 2, iova: 0xffff_f040n, doorbell: DOORBELL, delivered: 1 }]);
+    expect(route.delivered).toBe(1);
+    // A route that is made anew counts anew.
+    expect(router.update(nvme, 2, 0xffff_f040n, 18).delivered).toBe(0);
+    expect(route.delivered).toBe(1);
   });
 
   it("ignore what the guest wrote where the IOMMU tells the doorbell, and never translate", () => {
@@ -89,7 +92,6 @@ describe("MSI routes", () => {
     expect(router.update(nvme, 0, 0x1000_0040n, 1).doorbell).toBeNull();
     expect(log.lines.map((line) => line.text)).toEqual(["MSI route of nvme 'nvme0', vector 0: 0x10000040 does not translate; nothing will be delivered"]);
     expect(router.deliver(nvme, 0)).toBe(false);
-    expect(router.undelivered).toBe(1);
     space.pages.set(0x10000n, 0x0809_0000);
     router.update(nvme, 0, 0x1000_0040n, 1);
     expect(router.deliver(nvme, 0)).toBe(true);
@@ -122,11 +124,13 @@ describe("MSI routes", () => {
     expect(router.deliver(nvme, 1)).toBe(false);
     expect(log.lines.at(-1)!.text).toMatch(/nothing answers at 0x7000000/);
     router.remove(nvme, 0);
-    expect(router.routes().map((route) => route.vector)).toEqual([1]);
+    log.lines.length = 0;
+    expect([router.deliver(nvme, 0), router.deliver(nvme, 1)]).toEqual([false, false]);
+    expect(log.lines).toHaveLength(1);
     router.removeAll(nvme);
-    expect(router.routes()).toEqual([]);
-    expect(router.find(nvme, 1)).toBeNull();
-    expect(router.deliver(nvme, 1)).toBe(false);
+    log.lines.length = 0;
+    expect([router.deliver(nvme, 0), router.deliver(nvme, 1)]).toEqual([false, false]);
+    expect(log.lines).toEqual([]);
   });
 
   it("log a guest's bad vectors a bounded number of times", () => {
@@ -135,7 +139,6 @@ describe("MSI routes", () => {
       router.update(nvme, i % 65, BigInt(i) << 12n, i);
     }
     expect(log.lines.length).toBeLessThanOrEqual(Log.linesPerKind);
-    expect(router.routes().length).toBe(65);
   });
 });
 
@@ -168,7 +171,6 @@ describe("doorbells", () => {
     its.write(0x40, 4, 7n);
     expect(its.read()).toBe(0n);
     expect(interrupts).toEqual(["1234:65541", "1234:7"]);
-    expect(its.messages).toBe(2);
     expect(log.lines.length).toBe(3);
   });
 
@@ -186,6 +188,5 @@ describe("doorbells", () => {
     frame.write(0x040, 8, 80n);
     // The INTID is bits 9:0.
     expect(spis).toEqual([80, 143, 80]);
-    expect(frame.messages).toBe(3);
   });
 });

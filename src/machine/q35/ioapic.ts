@@ -1,6 +1,6 @@
 /** The IOAPIC: 24 pins, each an entry that becomes a message (Intel 82093AA; version 0x20 with an EOI register; QEMU hw/intc/ioapic.c). */
 import type { MmioHandler } from "../../memory/index.js";
-import type { ApicInterrupts, Remapper } from "./apic-interrupts.js";
+import type { ApicInterrupts, Message, Remapper } from "./apic-interrupts.js";
 import { IOAPIC_REQUESTER_ID } from "./map.js";
 
 export const IOAPIC_PINS = 24;
@@ -23,7 +23,19 @@ const LEVEL_TRIGGERED = 1 << 15;
 const MASKED = 1 << 16;
 const READ_ONLY = DELIVERY_STATUS | REMOTE_IRR;
 
+/** A pin's entry in the redirection table. */
+export interface PinEntry {
+  readonly masked: boolean;
+  readonly levelTriggered: boolean;
+  /** Vector, 8 bits. */
+  readonly vector: number;
+  /** What the pin sends now, not remapped. */
+  readonly message: Message;
+}
+
 export class IoApic implements MmioHandler {
+  /** Called after an entry has been written, or all have been reset (null): where an interrupt controller outside keeps routes of them (KVM's split irqchip). */
+  onEntry: (pin: number | null) => void = () => {};
   private select = 0;
   private id = 0;
   private readonly low = new Int32Array(IOAPIC_PINS);
@@ -45,6 +57,7 @@ export class IoApic implements MmioHandler {
     this.waiting = 0;
     this.low.fill(MASKED);
     this.high.fill(0);
+    this.onEntry(null);
   }
 
   /** Sets a pin. */
@@ -58,7 +71,6 @@ export class IoApic implements MmioHandler {
       this.service(pin);
     } else if (rose && (this.low[pin] & MASKED) === 0) {
       // An edge that meets a masked entry is lost (82093AA 3.2.4; ioapic_set_irq).
-      this.interrupts.edges++;
       this.waiting |= bit;
       this.service(pin);
     }
@@ -78,19 +90,25 @@ export class IoApic implements MmioHandler {
       return;
     } else {
       this.low[pin] |= REMOTE_IRR;
-      this.interrupts.edges++;
     }
-    // Bits 63:48 are bits 19:4 of the message's address in both formats (VT-d 5.1.5.1).
-    const address = 0xfee0_0000 + ((this.high[pin] >>> 16) << 4) + (((entry >>> 11) & 1) << 2);
-    const data = (entry & 0x7ff) | (level ? 0x8000 : 0);
-    const message = this.remap(IOAPIC_REQUESTER_ID, { address, data });
+    const message = this.remap(IOAPIC_REQUESTER_ID, this.entry(pin).message);
     if (message !== null) {
       this.interrupts.message(message);
     }
   }
 
+  /** @param pin 0 to 23 */
+  entry(pin: number): PinEntry {
+    const low = this.low[pin];
+    const levelTriggered = (low & LEVEL_TRIGGERED) !== 0;
+    // Bits 63:48 are bits 19:4 of the message's address in both formats (VT-d 5.1.5.1).
+    const address = 0xfee0_0000 + ((this.high[pin] >>> 16) << 4) + (((low >>> 11) & 1) << 2);
+    const data = (low & 0x7ff) | (levelTriggered ? 0x8000 : 0);
+    return { masked: (low & MASKED) !== 0, levelTriggered, vector: low & 0xff, message: { address, data } };
+  }
+
   /** A vector has been dealt with: pins that are still asserted send again. */
-  private end(vector: number): void {
+  end(vector: number): void {
     for (let pin = 0; pin < IOAPIC_PINS; pin++) {
       if ((this.low[pin] & 0xff) === vector && (this.low[pin] & REMOTE_IRR) !== 0) {
         this.low[pin] &= ~REMOTE_IRR;
@@ -155,6 +173,7 @@ export class IoApic implements MmioHandler {
         this.waiting |= 1 << pin;
       }
     }
+    this.onEntry(pin);
     this.service(pin);
   }
 }

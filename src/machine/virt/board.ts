@@ -8,7 +8,7 @@ import { type Log, Refusal } from "../../support/index.js";
 import { type DeviceArgument, deviceLabel, located, type MachineArguments, type MsiController, nearest, resolveGicVersion, resolveMsiController, textProperty } from "../arguments/index.js";
 import { Board } from "../board.js";
 import { buildVirtTables, type PlacedTables } from "./firmware.js";
-import { GicInterrupts } from "../interrupt-log.js";
+import { GicInterrupts } from "./gic-interrupts.js";
 import { ramPieces, totalSize } from "../ram-layout.js";
 import { type MachineSmmu, SmmuSet } from "./smmu-set.js";
 import { FIRST_SPI, GITS_TRANSLATER_ADDRESS, layOut, V2M_SETSPI_ADDRESS, VIRT, VIRT_SPI, type VirtMap } from "./map.js";

@@ -5,7 +5,7 @@
  */
 import type { PinDevice, PinListener } from "../../port/index.js";
 import { boardNumbers } from "../qom-names.js";
-import type { GicInterrupts } from "../interrupt-log.js";
+import type { GicInterrupts } from "./gic-interrupts.js";
 import { argumentPaths, DevicePins, type Lines, OUTPUTS } from "../interrupt-pins.js";
 import type { VirtBoard } from "./board.js";
 import { FIRST_SPI, VIRT_SPI } from "./map.js";

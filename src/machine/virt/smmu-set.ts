@@ -13,7 +13,7 @@ import {
 import { type Log, Refusal } from "../../support/index.js";
 import { checkSmmuProperties, type DeviceArgument, deviceLabel, type GlobalProperty, type MachineOptions, type SmmuRequest } from "../arguments/index.js";
 import type { MachineIommu } from "../board.js";
-import type { GicInterrupts } from "../interrupt-log.js";
+import type { GicInterrupts } from "./gic-interrupts.js";
 import { describeSmmu, smmuInvalidation } from "./smmu-account.js";
 import { FIRST_SPI, userSmmuPlace, VIRT, VIRT_SPI } from "./map.js";
 
