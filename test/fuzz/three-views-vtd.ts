@@ -349,6 +349,7 @@ export class VtdPlay implements Play {
     }
     const status = Number((this.token += 0x1_0001n) & 0xffff_ffffn);
     board.run(wait(status));
+    board.goOn();
     if ((board.read(R.FSTS) & 0x10) !== 0) {
       throw new Error(`the queue stands with IQE, IQERCD ${hex(board.read64(R.IQERCD))}`);
     }
@@ -1000,6 +1001,8 @@ export class VtdPlay implements Play {
   // ---- the three views ----
 
   private compare(random: Random): void {
+    // What a register has not told as done yet is done when it has.
+    this.board.goOn();
     const { board } = this;
     const unit = {
       enabled: this.enabled,
