@@ -3,7 +3,7 @@ import { describeChardev } from "../chardev/index.js";
 import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
 import { HostObserver, observeHost, traceHost } from "../host/instruments/index.js";
 import { HostError } from "../iommufd/index.js";
-import { type MachineArguments, parseArguments } from "../machine/arguments/index.js";
+import { parseArguments } from "../machine/arguments/index.js";
 import { Machine } from "../machine/index.js";
 import { Log, type LogLine, Refusal } from "../support/index.js";
 import {
@@ -75,20 +75,12 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     });
   }
   const log = new Log(request.onLog);
-  const tracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log, changes: monitorsThatSpeak(args).length > 0 });
-  try {
-    return await tracing.run(() => runOnHost(request, args, log));
-  } finally {
-    tracing.end();
-  }
-}
-
-async function runOnHost(request: RunRequest, args: MachineArguments, log: Log): Promise<RunReport> {
+  const stopTracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log });
   const simulated = createSimulatedHost(request.host);
   const observer = new HostObserver();
+  request.onObserver?.(observer);
+  const host = traceHost(observeHost(simulated, observer));
   try {
-    request.onObserver?.(observer);
-    const host = traceHost(observeHost(simulated, observer));
     let machine: Machine;
     try {
       machine = new Machine(args, host, log);
@@ -157,6 +149,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
       machine.shutdown();
     }
   } finally {
+    stopTracing();
     simulated.close();
   }
 }

@@ -37,6 +37,8 @@ export class LoopWalker {
   outLow = 0;
   /** log2 bytes of the mapping that holds it; of a nested walk the smaller of both stages'. */
   outPageBits = 0;
+  /** log2 bytes of the leaf itself; of a nested walk stage 1's. */
+  outLeafBits = 0;
   /** PERM_* that all walked stages grant. */
   outPermissions = 0;
   /** Level of the descriptor that ended the walk; of a nested walk stage 1's. */
@@ -191,6 +193,7 @@ export class LoopWalker {
     this.outHigh = outHigh;
     this.outLow = outLow;
     this.outPageBits = outPageBits;
+    this.outLeafBits = pageBits;
     this.outPermissions = permissions;
     this.outLevel = level;
     this.outGlobal = global;
@@ -217,6 +220,7 @@ export class LoopWalker {
         this.outClean = ~(this.leafLow | bits) & config.dirtyBit;
         this.combine(config, ipaLow);
         this.outPageBits = this.leafBits;
+        this.outLeafBits = this.leafBits;
         this.outPermissions = this.leafPermissions;
         return WALK_OK;
       }

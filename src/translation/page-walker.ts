@@ -250,6 +250,7 @@ export class PageWalker extends LoopWalker {
       this.outHigh = high2 & s2.address;
       this.outLow = (page & ~0xfff) | (ipaLow & 0xfff);
       this.outPageBits = bits1 < bits2 ? bits1 : bits2;
+      this.outLeafBits = bits1;
       this.outPermissions = permissions;
       this.outLevel = level;
       this.outGlobal = (~entryLow >>> 11) & s1.globalBit;
@@ -425,6 +426,7 @@ export class PageWalker extends LoopWalker {
     this.outHigh = entryHigh & stage.address;
     this.outLow = (entryLow & ~offset) | (low & offset);
     this.outPageBits = bits;
+    this.outLeafBits = bits;
     this.outPermissions = permissions;
     this.outLevel = bits === 12 ? 3 : bits === 21 ? 2 : 1;
     this.outGlobal = (~entryLow >>> 11) & stage.globalBit;

@@ -23,6 +23,7 @@ const PAGE_BITS_BASE = 11;
 const TAG_4K = (12 - PAGE_BITS_BASE) << PAGE_BITS_SHIFT;
 /** Input address bits from here on are in the tag. */
 const TAG_ADDRESS_BITS = 44;
+const LEAF_SHIFT = 16;
 /** As constants of this module: an import costs two more loads and a check at each use. */
 const required = REQUIRED_PERMISSIONS;
 const ok = WALK_OK;
@@ -36,7 +37,7 @@ const miss: number = TLB_MISS;
  * - word 1: 31:18 context, 17:13 log2 of the page's bytes less 11 (0: the entry is empty), 12:0 bits 56:44 of the
  *   input address
  * - word 2: bits 43:12 of the output address
- * - word 3: 15:8 bits 51:44 of the output address, 5:0 PERM_*
+ * - word 3: 20:16 log2 of the times that stage 1's leaf is larger, 15:8 bits 51:44 of the output address, 5:0 PERM_*
  *
  * Entries are tagged by an interned pair: (VMID, ASID), or (domain id, PASID). One page size is one probe; sizes
  * that were never inserted since the last complete flush are not probed. An entry stays until it is invalidated or
@@ -65,6 +66,8 @@ export class Tlb {
   private readonly contexts: ContextInterner;
   /** Bit n: an entry of 1 << n bytes, n > 12, may exist. */
   private largeSizes = 0;
+  /** Not 0 where an entry may exist that is a part of a larger leaf: stage 2's pages are smaller. */
+  private parts = 0;
   /** 1 where a global entry may exist. */
   private globals = 0;
   /** The way that the next insertion into a full set takes. */
@@ -157,6 +160,8 @@ export class Tlb {
    * @param pageBits log2 bytes of the page, 12 to 30
    * @param permissions PERM_*
    * @param global whether it holds for all ASIDs of the VMID (nG clear); ignored for NO_ASID
+   * @param leafBits log2 bytes of stage 1's leaf, at least `pageBits`: an invalidation of any address in it drops
+   *   the entry, as the parts of a block go with it (DDI 0487, D8.16)
    */
   insert(
     context: number,
@@ -167,6 +172,7 @@ export class Tlb {
     pageBits: number,
     permissions: number,
     global: boolean,
+    leafBits = pageBits,
   ): void {
     const words = this.words;
     const owner = global ? this.globalContext(context) : context;
@@ -198,7 +204,8 @@ export class Tlb {
     words[at] = page;
     words[at | 1] = tag;
     words[at | 2] = ((outHigh << 20) | (outLow >>> 12)) & pageMask;
-    const attributes = ((outHigh >>> 4) & 0xff00) | permissions;
+    const attributes = ((leafBits - pageBits) << LEAF_SHIFT) | ((outHigh >>> 4) & 0xff00) | permissions;
+    this.parts |= leafBits - pageBits;
     words[at | 3] = attributes;
     this.outHigh = outHigh;
     this.outLow = outLow;
@@ -212,6 +219,7 @@ export class Tlb {
     this.contexts.reset();
     this.lastContext = 0;
     this.largeSizes = 0;
+    this.parts = 0;
     this.globals = 0;
   }
 
@@ -440,7 +448,8 @@ export class Tlb {
         probes += (Math.floor((last - first) / 2 ** (pageBits - 12)) + 2) * this.marked.length;
       }
     }
-    if (probes <= this.setMask) {
+    // Parts of larger leaves are found by looking at all.
+    if (probes <= this.setMask && this.parts === 0) {
       for (const context of this.marked) {
         for (let pageBits = 12; pageBits < 31; pageBits++) {
           if ((sizes & (1 << pageBits)) !== 0) {
@@ -475,8 +484,9 @@ export class Tlb {
       if (tag === 0 || !this.isMarked(tag >>> CONTEXT_SHIFT)) {
         continue;
       }
-      const start = (tag & this.topMask) * 0x1_0000_0000 + (words[at] >>> 0);
-      const size = 2 ** (pageBitsOf(tag) - 12);
+      const size = 2 ** (pageBitsOf(tag) - 12 + (words[at + 3] >>> LEAF_SHIFT));
+      const page = (tag & this.topMask) * 0x1_0000_0000 + (words[at] >>> 0);
+      const start = page - (page % size);
       if (start <= last && start + size > first) {
         words[at + 1] = 0;
       }

@@ -93,6 +93,7 @@ export class Translator {
       walker.outPageBits,
       walker.outClean === 0 ? walker.outPermissions : walker.outPermissions & notWrites,
       walker.outGlobal === 1,
+      walker.outLeafBits,
     );
     return ok;
   }

@@ -148,6 +148,27 @@ describe("Tlb", () => {
     }
   });
 
+  it("drops the parts of a block with any address in it, and keeps those of another block or ASID", () => {
+    const tlb = new Tlb(64);
+    const block = 0x40_4000_0000n;
+    const part = (asid: number, va: bigint, pageBits: number): void =>
+      tlb.insert(tlb.contextOf(1, asid), highWord(va), lowWord(va), 0, lowWord(va), pageBits, ALL, false, 30);
+    part(2, block + 0x7000n, 12);
+    part(2, block + 0x2060_0000n, 21);
+    part(3, block + 0x7000n, 12);
+    part(2, block + 0x4000_7000n, 12);
+    insert(tlb, 1, 2, block - 0x1000n, 0x5000n);
+    const other = block + 0x3ff0_0000n;
+    tlb.invalidateAddress(1, 2, highWord(other), lowWord(other));
+    expect([block + 0x7000n, block + 0x2060_0000n, block + 0x4000_7000n, block - 0x1000n].map((va) => lookup(tlb, 1, 2, va))).toEqual([
+      "miss",
+      "miss",
+      BigInt.asUintN(32, block + 0x4000_7000n),
+      0x5000n,
+    ]);
+    expect(lookup(tlb, 1, 3, block + 0x7000n)).toBe(BigInt.asUintN(32, block + 0x7000n));
+  });
+
   it("drops by IPA the stage-2 entries of those addresses and every combined entry of the VMID", () => {
     const tlb = new Tlb(64);
     insert(tlb, 1, NO_ASID, 0x1000n, 0x2000n);
