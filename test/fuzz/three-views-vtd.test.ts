@@ -1,10 +1,6 @@
 import { describe, it } from "vitest";
-import { explore, NIGHTLY, replay, replayed } from "./three-views.js";
+import { explore, FROM, replay, replayed, SEEDS, STEPS } from "./three-views.js";
 import { VTD_WEIGHTS, VtdPlay, type VtdPlayOptions } from "./three-views-vtd.js";
-
-const SEEDS = Number(process.env.VIOMMU_VIEWS_SEEDS ?? (NIGHTLY ? 200 : 3));
-const FROM = Number(process.env.VIOMMU_VIEWS_FROM ?? 1);
-const STEPS = NIGHTLY ? 300 : 80;
 
 const CONFIGURATIONS: Readonly<Record<string, VtdPlayOptions>> = {
   "first stages, caching mode": { properties: { scalableMode: true, fsts: true, fs1gp: true, pasidBits: 20, cachingMode: true } },

@@ -11,7 +11,7 @@ import { R, TE } from "../vtd/rig.js";
 import { Random } from "./random.js";
 import type { Play, Step, Weights } from "./three-views.js";
 import { readTables } from "./three-views-vtd-reading.js";
-import { type Change, type Space, TableEditor, TARGETS, TARGETS_END } from "./three-views-vtd-tables.js";
+import { ADDRESSES, type Change, type Format, MARK, MARK_MASK, type Space as Tables, TableEditor, TARGETS, TARGETS_END } from "./three-views-tables.js";
 
 export interface VtdPlayOptions {
   readonly properties: Partial<VtdProperties>;
@@ -50,16 +50,28 @@ const FIRST_PAGE = 0x20_0000;
 const LAST_PAGE = TARGETS - 0x1000;
 const ROOTS = { scalable: [0x10_0000, 0x10_1000], legacy: [0x10_2000, 0x10_3000] };
 const BUSES = [1, 2, 3, 4, 5];
-const PASIDS = [0, 1, 2, 63, 64, 70];
-const MARK = 0x5eedn << 48n;
-const MARK_MASK = 0xffffn << 48n;
-/** Inside of targets wherever a leaf of any size leads. The second word of pages takes writes. */
-const ADDRESSES = [
-  0x1_0080_0000n, 0x1_0080_1000n, 0x1_009f_f000n, 0x1_00a0_0000n, 0x1_0100_5000n, 0x1_4080_0000n, 0x81_0080_1000n, 0x90_0000n, 0x90_1000n, 0x4080_0000n,
-];
 const UPPER = [0xffff_8000_0080_0000n, 0xffff_8000_0080_1000n];
-/** Beyond a second stage of three levels, or of its domain's width. */
+const PASIDS = [0, 1, 2, 63, 64, 70];
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
+
+const LARGE = 0x80n;
+const entries = (present: bigint, permissions: bigint, table: bigint, access: (random: Random) => bigint): Format => ({
+  addressMask: 0x000f_ffff_ffff_f000n,
+  base: 0,
+  present: (entry) => (entry & present) !== 0n,
+  isLeaf: (entry, level) => level === 1 || (level <= 3 && (entry & LARGE) !== 0n),
+  leaf: (level, target, random) => BigInt(target) | access(random) | (level > 1 ? LARGE : 0n),
+  part: (entry, level, target) => target | (entry & permissions) | (level > 1 ? LARGE : 0n),
+  table: (page) => BigInt(page) | table,
+  protect: (entry, _isLeaf, random) => (entry & ~permissions) | access(random),
+});
+/** 9.9: P, R/W, U/S; 9.10: R, W. Mostly all is allowed. */
+const FIRST_STAGE = entries(1n, 7n, 7n, (random) => 1n | (random.oneIn(4) ? 0n : 2n) | (random.oneIn(8) ? 0n : 4n));
+const SECOND_STAGE = entries(3n, 3n, 3n, (random) => (random.oneIn(4) ? 1n : 3n));
+
+interface Space extends Tables {
+  readonly first: boolean;
+}
 
 type Descriptor = readonly [bigint, bigint?];
 interface Due {
@@ -177,7 +189,7 @@ export class VtdPlay implements Play {
     board.store(ROOTS.legacy[1] + 16 * BUSES[2], 0n, 0n);
     const { fsts } = board.vtd.properties;
     const space = (first: boolean, levels: number): void => {
-      this.spaces.push({ name: `${first ? "first" : "second"}-stage space ${this.spaces.length}`, first, levels, domain: 0, root: this.needed() });
+      this.spaces.push({ format: first ? FIRST_STAGE : SECOND_STAGE, name: `${first ? "first" : "second"}-stage space ${this.spaces.length}`, first, levels, domain: 0, root: this.needed() });
     };
     if (fsts) {
       [4, 4, 4, 4].forEach((levels) => space(true, levels));
@@ -282,6 +294,7 @@ export class VtdPlay implements Play {
     const root = (this.scalable ? ROOTS.scalable : ROOTS.legacy)[this.rootIndex];
     board.vtd.write(R.RTADDR, 8, BigInt(root) | (this.scalable ? 0x400n : 0n));
     board.command(0x4000_0000);
+    board.goOn();
     // 6.6: with CAP.ESRTPS everything is invalidated.
     this.releaseAll();
   }
@@ -293,6 +306,7 @@ export class VtdPlay implements Play {
     } else {
       board.stop();
     }
+    board.goOn();
     this.enabled = on;
   }
 
@@ -325,6 +339,7 @@ export class VtdPlay implements Play {
     if (!this.queued) {
       for (const { descriptor } of descriptors) {
         this.byRegister(descriptor);
+        this.board.goOn();
       }
       this.toldOfRequestsWithoutPasid();
       return;
@@ -571,6 +586,8 @@ export class VtdPlay implements Play {
   step([operation, seed]: Step): string | null {
     const random = new Random(seed);
     const text = this.act(operation, random);
+    // A guest polls until its commands are done; buses, plugs and resets leave work, too.
+    this.board.goOn();
     if (text !== null) {
       this.compare(random);
     }
@@ -1001,8 +1018,6 @@ export class VtdPlay implements Play {
   // ---- the three views ----
 
   private compare(random: Random): void {
-    // What a register has not told as done yet is done when it has.
-    this.board.goOn();
     const { board } = this;
     const unit = {
       enabled: this.enabled,

@@ -8,7 +8,11 @@
  */
 import { Random } from "./random.js";
 
-export const NIGHTLY = process.env.VIOMMU_FUZZ === "nightly";
+const NIGHTLY = process.env.VIOMMU_FUZZ === "nightly";
+/** Sequences of a configuration, the seed of the first, and steps of each. */
+export const SEEDS = Number(process.env.VIOMMU_VIEWS_SEEDS ?? (NIGHTLY ? 100 : 3));
+export const FROM = Number(process.env.VIOMMU_VIEWS_FROM ?? 1);
+export const STEPS = NIGHTLY ? 300 : 80;
 
 /** What to do, by name, and the seed of its choices. */
 export type Step = readonly [operation: string, seed: number];

@@ -108,6 +108,8 @@ export interface BoardOptions {
   readonly properties?: readonly AccelerationProperties[];
   /** Root ports for each expander. */
   readonly ports?: number;
+  /** Of the guest; more than RAM_BYTES where a test wants it. */
+  readonly ramBytes?: number;
 }
 
 export class Board {
@@ -117,6 +119,8 @@ export class Board {
   readonly log = new Log();
   readonly ram: RamBlock;
   readonly words = new WatchedWords();
+  /** RAM as 64-bit words. */
+  readonly quads: BigUint64Array;
   readonly space: AddressSpace;
   readonly pci: PciRoot;
   readonly smmus: GuestSmmu[] = [];
@@ -137,7 +141,8 @@ export class Board {
   constructor(options: BoardOptions = {}) {
     this.host = createSimulatedHost(describeHost(options.description ?? hostDescription(options.smmu, options.fn)));
     this.observed = observeHost(recordArguments(this.host, this), this.observer);
-    this.ram = this.observed.allocateMemory("ram", RAM_BYTES);
+    this.ram = this.observed.allocateMemory("ram", options.ramBytes ?? RAM_BYTES);
+    this.quads = new BigUint64Array(this.ram.byteWindow(0).buffer);
     this.words.inner.place(RAM_BASE, this.ram);
     const system = MemoryRegion.container("system", 2 ** 52);
     system.add(RAM_BASE, MemoryRegion.ram("ram", this.ram));
@@ -281,9 +286,7 @@ export class Board {
   // ---- guest memory ----
 
   load(offset: number): bigint {
-    const bytes = new Uint8Array(8);
-    this.ram.read(offset, bytes);
-    return new DataView(bytes.buffer).getBigUint64(0, true);
+    return this.quads[offset / 8];
   }
 
   store(offset: number, words: Int32Array): void {

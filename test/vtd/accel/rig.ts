@@ -193,9 +193,7 @@ export class Board {
     return this.vtd.read(offset, 8);
   }
 
-  /** A driver has seen the last command done before it gives another. */
   command(bits: number): void {
-    this.goOn();
     this.vtd.write(R.GCMD, 4, BigInt(((this.read(R.GSTS) & 0x9680_0000) | bits) >>> 0));
   }
 
@@ -224,7 +222,6 @@ export class Board {
   }
 
   stop(): void {
-    this.goOn();
     this.vtd.write(R.GCMD, 4, BigInt((this.read(R.GSTS) & 0x1680_0000) >>> 0));
   }
 

@@ -1,5 +1,5 @@
 /**
- * What a guest's memory manager does to VT-d page tables: leaves of all sizes come, change and go, superpages are
+ * What a guest's memory manager does to page tables of four levels (4: the first table, 1: pages of 4 KiB): leaves of all sizes come, change and go, superpages are
  * split and joined, tables are replaced. Each change tells what has to be invalidated after it.
  */
 import type { Random } from "./random.js";
@@ -16,11 +16,31 @@ export interface TableMemory {
   release(page: number): void;
 }
 
-/** Page tables and the domain that they are for. */
+/** What entries of an architecture's tables look like. */
+export interface Format {
+  /** The address in an entry, below bit 52. */
+  readonly addressMask: bigint;
+  present(entry: bigint): boolean;
+  /** Of a present entry. */
+  isLeaf(entry: bigint, level: number): boolean;
+  /** A leaf with permissions of some kind. */
+  leaf(level: number, target: number, random: Random): bigint;
+  /** The part of a superpage as an entry of a lower level. */
+  part(entry: bigint, level: number, target: bigint): bigint;
+  table(page: number): bigint;
+  /** Other permissions in an entry. */
+  protect(entry: bigint, isLeaf: boolean, random: Random): bigint;
+  /** The first address of memory. */
+  readonly base: number;
+}
+
+/** Page tables and the tag that they are cached under. */
 export interface Space {
   readonly name: string;
-  readonly first: boolean;
+  readonly format: Format;
+  /** Domain id or ASID. */
   domain: number;
+  /** Offset of the first table in memory. */
   root: number;
   readonly levels: number;
 }
@@ -30,27 +50,26 @@ export interface Change {
   readonly address: bigint;
   readonly bits: number;
   readonly addedOnly: boolean;
+  /** A leaf was there before, of this level (0: none), whatever came in its place. */
+  readonly leafBefore: number;
   readonly leafOnly: boolean;
   readonly text: string;
 }
 
-const ADDRESS = 0x000f_ffff_ffff_f000n;
-const LARGE = 0x80n;
-/** Where guests map to: RAM whose pages tell their addresses. */
+/** Where guests map to: RAM, from its start, whose pages tell their addresses. */
 export const TARGETS = 0x80_0000;
 export const TARGETS_END = 0x200_0000;
+/** What the first word of a target holds, beside its address. The second takes writes. */
+export const MARK = 0x5eedn << 48n;
+export const MARK_MASK = 0xffffn << 48n;
+/** Input addresses that end inside of targets wherever a leaf of any size leads. */
+export const ADDRESSES = [
+  0x1_0080_0000n, 0x1_0080_1000n, 0x1_009f_f000n, 0x1_00a0_0000n, 0x1_0100_5000n, 0x1_4080_0000n, 0x81_0080_1000n, 0x90_0000n, 0x90_1000n, 0x4080_0000n,
+] as const;
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
 
 export class TableEditor {
   constructor(private readonly memory: TableMemory) {}
-
-  private present(space: Space, entry: bigint): boolean {
-    return (entry & (space.first ? 1n : 3n)) !== 0n;
-  }
-
-  private isLeaf(entry: bigint, level: number): boolean {
-    return level === 1 || (level <= 3 && (entry & LARGE) !== 0n);
-  }
 
   private slot(table: number, level: number, address: bigint): number {
     return table + 8 * Number((address >> BigInt(3 + 9 * level)) & 0x1ffn);
@@ -64,30 +83,23 @@ export class TableEditor {
       const at = this.slot(table, level, address);
       const entry = this.memory.load(at);
       out.push({ at, entry, level });
-      if (!this.present(space, entry) || this.isLeaf(entry, level)) {
+      if (!space.format.present(entry) || space.format.isLeaf(entry, level)) {
         break;
       }
-      table = Number(entry & ADDRESS);
+      table = this.pageOf(space, entry);
     }
     return out;
   }
 
-  /** Permission bits: mostly all. */
-  private access(space: Space, random: Random): bigint {
-    if (space.first) {
-      return 1n | (random.oneIn(4) ? 0n : 2n) | (random.oneIn(8) ? 0n : 4n);
-    }
-    return random.oneIn(4) ? 1n : 3n;
-  }
-
   private leaf(space: Space, level: number, random: Random): bigint {
+    const { format } = space;
     const bytes = 2 ** (3 + 9 * level);
-    const target = level >= 3 ? 0 : TARGETS + bytes * random.below((TARGETS_END - TARGETS) / bytes);
-    return BigInt(target) | this.access(space, random) | (level > 1 ? LARGE : 0n);
+    return format.leaf(level, format.base + (level >= 3 ? 0 : TARGETS + bytes * random.below((TARGETS_END - TARGETS) / bytes)), random);
   }
 
-  private tableEntry(space: Space, table: number): bigint {
-    return BigInt(table) | (space.first ? 7n : 3n);
+  /** The page that a table's entry leads to, as an offset in memory. */
+  private pageOf(space: Space, entry: bigint): number {
+    return Number(entry & space.format.addressMask) - space.format.base;
   }
 
   /** Maps a leaf of a level, whatever is there: tables are made, superpages split, tables joined. */
@@ -100,7 +112,7 @@ export class TableEditor {
     const last = way.find((one) => one.level === level) ?? way[way.length - 1];
     let value = leaf;
     // Tables from the bottom up, complete before the entry that leads to them.
-    const split = this.present(space, last.entry) && last.level > level;
+    const split = space.format.present(last.entry) && last.level > level;
     let from = last.entry;
     const tables: number[] = [];
     for (let at = last.level - 1; at >= level; at--) {
@@ -112,31 +124,32 @@ export class TableEditor {
       tables.push(page);
       if (split) {
         const bytes = 1n << BigInt(3 + 9 * at);
-        const base = from & ADDRESS & ~(bytes * 512n - 1n);
-        const bits = (from & 7n) | (at > 1 ? LARGE : 0n);
-        this.memory.store(page, ...Array.from({ length: 512 }, (_unused, i) => (base + BigInt(i) * bytes) | bits));
+        const base = from & space.format.addressMask & ~(bytes * 512n - 1n);
+        const whole = from;
+        this.memory.store(page, ...Array.from({ length: 512 }, (_unused, i) => space.format.part(whole, at, base + BigInt(i) * bytes)));
         from = this.memory.load(this.slot(page, at, address));
       }
     }
     for (let at = level; at < last.level; at++) {
       const page = tables[last.level - 1 - at];
       this.memory.store(this.slot(page, at, address), value);
-      value = this.tableEntry(space, page);
+      value = space.format.table(page + space.format.base);
     }
     return this.replace(space, address, last, value, `${verb} a level ${level} leaf ${hex(leaf)}`);
   }
 
   private replace(space: Space, address: bigint, { at, entry, level }: { at: number; entry: bigint; level: number }, value: bigint, verb: string, keep = false): Change {
-    const wasLeaf = !this.present(space, entry) || this.isLeaf(entry, level);
-    const isLeaf = !this.present(space, value) || this.isLeaf(value, level);
+    const wasLeaf = !space.format.present(entry) || space.format.isLeaf(entry, level);
+    const isLeaf = !space.format.present(value) || space.format.isLeaf(value, level);
     this.memory.store(at, value);
     if (!wasLeaf && !keep) {
-      this.release(space, Number(entry & ADDRESS), level - 1);
+      this.release(space, this.pageOf(space, entry), level - 1);
     }
     return {
       address,
       bits: 3 + 9 * level,
-      addedOnly: !this.present(space, entry),
+      leafBefore: space.format.present(entry) && wasLeaf ? level : 0,
+      addedOnly: !space.format.present(entry),
       leafOnly: wasLeaf && isLeaf,
       text: `${space.name} at ${hex(address)}: ${verb}; the level ${level} entry ${hex(entry)} becomes ${hex(value)}`,
     };
@@ -146,8 +159,8 @@ export class TableEditor {
     if (level > 1) {
       for (let i = 0; i < 512; i++) {
         const entry = this.memory.load(table + 8 * i);
-        if (this.present(space, entry) && !this.isLeaf(entry, level)) {
-          this.release(space, Number(entry & ADDRESS), level - 1);
+        if (space.format.present(entry) && !space.format.isLeaf(entry, level)) {
+          this.release(space, this.pageOf(space, entry), level - 1);
         }
       }
     }
@@ -161,7 +174,7 @@ export class TableEditor {
 
   /** A leaf, or a table with all below it, goes. */
   unmap(space: Space, address: bigint, random: Random): Change | null {
-    const way = this.path(space, address).filter(({ entry }) => this.present(space, entry));
+    const way = this.path(space, address).filter(({ entry }) => space.format.present(entry));
     if (way.length === 0) {
       return null;
     }
@@ -170,19 +183,19 @@ export class TableEditor {
 
   /** Other permissions in an entry of any level. */
   protect(space: Space, address: bigint, random: Random): Change | null {
-    const way = this.path(space, address).filter(({ entry }) => this.present(space, entry));
+    const way = this.path(space, address).filter(({ entry }) => space.format.present(entry));
     if (way.length === 0) {
       return null;
     }
     const one = random.oneIn(2) ? random.pick(way) : way[way.length - 1];
-    const value = (one.entry & ~(space.first ? 7n : 3n)) | this.access(space, random);
+    const value = space.format.protect(one.entry, space.format.isLeaf(one.entry, one.level), random);
     return value === one.entry ? null : this.replace(space, address, one, value, "protect", true);
   }
 
   /** A superpage becomes a table of the same translations, of which one may be another. */
   split(space: Space, address: bigint, random: Random): Change | null {
     const last = this.path(space, address).at(-1)!;
-    if (last.level === 1 || !this.present(space, last.entry)) {
+    if (last.level === 1 || !space.format.present(last.entry)) {
       return null;
     }
     const level = 1 + random.below(last.level - 1);
@@ -191,21 +204,21 @@ export class TableEditor {
 
   /** A table is replaced by a copy in which an entry is another. */
   retable(space: Space, address: bigint, random: Random): Change | null {
-    const way = this.path(space, address).filter(({ entry, level }) => this.present(space, entry) && !this.isLeaf(entry, level));
+    const way = this.path(space, address).filter(({ entry, level }) => space.format.present(entry) && !space.format.isLeaf(entry, level));
     const one = way.length === 0 ? undefined : random.pick(way);
     const page = one === undefined ? null : this.memory.page();
     if (one === undefined || page === null) {
       return null;
     }
-    this.memory.copy(Number(one.entry & ADDRESS), page);
+    this.memory.copy(this.pageOf(space, one.entry), page);
     const level = one.level - 1;
     const at = this.slot(page, level, address);
     const old = this.memory.load(at);
-    if (!this.present(space, old) || this.isLeaf(old, level)) {
+    if (!space.format.present(old) || space.format.isLeaf(old, level)) {
       this.memory.store(at, level > 3 ? 0n : random.oneIn(4) ? 0n : this.leaf(space, level, random));
     }
-    this.memory.release(Number(one.entry & ADDRESS));
-    return this.replace(space, address, one, (one.entry & ~ADDRESS) | BigInt(page), "another table", true);
+    this.memory.release(this.pageOf(space, one.entry));
+    return this.replace(space, address, one, (one.entry & ~space.format.addressMask) | BigInt(page + space.format.base), "another table", true);
   }
 
   /** The first table is replaced by a copy in which the entry of an address is gone, or leads to a copy again. Answers the old one. */
@@ -220,12 +233,12 @@ export class TableEditor {
     if (random.oneIn(2)) {
       const at = this.slot(page, space.levels, address);
       const entry = this.memory.load(at);
-      if (this.present(space, entry)) {
+      if (space.format.present(entry) && !space.format.isLeaf(entry, space.levels)) {
         const under = this.memory.page();
         if (under !== null) {
-          this.memory.copy(Number(entry & ADDRESS), under);
+          this.memory.copy(this.pageOf(space, entry), under);
           this.memory.store(this.slot(under, space.levels - 1, address), this.leaf(space, space.levels - 1, random));
-          this.memory.store(at, (entry & ~ADDRESS) | BigInt(under));
+          this.memory.store(at, (entry & ~space.format.addressMask) | BigInt(under + space.format.base));
         }
       }
     }
