@@ -46,6 +46,11 @@ export interface IommuOps {
   getViommuFlags?(): ViommuFlags;
   /** The guest has switched bus mastering of a passed-through function on: its entries are what it means to use. */
   busMasteringEnabled?(bus: PciBus, devfn: number): void;
+  /**
+   * The host refused a request of a passed-through function because nothing is bound where it came to; `pasid` null:
+   * it had none. The guest's entries may say otherwise.
+   */
+  requestUnbound?(bus: PciBus, devfn: number, pasid: number | null): void;
   /** The guest gave buses new numbers: requester ids, and so StreamIDs, may have changed. */
   busNumbersChanged?(): void;
 }

@@ -24,6 +24,7 @@ import { openQtest, type QtestSession } from "./qtest-session.js";
 import type { RunReport } from "./report.js";
 import { Said } from "./said.js";
 import { startTracing } from "./tracing.js";
+import { UnclaimedFaults } from "./unclaimed-faults.js";
 import { unusedFunctions } from "./unused-functions.js";
 
 export interface RunRequest {
@@ -87,6 +88,7 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     } catch (error) {
       throw asRefusal(error);
     }
+    simulated.kernel.onUnclaimedFault(new UnclaimedFaults(machine).take);
     let guest: GuestReport | null = null;
     let failure: string | null = null;
     const said = new Said(request.onProgress);

@@ -6,7 +6,7 @@ import { type HostDescription, SimulatedHardware } from "./hardware/index.js";
 import { SimulatedKernel } from "./kernel/index.js";
 
 export * from "./hardware/index.js";
-export { SimulatedKernel, type SmmuAccount, type TableAccount, type VtdAccount } from "./kernel/index.js";
+export { SimulatedKernel, type SmmuAccount, type TableAccount, type UnclaimedFault, type VtdAccount } from "./kernel/index.js";
 
 /** A simulated host and, for tests and accounts, what lies under its interface. */
 export interface SimulatedHost extends Host {

@@ -235,6 +235,27 @@ export class VtdAcceleration implements VtdBackend {
     this.lookAgain(this.functions.filter((fn) => fn.bus === bus && fn.devfn === devfn));
   }
 
+  /**
+   * A request was refused where nothing is bound. Without caching mode the guest's entry may have become present
+   * without a word (6.1): then it is bound now, and the user is told what was lost.
+   */
+  requestUnbound(bus: PciBus, devfn: number, pasid: number | null): void {
+    const fn = this.functions.find((one) => one.bus === bus && one.devfn === devfn);
+    if (fn === undefined || this.unit.properties.cachingMode || !this.unit.translationEnabled) {
+      return;
+    }
+    const isBound = (): boolean => (pasid === null ? !fn.absent : fn.bindings.has(pasid));
+    if (isBound()) {
+      return;
+    }
+    this.placement.settlePasid(fn, pasid ?? fn.ridPasid);
+    if (isBound()) {
+      this.log.warnOnce(
+        `${this.name}: DMA of ${fn.host.name}${pasid === null ? "" : " with a PASID"} was refused although the guest's tables have an entry for it, which became present without an invalidation: caching-mode=on would work`,
+      );
+    }
+  }
+
   /** Without caching mode nobody tells of an entry that has become present (6.1). */
   private lookAgain(functions: readonly PassthroughFunction[]): void {
     if (!this.unit.properties.cachingMode) {

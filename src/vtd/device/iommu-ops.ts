@@ -98,6 +98,10 @@ export class VtdIommuOps implements IommuOps {
     this.acceleration.busMasteringEnabled(bus, devfn);
   }
 
+  requestUnbound(bus: PciBus, devfn: number, pasid: number | null): void {
+    this.acceleration.requestUnbound(bus, devfn, pasid);
+  }
+
   busNumbersChanged(): void {
     this.acceleration.busNumbersChanged();
   }

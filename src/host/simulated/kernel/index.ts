@@ -3,4 +3,5 @@ export { SimulatedKernel } from "./kernel.js";
 export type { KernelVersion } from "./kernel-rules.js";
 export type { VtdAccount } from "./vtd/driver.js";
 export type { SmmuAccount } from "./smmu/driver.js";
+export type { UnclaimedFault, UnclaimedFaultListener } from "./unclaimed-fault.js";
 export type { TableAccount } from "./iommufd.js";

@@ -6,6 +6,7 @@
 import type { HwptAllocRequest, InvalidateRequest, InvalidateResult, IovaRange } from "../../../iommufd/index.js";
 import type { PhysicalFunction } from "./hardware-port.js";
 import type { Refuse } from "./objects.js";
+import type { UnclaimedFaultListener } from "./unclaimed-fault.js";
 
 /** A translation of the kernel's own: IOVA to physical. */
 export interface PagingDomain {
@@ -86,6 +87,8 @@ export interface IommuAccount {
 /** The driver of one physical IOMMU. */
 export interface IommuDriver {
   readonly name: string;
+  /** Told of faults that no guest is told of. */
+  onUnclaimedFault: UnclaimedFaultListener | null;
   /** VFIO takes functions whose IOMMU keeps its walks coherent (IOMMU_CAP_CACHE_COHERENCY). */
   readonly cacheCoherent: boolean;
   /** The dirty state of mappings can be tracked (IOMMU_CAP_DIRTY_TRACKING). */

@@ -6,6 +6,7 @@ import type { PhysicalFunction, PhysicalHost } from "./hardware-port.js";
 import { SimulatedIommufd, type TableAccount } from "./iommufd.js";
 import { ProcessMemory } from "./process-memory.js";
 import type { IommuDriver, Master } from "./iommu-driver.js";
+import type { UnclaimedFaultListener } from "./unclaimed-fault.js";
 import { kernelRules, type KernelRules, type KernelVersion } from "./kernel-rules.js";
 import { SmmuDriver, type SmmuAccount } from "./smmu/driver.js";
 import { VtdDriver, type VtdAccount } from "./vtd/driver.js";
@@ -126,6 +127,13 @@ export class SimulatedKernel implements Host, VfioHost {
       }
     }
     return objects;
+  }
+
+  /** Who is told of faults that no guest is told of, as Linux's log is; null: nobody. */
+  onUnclaimedFault(listener: UnclaimedFaultListener | null): void {
+    for (const driver of this.drivers.values()) {
+      driver.onUnclaimedFault = listener;
+    }
   }
 
   /** What the SMMUs' drivers have in use. */

@@ -7,6 +7,7 @@ import {
   get,
   OP,
 } from "../../../../smmuv3/spec/index.js";
+import { getWide } from "../../../../support/index.js";
 import {
   HwInfoType,
   type HwptAllocRequest,
@@ -25,6 +26,7 @@ import { smmuFeatures, type SmmuFeatures } from "./features.js";
 import { abortEntry, nestedEntry, stage1Context, stage1Entry, stage2Entry } from "./stream-entries.js";
 import { spanOf } from "../page-span.js";
 import { TagPool } from "../tag-pool.js";
+import type { UnclaimedFaultListener } from "../unclaimed-fault.js";
 import { Vsmmu } from "./vsmmu.js";
 
 /** Without two-level context tables the kernel takes one page of 64 KiB: 1024 descriptors. */
@@ -142,6 +144,7 @@ export class SmmuDriver implements IommuDriver {
   readonly unhandledEvents = new Map<number, number>();
   /** Commands that the hardware answered with an error. */
   commandErrors = 0;
+  onUnclaimedFault: UnclaimedFaultListener | null = null;
   private readonly masters = new Map<number, SmmuMaster>();
 
   constructor(
@@ -424,5 +427,17 @@ export class SmmuDriver implements IommuDriver {
       }
     }
     this.unhandledEvents.set(number, (this.unhandledEvents.get(number) ?? 0) + 1);
+    const master = this.masters.get(record[1] >>> 0);
+    if (master !== undefined && this.onUnclaimedFault !== null) {
+      const secondStage = get(record, EVT.S2) !== 0;
+      this.onUnclaimedFault({
+        function: master.device.description.address,
+        pasid: get(record, EVT.SSV) === 0 ? null : get(record, EVT.SSID),
+        address: getWide(record, EVT.INPUT_ADDR),
+        isWrite: get(record, EVT.RNW) === 0,
+        secondStage,
+        guestPhysical: secondStage ? getWide(record, EVT.IPA) : null,
+      });
+    }
   }
 }

@@ -8,12 +8,13 @@ import {
   HwptDataType,
   type IovaRange,
 } from "../../../../iommufd/index.js";
-import { get } from "../../../../support/index.js";
-import { FRCD, INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST } from "../../../../vtd/spec/index.js";
+import { get, getWide } from "../../../../support/index.js";
+import { FAULT, FRCD, INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST } from "../../../../vtd/spec/index.js";
 import type { FaultOrigin, HostMemory, PhysicalFunction, PhysicalVtd } from "../hardware-port.js";
 import type { IommuAccount, IommuDriver, Master, PagingDomain, ViommuPort, ViommuShare } from "../iommu-driver.js";
 import { guarded, type Refuse } from "../objects.js";
 import { TagPool } from "../tag-pool.js";
+import type { UnclaimedFaultListener } from "../unclaimed-fault.js";
 import { waitDescriptor } from "./descriptors.js";
 import { guestRecord } from "./guest-faults.js";
 import { type UnitFeatures, unitFeatures } from "./features.js";
@@ -45,6 +46,7 @@ export class VtdDriver implements IommuDriver {
   readonly unhandledFaults = new Map<number, number>();
   /** Descriptors that the hardware answered with an error. */
   commandErrors = 0;
+  onUnclaimedFault: UnclaimedFaultListener | null = null;
   private readonly masters = new Map<number, VtdMaster>();
 
   constructor(
@@ -160,8 +162,23 @@ export class VtdDriver implements IommuDriver {
 
   private handleFault(record: Int32Array, origin: FaultOrigin): void {
     const forGuest = guestRecord(record, origin);
-    if (forGuest === null || this.masters.get(get(record, FRCD.SID))?.report(forGuest) !== true) {
+    const master = this.masters.get(get(record, FRCD.SID));
+    if (forGuest === null || master?.report(forGuest) !== true) {
       const reason = get(record, FRCD.FR);
+      if (master !== undefined && this.onUnclaimedFault !== null) {
+        const pasid = get(record, FRCD.PP) === 0 ? null : get(record, FRCD.PV);
+        const address = getWide(record, FRCD.FI);
+        const secondStage = reason >= FAULT.SM_SS_ACCESS && reason <= FAULT.SM_SS_UPDATE_FAILED;
+        this.onUnclaimedFault({
+          function: master.device.description.address,
+          pasid,
+          address,
+          isWrite: get(record, FRCD.T1) === 0,
+          secondStage,
+          // A nested translation's record has the address that went in (7.1.3).
+          guestPhysical: secondStage && master.isOnPagingDomain(pasid ?? 0) ? address : null,
+        });
+      }
       this.unhandledFaults.set(reason, (this.unhandledFaults.get(reason) ?? 0) + 1);
     }
   }

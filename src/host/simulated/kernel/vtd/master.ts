@@ -90,6 +90,11 @@ export class VtdMaster implements Master {
     return this.faultListener !== null;
   }
 
+  /** Requests of the PASID (0: without one) go through the kernel's tables alone. */
+  isOnPagingDomain(pasid: number): boolean {
+    return this.attached.get(pasid)?.domain instanceof VtdPagingDomain;
+  }
+
   /** One entry for another in one step; what is cached of the old one is dropped before this returns. */
   private set(pasid: number, domain: Domain | null, refuse: Refuse): void {
     const old = this.attached.get(pasid);
