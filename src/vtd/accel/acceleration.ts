@@ -12,7 +12,7 @@ import { Budget, Continuation, Graveyard } from "../../nesting/index.js";
 import type { HostIommuDevice, PciBus } from "../../pci/index.js";
 import { type Log, Refusal } from "../../support/index.js";
 import type { BackendProgress, VtdBackend, VtdForBackend } from "../device/backend.js";
-import { checkHostServes } from "./compatibility.js";
+import { checkHostServes, checkUsableAddresses, usableAddressBits } from "./compatibility.js";
 import * as trace from "../device/trace.js";
 import { FunctionAttachments } from "./attachments.js";
 import { HostFaults } from "./events.js";
@@ -137,7 +137,11 @@ export class VtdAcceleration implements VtdBackend {
     if (!properties.fsts) {
       this.checkShadowing(device.name);
     }
-    checkHostServes(device.hwInfo, properties, { unit: this.name, device: device.name, hostIommu: device.hostIommu ?? "the host IOMMU" });
+    checkHostServes(device.hwInfo, properties, this.namesOf(device));
+  }
+
+  private namesOf(device: IommufdDevice): { unit: string; device: string; hostIommu: string } {
+    return { unit: this.name, device: device.name, hostIommu: device.hostIommu ?? "the host IOMMU" };
   }
 
   /**
@@ -148,6 +152,9 @@ export class VtdAcceleration implements VtdBackend {
   addFunction(bus: PciBus, devfn: number, device: HostIommuDevice): void {
     const { properties } = this.unit;
     this.checkFunction(device);
+    if (!properties.fsts) {
+      checkUsableAddresses(usableAddressBits(device.iommufd, device.ioasId), properties, this.namesOf(device));
+    }
     const fn = new PassthroughFunction(bus, devfn, device);
     this.functions.push(fn);
     this.budget.refill();

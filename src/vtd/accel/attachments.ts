@@ -3,12 +3,13 @@
  * none. Each change is one host call that replaces what is there, after which the old table is freed; where the
  * host refuses it, the old one stays and HostError is thrown.
  */
-import { HostError, HwptAllocFlags, HwptDataType, HWPT_VTD_S1, HWPT_VTD_S1_BYTES, HwptVtdS1Flags } from "../../iommufd/index.js";
+import { HostError, HwptAllocFlags, HwptDataType, HWPT_VTD_S1, HWPT_VTD_S1_BYTES, HwptVtdS1Flags, type IommufdDevice } from "../../iommufd/index.js";
 import type { Budget, Graveyard } from "../../nesting/index.js";
 import type { Log } from "../../support/index.js";
 import type { VtdForBackend } from "../device/backend.js";
 import * as trace from "../device/trace.js";
 import type { PasidView } from "../lookup/index.js";
+import { refusesReadOnly } from "./compatibility.js";
 import { GuestDomains } from "./domains.js";
 import type { PasidIotlbForwarder } from "./invalidations.js";
 import type { PassthroughFunction, PasidBinding, VtdFunctionTable } from "./function.js";
@@ -188,7 +189,29 @@ export class FunctionAttachments {
     }
     this.dropGrowing(fn);
     const domains = shadow?.domains.succeededBy(domain) ?? new GuestDomains(domain);
-    fn.growing = Mirror.make(fn.host, this.pasidFlag, tables, domains, this.mirrorParts);
+    fn.growing = this.makeMirror(fn.host, tables, domains);
+  }
+
+  /**
+   * A first stage, which the host takes by default, has the lower half of its addresses alone; a nesting parent is a
+   * second stage and has all, where it takes read-only mappings.
+   */
+  private makeMirror(host: IommufdDevice, tables: NonNullable<PasidView["stage2"]>, domains: GuestDomains): Mirror {
+    const flags = this.pasidFlag;
+    const mirror = Mirror.make(host, flags, tables, domains, this.mirrorParts);
+    if (mirror.addressBits >= tables.inputBits || refusesReadOnly(host.hwInfo)) {
+      return mirror;
+    }
+    try {
+      const wide = Mirror.make(host, flags | HwptAllocFlags.NEST_PARENT, tables, domains, this.mirrorParts);
+      mirror.free();
+      return wide;
+    } catch (error) {
+      if (!(error instanceof HostError)) {
+        throw error;
+      }
+      return mirror;
+    }
   }
 
   /** Goes on with a function's mirror; when a new one is complete the function goes there. Throws HostError and ShadowLimit. */

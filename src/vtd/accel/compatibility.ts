@@ -3,7 +3,7 @@
  * the host's hardware, so what the guest was told must be what the host has. The same check at every attach,
  * cold or hot.
  */
-import { HW_INFO_VTD, HW_INFO_VTD_BYTES, HwInfoType, type HwInfo } from "../../iommufd/index.js";
+import { HW_INFO_VTD, HW_INFO_VTD_BYTES, HwInfoType, HwInfoVtdFlags, type HwInfo, type Iommufd } from "../../iommufd/index.js";
 import { get, Refusal } from "../../support/index.js";
 import type { VtdProperties } from "../device/capabilities.js";
 import { CAP, ECAP } from "../spec/index.js";
@@ -24,6 +24,31 @@ export function hostVtd(info: HwInfo): HostVtd | null {
   const view = new DataView(info.data.buffer, info.data.byteOffset, info.data.byteLength);
   const pair = (at: number): Int32Array => Int32Array.of(view.getInt32(at, true), view.getInt32(at + 4, true));
   return { cap: pair(HW_INFO_VTD.CAP_REG), ecap: pair(HW_INFO_VTD.ECAP_REG), flags: view.getUint32(HW_INFO_VTD.FLAGS, true) };
+}
+
+/** The host's VT-d has erratum 772415: tables that are nesting parents take no read-only mappings. */
+export function refusesReadOnly(info: HwInfo): boolean {
+  return ((hostVtd(info)?.flags ?? 0) & HwInfoVtdFlags.ERRATA_772415_SPR17) !== 0;
+}
+
+/** Bits of the IOVAs that an IOAS takes: those of the last one (QEMU vfio_device_get_aw_bits). Throws HostError. */
+export function usableAddressBits(iommufd: Iommufd, ioasId: number): number {
+  const { ranges } = iommufd.ioasIovaRanges(ioasId);
+  const last = ranges.reduce((most, range) => (range.last > most ? range.last : most), 0n);
+  return last.toString(2).length;
+}
+
+/**
+ * Without first stage the guest's tables are mirrored, in a table of the kind that its parent is of: what that takes may
+ * be less than CAP.MGAW, as the lower half of a first stage. Throws Refusal where the guest is shown more.
+ */
+export function checkUsableAddresses(usable: number, properties: VtdProperties, names: Names): void {
+  if (!properties.fsts && properties.awBits > usable) {
+    throw new Refusal(`aw-bits ${properties.awBits} > host aw-bits ${usable}`, {
+      found: `IOAS_IOVA_RANGES: the tables of ${names.hostIommu} for ${names.device} take IOVAs of ${usable} bits, ${names.unit} shows its guest ${properties.awBits}`,
+      wouldWork: usable >= 39 ? "aw-bits=39" : "a host IOMMU with wider addresses",
+    });
+  }
 }
 
 interface Names {
@@ -63,7 +88,7 @@ export function checkHostServes(info: HwInfo, properties: VtdProperties, names: 
       refuse(
         "Host IOMMU doesn't support nested translation",
         `${hostIommu} of ${device} lacks ${missing.join(", ")}; ${unit} has fsts=on`,
-        "fsts=off with caching-mode=on, or a function behind another host IOMMU",
+        `fsts=off with caching-mode=on${properties.awBits > get(host.cap, CAP.MGAW) + 1 ? ",aw-bits=39" : ""}, or a function behind another host IOMMU`,
       );
     }
   }

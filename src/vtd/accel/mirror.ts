@@ -9,6 +9,7 @@ import { type Budget, type Graveyard, HOST_CALL_STEPS } from "../../nesting/inde
 import { hex, type Log } from "../../support/index.js";
 import type { X86Tables } from "../../translation/index.js";
 import { SS_R, SS_W } from "../spec/index.js";
+import { usableAddressBits } from "./compatibility.js";
 import type { GuestDomains } from "./domains.js";
 import { type Mapping, MappingIndex } from "./mappings.js";
 import { MirrorWalk, ShadowLimit, type WalkStep } from "./mirror-walk.js";
@@ -67,6 +68,8 @@ export class Mirror {
     readonly domains: GuestDomains,
     private readonly parts: MirrorParts,
     private readonly name: string,
+    /** Bits of the IOVAs that its table takes. */
+    readonly addressBits: number,
   ) {
     this.counting = new MirrorWalk(tables, EVERYTHING.first, EVERYTHING.last, parts.memory, parts.words);
     this.listener = {
@@ -102,11 +105,16 @@ export class Mirror {
     const ioasId = iommufd.ioasAlloc();
     try {
       const hwptId = iommufd.hwptAlloc({ flags, devId, ptId: ioasId, dataType: HwptDataType.NONE, data: new Uint8Array(0) });
-      const mirror = new Mirror(iommufd, ioasId, hwptId, { ...tables }, domains, parts, device.name);
-      parts.memory.addListener(mirror.listener);
-      mirror.listening = true;
-      mirror.invalidateAll();
-      return mirror;
+      try {
+        const mirror = new Mirror(iommufd, ioasId, hwptId, { ...tables }, domains, parts, device.name, usableAddressBits(iommufd, ioasId));
+        parts.memory.addListener(mirror.listener);
+        mirror.listening = true;
+        mirror.invalidateAll();
+        return mirror;
+      } catch (error) {
+        parts.graveyard.destroy(iommufd, hwptId, "shadow HWPT");
+        throw error;
+      }
     } catch (error) {
       parts.graveyard.destroy(iommufd, ioasId, "shadow IOAS");
       throw error;
@@ -283,6 +291,12 @@ export class Mirror {
       }
     }
     this.found = false;
+    if (iova + bytes > 2 ** this.addressBits) {
+      this.parts.log.warnOnce(
+        `${this.name}: the guest's second-stage tables map IOVAs beyond the ${this.addressBits} bits that the host's take, which DMA does not reach (aw-bits=39 would keep the guest below)`,
+      );
+      return;
+    }
     const one: Mapping = { iova, bytes, gpa, access, stamp: this.stamp };
     if (populated) {
       budget.left -= HOST_CALL_STEPS;

@@ -32,7 +32,7 @@ const cases: Array<[string, () => Board, string]> = [
   ["a host that does not nest", () => new Board(FIRST_STAGE, hostDescription({ nesting: false })), "Host IOMMU doesn't support nested translation"],
   ["1-GiB pages that the host does not have", () => new Board(FIRST_STAGE, hostDescription({ firstStage1g: false })), "First stage 1GB large page is unsupported by host IOMMU"],
   ["PASIDs wider than the host's", () => new Board(FIRST_STAGE, hostDescription({ pasidBits: 16 }, {}, { pasidBits: 16 })), "PASID bits size 20 > host IOMMU PASID bits size 16"],
-  ["addresses wider than the host's", () => new Board(SHADOWED, hostDescription({ sagaw: [39], scalableMode: false, scalableCoherentWalks: false, firstStage: false, firstStage1g: false, nesting: false, secondStage: false, supervisor: false, pasidBits: 0 }, {}, { pasidBits: 0, ats: false })), "aw-bits 48 > host aw-bits 39"],
+  ["addresses wider than the host's", () => new Board(SHADOWED, hostDescription({ sagaw: [39], scalableMode: false, scalableCoherentWalks: false, firstStage: false, firstStage1g: false, firstStage5Level: false, nesting: false, secondStage: false, supervisor: false, pasidBits: 0 }, {}, { pasidBits: 0, ats: false })), "aw-bits 48 > host aw-bits 39"],
 ];
 
 describe.each([
@@ -159,5 +159,41 @@ describe("behind a PCIe-to-PCI bridge", () => {
     board.pci.configWrite(bridge.bdf, 0x18, 4, 0x0101 | (9 << 8));
     plugFunction(board.make(A), bridge.secondary, 8);
     expect(board.vtd.acceleration.describeFunctions()[0].table).toBe("parent");
+  });
+});
+
+describe("IOVAs that the host takes", () => {
+  /** The kernel takes a first stage of four levels, whose lower half has 47 bits. */
+  const narrow = hostDescription({ sagaw: [48], firstStage5Level: false });
+  const HIGH = 0xffff_ffff_f000n;
+
+  it("are held against aw-bits where the guest's tables are mirrored", () => {
+    const found = refusal(() => new Board({ ...SHADOWED, awBits: 48 }, narrow).plug(A, 0, true));
+    for (const words of ["Failed to set vIOMMU: aw-bits 48 > host aw-bits 47", "IOAS_IOVA_RANGES", "would work: aw-bits=39"]) {
+      expect(found.message).toContain(words);
+    }
+    expect(() => new Board({ ...SHADOWED, awBits: 39 }, narrow).plug(A)).not.toThrow();
+  });
+
+  it.each([
+    ["all of them, where a second stage can be had", narrow, true],
+    ["but for those beyond, where it takes no read-only mappings", hostDescription({ sagaw: [48], firstStage5Level: false, errata: ["772415"] }), false],
+  ] as const)("are mirrored with fsts=on: %s", (_name, description, reached) => {
+    const board = new Board({ ...FIRST_STAGE, awBits: 48 }, description);
+    board.plug(A);
+    board.legacyContext(A, 5, 0n, board.table(3n));
+    // The last page of 2^48 through the same tables.
+    board.map(0, HIGH, board.target(1), 3n);
+    board.start(false);
+    expect([board.probe(A), board.dmaWrite(A, HIGH, 5n)]).toEqual(["table 0", reached]);
+    expect(board.log.warnings().join().includes("aw-bits=39 would keep the guest below")).toBe(!reached);
+    board.close();
+    expect(board.live()).toEqual({});
+  });
+
+  it("are in the advice for a host that does not nest, where they are fewer than the guest's", () => {
+    expect(refusal(() => new Board({ ...FIRST_STAGE, awBits: 48 }, hostDescription({ nesting: false, mgaw: 39 })).plug(A)).message).toContain(
+      "fsts=off with caching-mode=on,aw-bits=39",
+    );
   });
 });
