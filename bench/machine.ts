@@ -160,7 +160,7 @@ function stage2Bytes(pages: number, blocks: boolean): number {
   const simulated = host(1, 1);
   const iommufd = simulated.openIommufd();
   const device = simulated.openDevice("0000:01:00.0");
-  const devId = device.bind(iommufd);
+  const devId = device.bind(iommufd.fd);
   const ioasId = iommufd.ioasAlloc();
   iommufd.option(OptionId.HUGE_PAGES, "set", ioasId, blocks ? 1n : 0n);
   const flags = HwptAllocFlags.NEST_PARENT;
@@ -169,7 +169,7 @@ function stage2Bytes(pages: number, blocks: boolean): number {
   const before = simulated.hardware.memory.livePageBytes;
   iommufd.ioasMap({
     ioasId,
-    userAddress: ram.hostAddress,
+    source: { address: ram.hostAddress },
     length: BigInt(ram.size),
     iova: 0x4000_0000n,
     readable: true,

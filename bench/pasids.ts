@@ -43,6 +43,7 @@ function hollowDevice(): IommufdDevice {
     attach: () => {},
     detach: () => {},
     attachedTo: 1,
+    openVtdFaults: () => null,
     onClosed: () => {},
   };
 }

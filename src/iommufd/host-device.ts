@@ -1,3 +1,4 @@
+import type { EventStream } from "./events.js";
 import type { HwInfo, Iommufd } from "./iommufd.js";
 
 /**
@@ -26,6 +27,8 @@ export interface IommufdDevice {
   detach(pasid?: number): void;
   /** What the device is attached to now; null: detached (its DMA is blocked). */
   readonly attachedTo: number | null;
+  /** Opens the stream of the device's first-stage faults (VtdFaultSource); null: the host delivers none. Throws HostError. */
+  openVtdFaults(): EventStream | null;
   /** Calls back once the device is closed, so that objects which it still used can be freed. */
   onClosed(callback: () => void): void;
 }

@@ -1,18 +1,23 @@
 export { ERRNO, type Errno, errnoName, errnoNumber, HostError, hostError, refusalOf } from "./errors.js";
+export type { EventStream, FaultStream, HostEvent } from "./events.js";
+export { type Host, type HostFunction, VTD_FAULT_BYTES, type VtdFaultSource } from "./host.js";
 export { isIommufdDevice, type IommufdDevice } from "./host-device.js";
 export { ARM_SMMUV3_INVALIDATE_BLOCK } from "./iommufd.js";
 export type {
-  EventStream,
-  Host,
-  HostFunction,
+  CopyRequest,
+  DirtyBitmapRequest,
   HwInfo,
+  HwInfoRequest,
   HwptAllocRequest,
   InvalidateRequest,
   InvalidateResult,
   Iommufd,
   IovaRange,
-  IrqTrigger,
   MapRequest,
-  VfioDevice,
+  MapSource,
+  VdeviceRequest,
+  VeventqRequest,
+  ViommuRequest,
 } from "./iommufd.js";
 export * from "./uapi.js";
+export type { DeviceInfo, FeatureRequest, HotResetDevice, IrqInfo, MappedArea, RegionArea, RegionInfo, RegionMapping, VfioDevice } from "./vfio.js";

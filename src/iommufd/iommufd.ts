@@ -1,12 +1,14 @@
 /**
- * The kernel's interface to IOMMUs and passed-through devices, as one set of TypeScript interfaces: a
- * call here is an ioctl there (linux/iommufd.h, linux/vfio.h). The simulated host implements it in the
- * process, a Linux host by ioctls. Every refusal is a HostError with the errno of the kernel.
+ * The kernel's interface to IOMMUs (linux/iommufd.h): a method here is an ioctl there, and a host that is a Linux
+ * implements each by it. Every refusal is a HostError with the errno of the kernel; a call that a signal
+ * interrupts (EINTR), or that did only a part, is repeated by the host before it returns.
  *
- * IOVAs and lengths are bigints here, since the kernel's are full 64-bit values; ids are the kernel's u32.
+ * IOVAs and lengths are bigints here, since the kernel's are full 64-bit values; ids are the kernel's u32;
+ * addresses of this process are numbers, below 2^53. Calls are synchronous: IOAS_MAP and IOAS_UNMAP of many GiB,
+ * and VFIO_DEVICE_RESET, stop whoever makes them for as long as the kernel takes.
  */
-import type { RamBlock } from "../memory/index.js";
 import type { Errno } from "./errors.js";
+import type { EventStream, FaultStream } from "./events.js";
 
 export interface IovaRange {
   readonly start: bigint;
@@ -14,11 +16,17 @@ export interface IovaRange {
   readonly last: bigint;
 }
 
-/** IOMMU_IOAS_MAP and IOMMU_IOAS_COPY flags as words; `iova` null lets the kernel choose (no FIXED_IOVA). */
+/** What is mapped: memory of this process (IOMMU_IOAS_MAP) or of a file (IOMMU_IOAS_MAP_FILE: a memfd or a dma-buf). */
+export type MapSource =
+  /** user_va: an address within a RamBlock of this host (RamBlock.hostAddress + offset), or of a mapped region. */
+  | { readonly address: number }
+  /** A descriptor, and bytes into its file. */
+  | { readonly fd: number; readonly offset: number };
+
+/** Flags of IOMMU_IOAS_MAP and IOMMU_IOAS_MAP_FILE as words; `iova` null lets the kernel choose (no FIXED_IOVA). */
 export interface MapRequest {
   readonly ioasId: number;
-  /** user_va: an address within a RamBlock of this host (RamBlock.hostAddress + offset). */
-  readonly userAddress: number;
+  readonly source: MapSource;
   readonly length: bigint;
   readonly iova: bigint | null;
   readonly readable: boolean;
@@ -82,123 +90,84 @@ export interface InvalidateResult {
   readonly handled: number;
 }
 
-/** The readable end of a vEVENTQ or fault queue. */
-export interface EventStream {
-  /**
-   * Reads whole records, as many as fit in `maxBytes`; null when there is none (EAGAIN). A vEVENTQ
-   * record is struct iommufd_vevent_header and the event's bytes, or a header alone with
-   * VEVENTQ_FLAG_LOST_EVENTS.
-   */
-  read(maxBytes: number): Uint8Array | null;
-  /** Called when records can be read; one listener. */
-  onReadable(listener: (() => void) | null): void;
-  /** Closes the descriptor; the object itself is destroyed by Iommufd.destroy. */
-  close(): void;
+export interface CopyRequest {
+  readonly dstIoasId: number;
+  readonly srcIoasId: number;
+  readonly length: bigint;
+  readonly dstIova: bigint | null;
+  readonly srcIova: bigint;
+  readonly readable: boolean;
+  readonly writable: boolean;
 }
 
+export interface HwInfoRequest {
+  /** Bytes of the structure that are asked for; default all. */
+  readonly dataLength?: number;
+  readonly flags?: number;
+  readonly inputType?: number;
+}
+
+export interface DirtyBitmapRequest {
+  readonly hwptId: number;
+  /** 0 or DIRTY_BITMAP_NO_CLEAR. */
+  readonly flags: number;
+  readonly iova: bigint;
+  readonly length: bigint;
+  readonly pageSize: bigint;
+  readonly bitmap: Uint8Array;
+}
+
+export interface ViommuRequest {
+  readonly flags?: number;
+  /** ViommuType. */
+  readonly type: number;
+  readonly devId: number;
+  /** A nesting parent. */
+  readonly hwptId: number;
+  /** The type's structure (TEGRA241_CMDQV has one), which the kernel writes its answer into; left out: none. */
+  readonly data?: Uint8Array;
+}
+
+export interface VdeviceRequest {
+  readonly viommuId: number;
+  readonly devId: number;
+  /** The id by which the guest names the device to its IOMMU: a StreamID. */
+  readonly virtId: bigint;
+}
+
+export interface VeventqRequest {
+  readonly flags?: number;
+  readonly viommuId: number;
+  /** VeventqType. */
+  readonly type: number;
+  /** Events that it holds. */
+  readonly depth: number;
+}
+
+/** An open /dev/iommu. */
 export interface Iommufd {
+  /** Its descriptor, which VFIO devices are bound to. */
+  readonly fd: number;
   destroy(id: number): void;
   ioasAlloc(flags?: number): number;
   ioasIovaRanges(ioasId: number): { ranges: IovaRange[]; alignment: bigint };
   ioasAllowIovas(ioasId: number, ranges: readonly IovaRange[]): void;
   /** Returns the IOVA of the mapping. */
   ioasMap(request: MapRequest): bigint;
-  ioasCopy(request: {
-    dstIoasId: number;
-    srcIoasId: number;
-    length: bigint;
-    dstIova: bigint | null;
-    srcIova: bigint;
-    readable: boolean;
-    writable: boolean;
-  }): bigint;
+  ioasCopy(request: CopyRequest): bigint;
   /** Returns the bytes unmapped; iova 0 with length 2^64-1 unmaps everything. */
   ioasUnmap(ioasId: number, iova: bigint, length: bigint): bigint;
   option(optionId: number, operation: "get" | "set", objectId: number, value: bigint): bigint;
   hwptAlloc(request: HwptAllocRequest): number;
-  getHwInfo(devId: number, request?: { dataLength?: number; flags?: number; inputType?: number }): HwInfo;
+  getHwInfo(devId: number, request?: HwInfoRequest): HwInfo;
   hwptSetDirtyTracking(hwptId: number, enable: boolean): void;
   /** Ors the dirty bits of [iova, iova+length) into `bitmap`, a bit for each pageSize bytes, from bit 0 of byte 0. */
-  hwptGetDirtyBitmap(request: {
-    hwptId: number;
-    /** 0 or DIRTY_BITMAP_NO_CLEAR. */
-    flags: number;
-    iova: bigint;
-    length: bigint;
-    pageSize: bigint;
-    bitmap: Uint8Array;
-  }): void;
+  hwptGetDirtyBitmap(request: DirtyBitmapRequest): void;
   hwptInvalidate(request: InvalidateRequest): InvalidateResult;
-  faultQueueAlloc(): { id: number; stream: EventStream };
-  viommuAlloc(request: { flags?: number; type: number; devId: number; hwptId: number }): number;
-  vdeviceAlloc(request: { viommuId: number; devId: number; virtId: bigint }): number;
-  veventqAlloc(request: { flags?: number; viommuId: number; type: number; depth: number }): { id: number; stream: EventStream };
-  /**
-   * Faults of guests' first stages in the nested tables (VTD_S1) that a device is attached to, of any PASID.
-   * Linux has no such thing for VT-d: its kernel logs these faults, and a host that is a Linux has no such
-   * method. The stream gives records of VTD_FAULT_BYTES bytes: a fault recording register (Intel VT-d 11.4.7.6,
-   * little-endian) whose SID is the host's, or zeros: records before the next one were lost. Throws HostError:
-   * ENOENT no such device, EOPNOTSUPP not behind a VT-d unit, EEXIST there is a stream already.
-   */
-  openVtdFaults?(devId: number): EventStream;
-  /** Closes /dev/iommu: everything left in it is freed. */
-  close(): void;
-}
-
-/** What an interrupt of a device does on this side: the eventfd of VFIO_DEVICE_SET_IRQS. */
-export type IrqTrigger = () => void;
-
-/** An open /dev/vfio/devices/vfioN. */
-export interface VfioDevice {
-  /** Host PCI address, such as 0009:01:00.0. */
-  readonly address: string;
-  /** VFIO_DEVICE_BIND_IOMMUFD: returns the iommufd's device id. */
-  bind(iommufd: Iommufd): number;
-  /** VFIO_DEVICE_ATTACH_IOMMUFD_PT: attaches to an IOAS or HWPT, replacing what is attached in one step. */
-  attach(ptId: number, pasid?: number): void;
-  /** VFIO_DEVICE_DETACH_IOMMUFD_PT: DMA is blocked from then on. */
-  detach(pasid?: number): void;
-  /** VFIO_DEVICE_GET_REGION_INFO: bytes (0: no such region) and whether it may be mapped. */
-  regionInfo(index: number): { size: number; readable: boolean; writable: boolean; mappable: boolean };
-  regionRead(index: number, offset: number, out: Uint8Array): void;
-  regionWrite(index: number, offset: number, data: Uint8Array): void;
-  /** VFIO_DEVICE_GET_IRQ_INFO: number of vectors of a VfioIrq index. */
-  irqCount(index: number): number;
-  /** VFIO_DEVICE_SET_IRQS with eventfds, from vector `start` on; null takes a trigger away; an empty list disables the index. */
-  setIrqs(index: number, start: number, triggers: ReadonlyArray<IrqTrigger | null>): void;
-  /** VFIO_DEVICE_RESET. */
-  reset(): void;
-  /** Unbinds and closes. A vDEVICE that is left is destroyed with it. */
-  close(): void;
-}
-
-/** What sysfs tells of a PCI function (/sys/bus/pci/devices/ADDRESS). */
-export interface HostFunction {
-  readonly address: string;
-  readonly vendorId: number;
-  readonly deviceId: number;
-  readonly classCode: number;
-  /** The IOMMU instance that serves it, such as smmu3.0x0000000016600000; null: none. */
-  readonly iommu: string | null;
-  /** -1: none. */
-  readonly numaNode: number;
-  /** Bound to vfio-pci or free to be. */
-  readonly driver: string;
-}
-
-/** A host: where memory, iommufds and devices come from. */
-export interface Host {
-  /** For the account: such as "simulated: grace". */
-  readonly description: string;
-  /** Memory of this host's process that can be mapped for DMA: bytes, a multiple of 4096. */
-  allocateMemory(name: string, bytes: number): RamBlock;
-  freeMemory(block: RamBlock): void;
-  /** Opens /dev/iommu. */
-  openIommufd(): Iommufd;
-  /** Opens a function's VFIO character device; ENODEV when there is none. It may be opened again: the second bind is refused (EINVAL). */
-  openDevice(address: string): VfioDevice;
-  functions(): HostFunction[];
-  /** Objects that live in this host's kernel on behalf of this process; empty after everything is closed. */
-  liveObjects(): Array<{ id: number; type: string }>;
+  faultQueueAlloc(): { id: number; stream: FaultStream };
+  viommuAlloc(request: ViommuRequest): number;
+  vdeviceAlloc(request: VdeviceRequest): number;
+  veventqAlloc(request: VeventqRequest): { id: number; stream: EventStream };
+  /** Closes the descriptor: everything left in it is freed, once no device is bound to it and no queue of it open. Given ones stay open. */
   close(): void;
 }

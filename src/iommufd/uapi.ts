@@ -60,10 +60,27 @@ export const INVALIDATE_VTD_S1 = { ADDR: 0, NPAGES: 8, FLAGS: 16, RESERVED: 20 }
 /** enum iommu_hwpt_vtd_s1_invalidate_flags: only leaf entries have changed. */
 export const InvalidateVtdFlags = { LEAF: 1 << 0 } as const;
 
-/** Bytes of a record of `Iommufd.openVtdFaults`, which is not Linux's: a fault recording register. */
-export const VTD_FAULT_BYTES = 16;
-
 /** VFIO PCI region indexes (linux/vfio.h, VFIO_PCI_BAR0_REGION_INDEX and on). */
 export const VfioRegion = { BAR0: 0, BAR1: 1, BAR2: 2, BAR3: 3, BAR4: 4, BAR5: 5, ROM: 6, CONFIG: 7 } as const;
 /** VFIO PCI interrupt indexes. */
 export const VfioIrq = { INTX: 0, MSI: 1, MSIX: 2, ERR: 3, REQ: 4 } as const;
+/** Features of VFIO_DEVICE_FEATURE. */
+export const VfioFeature = {
+  PCI_VF_TOKEN: 0,
+  MIGRATION: 1,
+  MIG_DEVICE_STATE: 2,
+  LOW_POWER_ENTRY: 3,
+  LOW_POWER_ENTRY_WITH_WAKEUP: 4,
+  LOW_POWER_EXIT: 5,
+  DMA_LOGGING_START: 6,
+  DMA_LOGGING_STOP: 7,
+  DMA_LOGGING_REPORT: 8,
+  MIG_DATA_SIZE: 9,
+  BUS_MASTER: 10,
+  DMA_BUF: 11,
+} as const;
+/** What is asked of a feature: its data, to take data, or whether it would. */
+export const VfioFeatureFlags = { GET: 1 << 16, SET: 1 << 17, PROBE: 1 << 18 } as const;
+/** Bytes of struct iommu_hwpt_pgfault, a page request, and of struct iommu_hwpt_page_response, its answer. */
+export const HWPT_PGFAULT_BYTES = 40;
+export const HWPT_PAGE_RESPONSE_BYTES = 8;

@@ -138,15 +138,10 @@ function findIommufd(id: string, parts: FunctionParts): IommufdContext {
   return context;
 }
 
-/** A vector of a passed-through function is a route; its eventfd delivers what the route says. */
+/** A vector of a passed-through function is a route that its eventfd is bound to. */
 function routing(router: MsiRouter, account: MsiAccount): VectorRouting {
   return {
-    route: (fn, vector, iova, data) => {
-      account.note(fn, router.update(fn, vector, iova, data));
-      return () => {
-        router.deliver(fn, vector);
-      };
-    },
+    route: (fn, vector, iova, data, event) => account.note(fn, router.update(fn, vector, iova, data, event)),
     remove: (fn, vector) => router.remove(fn, vector),
   };
 }

@@ -4,6 +4,27 @@
  */
 const WINDOW_BYTES = 0x1_0000_0000;
 
+/**
+ * What a block's bytes are: made outside, such as views of a memfd that vCPUs and the block share. Others may
+ * change them at any moment.
+ */
+export interface RamBacking {
+  /** The bytes of a window, zeroed at first; asked for once, when the window is first used. `bytes` is up to 4 GiB. */
+  window(offset: number, bytes: number): ArrayBufferLike;
+  /** The file that the block is of, from its first byte on; null: none. */
+  readonly fd: number | null;
+  /** Where the block lies in this process's memory, for KVM memory slots; null: nowhere that others can name. Bytes. */
+  readonly address: bigint | null;
+  /** The block is no longer used. */
+  release(): void;
+}
+
+/** Makes the bytes of a block of `bytes` bytes (a multiple of 4096) before any of it is used. */
+export type MakeMemory = (name: string, bytes: number) => RamBacking;
+
+/** Zeroed memory of this process. */
+export const processMemory: RamBacking = { window: (_offset, bytes) => new ArrayBuffer(bytes), fd: null, address: null, release: () => {} };
+
 export class RamBlock {
   private readonly bytes: Array<Uint8Array | undefined>;
   private readonly words: Array<Int32Array | undefined>;
@@ -12,13 +33,13 @@ export class RamBlock {
    * @param size bytes, a multiple of 4096
    * @param hostAddress where the block lies in the host's address space: what IOMMU_IOAS_MAP takes as
    *   user_va. Bytes; below 2^53.
-   * @param windows how the buffers come to be; the default takes zeroed memory of this process.
+   * @param backing how the bytes come to be; the default takes zeroed memory of this process.
    */
   constructor(
     readonly name: string,
     readonly size: number,
     readonly hostAddress: number,
-    private readonly makeWindow: (offset: number, bytes: number) => ArrayBuffer = (_offset, bytes) => new ArrayBuffer(bytes),
+    readonly backing: RamBacking = processMemory,
   ) {
     if (!Number.isSafeInteger(size) || size <= 0 || size % 4096 !== 0) {
       throw new RangeError(`RAM block ${name}: size ${size} is not a positive multiple of 4096 bytes`);
@@ -68,22 +89,9 @@ export class RamBlock {
     }
   }
 
-  /** Sets `length` bytes from `offset` on to zero. */
-  clear(offset: number, length: number): void {
-    let done = 0;
-    while (done < length) {
-      const at = (offset + done) % WINDOW_BYTES;
-      const step = Math.min(length - done, WINDOW_BYTES - at);
-      if (this.bytes[Math.floor((offset + done) / WINDOW_BYTES)] !== undefined) {
-        this.byteWindow(offset + done).fill(0, at, at + step);
-      }
-      done += step;
-    }
-  }
-
   private open(index: number): Int32Array {
     const start = index * WINDOW_BYTES;
-    const buffer = this.makeWindow(start, Math.min(WINDOW_BYTES, this.size - start));
+    const buffer = this.backing.window(start, Math.min(WINDOW_BYTES, this.size - start));
     this.bytes[index] = new Uint8Array(buffer);
     const words = new Int32Array(buffer);
     this.words[index] = words;

@@ -22,6 +22,13 @@ export interface MsiRoute {
   readonly delivered: number;
 }
 
+/** What raises a vector: the eventfd that a route is bound to (KVM_IRQFD). */
+export interface InterruptSource {
+  /** Its descriptor; null: it lives in this process alone. */
+  readonly fd: number | null;
+  onSignal(listener: (() => void) | null): void;
+}
+
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /**
@@ -47,8 +54,12 @@ export class MsiRouter {
     private readonly log: Log,
   ) {}
 
-  /** The guest has unmasked or rewritten a vector: makes its route, or makes it anew. */
-  update(fn: PciFunction, vector: number, iova: bigint, data: number): MsiRoute {
+  /**
+   * The guest has unmasked or rewritten a vector: makes its route, or makes it anew.
+   *
+   * @param source what raises the vector from then on; left out: nobody but callers of `deliver`
+   */
+  update(fn: PciFunction, vector: number, iova: bigint, data: number, source?: InterruptSource): MsiRoute {
     let ofFunction = this.table.get(fn);
     if (ofFunction === undefined) {
       ofFunction = new Map();
@@ -62,6 +73,7 @@ export class MsiRouter {
     } else if (traceDoorbell.on) {
       traceDoorbell.emit(iova, doorbell);
     }
+    source?.onSignal(() => void this.deliver(fn, vector));
     return route;
   }
 

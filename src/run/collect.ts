@@ -1,5 +1,5 @@
 /** Fills the account of a run from the machine, the host and the guest. */
-import type { HostObserver } from "../host/instruments/index.js";
+import type { CallCounter } from "../host/instruments/index.js";
 import type { BusDescription, Machine, MachineDescription } from "../machine/index.js";
 import { hex, type Log } from "../support/index.js";
 import { type GuestReport, isProvoked } from "../guest/index.js";
@@ -95,8 +95,8 @@ export function namedEvents(guest: GuestReport | null, nameOf: (iommu: string) =
   }));
 }
 
-export function hostCallReport(observer: HostObserver): RunReport["hostCalls"] {
-  return Object.fromEntries([...observer.calls].sort(([a], [b]) => (a < b ? -1 : 1)));
+export function hostCallReport(counter: CallCounter): RunReport["hostCalls"] {
+  return Object.fromEntries([...counter.calls].sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
 /** Warnings, guest errors among them but the faults that the guest meant to happen, and how many more there were. */

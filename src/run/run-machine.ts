@@ -1,8 +1,8 @@
 /** One run: a host, a machine on it, a guest in the machine, and the account of what happened. */
 import { describeChardev } from "../chardev/index.js";
 import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
-import { HostObserver, observeHost, traceHost } from "../host/instruments/index.js";
-import { HostError } from "../iommufd/index.js";
+import { CallCounter, countCalls, traceHost } from "../host/instruments/index.js";
+import { type Host, HostError } from "../iommufd/index.js";
 import { parseArguments } from "../machine/arguments/index.js";
 import { Machine } from "../machine/index.js";
 import { Log, type LogLine, Refusal } from "../support/index.js";
@@ -52,8 +52,8 @@ export interface RunRequest {
   readonly granule?: GuestOptions["granule"];
   readonly vtd?: GuestOptions["vtd"];
   readonly kexecs?: GuestOptions["kexecs"];
-  /** Called with the observer of host calls before the machine is built; a test makes calls fail with it. */
-  readonly onObserver?: (observer: HostObserver) => void;
+  /** Puts something between the machine and the host's calls as they are counted, such as what makes them fail. */
+  readonly wrapHost?: (host: Host) => Host;
   /** Asked for where a socket plays the machine (-qtest) or a monitor commands it: ends it. */
   readonly stop?: () => AbortSignal;
   /** Takes the log of -qtest where -qtest-log names no file. */
@@ -78,9 +78,9 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
   const log = new Log(request.onLog);
   const stopTracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log });
   const simulated = createSimulatedHost(request.host);
-  const observer = new HostObserver();
-  request.onObserver?.(observer);
-  const host = traceHost(observeHost(simulated, observer));
+  const counter = new CallCounter();
+  const counted = countCalls(simulated, counter);
+  const host = traceHost(request.wrapHost?.(counted) ?? counted);
   try {
     let machine: Machine;
     try {
@@ -128,7 +128,7 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
       }
       const dma = dmaReport(machine, hostDma(simulated), names);
       machine.shutdown();
-      const alive = simulated.liveObjects();
+      const alive = counter.live();
       if (alive.length > 0) {
         failure ??= `${alive.length} host object(s) are left: ${alive.map((one) => `${one.type} ${one.id}`).join(", ")}`;
       }
@@ -142,8 +142,8 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
         events: eventReport(guest, description),
         msi: msiReport(machine),
         invalidation: invalidationReport(machine),
-        hostCalls: hostCallReport(observer),
-        hostObjects: { created: observer.created, freed: observer.freed, alive: alive.length },
+        hostCalls: hostCallReport(counter),
+        hostObjects: { created: counter.created, freed: counter.freed, alive: alive.length },
         warnings: warningReport(log, guest, description),
         notes: [...args.notes, ...idleOptions(args.machine.board, request)],
       };

@@ -2,7 +2,6 @@
  * An iommufd as the user named it (`-object iommufd,id=`): opened with its first function, closed with its
  * last, and the IO address spaces that functions share in it.
  */
-import { descriptorOf } from "../host/instruments/index.js";
 import { type Host, type Iommufd } from "../iommufd/index.js";
 import type { AddressSpace } from "../memory/index.js";
 import { type Log, Refusal, traceEvent } from "../support/index.js";
@@ -34,7 +33,7 @@ export class IommufdContext {
     this.opened ??= this.host.openIommufd();
     this.users++;
     if (traceConnect.on) {
-      traceConnect.emit(descriptorOf(this.opened), 1, this.users);
+      traceConnect.emit(this.opened.fd, 1, this.users);
     }
     return this.opened;
   }
@@ -42,7 +41,7 @@ export class IommufdContext {
   disconnect(): void {
     this.users--;
     if (traceDisconnect.on) {
-      traceDisconnect.emit(this.users === 0 || this.opened === null ? -1 : descriptorOf(this.opened), this.users);
+      traceDisconnect.emit(this.users === 0 || this.opened === null ? -1 : this.opened.fd, this.users);
     }
     if (this.users === 0) {
       this.opened?.close();
@@ -61,7 +60,7 @@ export class IommufdContext {
       entry = { memory, mapsReadOnly, space: IoAddressSpace.make(this.opened!, memory, this.log, mapsReadOnly), users: 0 };
       this.spaces.push(entry);
       if (traceSpace.on) {
-        traceSpace.emit(descriptorOf(this.opened!), entry.space.ioasId);
+        traceSpace.emit(this.opened!.fd, entry.space.ioasId);
       }
     }
     entry.users++;

@@ -180,7 +180,7 @@ export class IoAddressSpace {
     try {
       this.iommufd.ioasMap({
         ioasId: this.ioasId,
-        userAddress: region.ram.hostAddress + region.ramOffset + section.offset,
+        source: { address: region.ram.hostAddress + region.ramOffset + section.offset },
         length: BigInt(section.size),
         iova: BigInt(section.address),
         readable: true,

@@ -4,13 +4,14 @@
  * registers are the device's own; its DMA goes through the host's IOMMU and never through this process.
  */
 import {
+  type EventStream,
   type Host,
   HostError,
   HwCapabilities,
+  type HostEvent,
   type HwInfo,
   type Iommufd,
   type IommufdDevice,
-  type IrqTrigger,
   type VfioDevice,
   VfioIrq,
   VfioRegion,
@@ -34,8 +35,9 @@ import { type IoAddressSpace, parentFlags, refusesReadOnlyMappings } from "./io-
 
 /** The KVM side of a vector: a route that stands while the vector is live. */
 export interface VectorRouting {
-  /** Makes or changes the route of a vector; the returned trigger delivers it (the irqfd). */
-  route(fn: PciFunction, vector: number, iova: bigint, data: number): IrqTrigger;
+  /** Makes or changes the route of a vector: what signals `event` is delivered by it (KVM_SET_GSI_ROUTING, KVM_IRQFD). */
+  route(fn: PciFunction, vector: number, iova: bigint, data: number, event: HostEvent): void;
+  /** Takes the route away; the event is its owner's again. */
   remove(fn: PciFunction, vector: number): void;
 }
 
@@ -87,9 +89,9 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   private joined: (() => void) | null = null;
 
   private msix: MsixCapability | null = null;
-  /** Routes of the live vectors, by what delivers them, and the vectors that have an eventfd in VFIO. */
-  private readonly routes = new Map<number, IrqTrigger>();
-  private readonly wired = new Set<number>();
+  /** Vectors with a route, and the events that VFIO signals. */
+  private readonly routes = new Set<number>();
+  private readonly events = new Map<number, HostEvent>();
   private closedCallbacks: Array<() => void> = [];
 
   /** Throws Refusal where the host has no such function. */
@@ -164,6 +166,10 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     }
   }
 
+  openVtdFaults(): EventStream | null {
+    return this.options.host.vtdFaults?.open(this.iommufd.fd, this.devId) ?? null;
+  }
+
   onClosed(callback: () => void): void {
     this.closedCallbacks.push(callback);
   }
@@ -198,7 +204,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.connection = context.connect();
     this.context = context;
     this.device = this.options.host.openDevice(this.hostAddress);
-    this.boundId = this.device.bind(this.connection);
+    this.boundId = this.device.bind(this.connection.fd);
     this.information = this.connection.getHwInfo(this.boundId);
     const path = this.iommuPath;
     const flags = path.ops?.getViommuFlags?.() ?? { wantNestingParent: false, pasidSupported: false };
@@ -223,12 +229,12 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.stopDma();
     this.joined?.();
     this.joined = null;
-    for (const vector of [...this.routes.keys()]) {
+    for (const vector of [...this.routes]) {
       this.removeRoute(vector);
     }
-    this.wired.clear();
     this.device?.close();
     this.device = null;
+    this.closeEvents();
     this.attachedTo = null;
     for (const callback of this.closedCallbacks.splice(0)) {
       callback();
@@ -388,7 +394,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     const table = config.get32(at + 4);
     const pending = config.get32(at + 8);
     if (this.msix === null) {
-      this.msix = this.takeOverMsix(at, table, pending, Math.min((config.get16(at + 2) & 0x7ff) + 1, device.irqCount(VfioIrq.MSIX)));
+      this.msix = this.takeOverMsix(at, table, pending, Math.min((config.get16(at + 2) & 0x7ff) + 1, device.irqInfo(VfioIrq.MSIX).count));
     }
     const { msix } = this;
     if (msix !== null && (table & 7) === index) {
@@ -419,7 +425,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     config.bytes[0x34] = head;
     msix.onVectorChanged = (vector, live) => this.setVector(vector, live);
     msix.deliver = (vector) => {
-      this.routes.get(vector)?.();
+      this.events.get(vector)?.signal();
       return true;
     };
     return msix;
@@ -437,17 +443,25 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     try {
       if (live) {
         const { address, data } = msix.message(vector);
-        routes.set(vector, this.options.routing.route(this, vector, address, data));
-        if (!this.wired.has(vector)) {
-          device.setIrqs(VfioIrq.MSIX, vector, [() => this.interrupt(vector)]);
-          this.wired.add(vector);
+        const known = this.events.get(vector);
+        const event = known ?? this.options.host.makeEvent();
+        this.options.routing.route(this, vector, address, data, event);
+        routes.add(vector);
+        if (known === undefined) {
+          try {
+            device.setIrqs(VfioIrq.MSIX, vector, [event]);
+          } catch (error) {
+            event.close();
+            throw error;
+          }
+          this.events.set(vector, event);
         }
         return;
       }
       this.removeRoute(vector);
-      if (!msix.enabled && routes.size === 0 && this.wired.size > 0) {
+      if (!msix.enabled && routes.size === 0 && this.events.size > 0) {
         device.setIrqs(VfioIrq.MSIX, 0, []);
-        this.wired.clear();
+        this.closeEvents();
       }
     } catch (error) {
       if (!(error instanceof HostError)) {
@@ -458,20 +472,17 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     }
   }
 
+  /** What arrives from then on is noted as pending. */
   private removeRoute(vector: number): void {
     if (this.routes.delete(vector)) {
       this.options.routing.remove(this, vector);
+      this.events.get(vector)?.onSignal(() => this.msix?.raise(vector));
     }
   }
 
-  /** The device has raised a vector: to its route, or, while it is masked, to the pending bits. */
-  private interrupt(vector: number): void {
-    const trigger = this.routes.get(vector);
-    if (trigger !== undefined) {
-      trigger();
-    } else {
-      this.msix?.raise(vector);
-    }
+  private closeEvents(): void {
+    this.events.forEach((event) => event.close());
+    this.events.clear();
   }
 
   /** ATS and PASID capabilities as the guest may see them. */

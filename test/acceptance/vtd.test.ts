@@ -74,11 +74,11 @@ describe("examples/spr-first-stage.args", () => {
     expect(hostCalls).not.toHaveProperty("VIOMMU_ALLOC");
     expect(hostObjects).toEqual({ created: hostObjects.created, freed: hostObjects.created, alive: 0 });
     // Functions of the host's and the emulated one do DMA, and their faults are in the guest's records.
-    expect(dma.functions.map(({ function: id }) => id).sort()).toEqual(["dsa0", "net0", "nic1"]);
+    expect(dma.functions.map(({ function: id }) => id).sort()).toEqual(["dlb0", "net0", "nic1"]);
     expect(dma.functions.every(({ bytes }) => bytes > 2 ** 18)).toBe(true);
     expect(new Set(events.map(({ streamId }) => streamId))).toEqual(new Set([0x100, 0x200, 0x18]));
     expect(msi.routes.every(({ iova }) => BigInt(iova) >> 20n === 0xfeen)).toBe(true);
-    expect(new Set(msi.routes.map(({ function: id }) => id))).toEqual(new Set(["dsa0", "nic1"]));
+    expect(new Set(msi.routes.map(({ function: id }) => id))).toEqual(new Set(["dlb0", "nic1"]));
     expect(invalidation.forwarded).toBeGreaterThan(0);
     expect(invalidation.hostCalls).toBe(hostCalls.HWPT_INVALIDATE);
     expect(Object.keys(invalidation.iommus[0].commands)).toEqual(expect.arrayContaining(["pasid-cache", "pasid-iotlb", "pasid-device-tlb", "context-cache", "interrupt-entry-cache", "wait"]));

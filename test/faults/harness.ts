@@ -6,8 +6,8 @@ import { readFileSync } from "node:fs";
 import { expect } from "vitest";
 import { linux, type GuestReport, type VtdChoice } from "../../src/guest/index.js";
 import { createSimulatedHost, ENGINE, loadHostDescription, type HostDescription, type SimulatedHost } from "../../src/host/simulated/index.js";
-import { HostObserver, observeHost } from "../../src/host/instruments/index.js";
-import { type Errno, HostError, type EventStream, type Host, type Iommufd, type VfioDevice } from "../../src/iommufd/index.js";
+import { ForwardingDevice, ForwardingHost, HostObserver, observeHost } from "../../src/host/instruments/index.js";
+import { type Errno, type Host, type VfioDevice } from "../../src/iommufd/index.js";
 import { parseArguments, splitWords } from "../../src/machine/arguments/index.js";
 import { Machine } from "../../src/machine/index.js";
 import type { MachineOperator, MachinePort } from "../../src/port/index.js";
@@ -65,93 +65,25 @@ function phaseOf(step: string): string {
   return phases[step.split(":")[0]] ?? "steady";
 }
 
-/** Calls that the observer does not count: files, regions, memory. They fail by the same plans. */
-const UNCOUNTED: Record<string, string> = { regionInfo: "VFIO_GET_REGION_INFO", irqCount: "VFIO_GET_IRQ_INFO", regionRead: "read", regionWrite: "write" };
-
-function refuse(observer: HostObserver, operation: string): void {
-  const failure = observer.note(operation);
-  if (failure !== null) {
-    throw new HostError(operation, failure.errno, "made to fail by a test");
-  }
-}
-
-/** The observed host with the calls of UNCOUNTED, opening, and reading of events counted too. */
+/** The observed host, which tells when a function has been attached for the first time: to its parent. */
 export function observeAll(simulated: Host, observer: HostObserver, openedOnParent: (address: string) => void = () => {}): Host {
-  const inner = observeHost(simulated, observer);
-  const originals = new WeakMap<object, Iommufd>();
+  class WatchedDevice extends ForwardingDevice {
+    private onParent = false;
 
-  function watchStream(stream: EventStream): EventStream {
-    const read = (bytes: number): Uint8Array | null => {
-      refuse(observer, "read vEVENTQ");
-      return stream.read(bytes);
-    };
-    return { read, onReadable: (listener) => stream.onReadable(listener), close: () => stream.close() };
+    override attach(ptId: number, pasid?: number): void {
+      super.attach(ptId, pasid);
+      if (!this.onParent) {
+        this.onParent = true;
+        openedOnParent(this.address);
+      }
+    }
   }
-
-  function watchIommufd(iommufd: Iommufd): Iommufd {
-    const watched = new Proxy(iommufd, {
-      get(target, property) {
-        if (property === "veventqAlloc") {
-          return (request: Parameters<Iommufd["veventqAlloc"]>[0]) => {
-            const { id, stream } = target.veventqAlloc(request);
-            return { id, stream: watchStream(stream) };
-          };
-        }
-        return Reflect.get(target, property, target) as unknown;
-      },
-    });
-    originals.set(watched, iommufd);
-    return watched;
+  class WatchedHost extends ForwardingHost {
+    protected override wrapDevice(device: VfioDevice): VfioDevice {
+      return new WatchedDevice(device);
+    }
   }
-
-  function watchDevice(address: string, device: VfioDevice): VfioDevice {
-    let onParent = false;
-    return new Proxy(device, {
-      get(target, property) {
-        if (property === "attach") {
-          return (ptId: number, pasid?: number): void => {
-            target.attach(ptId, pasid);
-            if (!onParent) {
-              onParent = true;
-              openedOnParent(address);
-            }
-          };
-        }
-        if (property === "bind") {
-          return (iommufd: Iommufd) => target.bind(originals.get(iommufd) ?? iommufd);
-        }
-        const value: unknown = Reflect.get(target, property, target);
-        const operation = typeof property === "string" ? UNCOUNTED[property] : undefined;
-        if (operation === undefined || typeof value !== "function") {
-          return value;
-        }
-        return (...args: unknown[]): unknown => {
-          refuse(observer, operation);
-          return value.apply(target, args) as unknown;
-        };
-      },
-    });
-  }
-
-  return {
-    description: inner.description,
-    allocateMemory: (name, bytes) => {
-      refuse(observer, "mmap");
-      return inner.allocateMemory(name, bytes);
-    },
-    freeMemory: (block) => inner.freeMemory(block),
-    openIommufd: () => {
-      refuse(observer, "open /dev/iommu");
-      return watchIommufd(inner.openIommufd());
-    },
-    openDevice: (address) => {
-      refuse(observer, "open /dev/vfio");
-      return watchDevice(address, inner.openDevice(address));
-    },
-    functions: () => inner.functions(),
-    liveObjects: () => inner.liveObjects(),
-    close: () => inner.close(),
-  };
+  return new WatchedHost(observeHost(simulated, observer));
 }
 
 /** What a port or an operator threw that is not theirs to throw. */
@@ -162,7 +94,7 @@ interface Thrown {
 
 export class World {
   readonly simulated: SimulatedHost;
-  readonly observer = new HostObserver();
+  readonly observer = new HostObserver(true);
   readonly log = new Log();
   readonly architecture: Architecture;
   readonly host: Host;

@@ -6,7 +6,7 @@
 import { expect } from "vitest";
 import { checkTransfer, Kernel, makeBuffers, fillBuffers, Random as GuestRandom, type Buffers, type Device } from "../../src/guest/index.js";
 import { createSimulatedHost, loadHostDescription, type SimulatedHost } from "../../src/host/simulated/index.js";
-import { HostObserver, observeHost } from "../../src/host/instruments/index.js";
+import { ForwardingDevice, ForwardingHost, HostObserver, observeHost } from "../../src/host/instruments/index.js";
 import { type Host, type VfioDevice } from "../../src/iommufd/index.js";
 import { parseArguments, splitWords } from "../../src/machine/arguments/index.js";
 import { Machine } from "../../src/machine/index.js";
@@ -126,50 +126,43 @@ export class World {
   }
 
   private watchAttachments(host: Host): Host {
-    const openDevice = (address: string): VfioDevice => {
-      const device = host.openDevice(address);
-      let parent: number | null = null;
-      const { architecture } = this;
-      return new Proxy(device, {
-        get: (target, property) => {
-          if (property === "attach") {
-            return (ptId: number, pasid?: number): void => {
-              target.attach(ptId, pasid);
-              if (parent === null) {
-                parent = ptId;
-                architecture.noteParent(this.host, address);
-              } else if (pasid !== undefined) {
-                this.attachedPasid(address, pasid);
-              } else if (ptId === parent) {
-                this.wentToParent(address);
-              } else {
-                this.attached(address);
-              }
-            };
-          }
-          if (property === "detach") {
-            return (pasid?: number): void => {
-              if (!architecture.detaches) {
-                this.violations.push(`${address} was detached`);
-              }
-              target.detach(pasid);
-            };
-          }
-          const value: unknown = Reflect.get(target, property, target);
-          return typeof value === "function" ? (value.bind(target) as unknown) : value;
-        },
-      });
+    const noteAttach = (address: string, isParent: boolean, isFirst: boolean, pasid: number | undefined): void => {
+      if (isFirst) {
+        this.architecture.noteParent(this.host, address);
+      } else if (pasid !== undefined) {
+        this.attachedPasid(address, pasid);
+      } else if (isParent) {
+        this.wentToParent(address);
+      } else {
+        this.attached(address);
+      }
     };
-    return {
-      description: host.description,
-      allocateMemory: (name, bytes) => host.allocateMemory(name, bytes),
-      freeMemory: (block) => host.freeMemory(block),
-      openIommufd: () => host.openIommufd(),
-      openDevice,
-      functions: () => host.functions(),
-      liveObjects: () => host.liveObjects(),
-      close: () => host.close(),
+    const noteDetach = (address: string): void => {
+      if (!this.architecture.detaches) {
+        this.violations.push(`${address} was detached`);
+      }
     };
+    class WatchedDevice extends ForwardingDevice {
+      private parent: number | null = null;
+
+      override attach(ptId: number, pasid?: number): void {
+        super.attach(ptId, pasid);
+        const isFirst = this.parent === null;
+        this.parent ??= ptId;
+        noteAttach(this.address, ptId === this.parent, isFirst, pasid);
+      }
+
+      override detach(pasid?: number): void {
+        noteDetach(this.address);
+        super.detach(pasid);
+      }
+    }
+    class WatchedHost extends ForwardingHost {
+      protected override wrapDevice(device: VfioDevice): VfioDevice {
+        return new WatchedDevice(device);
+      }
+    }
+    return new WatchedHost(host);
   }
 
   private pluggedAt(address: string): PassedThrough | undefined {

@@ -19,7 +19,7 @@ describe("an observed host", () => {
     const { observer, inner, host } = observed();
     const iommufd = host.openIommufd();
     const device = host.openDevice(A);
-    const devId = device.bind(iommufd);
+    const devId = device.bind(iommufd.fd);
     const ioas = iommufd.ioasAlloc();
     const parent = iommufd.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId, ptId: ioas, dataType: 0, data: NONE });
     device.attach(parent);
@@ -44,7 +44,7 @@ describe("an observed host", () => {
       VFIO_DETACH_IOMMUFD_PT: 1,
     });
     expect([observer.created, observer.freed, observer.total()]).toEqual([5, 5, 12]);
-    expect(host.liveObjects()).toEqual([]);
+    expect(observer.live()).toEqual([]);
     inner.close();
   });
 
@@ -70,7 +70,7 @@ describe("an observed host", () => {
   test("fails an invalidation part-way", () => {
     const { inner, host } = observed({ operation: "HWPT_INVALIDATE", nth: 1, errno: "EIO", handled: 2, issued: 2 });
     const iommufd = host.openIommufd();
-    const devId = host.openDevice(A).bind(iommufd);
+    const devId = host.openDevice(A).bind(iommufd.fd);
     const parent = iommufd.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId, ptId: iommufd.ioasAlloc(), dataType: 0, data: NONE });
     const viommu = iommufd.viommuAlloc({ type: 1, devId, hwptId: parent });
     const data = new Uint8Array(48);

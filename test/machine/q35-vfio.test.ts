@@ -79,7 +79,7 @@ describe("passed-through functions on a q35", () => {
     machine.start();
     const { iommus } = machine.describe();
     expect(iommus[0].bindings.map(({ function: name, table, hostIommu }) => [name, table, hostIommu])).toEqual([
-      ["dsa0", "parent", "dmar1"],
+      ["dlb0", "parent", "dmar1"],
       ["nic1", "parent", "dmar2"],
     ]);
     // Erratum 772415: what its parent leaves out is told.

@@ -1,6 +1,8 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
+import { ForwardingHost, ForwardingIommufd, HostObserver, observeHost } from "../../src/host/instruments/index.js";
+import type { Iommufd } from "../../src/iommufd/index.js";
 import { createSimulatedHost, loadHostDescription } from "../../src/host/simulated/index.js";
 import type { GuestReport } from "../../src/guest/index.js";
 import { findGuest, type GuestToRun, machineTree, reportSchema, runMachine, type RunReport, type RunRequest } from "../../src/run/index.js";
@@ -215,6 +217,27 @@ describe("the account", () => {
   });
 });
 
+describe("what a run leaves on the host", () => {
+  it("is nothing, and the account has what was made and freed", async () => {
+    const report = await run(`${ACCEL} ${GPU}`);
+    expect([report.ok, report.failure, report.hostObjects.alive]).toEqual([true, null, 0]);
+    expect(report.hostObjects.created).toBe(report.hostObjects.freed);
+  });
+
+  it("fails it, however little it is", async () => {
+    class Forgetful extends ForwardingHost {
+      protected override wrapIommufd(iommufd: Iommufd): Iommufd {
+        return new NeverClosed(iommufd);
+      }
+    }
+    class NeverClosed extends ForwardingIommufd {
+      override close(): void {}
+    }
+    const report = await run(`${ACCEL} ${GPU}`, null, { wrapHost: (host) => new Forgetful(host) });
+    expect([report.ok, report.failure, report.hostObjects.alive]).toEqual([false, "1 host object(s) are left: iommufd 0", 1]);
+  });
+});
+
 describe("a run that cannot begin", () => {
   it("is refused, with nothing on the host", async () => {
     const wrong: string[] = ["", "-M virt -device nope", `${ACCEL} -device virtio-net-pci,bus=rp1`, ACCEL, "-M virt -m 16T"];
@@ -224,7 +247,9 @@ describe("a run that cannot begin", () => {
   });
 
   it("is refused where the host refuses a call that building needs", async () => {
-    await expect(run(`${ACCEL} ${GPU}`, null, { onObserver: (observer) => observer.failOn({ operation: "VIOMMU_ALLOC", nth: 1, errno: "EOPNOTSUPP" }) })).rejects.toThrow(/VIOMMU_ALLOC: EOPNOTSUPP/);
+    const observer = new HostObserver();
+    observer.failOn({ operation: "VIOMMU_ALLOC", nth: 1, errno: "EOPNOTSUPP" });
+    await expect(run(`${ACCEL} ${GPU}`, null, { wrapHost: (host) => observeHost(host, observer) })).rejects.toThrow(/VIOMMU_ALLOC: EOPNOTSUPP/);
   });
 });
 

@@ -1,109 +1,59 @@
 /**
- * A host seen through glass: counts every call by the kernel's name for it, and can make the n-th call of
- * a kind fail. The account's numbers and the fail-the-n-th-call tests come from here.
+ * The account of a host's calls: how many of each kind, by the kernel's name for it, and which objects they have
+ * made that are not freed yet. A Linux cannot be asked what it holds for a process; who makes the calls can.
  */
-import {
-  ARM_SMMUV3_INVALIDATE_BLOCK,
-  type Errno,
-  type Host,
-  HostError,
-  InvalidateDataType,
-  type InvalidateRequest,
-  type InvalidateResult,
-  type Iommufd,
-  type VfioDevice,
-} from "../../iommufd/index.js";
+import type { Host, Iommufd, VfioDevice } from "../../iommufd/index.js";
+import { type Around, CREATING, FILE_CALLS, ForwardingDevice, ForwardingHost, ForwardingIommufd } from "./forwarding.js";
 
-export interface HostCallFailure {
-  /** The call's name, such as "HWPT_ALLOC"; "*" any. */
-  readonly operation: string;
-  /** The how manieth call of that name from now on fails, from 1. */
-  readonly nth: number;
-  readonly errno: Errno;
-  /** HWPT_INVALIDATE only: the entry_num that the failed call leaves; at most as many as were given (default 0). */
-  readonly handled?: number;
-  /**
-   * HWPT_INVALIDATE only: entries that are really done before it fails. Default as in Linux: an SMMUv3's are
-   * issued in blocks of 63 and those of the open block are not, a VT-d's are done one by one; none are where
-   * entry_num is as it was given.
-   */
-  readonly issued?: number;
+/** Something that a host holds for this process. */
+export interface LiveObject {
+  /** The iommufd's id of it; 0: it is an open file. */
+  readonly id: number;
+  /** "iommufd", "vfio-device", or the kind of the object, such as "hwpt". */
+  readonly type: string;
 }
 
-/** Kernel names of the calls, by interface and method. */
-const OPERATIONS: Record<string, string> = {
-  destroy: "DESTROY",
-  ioasAlloc: "IOAS_ALLOC",
-  ioasIovaRanges: "IOAS_IOVA_RANGES",
-  ioasAllowIovas: "IOAS_ALLOW_IOVAS",
-  ioasMap: "IOAS_MAP",
-  ioasCopy: "IOAS_COPY",
-  ioasUnmap: "IOAS_UNMAP",
-  option: "OPTION",
-  hwptAlloc: "HWPT_ALLOC",
-  getHwInfo: "GET_HW_INFO",
-  hwptSetDirtyTracking: "HWPT_SET_DIRTY_TRACKING",
-  hwptGetDirtyBitmap: "HWPT_GET_DIRTY_BITMAP",
-  hwptInvalidate: "HWPT_INVALIDATE",
-  faultQueueAlloc: "FAULT_QUEUE_ALLOC",
-  viommuAlloc: "VIOMMU_ALLOC",
-  vdeviceAlloc: "VDEVICE_ALLOC",
-  veventqAlloc: "VEVENTQ_ALLOC",
-  openVtdFaults: "VTD_FAULTS",
-  bind: "VFIO_BIND_IOMMUFD",
-  attach: "VFIO_ATTACH_IOMMUFD_PT",
-  detach: "VFIO_DETACH_IOMMUFD_PT",
-  setIrqs: "VFIO_SET_IRQS",
-  reset: "VFIO_RESET",
+/** Kinds of objects by the calls that make them. */
+const KINDS: Readonly<Record<string, string>> = {
+  IOAS_ALLOC: "ioas",
+  HWPT_ALLOC: "hwpt",
+  FAULT_QUEUE_ALLOC: "fault queue",
+  VIOMMU_ALLOC: "viommu",
+  VDEVICE_ALLOC: "vdevice",
+  VEVENTQ_ALLOC: "veventq",
+  VFIO_BIND_IOMMUFD: "device",
 };
 
-/** Calls that make an object and calls that free one. */
-const CREATING = new Set(["IOAS_ALLOC", "HWPT_ALLOC", "FAULT_QUEUE_ALLOC", "VIOMMU_ALLOC", "VDEVICE_ALLOC", "VEVENTQ_ALLOC", "VFIO_BIND_IOMMUFD"]);
+interface HeldObject {
+  readonly type: string;
+  /** The device that it goes with; null: none. */
+  readonly devId: number | null;
+}
 
-export class HostObserver {
+export class CallCounter {
   /** Calls by name, failed ones included. */
   readonly calls = new Map<string, number>();
   created = 0;
   freed = 0;
   /** Called with each call's name, before it is made. */
   onCall: ((operation: string) => void) | null = null;
-  private failures: Array<{ plan: HostCallFailure; left: number }> = [];
+  /** Objects by iommufd, and what is open. */
+  private readonly objects = new Map<object, Map<number, HeldObject>>();
+  private readonly devices = new Set<object>();
 
-  /** Makes a later call fail; several plans may be under way. */
-  failOn(plan: HostCallFailure): void {
-    this.failures.push({ plan, left: plan.nth });
-  }
+  /** @param everything count files, memory and regions too, beside the ioctls */
+  constructor(private readonly everything = false) {}
 
-  /** Forgets failures that did not come to pass; returns how many there were. */
-  clearFailures(): number {
-    const left = this.failures.length;
-    this.failures = [];
-    return left;
-  }
-
-  /** Notes a call; returns the failure that it is to meet, if any. */
-  note(operation: string): HostCallFailure | null {
-    this.calls.set(operation, (this.calls.get(operation) ?? 0) + 1);
-    this.onCall?.(operation);
-    let met: HostCallFailure | null = null;
-    for (const failure of this.failures) {
-      if (failure.plan.operation === operation || failure.plan.operation === "*") {
-        failure.left--;
-        if (failure.left === 0 && met === null) {
-          met = failure.plan;
-        }
+  /** What the host holds now. Objects of an iommufd that is closed go with it. */
+  live(): LiveObject[] {
+    const out: LiveObject[] = [];
+    for (const objects of this.objects.values()) {
+      out.push({ id: 0, type: "iommufd" });
+      for (const [id, { type }] of objects) {
+        out.push({ id, type });
       }
     }
-    this.failures = this.failures.filter((failure) => failure.plan !== met);
-    return met;
-  }
-
-  succeeded(operation: string): void {
-    if (CREATING.has(operation)) {
-      this.created++;
-    } else if (operation === "DESTROY" || operation === "VFIO_CLOSE") {
-      this.freed++;
-    }
+    return [...out, ...Array.from(this.devices, () => ({ id: 0, type: "vfio-device" }))];
   }
 
   total(): number {
@@ -113,112 +63,175 @@ export class HostObserver {
     }
     return sum;
   }
-}
 
-/** Entries that Linux has done when a HWPT_INVALIDATE fails with this entry_num (arm_vsmmu_cache_invalidate, intel_nested_cache_invalidate_user). */
-function issuedBefore(handled: number, request: InvalidateRequest): number {
-  if (handled >= request.entryCount) {
-    return 0;
-  }
-  return request.dataType === InvalidateDataType.ARM_SMMUV3 ? handled - (handled % ARM_SMMUV3_INVALIDATE_BLOCK) : handled;
-}
-
-/** The host with every call noted by `observer`. */
-export function observeHost(host: Host, observer: HostObserver): Host {
-  const originals = new WeakMap<object, Iommufd>();
-
-  function guard<T extends object>(target: T, methods: readonly string[]): T {
-    return new Proxy(target, {
-      get(object, property) {
-        const value: unknown = Reflect.get(object, property, object);
-        if (typeof value !== "function") {
-          return value;
-        }
-        if (typeof property !== "string" || !methods.includes(property)) {
-          return value.bind(object);
-        }
-        const operation = OPERATIONS[property];
-        return (...args: unknown[]): unknown => {
-          const failure = observer.note(operation);
-          if (failure !== null) {
-            throw new HostError(operation, failure.errno, "made to fail by a test");
-          }
-          const result: unknown = value.apply(object, args);
-          observer.succeeded(operation);
-          return result;
-        };
-      },
-    });
+  /** A call is about to be made. */
+  protected note(operation: string): void {
+    this.calls.set(operation, (this.calls.get(operation) ?? 0) + 1);
+    this.onCall?.(operation);
   }
 
-  function observeIommufd(iommufd: Iommufd): Iommufd {
-    const guarded = guard(
-      iommufd,
-      Object.keys(OPERATIONS).filter((name) => name !== "hwptInvalidate"),
-    );
-    const observed = new Proxy(guarded, {
-      get(object, property) {
-        if (property !== "hwptInvalidate") {
-          return Reflect.get(object, property, object) as unknown;
-        }
-        return (request: InvalidateRequest): InvalidateResult => {
-          const failure = observer.note("HWPT_INVALIDATE");
-          if (failure === null) {
-            return iommufd.hwptInvalidate(request);
-          }
-          const handled = Math.min(failure.handled ?? 0, request.entryCount);
-          const issued = failure.issued ?? issuedBefore(handled, request);
-          if (issued > 0) {
-            iommufd.hwptInvalidate({ ...request, entryCount: issued });
-          }
-          return { errno: failure.errno, handled };
-        };
-      },
-    });
-    originals.set(observed, iommufd);
-    return observed;
-  }
-
-  function observeDevice(device: VfioDevice): VfioDevice {
-    let bound = false;
-    const guarded = guard(device, ["attach", "detach", "setIrqs", "reset"]);
-    return new Proxy(guarded, {
-      get(object, property) {
-        if (property === "bind") {
-          return (iommufd: Iommufd): number => {
-            const failure = observer.note("VFIO_BIND_IOMMUFD");
-            if (failure !== null) {
-              throw new HostError("VFIO_BIND_IOMMUFD", failure.errno, "made to fail by a test");
-            }
-            const id = device.bind(originals.get(iommufd) ?? iommufd);
-            bound = true;
-            observer.succeeded("VFIO_BIND_IOMMUFD");
-            return id;
-          };
-        }
-        if (property === "close") {
-          return (): void => {
-            device.close();
-            if (bound) {
-              bound = false;
-              observer.succeeded("VFIO_CLOSE");
-            }
-          };
-        }
-        return Reflect.get(object, property, object) as unknown;
-      },
-    });
-  }
-
-  return {
-    description: host.description,
-    allocateMemory: (name, bytes) => host.allocateMemory(name, bytes),
-    freeMemory: (block) => host.freeMemory(block),
-    openIommufd: () => observeIommufd(host.openIommufd()),
-    openDevice: (address) => observeDevice(host.openDevice(address)),
-    functions: () => host.functions(),
-    liveObjects: () => host.liveObjects(),
-    close: () => host.close(),
+  readonly around: Around = (operation, call) => {
+    if (!this.everything && FILE_CALLS.has(operation)) {
+      return call();
+    }
+    this.note(operation);
+    const result = call();
+    if (CREATING.has(operation)) {
+      this.created++;
+    } else if (operation === "DESTROY") {
+      this.freed++;
+    }
+    return result;
   };
+
+  opened(iommufd: object): void {
+    this.objects.set(iommufd, new Map());
+  }
+
+  made(iommufd: object, operation: string, id: number, devId: number | null = null): void {
+    this.objects.get(iommufd)?.set(id, { type: KINDS[operation], devId });
+  }
+
+  /** An object is destroyed; with a device its vDEVICE. */
+  gone(iommufd: object, id: number): void {
+    const objects = this.objects.get(iommufd);
+    objects?.delete(id);
+    for (const [other, { devId }] of objects ?? []) {
+      if (devId === id) {
+        objects!.delete(other);
+      }
+    }
+  }
+
+  closed(iommufd: object): void {
+    this.objects.delete(iommufd);
+  }
+
+  deviceOpened(device: object): void {
+    this.devices.add(device);
+  }
+
+  /** @param wasBound an object of its iommufd went with it */
+  deviceClosed(device: object, wasBound: boolean): void {
+    if (this.devices.delete(device) && wasBound) {
+      this.freed++;
+    }
+  }
 }
 
+/** The host with every call noted by `counter`. */
+export function countCalls(host: Host, counter: CallCounter): Host {
+  return new CountedHost(host, counter);
+}
+
+export class CountedHost extends ForwardingHost {
+  /** By descriptor, which devices name them by. */
+  private readonly iommufds = new Map<number, CountedIommufd>();
+
+  constructor(
+    host: Host,
+    protected readonly counter: CallCounter,
+  ) {
+    super(host, counter.around);
+  }
+
+  protected override wrapIommufd(iommufd: Iommufd): Iommufd {
+    const counted = this.counted(iommufd);
+    this.iommufds.set(iommufd.fd, counted);
+    return counted;
+  }
+
+  protected override wrapDevice(device: VfioDevice): VfioDevice {
+    return new CountedDevice(device, this.counter, this.iommufds);
+  }
+
+  protected counted(iommufd: Iommufd): CountedIommufd {
+    return new CountedIommufd(iommufd, this.counter);
+  }
+}
+
+export class CountedIommufd extends ForwardingIommufd {
+  constructor(
+    iommufd: Iommufd,
+    protected readonly counter: CallCounter,
+  ) {
+    super(iommufd, counter.around);
+    counter.opened(this);
+  }
+
+  override destroy(id: number): void {
+    super.destroy(id);
+    this.counter.gone(this, id);
+  }
+
+  override ioasAlloc(flags?: number): number {
+    return this.noted("IOAS_ALLOC", super.ioasAlloc(flags));
+  }
+
+  override hwptAlloc(request: Parameters<Iommufd["hwptAlloc"]>[0]): number {
+    return this.noted("HWPT_ALLOC", super.hwptAlloc(request));
+  }
+
+  override viommuAlloc(request: Parameters<Iommufd["viommuAlloc"]>[0]): number {
+    return this.noted("VIOMMU_ALLOC", super.viommuAlloc(request));
+  }
+
+  override vdeviceAlloc(request: Parameters<Iommufd["vdeviceAlloc"]>[0]): number {
+    return this.noted("VDEVICE_ALLOC", super.vdeviceAlloc(request), request.devId);
+  }
+
+  override veventqAlloc(request: Parameters<Iommufd["veventqAlloc"]>[0]): ReturnType<Iommufd["veventqAlloc"]> {
+    const queue = super.veventqAlloc(request);
+    this.noted("VEVENTQ_ALLOC", queue.id);
+    return queue;
+  }
+
+  override faultQueueAlloc(): ReturnType<Iommufd["faultQueueAlloc"]> {
+    const queue = super.faultQueueAlloc();
+    this.noted("FAULT_QUEUE_ALLOC", queue.id);
+    return queue;
+  }
+
+  override close(): void {
+    super.close();
+    this.counter.closed(this);
+  }
+
+  private noted(operation: string, id: number, devId: number | null = null): number {
+    this.counter.made(this, operation, id, devId);
+    return id;
+  }
+}
+
+class CountedDevice extends ForwardingDevice {
+  private bound: { readonly iommufd: CountedIommufd | undefined; readonly devId: number } | null = null;
+
+  constructor(
+    device: VfioDevice,
+    private readonly counter: CallCounter,
+    private readonly iommufds: ReadonlyMap<number, CountedIommufd>,
+  ) {
+    super(device, counter.around);
+    counter.deviceOpened(this);
+  }
+
+  override bind(iommufd: number): number {
+    const devId = super.bind(iommufd);
+    const counted = this.iommufds.get(iommufd);
+    this.bound = { iommufd: counted, devId };
+    if (counted !== undefined) {
+      this.counter.made(counted, "VFIO_BIND_IOMMUFD", devId);
+    }
+    return devId;
+  }
+
+  override close(): void {
+    super.close();
+    const { bound } = this;
+    this.bound = null;
+    if (bound?.iommufd !== undefined) {
+      this.counter.gone(bound.iommufd, bound.devId);
+    }
+    this.counter.deviceClosed(this, bound !== null);
+  }
+}

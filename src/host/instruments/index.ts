@@ -1,2 +1,4 @@
-export { HostObserver, observeHost, type HostCallFailure } from "./counting.js";
-export { descriptorOf, traceHost } from "./tracing.js";
+export { CallCounter, countCalls, type LiveObject } from "./counting.js";
+export { HostObserver, observeHost, type HostCallFailure } from "./failing.js";
+export { ForwardingDevice, ForwardingHost, ForwardingIommufd } from "./forwarding.js";
+export { traceHost } from "./tracing.js";

@@ -1,12 +1,11 @@
 /**
  * A host whose calls can be traced, with the names, order and formats of QEMU 11.1's backends/trace-events
- * and hw/vfio/trace-events. Where QEMU shows a descriptor, the number here is the how manieth the host has
- * opened; where it shows an address of its own memory there is 0, for the bytes have none here. The number
+ * and hw/vfio/trace-events. Descriptors are the host's numbers; where QEMU shows an address of its own memory there is 0, for the bytes have none here. The number
  * in parentheses is what the call gives: 0, and -1 or the errno (as in QEMU) where it is refused.
  */
+import { errnoNumber, type EventStream, type Host, HostError, type HwptAllocRequest, type InvalidateRequest, type InvalidateResult, type Iommufd, type MapRequest, type VfioDevice } from "../../iommufd/index.js";
 import { traceEvent } from "../../support/index.js";
-import { errnoNumber, HostError } from "../../iommufd/index.js";
-import type { EventStream, Host, HwInfo, HwptAllocRequest, InvalidateRequest, InvalidateResult, Iommufd, IovaRange, IrqTrigger, MapRequest, VfioDevice } from "../../iommufd/index.js";
+import { ForwardingDevice, ForwardingHost, ForwardingIommufd } from "./forwarding.js";
 
 const allocIoas = traceEvent("iommufd_backend_alloc_ioas", " iommufd=%d ioas=%d");
 const freeId = traceEvent("iommufd_backend_free_id", " iommufd=%d id=%d (%d)");
@@ -26,32 +25,21 @@ const pasidAttach = traceEvent("iommufd_cdev_pasid_attach_ioas_hwpt", " [iommufd
 const pasidDetach = traceEvent("iommufd_cdev_pasid_detach_ioas_hwpt", " [iommufd=%d] Successfully detached %s pasid %u");
 const deviceReset = traceEvent("vfio_pci_reset_flr", "%s FLR/VFIO_DEVICE_RESET");
 
-const descriptors = new WeakMap<Iommufd, number>();
-
-/** The number by which trace events name an iommufd; -1: it is not traced. */
-export function descriptorOf(iommufd: Iommufd): number {
-  return descriptors.get(iommufd) ?? -1;
+export function traceHost(host: Host): Host {
+  return new TracedHost(host);
 }
 
-export function traceHost(host: Host): Host {
-  let next = 0;
-  return {
-    description: host.description,
-    allocateMemory: (name, bytes) => host.allocateMemory(name, bytes),
-    freeMemory: (block) => host.freeMemory(block),
-    openIommufd: () => new TracedIommufd(host.openIommufd(), next++),
-    openDevice: (address) => {
-      const device = host.openDevice(address);
-      const fd = next++;
-      if (getFd.on) {
-        getFd.emit(`/sys/bus/pci/devices/${address}`, fd);
-      }
-      return new TracedDevice(device, fd);
-    },
-    functions: () => host.functions(),
-    liveObjects: () => host.liveObjects(),
-    close: () => host.close(),
-  };
+class TracedHost extends ForwardingHost {
+  protected override wrapIommufd(iommufd: Iommufd): Iommufd {
+    return new TracedIommufd(iommufd);
+  }
+
+  protected override wrapDevice(device: VfioDevice): VfioDevice {
+    if (getFd.on) {
+      getFd.emit(`/sys/bus/pci/devices/${device.address}`, device.fd);
+    }
+    return new TracedDevice(device);
+  }
 }
 
 /** Runs a call and tells its outcome: 0, or -1 with the error thrown on. */
@@ -69,55 +57,41 @@ function outcome<T>(call: () => T, tell: (result: T | null, code: number) => voi
   return result;
 }
 
+/** user_va of a mapping; 0: it is of a file. */
+function sourceAddress({ source }: MapRequest): number {
+  return "address" in source ? source.address : 0;
+}
+
 function errnoOf(error: unknown): number {
   return error instanceof HostError ? errnoNumber(error.errno) : 0;
 }
 
-class TracedIommufd implements Iommufd {
-  constructor(
-    readonly inner: Iommufd,
-    readonly fd: number,
-  ) {
-    descriptors.set(this, fd);
-  }
-
-  destroy(id: number): void {
+class TracedIommufd extends ForwardingIommufd {
+  override destroy(id: number): void {
     outcome(
-      () => this.inner.destroy(id),
+      () => super.destroy(id),
       (_result, code) => freeId.on && freeId.emit(this.fd, id, code),
     );
   }
 
-  ioasAlloc(flags?: number): number {
-    const id = this.inner.ioasAlloc(flags);
+  override ioasAlloc(flags?: number): number {
+    const id = super.ioasAlloc(flags);
     if (allocIoas.on) {
       allocIoas.emit(this.fd, id);
     }
     return id;
   }
 
-  ioasIovaRanges(ioasId: number): { ranges: IovaRange[]; alignment: bigint } {
-    return this.inner.ioasIovaRanges(ioasId);
-  }
-
-  ioasAllowIovas(ioasId: number, ranges: readonly IovaRange[]): void {
-    this.inner.ioasAllowIovas(ioasId, ranges);
-  }
-
-  ioasMap(request: MapRequest): bigint {
+  override ioasMap(request: MapRequest): bigint {
     return outcome(
-      () => this.inner.ioasMap(request),
-      (iova, code) => mapDma.on && mapDma.emit(this.fd, request.ioasId, request.iova ?? iova ?? 0n, request.length, request.userAddress, request.writable ? 0 : 1, code),
+      () => super.ioasMap(request),
+      (iova, code) => mapDma.on && mapDma.emit(this.fd, request.ioasId, request.iova ?? iova ?? 0n, request.length, sourceAddress(request), request.writable ? 0 : 1, code),
     );
   }
 
-  ioasCopy(request: Parameters<Iommufd["ioasCopy"]>[0]): bigint {
-    return this.inner.ioasCopy(request);
-  }
-
-  ioasUnmap(ioasId: number, iova: bigint, length: bigint): bigint {
+  override ioasUnmap(ioasId: number, iova: bigint, length: bigint): bigint {
     try {
-      const bytes = this.inner.ioasUnmap(ioasId, iova, length);
+      const bytes = super.ioasUnmap(ioasId, iova, length);
       if (unmapDma.on) {
         unmapDma.emit(this.fd, ioasId, iova, length, 0);
       }
@@ -131,24 +105,16 @@ class TracedIommufd implements Iommufd {
     }
   }
 
-  option(optionId: number, operation: "get" | "set", objectId: number, value: bigint): bigint {
-    return this.inner.option(optionId, operation, objectId, value);
-  }
-
-  hwptAlloc(request: HwptAllocRequest): number {
+  override hwptAlloc(request: HwptAllocRequest): number {
     return outcome(
-      () => this.inner.hwptAlloc(request),
+      () => super.hwptAlloc(request),
       (id, code) => allocHwpt.on && allocHwpt.emit(this.fd, request.devId, request.ptId, request.flags, request.dataType, request.data.length, 0, id ?? 0, code),
     );
   }
 
-  getHwInfo(devId: number, request?: Parameters<Iommufd["getHwInfo"]>[1]): HwInfo {
-    return this.inner.getHwInfo(devId, request);
-  }
-
-  hwptSetDirtyTracking(hwptId: number, enable: boolean): void {
+  override hwptSetDirtyTracking(hwptId: number, enable: boolean): void {
     try {
-      this.inner.hwptSetDirtyTracking(hwptId, enable);
+      super.hwptSetDirtyTracking(hwptId, enable);
       if (setDirty.on) {
         setDirty.emit(this.fd, hwptId, enable ? 1 : 0, 0);
       }
@@ -160,14 +126,14 @@ class TracedIommufd implements Iommufd {
     }
   }
 
-  hwptGetDirtyBitmap(request: Parameters<Iommufd["hwptGetDirtyBitmap"]>[0]): void {
+  override hwptGetDirtyBitmap(request: Parameters<Iommufd["hwptGetDirtyBitmap"]>[0]): void {
     const tell = (code: number): void => {
       if (getDirty.on) {
         getDirty.emit(this.fd, request.hwptId, request.iova, request.length, request.flags, request.pageSize, code);
       }
     };
     try {
-      this.inner.hwptGetDirtyBitmap(request);
+      super.hwptGetDirtyBitmap(request);
       tell(0);
     } catch (error) {
       tell(errnoOf(error));
@@ -175,8 +141,8 @@ class TracedIommufd implements Iommufd {
     }
   }
 
-  hwptInvalidate(request: InvalidateRequest): InvalidateResult {
-    const result = this.inner.hwptInvalidate(request);
+  override hwptInvalidate(request: InvalidateRequest): InvalidateResult {
+    const result = super.hwptInvalidate(request);
     if (invalidateCache.on) {
       const { hwptId, dataType, entryLength, entryCount } = request;
       invalidateCache.emit(this.fd, hwptId, dataType, entryLength, entryCount, result.handled, 0, result.errno === null ? 0 : errnoNumber(result.errno));
@@ -184,104 +150,58 @@ class TracedIommufd implements Iommufd {
     return result;
   }
 
-  faultQueueAlloc(): { id: number; stream: EventStream } {
-    return this.inner.faultQueueAlloc();
-  }
-
-  viommuAlloc(request: Parameters<Iommufd["viommuAlloc"]>[0]): number {
+  override viommuAlloc(request: Parameters<Iommufd["viommuAlloc"]>[0]): number {
     return outcome(
-      () => this.inner.viommuAlloc(request),
-      (id, code) => allocViommu.on && allocViommu.emit(this.fd, request.devId, request.type, request.hwptId, 0, 0, id ?? 0, code),
+      () => super.viommuAlloc(request),
+      (id, code) => allocViommu.on && allocViommu.emit(this.fd, request.devId, request.type, request.hwptId, 0, request.data?.length ?? 0, id ?? 0, code),
     );
   }
 
-  vdeviceAlloc(request: Parameters<Iommufd["vdeviceAlloc"]>[0]): number {
+  override vdeviceAlloc(request: Parameters<Iommufd["vdeviceAlloc"]>[0]): number {
     return outcome(
-      () => this.inner.vdeviceAlloc(request),
+      () => super.vdeviceAlloc(request),
       (id, code) => allocVdev.on && allocVdev.emit(this.fd, request.devId, request.viommuId, request.virtId, id ?? 0, code),
     );
   }
 
-  veventqAlloc(request: Parameters<Iommufd["veventqAlloc"]>[0]): { id: number; stream: EventStream } {
+  override veventqAlloc(request: Parameters<Iommufd["veventqAlloc"]>[0]): { id: number; stream: EventStream } {
     return outcome(
-      () => this.inner.veventqAlloc(request),
-      (queue, code) => allocEventq.on && allocEventq.emit(this.fd, request.viommuId, request.type, queue?.id ?? 0, 0, code),
+      () => super.veventqAlloc(request),
+      (queue, code) => allocEventq.on && allocEventq.emit(this.fd, request.viommuId, request.type, queue?.id ?? 0, queue?.stream.fd ?? 0, code),
     );
-  }
-
-  get openVtdFaults(): Iommufd["openVtdFaults"] {
-    return this.inner.openVtdFaults?.bind(this.inner);
-  }
-
-  close(): void {
-    this.inner.close();
   }
 }
 
-class TracedDevice implements VfioDevice {
+class TracedDevice extends ForwardingDevice {
   private iommufd = -1;
 
-  constructor(
-    private readonly inner: VfioDevice,
-    private readonly fd: number,
-  ) {}
-
-  get address(): string {
-    return this.inner.address;
-  }
-
-  bind(iommufd: Iommufd): number {
-    const traced = iommufd instanceof TracedIommufd ? iommufd : null;
-    const id = this.inner.bind(traced?.inner ?? iommufd);
-    this.iommufd = traced?.fd ?? -1;
+  override bind(iommufd: number): number {
+    const id = super.bind(iommufd);
+    this.iommufd = iommufd;
     if (connectAndBind.on) {
-      connectAndBind.emit(this.iommufd, this.address, this.fd, id);
+      connectAndBind.emit(iommufd, this.address, this.fd, id);
     }
     return id;
   }
 
-  attach(ptId: number, pasid?: number): void {
-    this.inner.attach(ptId, pasid);
+  override attach(ptId: number, pasid?: number): void {
+    super.attach(ptId, pasid);
     if (pasidAttach.on) {
       pasidAttach.emit(this.iommufd, this.address, this.fd, pasid ?? 0, ptId);
     }
   }
 
-  detach(pasid?: number): void {
-    this.inner.detach(pasid);
+  override detach(pasid?: number): void {
+    super.detach(pasid);
     if (pasidDetach.on) {
       pasidDetach.emit(this.iommufd, this.address, pasid ?? 0);
     }
   }
 
-  regionInfo(index: number): ReturnType<VfioDevice["regionInfo"]> {
-    return this.inner.regionInfo(index);
-  }
-
-  regionRead(index: number, offset: number, out: Uint8Array): void {
-    this.inner.regionRead(index, offset, out);
-  }
-
-  regionWrite(index: number, offset: number, data: Uint8Array): void {
-    this.inner.regionWrite(index, offset, data);
-  }
-
-  irqCount(index: number): number {
-    return this.inner.irqCount(index);
-  }
-
-  setIrqs(index: number, start: number, triggers: ReadonlyArray<IrqTrigger | null>): void {
-    this.inner.setIrqs(index, start, triggers);
-  }
-
-  reset(): void {
-    this.inner.reset();
+  override reset(): void {
+    super.reset();
     if (deviceReset.on) {
       deviceReset.emit(this.address);
     }
-  }
-
-  close(): void {
-    this.inner.close();
   }
 }

@@ -1,6 +1,6 @@
 /**
  * First-stage faults of the physical VT-d on their way to the guest's fault recording registers. Linux has no
- * way to deliver them; a host that has one tells by `Iommufd.openVtdFaults`.
+ * way to deliver them; a host that has one tells by `Host.vtdFaults`.
  */
 import { type EventStream, HostError, type IommufdDevice } from "../../iommufd/index.js";
 import { get, type Log, put } from "../../support/index.js";
@@ -33,8 +33,8 @@ export class HostFaults {
 
   /** Null where the host delivers no faults. Throws HostError. */
   static open(device: IommufdDevice, receiver: FaultReceiver, log: Log): HostFaults | null {
-    const stream = device.iommufd.openVtdFaults?.(device.devId);
-    if (stream === undefined) {
+    const stream = device.openVtdFaults();
+    if (stream === null) {
       return null;
     }
     const faults = new HostFaults(stream, receiver, device.name, log);

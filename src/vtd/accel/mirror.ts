@@ -319,7 +319,7 @@ export class Mirror {
     }
     this.iommufd.ioasMap({
       ioasId: this.ioasId,
-      userAddress: section.region.ram.hostAddress + section.region.ramOffset + section.offset + (one.gpa - section.address),
+      source: { address: section.region.ram.hostAddress + section.region.ramOffset + section.offset + (one.gpa - section.address) },
       length: BigInt(one.bytes),
       iova: BigInt(one.iova),
       readable: (one.access & SS_R) !== 0,

@@ -21,7 +21,7 @@ function atsRig(eats = 1): { rig: Rig; fn: HardwareFunction; stage1: Stage1; sta
 function where(rig: Rig, fn: HardwareFunction, iova = IOVA, pasid?: number): number | "fault" {
   const offset = iova - IOVA;
   for (const page of [OLD, NEW]) {
-    rig.ram.clear(page + (offset - (offset % 4096)) - 0x4000_0000, 4096);
+    rig.ram.write(page + (offset - (offset % 4096)) - 0x4000_0000, new Uint8Array(4096));
   }
   const { status } = rig.dma(fn, { operation: 3, target: BigInt(iova), length: 4, pattern: -1, control: ATS, pasid });
   return status !== 2 ? "fault" : ([OLD, NEW].find((page) => rig.guestBytes(page + offset, 1)[0] === 0xff) ?? NaN);

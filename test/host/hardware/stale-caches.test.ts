@@ -10,7 +10,7 @@ const CERROR_ILL = 1;
 /** Writes 4 bytes at the IOVA and tells which guest page they came to; "fault" for none. */
 function where(rig: Rig, fn: HardwareFunction, pages: readonly number[] = [OLD, NEW], iova = IOVA): number | "fault" {
   for (const page of pages) {
-    rig.ram.clear(page - 0x4000_0000, 4096);
+    rig.ram.write(page - 0x4000_0000, new Uint8Array(4096));
   }
   const { status } = rig.dma(fn, { operation: 3, target: BigInt(iova), length: 4, pattern: -1 });
   if (status !== 2) {

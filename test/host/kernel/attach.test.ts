@@ -1,3 +1,4 @@
+import { eventOf } from "../host-event.js";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { SimulatedHost } from "../../../src/host/simulated/index.js";
 import { HostError, HwptAllocFlags, HwCapabilities, VfioIrq, type Iommufd } from "../../../src/iommufd/index.js";
@@ -139,7 +140,7 @@ describe("tags that are given again", () => {
     const [a, b] = [A, B].map((address) => bind(host, iommufd, address));
     a.device.attach(ioas);
     let hits = 0;
-    a.device.setIrqs(VfioIrq.MSIX, 0, [() => hits++]);
+    a.device.setIrqs(VfioIrq.MSIX, 0, [eventOf(() => hits++)]);
     new Engine(a.device).raise(0);
     expect(hits).toBe(1);
     a.device.close();

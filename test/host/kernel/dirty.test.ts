@@ -100,7 +100,7 @@ describe("dirty tracking", () => {
     engine.write(GPA + 0x20_1000, DATA);
     expect(dirty(hwpt, GPA, 0x40_0000)).toEqual(Array.from({ length: 512 }, (_unused, i) => 512 + i));
     const more = host.allocateMemory("more", 0x10_0000);
-    iommufd.ioasMap({ ioasId: ioas, userAddress: more.hostAddress, length: 0x10_0000n, iova: 0x9000_0000n, readable: true, writable: false });
+    iommufd.ioasMap({ ioasId: ioas, source: { address: more.hostAddress }, length: 0x10_0000n, iova: 0x9000_0000n, readable: true, writable: false });
     expect(engine.write(0x9000_0000, DATA)).toBe(false);
     expect(dirty(hwpt, 0x9000_0000, 0x10_0000)).toEqual([]);
   });

@@ -20,8 +20,8 @@ function parentOf(devId: number, ptId = ioas): number {
   return iommufd.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId, ptId, dataType: 0, data: NONE });
 }
 
-function mapAt(userAddress: number, iova: bigint | null, length: bigint, target = ioas): bigint {
-  return iommufd.ioasMap({ ioasId: target, userAddress, length, iova, readable: true, writable: true });
+function mapAt(address: number, iova: bigint | null, length: bigint, target = ioas): bigint {
+  return iommufd.ioasMap({ ioasId: target, source: { address }, length, iova, readable: true, writable: true });
 }
 
 /** The same random numbers in every run. */
@@ -36,7 +36,7 @@ function random(seed: number): (below: number) => number {
 describe("mapping", () => {
   test("needs read or write, a known IOAS, and no wrapping length", () => {
     const ram = host.allocateMemory("ram", 0x10_0000);
-    const request = { ioasId: ioas, userAddress: ram.hostAddress, length: 0x1000n, iova: 0n, readable: false, writable: false };
+    const request = { ioasId: ioas, source: { address: ram.hostAddress }, length: 0x1000n, iova: 0n, readable: false, writable: false };
     expect(errno(() => iommufd.ioasMap(request))).toBe("EINVAL");
     expect(errno(() => iommufd.ioasMap({ ...request, ioasId: 99, readable: true }))).toBe("ENOENT");
     expect(errno(() => iommufd.ioasMap({ ...request, length: U64_MAX, readable: true }))).toBe("EOVERFLOW");
@@ -180,7 +180,7 @@ describe("copying", () => {
 
   test("gives no writing where the source has none", () => {
     const ram = host.allocateMemory("ram", 0x10_0000);
-    iommufd.ioasMap({ ioasId: ioas, userAddress: ram.hostAddress, length: 0x1000n, iova: 0x1000n, readable: true, writable: false });
+    iommufd.ioasMap({ ioasId: ioas, source: { address: ram.hostAddress }, length: 0x1000n, iova: 0x1000n, readable: true, writable: false });
     const target = iommufd.ioasAlloc();
     const request = { dstIoasId: target, srcIoasId: ioas, length: 0x1000n, srcIova: 0x1000n, dstIova: null, readable: true, writable: true };
     // Linux keeps whether the pages were asked for as writable.
@@ -195,8 +195,8 @@ describe("what a function reaches", () => {
     const engine = new Engine(device);
     const ram = host.allocateMemory("ram", 0x40_0000);
     const parent = parentOf(devId);
-    iommufd.ioasMap({ ioasId: ioas, userAddress: ram.hostAddress, length: 0x1000n, iova: 0x1000n, readable: true, writable: false });
-    iommufd.ioasMap({ ioasId: ioas, userAddress: ram.hostAddress, length: 0x1000n, iova: 0x2000n, readable: false, writable: true });
+    iommufd.ioasMap({ ioasId: ioas, source: { address: ram.hostAddress }, length: 0x1000n, iova: 0x1000n, readable: true, writable: false });
+    iommufd.ioasMap({ ioasId: ioas, source: { address: ram.hostAddress }, length: 0x1000n, iova: 0x2000n, readable: false, writable: true });
     for (const ptId of [parent, ioas]) {
       device.attach(ptId);
       expect(engine.read(0x1000, 4)).not.toBeNull();

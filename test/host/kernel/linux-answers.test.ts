@@ -4,7 +4,7 @@
  */
 import { afterEach, describe, expect, test } from "vitest";
 import type { SimulatedHost } from "../../../src/host/simulated/index.js";
-import { HostError, HwptAllocFlags, HwptDataType, ViommuType, type Iommufd, type IovaRange } from "../../../src/iommufd/index.js";
+import { HostError, HwptAllocFlags, HwptDataType, ViommuType, type IovaRange } from "../../../src/iommufd/index.js";
 import type { RamBlock } from "../../../src/memory/index.js";
 import { encodeCommand, OP } from "../../../src/smmuv3/spec/index.js";
 import { A, B, bytesOf, makeHost, OTHER, rawNested } from "./rig.js";
@@ -52,9 +52,9 @@ describe.each(["7.2", "7.3"] as const)("answers of Linux %s", (kernel) => {
     const device = host.openDevice(A);
     let devId = 0;
     replay([
-      ["bind device", "ok dev_id=1", () => `dev_id=${(devId = device.bind(iommufd))}`],
-      ["bind the same device through a second fd of its cdev", "EINVAL", () => host.openDevice(A).bind(iommufd)],
-      ["bind with a bad iommufd", "EINVAL", () => host.openDevice(B).bind({} as Iommufd)],
+      ["bind device", "ok dev_id=1", () => `dev_id=${(devId = device.bind(iommufd.fd))}`],
+      ["bind the same device through a second fd of its cdev", "EINVAL", () => host.openDevice(A).bind(iommufd.fd)],
+      ["bind with a bad iommufd", "EINVAL", () => host.openDevice(B).bind(999)],
       ["GET_HW_INFO data_len 8", "ok out len=40 type=2", () => {
         const info = iommufd.getHwInfo(devId, { dataLength: 8 });
         expect(info.data.length).toBe(8);
@@ -72,12 +72,12 @@ describe.each(["7.2", "7.3"] as const)("answers of Linux %s", (kernel) => {
     host = makeHost({}, {}, kernel);
     const iommufd = host.openIommufd();
     const device = host.openDevice(A);
-    const devId = device.bind(iommufd);
+    const devId = device.bind(iommufd.fd);
     const ram: RamBlock = host.allocateMemory("ram", 0x40_0000);
     const ioas = iommufd.ioasAlloc();
     let hwpt = 0;
     const map = (iova: bigint | null, length = 0x10_0000n, extraFlags = 0): string => {
-      const request = { ioasId: ioas, userAddress: ram.hostAddress, length, iova, readable: true, writable: true, extraFlags };
+      const request = { ioasId: ioas, source: { address: ram.hostAddress }, length, iova, readable: true, writable: true, extraFlags };
       return `iova=0x${iommufd.ioasMap(request).toString(16)}`;
     };
     const unmap = (iova: bigint, length: bigint): string => `unmapped=0x${iommufd.ioasUnmap(ioas, iova, length).toString(16)}`;
@@ -115,7 +115,7 @@ describe.each(["7.2", "7.3"] as const)("answers of Linux %s", (kernel) => {
     host = makeHost({}, {}, kernel);
     const iommufd = host.openIommufd();
     const device = host.openDevice(A);
-    const devId = device.bind(iommufd);
+    const devId = device.bind(iommufd.fd);
     const ioas = iommufd.ioasAlloc();
     const alloc = (flags: number, ptId: number, dataType = 0, data: Uint8Array = NONE): number => iommufd.hwptAlloc({ flags, devId, ptId, dataType, data });
     const plain = alloc(0, ioas);
@@ -227,7 +227,7 @@ describe.each(["7.2", "7.3"] as const)("answers of Linux %s", (kernel) => {
     const iommufd = host.openIommufd();
     const a = host.openDevice(A);
     const b = host.openDevice(second);
-    const [aId, bId] = [a.bind(iommufd), b.bind(iommufd)];
+    const [aId, bId] = [a.bind(iommufd.fd), b.bind(iommufd.fd)];
     return { iommufd, a, b, aId, bId, ioas: iommufd.ioasAlloc(), ids: { parent: 0, viommu: 0, hwpt: 0 } };
   }
 
@@ -265,7 +265,7 @@ describe.each(["7.2", "7.3"] as const)("answers of Linux %s", (kernel) => {
   test("an SMMU without coherent access makes a parent and no vIOMMU; one with one stage makes no parent", () => {
     host = makeHost({ coherent: false });
     const iommufd = host.openIommufd();
-    const devId = host.openDevice(A).bind(iommufd);
+    const devId = host.openDevice(A).bind(iommufd.fd);
     const ptId = iommufd.ioasAlloc();
     const parent = iommufd.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId, ptId, dataType: 0, data: NONE });
     replay([["vIOMMU", "EOPNOTSUPP", () => iommufd.viommuAlloc({ type: 1, devId, hwptId: parent })]]);
@@ -273,14 +273,14 @@ describe.each(["7.2", "7.3"] as const)("answers of Linux %s", (kernel) => {
     // IDR3.FWB stands for it: stage 2 forces memory to be write-back.
     host = makeHost({ coherent: false, idr3: 0x1514 });
     const forcing = host.openIommufd();
-    const id = host.openDevice(A).bind(forcing);
+    const id = host.openDevice(A).bind(forcing.fd);
     const hwptId = forcing.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId: id, ptId: forcing.ioasAlloc(), dataType: 0, data: NONE });
     replay([["vIOMMU", "ok", () => void forcing.viommuAlloc({ type: 1, devId: id, hwptId })]]);
     host.close();
     for (const idr0 of [0x0d44_1019, 0x0d44_101a]) {
       host = makeHost({ idr0 });
       const other = host.openIommufd();
-      const id = host.openDevice(A).bind(other);
+      const id = host.openDevice(A).bind(other.fd);
       const ioas = other.ioasAlloc();
       replay([["parent", "EOPNOTSUPP", () => other.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId: id, ptId: ioas, dataType: 0, data: NONE })]]);
       host.close();

@@ -86,7 +86,7 @@ describe("a nested function", () => {
     expect(m.at(0x8000)).toEqual([0, 0, 0, 0]);
   });
 
-  test("translates by the guest's tables, keeps a stale translation until it is invalidated, and then faults into the vEVENTQ", () => {
+  test("translates by the guest's tables, keeps a stale translation until it is invalidated, and then faults into the vEVENTQ", async () => {
     const m = machine();
     const queue = m.iommufd.veventqAlloc({ viommuId: m.viommu, type: VeventqType.ARM_SMMUV3, depth: 8 });
     m.tables.map(0x1234_5000, GPA + 0x9000);
@@ -100,6 +100,8 @@ describe("a nested function", () => {
     let woken = 0;
     queue.stream.onReadable(() => woken++);
     expect(m.engine.write(0x1234_500c, DATA)).toBe(false);
+    expect(woken, "not from within DMA").toBe(0);
+    await Promise.resolve();
     expect(woken).toBe(1);
     const record = queue.stream.read(4096)!;
     const view = new DataView(record.buffer);

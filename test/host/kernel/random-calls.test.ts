@@ -2,6 +2,7 @@
  * Random calls with random ids, some with no memory left for tables: every refusal is a HostError, a
  * function's entry is never open, what it reaches is what is mapped, and nothing is left at the end.
  */
+import { eventOf } from "../host-event.js";
 import { describe, expect, test } from "vitest";
 import type { SimulatedHost } from "../../../src/host/simulated/index.js";
 import { HostError, type EventStream, type Iommufd, type VfioDevice } from "../../../src/iommufd/index.js";
@@ -128,7 +129,7 @@ class Chaos {
         const length = (1 + this.next(0x200)) * PAGE;
         const iova = this.next(4) === 0 ? null : BigInt(this.next(0x800) * PAGE);
         const userAddress = block.hostAddress + this.next(16) * PAGE;
-        fd.ioasMap({ ioasId, userAddress, length: BigInt(length), iova, readable: true, writable: this.next(3) > 0 });
+        fd.ioasMap({ ioasId, source: { address: userAddress }, length: BigInt(length), iova, readable: true, writable: this.next(3) > 0 });
         this.count("map");
       }
     } else if (what === 7) {
@@ -177,7 +178,7 @@ class Chaos {
       this.count("dirty tracking");
     } else if (what === 13) {
       if (this.streams.length < 6) {
-        this.streams.push(fd.openVtdFaults!(devId));
+        this.streams.push(this.host.vtdFaults!.open(fd.fd, devId));
         this.count("faults");
       }
     } else {
@@ -191,7 +192,7 @@ class Chaos {
   private actOnDevice(fd: Iommufd, open: { device: VfioDevice }, what: number): void {
     const { device } = open;
     if (what === 16) {
-      this.gave(fd, "device", device.bind(fd));
+      this.gave(fd, "device", device.bind(fd.fd));
       this.bound.set(device, fd);
       device.regionWrite(7, 4, Uint8Array.of(6, 0));
     } else if (what === 17) {
@@ -211,7 +212,7 @@ class Chaos {
     } else if (what === 22) {
       device.detach(this.next(2) === 0 ? undefined : 1 + this.next(3) * 40);
     } else {
-      device.setIrqs(2, this.next(4), this.next(3) === 0 ? [] : [() => {}, null]);
+      device.setIrqs(2, this.next(4), this.next(3) === 0 ? [] : [eventOf(() => {}), null]);
       this.count("interrupts");
     }
   }

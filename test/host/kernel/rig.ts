@@ -77,7 +77,7 @@ export interface Bound {
 
 export function bind(host: Pick<Host, "openDevice">, iommufd: Iommufd, address: string): Bound {
   const device = host.openDevice(address);
-  const devId = device.bind(iommufd);
+  const devId = device.bind(iommufd.fd);
   // Memory decoding and bus mastering.
   device.regionWrite(VfioRegion.CONFIG, 4, Uint8Array.of(6, 0));
   return { device, devId };
@@ -86,7 +86,7 @@ export function bind(host: Pick<Host, "openDevice">, iommufd: Iommufd, address: 
 export function map(iommufd: Iommufd, ioasId: number, block: RamBlock, iova: number, length = block.size, offset = 0): bigint {
   return iommufd.ioasMap({
     ioasId,
-    userAddress: block.hostAddress + offset,
+    source: { address: block.hostAddress + offset },
     length: BigInt(length),
     iova: BigInt(iova),
     readable: true,

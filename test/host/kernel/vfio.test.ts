@@ -1,3 +1,4 @@
+import { eventOf } from "../host-event.js";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type SimulatedHost, ENGINE, ENGINE_ID } from "../../../src/host/simulated/index.js";
 import { HwptAllocFlags, VfioIrq, VfioRegion, type Iommufd, type VfioDevice } from "../../../src/iommufd/index.js";
@@ -48,8 +49,8 @@ describe("opening and binding", () => {
     const other = createSimulatedHost(describeHost(input));
     expect(errno(() => other.openDevice(B))).toBe("ENODEV");
     const fd = other.openIommufd();
-    expect(errno(() => other.openDevice("0001:01:00.0").bind(fd)), "no SMMU").toBe("EINVAL");
-    expect(errno(() => other.openDevice(A).bind(fd)), "COHACC is 0").toBe("EINVAL");
+    expect(errno(() => other.openDevice("0001:01:00.0").bind(fd.fd)), "no SMMU").toBe("EINVAL");
+    expect(errno(() => other.openDevice(A).bind(fd.fd)), "COHACC is 0").toBe("EINVAL");
     other.close();
   });
 
@@ -60,27 +61,27 @@ describe("opening and binding", () => {
       () => device.detach(),
       () => device.regionInfo(0),
       () => device.regionRead(CONFIG, 0, new Uint8Array(4)),
-      () => device.irqCount(0),
+      () => device.irqInfo(0),
       () => device.setIrqs(VfioIrq.MSIX, 0, []),
       () => device.reset(),
     ]) {
       expect(errno(call)).toBe("EINVAL");
     }
-    device.bind(iommufd);
-    expect(errno(() => device.bind(iommufd))).toBe("EINVAL");
+    device.bind(iommufd.fd);
+    expect(errno(() => device.bind(iommufd.fd))).toBe("EINVAL");
     device.close();
     expect(errno(() => device.attach(ioas))).toBe("EBADF");
-    expect(errno(() => device.bind(iommufd))).toBe("EBADF");
+    expect(errno(() => device.bind(iommufd.fd))).toBe("EBADF");
     device.close();
     const again = host.openDevice(A);
-    expect(again.bind(iommufd), "the function is free again, and its id").toBe(2);
-    expect(errno(() => host.openDevice(A).bind(iommufd))).toBe("EINVAL");
+    expect(again.bind(iommufd.fd), "the function is free again, and its id").toBe(2);
+    expect(errno(() => host.openDevice(A).bind(iommufd.fd))).toBe("EINVAL");
   });
 
   test("of an iommufd that is closed, or of another host, is refused", () => {
     const closed = host.openIommufd();
     closed.close();
-    expect(errno(() => host.openDevice(A).bind(closed))).toBe("EINVAL");
+    expect(errno(() => host.openDevice(A).bind(closed.fd))).toBe("EINVAL");
     expect(errno(() => closed.ioasAlloc())).toBe("EBADF");
   });
 });
@@ -145,7 +146,7 @@ describe("closing", () => {
 describe("configuration space", () => {
   test("shows the hardware's registers and keeps addresses and enables of its own", () => {
     const { device } = bind(host, iommufd, A);
-    expect(device.regionInfo(CONFIG)).toEqual({ size: 4096, readable: true, writable: true, mappable: false });
+    expect(device.regionInfo(CONFIG)).toEqual({ size: 4096, readable: true, writable: true, areas: [] });
     expect(config(device, 0, 4)).toBe(0x0010_1b36);
     setConfig(device, 0, 4, 0);
     expect(config(device, 0, 4)).toBe(0x0010_1b36);
@@ -186,7 +187,7 @@ describe("configuration space", () => {
     const a = bind(host, iommufd, A);
     a.device.attach(ioas);
     const hits: number[] = [];
-    a.device.setIrqs(VfioIrq.MSIX, 0, [() => hits.push(0), null, () => hits.push(2)]);
+    a.device.setIrqs(VfioIrq.MSIX, 0, [eventOf(() => hits.push(0)), null, eventOf(() => hits.push(2))]);
     const engine = new Engine(a.device);
     engine.set(ENGINE.PATTERN, 77);
     let express = config(a.device, 0x34, 1);
@@ -259,13 +260,13 @@ describe("regions", () => {
 describe("interrupts", () => {
   test("are counted and refused by kind and number", () => {
     const { device } = bind(host, iommufd, A);
-    expect([VfioIrq.INTX, VfioIrq.MSI, VfioIrq.MSIX, VfioIrq.ERR, VfioIrq.REQ].map((index) => device.irqCount(index))).toEqual([0, 0, 8, 1, 1]);
-    expect(errno(() => device.irqCount(5))).toBe("EINVAL");
+    expect([VfioIrq.INTX, VfioIrq.MSI, VfioIrq.MSIX, VfioIrq.ERR, VfioIrq.REQ].map((index) => device.irqInfo(index).count)).toEqual([0, 0, 8, 1, 1]);
+    expect(errno(() => device.irqInfo(5))).toBe("EINVAL");
     expect(errno(() => device.setIrqs(VfioIrq.MSIX, 7, [null, null]))).toBe("EINVAL");
     expect(errno(() => device.setIrqs(VfioIrq.MSIX, 8, [null]))).toBe("EINVAL");
-    expect(errno(() => device.setIrqs(VfioIrq.INTX, 0, [() => {}]))).toBe("EINVAL");
-    expect(errno(() => device.setIrqs(VfioIrq.ERR, 0, [() => {}]))).toBe("ok");
-    expect(errno(() => device.setIrqs(VfioIrq.MSIX, 0, [])), "disabling what is off").toBe("ok");
+    expect(errno(() => device.setIrqs(VfioIrq.INTX, 0, [eventOf(() => {})]))).toBe("EINVAL");
+    expect(errno(() => device.setIrqs(VfioIrq.ERR, 0, [eventOf(() => {})]))).toBe("ok");
+    expect(errno(() => device.setIrqs(VfioIrq.MSIX, 0, [])), "disabling what is off").toBe("EINVAL");
   });
 
   test("reach the trigger of their vector through the kernel's page in the window, in both kinds of tables", () => {
@@ -273,7 +274,7 @@ describe("interrupts", () => {
     const hits: number[] = [];
     const engine = new Engine(a.device);
     const { parent } = onParent(a);
-    a.device.setIrqs(VfioIrq.MSIX, 0, [() => hits.push(0), () => hits.push(1)]);
+    a.device.setIrqs(VfioIrq.MSIX, 0, [eventOf(() => hits.push(0)), eventOf(() => hits.push(1))]);
     const memory = host.hardware.memory.livePageBytes;
     engine.raise(1);
     engine.raise(0);
@@ -288,7 +289,7 @@ describe("interrupts", () => {
     a.device.setIrqs(VfioIrq.MSIX, 1, [null]);
     engine.raise(1);
     expect(hits, "masked").toEqual([1, 0, 0, 1]);
-    a.device.setIrqs(VfioIrq.MSIX, 1, [() => hits.push(11)]);
+    a.device.setIrqs(VfioIrq.MSIX, 1, [eventOf(() => hits.push(11))]);
     expect(hits, "what was pending comes").toEqual([1, 0, 0, 1, 11]);
     a.device.setIrqs(VfioIrq.MSIX, 0, []);
     engine.raise(0);
@@ -306,7 +307,7 @@ describe("interrupts", () => {
     const { stream } = iommufd.veventqAlloc({ viommuId: viommu, type: 1, depth: 4 });
     a.device.attach(nested(iommufd, a.devId, viommu, { V: 1, CONFIG: 5, S1CONTEXTPTR: GPA + 0x10_0000 }));
     let hits = 0;
-    a.device.setIrqs(VfioIrq.MSIX, 0, [() => hits++]);
+    a.device.setIrqs(VfioIrq.MSIX, 0, [eventOf(() => hits++)]);
     const engine = new Engine(a.device);
     engine.raise(0);
     expect(hits).toBe(0);
@@ -324,7 +325,7 @@ describe("interrupts", () => {
     a.device.attach(ioas);
     b.device.attach(ioas);
     const hits: string[] = [];
-    a.device.setIrqs(VfioIrq.MSIX, 0, [() => hits.push("a")]);
+    a.device.setIrqs(VfioIrq.MSIX, 0, [eventOf(() => hits.push("a"))]);
     const address = 0x800_0000 + (host.hardware.msiDoorbell % 4096);
     // B has no vectors: its write has no device and event that would be A's.
     new Engine(b.device).write(address, Uint8Array.of(0, 0, 0, 0));
@@ -340,12 +341,12 @@ describe("interrupts", () => {
   test("set up while the function is detached go to the doorbell's physical address, which no table maps", () => {
     const a = bind(host, iommufd, A);
     let hits = 0;
-    a.device.setIrqs(VfioIrq.MSIX, 0, [() => hits++]);
+    a.device.setIrqs(VfioIrq.MSIX, 0, [eventOf(() => hits++)]);
     a.device.attach(ioas);
     new Engine(a.device).raise(0);
     expect(hits).toBe(0);
     a.device.setIrqs(VfioIrq.MSIX, 0, []);
-    a.device.setIrqs(VfioIrq.MSIX, 0, [() => hits++]);
+    a.device.setIrqs(VfioIrq.MSIX, 0, [eventOf(() => hits++)]);
     new Engine(a.device).raise(0);
     expect(hits).toBe(1);
   });

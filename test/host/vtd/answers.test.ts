@@ -210,7 +210,7 @@ describe("one table behind several functions", () => {
 describe("erratum 772415", () => {
   const readOnly = (rig: Rig, iova: number): string =>
     errno(() =>
-      rig.iommufd.ioasMap({ ioasId: rig.ioas, userAddress: rig.ram.hostAddress, length: 0x1000n, iova: BigInt(iova), readable: true, writable: false }),
+      rig.iommufd.ioasMap({ ioasId: rig.ioas, source: { address: rig.ram.hostAddress }, length: 0x1000n, iova: BigInt(iova), readable: true, writable: false }),
     );
 
   test("a nesting parent refuses read-only mappings, new ones and those that are there; other tables take them", () => {

@@ -22,7 +22,7 @@ describe("three containers on the shipped server", () => {
     const container = (iommufd: Iommufd, readOnly: boolean): number => {
       const ioasId = iommufd.ioasAlloc();
       const map = (block: typeof ram, iova: number, writable: boolean): unknown =>
-        iommufd.ioasMap({ ioasId, userAddress: block.hostAddress, length: BigInt(block.size), iova: BigInt(iova), readable: true, writable });
+        iommufd.ioasMap({ ioasId, source: { address: block.hostAddress }, length: BigInt(block.size), iova: BigInt(iova), readable: true, writable });
       map(ram, GPA, true);
       if (readOnly) {
         map(rom, ROM, false);

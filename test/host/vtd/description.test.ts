@@ -137,7 +137,7 @@ describe("the shipped hosts", () => {
     const ram = host.allocateMemory("guest", 0x10_0000);
     ram.write(0, new TextEncoder().encode("here"));
     const ioasId = iommufd.ioasAlloc();
-    iommufd.ioasMap({ ioasId, userAddress: ram.hostAddress, length: 0x10_0000n, iova: 0x4000_0000n, readable: true, writable: true });
+    iommufd.ioasMap({ ioasId, source: { address: ram.hostAddress }, length: 0x10_0000n, iova: 0x4000_0000n, readable: true, writable: true });
     const refused = host.functions().filter((fn) => {
       if (fn.driver !== "vfio-pci") {
         expect(() => host.openDevice(fn.address)).toThrow("ENODEV");

@@ -16,7 +16,7 @@ function dirty(rig: Rig, hwptId: number, flags = 0): number[] {
 function smallPages(rig: Rig): void {
   rig.iommufd.ioasUnmap(rig.ioas, 0n, (1n << 64n) - 1n);
   rig.iommufd.option(1, "set", rig.ioas, 0n);
-  rig.iommufd.ioasMap({ ioasId: rig.ioas, userAddress: rig.ram.hostAddress, length: BigInt(rig.ram.size), iova: BigInt(GPA), readable: true, writable: true });
+  rig.iommufd.ioasMap({ ioasId: rig.ioas, source: { address: rig.ram.hostAddress }, length: BigInt(rig.ram.size), iova: BigInt(GPA), readable: true, writable: true });
 }
 
 describe("dirty tracking of a nesting parent", () => {

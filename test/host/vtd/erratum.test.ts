@@ -19,7 +19,7 @@ function walkReadOnly(errata: Array<"772415">): { read: string | null; entry: bi
   tables.map(0x1000, GPA + DATA);
   const ioasId = iommufd.ioasAlloc();
   const map = (offset: number, length: number, iova: number, writable: boolean): unknown =>
-    iommufd.ioasMap({ ioasId, userAddress: ram.hostAddress + offset, length: BigInt(length), iova: BigInt(iova), readable: true, writable });
+    iommufd.ioasMap({ ioasId, source: { address: ram.hostAddress + offset }, length: BigInt(length), iova: BigInt(iova), readable: true, writable });
   map(0, ram.size, GPA, true);
   map(TABLES, 0x1000, READ_ONLY, false);
   const a = bind(kernel, iommufd, A);

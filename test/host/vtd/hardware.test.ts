@@ -53,7 +53,7 @@ describe("device TLBs", () => {
     // Pages of 4 KiB: translations of one page each.
     rig.iommufd.ioasUnmap(rig.ioas, 0n, (1n << 64n) - 1n);
     rig.iommufd.option(1, "set", rig.ioas, 0n);
-    rig.iommufd.ioasMap({ ioasId: rig.ioas, userAddress: rig.ram.hostAddress, length: 0x1_0000n, iova: BigInt(GPA), readable: true, writable: true });
+    rig.iommufd.ioasMap({ ioasId: rig.ioas, source: { address: rig.ram.hostAddress }, length: 0x1_0000n, iova: BigInt(GPA), readable: true, writable: true });
     const a = rig.bind();
     a.device.attach(rig.ioas);
     const fn = rig.host.hardware.functions.get(A)!;
@@ -99,14 +99,14 @@ describe("a host under observation", () => {
     const iommufd = host.openIommufd();
     const a = bind(host, iommufd, A);
     const ioasId = iommufd.ioasAlloc();
-    iommufd.ioasMap({ ioasId, userAddress: rig.ram.hostAddress, length: BigInt(rig.ram.size), iova: BigInt(GPA), readable: true, writable: true });
+    iommufd.ioasMap({ ioasId, source: { address: rig.ram.hostAddress }, length: BigInt(rig.ram.size), iova: BigInt(GPA), readable: true, writable: true });
     const alloc = (ptId: number, flags: number, dataType: number, data: Uint8Array): number => iommufd.hwptAlloc({ flags, devId: a.devId, ptId, dataType, data });
     const parent = alloc(ioasId, 1, 0, new Uint8Array(0));
     const tables = new GuestTables(rig.ram);
     tables.map(0x1000, GPA + DATA);
     rig.put(DATA, "text");
     const table = nested(iommufd, a.devId, parent, tables);
-    const faults = iommufd.openVtdFaults!(a.devId);
+    const faults = host.vtdFaults!.open(iommufd.fd, a.devId);
     a.device.attach(parent);
     observer.failOn({ operation: "VFIO_ATTACH_IOMMUFD_PT", nth: 1, errno: "ENOMEM" });
     expect(errno(() => a.device.attach(table))).toBe("ENOMEM");

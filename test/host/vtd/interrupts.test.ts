@@ -1,3 +1,4 @@
+import { eventOf } from "../host-event.js";
 import { describe, expect, test } from "vitest";
 import { VfioIrq } from "../../../src/iommufd/index.js";
 import { A, B, Engine, errno, GPA, GuestTables, LEGACY, readText, Rig, writeText } from "./rig.js";
@@ -10,7 +11,7 @@ describe("messages of functions behind VT-d units", () => {
     rig.host.hardware.onMsi((_fn, address) => addresses.push(address));
     const seen: string[] = [];
     for (const [name, bound] of [["a", a], ["b", b]] as const) {
-      bound.device.setIrqs(VfioIrq.MSIX, 0, [0, 1, 2].map((vector) => () => seen.push(`${name}${vector}`)));
+      bound.device.setIrqs(VfioIrq.MSIX, 0, [0, 1, 2].map((vector) => eventOf(() => seen.push(`${name}${vector}`))));
     }
     a.device.attach(rig.ioas);
     new Engine(a.device).raise(2);
@@ -31,7 +32,7 @@ describe("messages of functions behind VT-d units", () => {
     const rig = new Rig();
     const a = rig.bind();
     const map = (iova: bigint): string =>
-      errno(() => rig.iommufd.ioasMap({ ioasId: rig.ioas, userAddress: rig.ram.hostAddress, length: 0x1000n, iova, readable: true, writable: true }));
+      errno(() => rig.iommufd.ioasMap({ ioasId: rig.ioas, source: { address: rig.ram.hostAddress }, length: 0x1000n, iova, readable: true, writable: true }));
     a.device.attach(rig.ioas);
     expect([0xfedf_f000n, 0xfee0_0000n, 0xfeef_f000n, 0xfef0_0000n].map(map)).toEqual(["ok", "EINVAL", "EINVAL", "ok"]);
     expect(rig.iommufd.ioasIovaRanges(rig.ioas).ranges).toEqual([

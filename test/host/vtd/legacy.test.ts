@@ -13,7 +13,7 @@ describe("a unit of legacy mode", () => {
     expect([readText(a, GPA + DATA, 3), readText(b, GPA + DATA, 3, { ats: true })]).toEqual(["old", "old"]);
     expect(rig.host.kernel.vtdAccounts()[0].domainIds).toBe(1);
     const other = rig.iommufd.ioasAlloc();
-    rig.iommufd.ioasMap({ ioasId: other, userAddress: rig.ram.hostAddress + DATA + 0x1000, length: 0x1000n, iova: BigInt(GPA + DATA), readable: true, writable: false });
+    rig.iommufd.ioasMap({ ioasId: other, source: { address: rig.ram.hostAddress + DATA + 0x1000 }, length: 0x1000n, iova: BigInt(GPA + DATA), readable: true, writable: false });
     a.device.attach(other);
     expect([readText(a, GPA + DATA, 3), readText(b, GPA + DATA, 3)]).toEqual(["new", "old"]);
     expect(writeText(a, GPA + DATA, "x")).toBe(false);

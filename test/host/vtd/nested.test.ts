@@ -56,7 +56,7 @@ describe("a nested table", () => {
     const rig = new Rig();
     const [a, other] = [rig.bind(A), rig.bind(OTHER)];
     const parent = rig.parent(a.devId);
-    rig.iommufd.ioasMap({ ioasId: rig.ioas, userAddress: rig.ram.hostAddress + DATA, length: 0x1000n, iova: 0x1000_0000n, readable: true, writable: true });
+    rig.iommufd.ioasMap({ ioasId: rig.ioas, source: { address: rig.ram.hostAddress + DATA }, length: 0x1000n, iova: 0x1000_0000n, readable: true, writable: true });
     rig.put(DATA, "here");
     const tables = new GuestTables(rig.ram);
     tables.map(0x1000, 0x1000_0000);

@@ -62,7 +62,7 @@ export const LEGACY: Partial<VtdInput> = {
 export function hostInput(unit: Partial<VtdInput> = {}, fn: Partial<FunctionInput> = {}, second: Partial<VtdInput> = {}): HostDescriptionInput {
   const ids = { ...SERVER, ...unit };
   const pasidBits = Math.min(16, ids.pasidBits);
-  const shared = { vendor: 0x8086, device: 0xb25, class: 0x088000, bars: [{ index: 0, size: "64K" }], msixVectors: 8, ats: ids.deviceTlb, pasidBits, ...fn };
+  const shared = { vendor: 0x8086, device: 0x2710, class: 0x0b4000, bars: [{ index: 0, size: "64K" }], msixVectors: 8, ats: ids.deviceTlb, pasidBits, ...fn };
   return {
     name: "test",
     memory: [{ numaNode: 0, base: 0x1_0000_0000, size: "16G" }],
@@ -102,7 +102,7 @@ export class Rig {
     this.iommufd = this.host.openIommufd();
     this.ram = this.host.allocateMemory("guest", RAM_BYTES);
     this.ioas = this.iommufd.ioasAlloc();
-    this.iommufd.ioasMap({ ioasId: this.ioas, userAddress: this.ram.hostAddress, length: BigInt(RAM_BYTES), iova: BigInt(GPA), readable: true, writable: true });
+    this.iommufd.ioasMap({ ioasId: this.ioas, source: { address: this.ram.hostAddress }, length: BigInt(RAM_BYTES), iova: BigInt(GPA), readable: true, writable: true });
   }
 
   bind(address = A, iommufd = this.iommufd): Bound {

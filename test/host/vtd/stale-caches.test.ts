@@ -62,7 +62,7 @@ function unmapped(rig: Rig, withheld: () => void, how: "ioas" | "parent" | "nest
   const tables = new GuestTables(rig.ram);
   tables.map(0x1000, 0x1000_0000);
   // A page of the IOAS of its own; the guest's tables stay mapped.
-  rig.iommufd.ioasMap({ ioasId: rig.ioas, userAddress: rig.ram.hostAddress + DATA, length: 0x1000n, iova: 0x1000_0000n, readable: true, writable: true });
+  rig.iommufd.ioasMap({ ioasId: rig.ioas, source: { address: rig.ram.hostAddress + DATA }, length: 0x1000n, iova: 0x1000_0000n, readable: true, writable: true });
   const parent = how === "ioas" ? rig.ioas : rig.parent(a.devId);
   a.device.attach(how === "nested" ? rig.nested(a.devId, parent, tables) : parent);
   const iova = how === "nested" ? 0x1000 : 0x1000_0000;

@@ -110,6 +110,7 @@ function reader(): { push: (...records: Array<{ sequence: number; data?: number;
   let listener: (() => void) | null = null;
   let failing = false;
   const stream: EventStream = {
+    fd: null,
     read: () => {
       if (failing) {
         throw new HostError("read", "EIO", "");

@@ -4,8 +4,8 @@
  */
 import { ACCESS_READ, ACCESS_WRITE } from "../../../src/translation/index.js";
 import { createSimulatedHost, describeHost, type HardwareFunction, type HostDescriptionInput, type SimulatedHost } from "../../../src/host/simulated/index.js";
-import { HostObserver, observeHost } from "../../../src/host/instruments/index.js";
-import { type Host, HostError, type HwptAllocRequest, type InvalidateRequest, type Iommufd } from "../../../src/iommufd/index.js";
+import { ForwardingDevice, ForwardingHost, ForwardingIommufd, HostObserver, observeHost } from "../../../src/host/instruments/index.js";
+import { type Host, HostError, type HwptAllocRequest, type InvalidateRequest, type InvalidateResult, type Iommufd, type VfioDevice } from "../../../src/iommufd/index.js";
 import { AddressSpace, MEMORY_OK, MemoryRegion, type RamBlock, RamWordMemory, type WordMemory } from "../../../src/memory/index.js";
 import { PcieRootPort, PciRoot, plugFunction, PxbPcie, setupIommu, unplugFunction } from "../../../src/pci/index.js";
 import { AcceleratedIommuOps, type AccelerationProperties, DEFAULT_PROPERTIES, SmmuAcceleration, SmmuV3 } from "../../../src/smmuv3/index.js";
@@ -139,7 +139,7 @@ export class Board {
   private readonly tables: GuestTables[] = [];
 
   constructor(options: BoardOptions = {}) {
-    this.host = createSimulatedHost(describeHost(options.description ?? hostDescription(options.smmu, options.fn)));
+    this.host = createSimulatedHost(describeHost(options.description ?? hostDescription(options.smmu, options.fn)), { later: (task) => task() });
     this.observed = observeHost(recordArguments(this.host, this), this.observer);
     this.ram = this.observed.allocateMemory("ram", options.ramBytes ?? RAM_BYTES);
     this.quads = new BigUint64Array(this.ram.byteWindow(0).buffer);
@@ -179,9 +179,9 @@ export class Board {
       pasidCapabilityOffset: 0,
       host: this.observed,
       routing: {
-        route: (fn, vector, iova, data) => {
+        route: (fn, vector, iova, data, event) => {
           this.routes.set(`${fn.id}.${vector}`, `${iova.toString(16)}:${data}`);
-          return () => void this.delivered.push(`${fn.id}.${vector}`);
+          event.onSignal(() => void this.delivered.push(`${fn.id}.${vector}`));
         },
         remove: (fn, vector) => void this.routes.delete(`${fn.id}.${vector}`),
       },
@@ -345,71 +345,51 @@ export class Board {
 
 /** The host with the arguments of some calls written down. */
 function recordArguments(host: SimulatedHost, board: Board): Host {
-  const through = <T extends object>(target: T, more: Record<string, (...args: never[]) => unknown>): T =>
-    new Proxy(target, {
-      get: (object, property) => {
-        const value: unknown = more[property as string] ?? Reflect.get(object, property, object);
-        return typeof value === "function" ? value.bind(object) : value;
-      },
-    });
-  const originals = new Map<Iommufd, Iommufd>();
-  return {
-    description: host.description,
-    allocateMemory: (name, bytes) => host.allocateMemory(name, bytes),
-    freeMemory: (block) => host.freeMemory(block),
-    functions: () => host.functions(),
-    liveObjects: () => host.liveObjects(),
-    close: () => host.close(),
-    openIommufd: () => {
-      const iommufd = host.openIommufd();
-      const recorded = through(iommufd, {
-        hwptAlloc: (request: HwptAllocRequest) => {
-          if (request.data.length > 0) {
-            const view = new DataView(request.data.buffer, request.data.byteOffset);
-            board.nested.push([view.getBigUint64(0, true), view.getBigUint64(8, true)]);
-          }
-          return iommufd.hwptAlloc(request);
-        },
-        hwptInvalidate: (request: InvalidateRequest) => {
-          const view = new DataView(request.data.buffer, request.data.byteOffset);
-          board.invalidations.push(
-            Array.from({ length: request.entryCount }, (_unused, n) =>
-              [0, 4, 8, 12].map((at) => view.getUint32(n * request.entryLength + at, true).toString(16)).join(" "),
-            ),
-          );
-          return iommufd.hwptInvalidate(request);
-        },
+  class RecordedIommufd extends ForwardingIommufd {
+    override hwptAlloc(request: HwptAllocRequest): number {
+      if (request.data.length > 0) {
+        const view = new DataView(request.data.buffer, request.data.byteOffset);
+        board.nested.push([view.getBigUint64(0, true), view.getBigUint64(8, true)]);
+      }
+      return super.hwptAlloc(request);
+    }
+
+    override hwptInvalidate(request: InvalidateRequest): InvalidateResult {
+      const view = new DataView(request.data.buffer, request.data.byteOffset);
+      board.invalidations.push(
+        Array.from({ length: request.entryCount }, (_unused, n) =>
+          [0, 4, 8, 12].map((at) => view.getUint32(n * request.entryLength + at, true).toString(16)).join(" "),
+        ),
+      );
+      return super.hwptInvalidate(request);
+    }
+  }
+  class RecordedDevice extends ForwardingDevice {
+    override attach(ptId: number, pasid?: number): void {
+      super.attach(ptId, pasid);
+      board.attaches.push(`${this.address} ${ptId}`);
+    }
+
+    override detach(pasid?: number): void {
+      super.detach(pasid);
+      board.detaches++;
+    }
+  }
+  class RecordedHost extends ForwardingHost {
+    protected override wrapIommufd(iommufd: Iommufd): Iommufd {
+      return new RecordedIommufd(iommufd);
+    }
+
+    protected override wrapDevice(device: VfioDevice): VfioDevice {
+      return new RecordedDevice(device, (operation, call) => {
+        if (board.broken && (operation === "read" || operation === "write")) {
+          throw new HostError(operation, "EIO", "made to fail by a test");
+        }
+        return call();
       });
-      originals.set(recorded, iommufd);
-      return recorded;
-    },
-    openDevice: (address) => {
-      const device = host.openDevice(address);
-      return through(device, {
-        regionRead: (index: number, offset: number, out: Uint8Array) => {
-          if (board.broken) {
-            throw new HostError("read", "EIO", "made to fail by a test");
-          }
-          device.regionRead(index, offset, out);
-        },
-        regionWrite: (index: number, offset: number, data: Uint8Array) => {
-          if (board.broken) {
-            throw new HostError("write", "EIO", "made to fail by a test");
-          }
-          device.regionWrite(index, offset, data);
-        },
-        bind: (iommufd: Iommufd) => device.bind(originals.get(iommufd) ?? iommufd),
-        attach: (ptId: number, pasid?: number) => {
-          device.attach(ptId, pasid);
-          board.attaches.push(`${address} ${ptId}`);
-        },
-        detach: (pasid?: number) => {
-          device.detach(pasid);
-          board.detaches++;
-        },
-      });
-    },
-  };
+    }
+  }
+  return new RecordedHost(host);
 }
 
 /** One accelerated SMMU as its guest driver sees it. */

@@ -107,7 +107,7 @@ export class Board {
   private pasidTables = 0;
 
   constructor(properties: Partial<VtdProperties> = FIRST_STAGE, description: HostDescriptionInput = hostDescription()) {
-    this.host = createSimulatedHost(describeHost(description));
+    this.host = createSimulatedHost(describeHost(description), { later: (task) => task() });
     this.observed = observeHost(recordArguments(this.host, this.calls), this.observer);
     this.ram = this.observed.allocateMemory("ram", RAM_BYTES);
     this.quads = new BigUint64Array(this.ram.byteWindow(0).buffer);
@@ -154,7 +154,7 @@ export class Board {
       pasidCapabilityOffset: 0,
       dirtyTracking: this.dirtyTracking,
       host: this.observed,
-      routing: { route: () => () => {}, remove: () => {} },
+      routing: { route: () => {}, remove: () => {} },
       log: this.log,
     });
   }

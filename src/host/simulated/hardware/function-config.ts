@@ -4,6 +4,7 @@ import type { FunctionDescription } from "./host-description.js";
 export interface CapabilityOffsets {
   readonly powerManagement: number;
   readonly express: number;
+  readonly msi: number;
   readonly msix: number;
   readonly ats: number;
   readonly pri: number;
@@ -13,12 +14,14 @@ export interface CapabilityOffsets {
 const CONFIG_BYTES = 4096;
 const POWER_MANAGEMENT = 0x40;
 const EXPRESS = 0x60;
+const MSI = 0x50;
 const MSIX = 0xa0;
 /** Extended capabilities follow one another from here (PCIe 7.6.1). */
 const EXTENDED = 0x100;
 
 /** Capability ids (PCI Code and ID Assignment) and extended ones. */
 const CAP_POWER_MANAGEMENT = 0x01;
+const CAP_MSI = 0x05;
 const CAP_EXPRESS = 0x10;
 const CAP_MSIX = 0x11;
 const EXT_ATS = 0x000f;
@@ -32,8 +35,12 @@ export const MSIX_PBA_OFFSET = 0x6000;
 export const COMMAND = 0x04;
 export const COMMAND_MEMORY = 1 << 1;
 export const COMMAND_BUS_MASTER = 1 << 2;
+/** PMCSR. */
+export const POWER_STATE = 0x0003;
+export const NO_SOFT_RESET = 0x0008;
 /** Bits of PCIe Device Control and of the capabilities' control registers that do something here. */
 export const DEVICE_CONTROL_FLR = 1 << 15;
+export const MSI_ENABLE = 1 << 0;
 export const MSIX_CONTROL_MASK = 1 << 14;
 export const MSIX_CONTROL_ENABLE = 1 << 15;
 export const ATS_CONTROL_ENABLE = 1 << 15;
@@ -117,10 +124,19 @@ export class FunctionConfig {
 
   private capabilities(description: FunctionDescription): CapabilityOffsets {
     const vectors = description.msixVectors;
-    // Power management, version 3; D0 and D3hot; no soft reset on the way back to D0 (PCIe 7.5.2).
-    this.put(POWER_MANAGEMENT, 2, CAP_POWER_MANAGEMENT | (EXPRESS << 8));
+    // Power management, version 3; D0 and D3hot; a soft reset on the way back to D0 or none (PCIe 7.5.2).
+    this.put(POWER_MANAGEMENT, 2, CAP_POWER_MANAGEMENT | ((description.msiVectors > 0 ? MSI : EXPRESS) << 8));
     this.put(POWER_MANAGEMENT + 2, 2, 0x0003);
-    this.put(POWER_MANAGEMENT + 4, 2, 0x0008);
+    this.put(POWER_MANAGEMENT + 4, 2, description.noSoftReset ? NO_SOFT_RESET : 0);
+    if (description.msiVectors > 0) {
+      // 64-bit addresses, no masks (PCIe 7.7.1).
+      this.put(MSI, 2, CAP_MSI | (EXPRESS << 8));
+      this.put(MSI + 2, 2, 0x0080 | (Math.log2(description.msiVectors) << 1));
+      this.allow(MSI + 2, 2, 0x0071);
+      this.allow(MSI + 4, 4, ~3);
+      this.allow(MSI + 8, 4, -1);
+      this.allow(MSI + 12, 2, 0xffff);
+    }
     this.allow(POWER_MANAGEMENT + 4, 2, 0x0003);
     // PCI Express, version 2, endpoint (PCIe 7.5.3).
     this.put(EXPRESS, 2, CAP_EXPRESS | ((vectors > 0 ? MSIX : 0) << 8));
@@ -182,7 +198,7 @@ export class FunctionConfig {
       this.put(pasid + 4, 2, PASID_EXECUTE | PASID_PRIVILEGED | (description.pasidBits << 8));
       this.allow(pasid + 6, 2, PASID_ENABLE | PASID_EXECUTE | PASID_PRIVILEGED);
     }
-    return { powerManagement: POWER_MANAGEMENT, express: EXPRESS, msix: vectors > 0 ? MSIX : 0, ats, pri, pasid };
+    return { powerManagement: POWER_MANAGEMENT, express: EXPRESS, msi: description.msiVectors > 0 ? MSI : 0, msix: vectors > 0 ? MSIX : 0, ats, pri, pasid };
   }
 
   private put(offset: number, size: 1 | 2 | 4, value: number): void {

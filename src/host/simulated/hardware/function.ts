@@ -10,6 +10,9 @@ import {
   COMMAND_MEMORY,
   DEVICE_CONTROL_FLR,
   FunctionConfig,
+  NO_SOFT_RESET,
+  POWER_STATE,
+  MSI_ENABLE,
   MSIX_CONTROL_ENABLE,
   MSIX_CONTROL_MASK,
   MSIX_PBA_OFFSET,
@@ -99,11 +102,25 @@ export class HardwareFunction implements EngineHost {
     return this.config.read(offset, size);
   }
 
-  /** Writes 1, 2 or 4 bytes of configuration space. Device Control's FLR bit resets the function (PCIe 7.5.3.4). */
+  /**
+   * Writes 1, 2 or 4 bytes of configuration space. Device Control's FLR bit resets the function (PCIe 7.5.3.4), and so
+   * does the way from D3hot to D0 where PMCSR.No_Soft_Reset is 0 (PCIe 5.3.1.4).
+   */
   configWrite(offset: number, size: number, value: number): void {
     const { offsets } = this.config;
     const atsBefore = this.atsEnabled;
+    const power = offsets.powerManagement + 4;
+    const stateBefore: number = this.powerState;
     this.config.write(offset, size, value);
+    if (this.powerState === 1 || this.powerState === 2) {
+      // D1 and D2 are not supported: the write of the state is dropped (PCIe 7.5.2.2).
+      this.config.setBit(power, POWER_STATE, false);
+      this.config.setBit(power, stateBefore, true);
+    }
+    if (stateBefore === 3 && this.powerState === 0 && (this.config.read(power, 1) & NO_SOFT_RESET) === 0) {
+      this.reset();
+      return;
+    }
     const control = offsets.express + 8;
     if (covers(offset, size, control + 1) && ((value >>> (8 * (control + 1 - offset))) & (DEVICE_CONTROL_FLR >>> 8)) !== 0) {
       this.reset();
@@ -117,11 +134,11 @@ export class HardwareFunction implements EngineHost {
     }
   }
 
-  /** Bytes of a VFIO region (VfioRegion) and what may be done with it; size 0 where there is none. */
-  regionInfo(index: number): { size: number; readable: boolean; writable: boolean; mappable: boolean } {
+  /** Bytes of a VFIO region (VfioRegion); 0 where there is none. */
+  regionInfo(index: number): { size: number } {
     const bar = this.description.bars.find((candidate) => candidate.index === index);
     const size = index === VfioRegion.CONFIG ? 4096 : (bar?.size ?? 0);
-    return { size, readable: size > 0, writable: size > 0, mappable: false };
+    return { size };
   }
 
   /** Reads a region; all ones while the function does not decode memory. Bytes beyond the region read as ones. */
@@ -273,11 +290,17 @@ export class HardwareFunction implements EngineHost {
     return hpa === DISCARDED ? this.finish(true, 0) : this.finish(hpa >= 0 && this.bus.write(this, hpa, data), data.length);
   }
 
-  /** Sends the vector's message, or remembers that it is pending; nothing where MSI-X is off. */
+  /** Sends the vector's message: by MSI-X, where it is masked later; else by MSI; nothing where both are off. */
   raise(vector: number): void {
-    const { msix } = this.config.offsets;
+    const { msi, msix } = this.config.offsets;
     const control = msix === 0 ? 0 : this.config.read(msix + 2, 2);
-    if (vector >= this.msiTargets.length || (control & MSIX_CONTROL_ENABLE) === 0) {
+    if ((control & MSIX_CONTROL_ENABLE) === 0) {
+      if (msi !== 0) {
+        this.raiseMsi(msi, vector);
+      }
+      return;
+    }
+    if (vector >= this.msiTargets.length) {
       return;
     }
     const target = this.msiTargets[vector];
@@ -285,12 +308,26 @@ export class HardwareFunction implements EngineHost {
       this.pending[vector] = 1;
       return;
     }
+    this.sendMessage(highWord(target.address), lowWord(target.address), target.data);
+  }
+
+  /** The low bits of the data that Multiple Message Enable frees are the vector (PCIe 6.1.4.1). */
+  private raiseMsi(at: number, vector: number): void {
+    const control = this.config.read(at + 2, 2);
+    const count = 1 << ((control >>> 4) & 7);
+    if ((control & MSI_ENABLE) !== 0 && vector < count && this.mastersBus) {
+      const data = this.config.read(at + 12, 2);
+      this.sendMessage(this.config.read(at + 8, 4) | 0, this.config.read(at + 4, 4) | 0, (data & ~(count - 1)) | vector);
+    }
+  }
+
+  /** A message is a memory write without PASID, not translated by the function (PCIe 6.1.4, 10.1.1). */
+  private sendMessage(high: number, low: number, data: number): void {
     this.counters.messages++;
     for (let i = 0; i < 4; i++) {
-      this.word[i] = target.data >>> (8 * i);
+      this.word[i] = data >>> (8 * i);
     }
-    // A message is a memory write without PASID, not translated by the function (PCIe 6.1.4, 10.1.1).
-    this.writeMemory(highWord(target.address), lowWord(target.address), this.word, NO_PASID, ACCESS_WRITE, false);
+    this.writeMemory(high, low, this.word, NO_PASID, ACCESS_WRITE, false);
   }
 
   private sendPending(): void {
@@ -352,7 +389,11 @@ export class HardwareFunction implements EngineHost {
   }
 
   private get isAwake(): boolean {
-    return (this.config.read(this.config.offsets.powerManagement + 4, 1) & 3) === 0;
+    return this.powerState === 0;
+  }
+
+  private get powerState(): number {
+    return this.config.read(this.config.offsets.powerManagement + 4, 1) & POWER_STATE;
   }
 
   /** A byte of the MSI-X table or of the pending bits (PCIe 7.7.2). */

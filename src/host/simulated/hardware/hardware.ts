@@ -1,3 +1,4 @@
+import type { MakeMemory } from "../../../memory/index.js";
 import { HardwareFunction, type HostBus } from "./function.js";
 import { type HostDescription, iommuOf, sourceIdOf } from "./host-description.js";
 import { PhysicalMemory } from "./physical-memory.js";
@@ -22,8 +23,11 @@ export class SimulatedHardware implements HostBus {
   readonly functions = new Map<string, HardwareFunction>();
   private readonly msiListeners: Array<(fn: HardwareFunction, address: number, data: number) => void> = [];
 
-  private constructor(readonly description: HostDescription) {
-    this.memory = new PhysicalMemory(description.memory);
+  private constructor(
+    readonly description: HostDescription,
+    makeMemory?: MakeMemory,
+  ) {
+    this.memory = new PhysicalMemory(description.memory, makeMemory);
     for (const smmu of description.smmus) {
       const functions = description.functions.filter((fn) => fn.smmu === smmu.name);
       this.smmus.set(smmu.name, new HardwareSmmu(smmu, this.memory, functions.map((fn) => sourceIdOf(fn))));
@@ -41,8 +45,8 @@ export class SimulatedHardware implements HostBus {
   }
 
   /** Builds the hardware of a description that `describeHost` or `loadHostDescription` has checked. */
-  static fromDescription(description: HostDescription): SimulatedHardware {
-    return new SimulatedHardware(description);
+  static fromDescription(description: HostDescription, makeMemory?: MakeMemory): SimulatedHardware {
+    return new SimulatedHardware(description, makeMemory);
   }
 
   /** Host-physical address of the doorbell: GITS_TRANSLATER, or the interrupt range's first byte. */

@@ -68,6 +68,12 @@ const functionSchema = z.strictObject({
   pri: z.boolean().default(false).describe("has the page request capability"),
   pasidBits: z.int().min(0).max(20).default(0).describe("width of its PASIDs; 0: no PASID capability"),
   bars: z.array(barSchema).describe("base address registers; BAR 0 has the DMA engine"),
+  noSoftReset: z.boolean().default(true).describe("coming back from D3hot leaves its state; false: it is as a reset (PMCSR.No_Soft_Reset)"),
+  msiVectors: z
+    .union([1, 2, 4, 8, 16, 32].map((count) => z.literal(count)))
+    .or(z.literal(0))
+    .default(0)
+    .describe("MSI vectors: 1, 2, 4, 8, 16 or 32; 0: no MSI capability"),
   msixVectors: z.int().min(0).max(512).default(0).describe("MSI-X vectors; 0: no MSI-X capability"),
   driver: z.string().default("vfio-pci").describe("driver that the host has bound to it; only vfio-pci lets it be passed through"),
 });

@@ -1,4 +1,4 @@
-import { MEMORY_ABORT, MEMORY_OK, RamBlock, type WordMemory, type WordWindow } from "../../../memory/index.js";
+import { type MakeMemory, MEMORY_ABORT, MEMORY_OK, processMemory, RamBlock, type WordMemory, type WordWindow } from "../../../memory/index.js";
 import { Refusal } from "../../../support/index.js";
 import { TableMemory } from "./table-memory.js";
 
@@ -119,7 +119,10 @@ export class PhysicalMemory {
   private free_: Array<{ base: number; size: number }>;
 
   /** @param ranges the host's RAM: disjoint, each at least 64 MiB. Table memory is an eighth, at most 2 GiB, from the end of the first. */
-  constructor(readonly ranges: readonly MemoryRange[]) {
+  constructor(
+    readonly ranges: readonly MemoryRange[],
+    private readonly makeMemory: MakeMemory = () => processMemory,
+  ) {
     const [first] = ranges;
     const end = first.base + first.size;
     // The part below the last 4 GiB boundary inside the range would be cut; the kernel's part lies wholly above or below one.
@@ -169,7 +172,7 @@ export class PhysicalMemory {
     for (const run of this.free_) {
       const base = Math.ceil(run.base / alignment) * alignment;
       if (base + bytes <= run.base + run.size) {
-        const block = new RamBlock(name, bytes, base);
+        const block = new RamBlock(name, bytes, base, this.makeMemory(name, bytes));
         this.cut(run, base, bytes);
         this.blocks.push(block);
         this.blocks.sort((a, b) => a.hostAddress - b.hostAddress);
@@ -191,6 +194,7 @@ export class PhysicalMemory {
       throw new RangeError(`RAM block ${block.name} is not in use on this host`);
     }
     this.blocks.splice(index, 1);
+    block.backing.release();
     this.free_.push({ base: block.hostAddress, size: block.size });
     this.free_.sort((a, b) => a.base - b.base);
     const merged: Array<{ base: number; size: number }> = [];

@@ -1,29 +1,53 @@
-import { type EventStream, HostError, VEVENT_HEADER, VEVENT_HEADER_BYTES, VEVENTQ_FLAG_LOST_EVENTS, VTD_FAULT_BYTES } from "../../../iommufd/index.js";
+import {
+  type EventStream,
+  type FaultStream,
+  HostError,
+  HWPT_PAGE_RESPONSE_BYTES,
+  VEVENT_HEADER,
+  VEVENT_HEADER_BYTES,
+  VEVENTQ_FLAG_LOST_EVENTS,
+  VTD_FAULT_BYTES,
+} from "../../../iommufd/index.js";
+import type { Later } from "./host-event.js";
 import { KernelObject, type ObjectType } from "./objects.js";
 
 const SEQUENCE_MASK = 0x7fff_ffff;
 
+/** What a queue's descriptor reads from. */
+interface ReadableQueue {
+  /** Descriptors that are open. */
+  users: number;
+  /** There is something to read. */
+  readonly readable: boolean;
+  /** Whole records; null: none. Throws HostError EINVAL where the first does not fit. */
+  read(maxBytes: number): Uint8Array | null;
+}
+
 /** The read end of a queue: it holds the object, and its iommufd, until it is closed. */
 export class QueueStream implements EventStream {
+  readonly fd = null;
   private listener: (() => void) | null = null;
+  private waking = false;
+  private reads = 0;
   private closed = false;
 
   constructor(
-    private readonly queue: { read(maxBytes: number): Uint8Array | null; users: number },
+    private readonly queue: ReadableQueue,
+    private readonly later: Later,
     private readonly onClose: () => void,
   ) {
     queue.users++;
   }
 
   read(maxBytes: number): Uint8Array | null {
-    if (this.closed) {
-      throw new HostError("read", "EBADF", "the descriptor is closed");
-    }
+    this.checkOpen("read");
+    this.reads++;
     return this.queue.read(maxBytes);
   }
 
   onReadable(listener: (() => void) | null): void {
     this.listener = listener;
+    this.wake();
   }
 
   close(): void {
@@ -35,8 +59,42 @@ export class QueueStream implements EventStream {
     }
   }
 
+  /** Calls the listener later where there is something to read, and again while it takes what is there (as poll does). */
   wake(): void {
-    this.listener?.();
+    if (this.waking || this.listener === null || !this.queue.readable) {
+      return;
+    }
+    this.waking = true;
+    this.later(() => {
+      this.waking = false;
+      const before = this.reads;
+      this.listener?.();
+      if (this.reads !== before) {
+        this.wake();
+      }
+    });
+  }
+
+  protected checkOpen(operation: string): void {
+    if (this.closed) {
+      throw new HostError(operation, "EBADF", "the descriptor is closed");
+    }
+  }
+}
+
+/** The descriptor of a fault queue, which takes responses too. */
+export class FaultQueueStream extends QueueStream implements FaultStream {
+  /** As Linux's iommufd_fault_fops_write: whole responses, each to a request that was read and waits. None waits here. */
+  write(responses: Uint8Array): number {
+    this.checkOpen("write");
+    if (responses.length % HWPT_PAGE_RESPONSE_BYTES !== 0) {
+      throw new HostError("write", "ESPIPE", `${responses.length} bytes are not whole responses of ${HWPT_PAGE_RESPONSE_BYTES}`);
+    }
+    if (responses.length > 0) {
+      const cookie = new DataView(responses.buffer, responses.byteOffset).getUint32(0, true);
+      throw new HostError("write", "EINVAL", `no page request has cookie ${cookie}`);
+    }
+    return 0;
   }
 }
 
@@ -76,7 +134,11 @@ export class VirtualEventQueue extends KernelObject {
     this.stream?.wake();
   }
 
-  /** Whole records only; null when there is none or the first does not fit. */
+  get readable(): boolean {
+    return this.events.length > 0 || this.lostAtTail !== null;
+  }
+
+  /** Whole records only (Linux iommufd_veventq_fops_read). */
   read(maxBytes: number): Uint8Array | null {
     const parts: Array<{ flags: number; sequence: number; data: Uint8Array }> = [];
     let bytes = 0;
@@ -91,6 +153,9 @@ export class VirtualEventQueue extends KernelObject {
       this.lostAtTail = null;
     }
     if (bytes === 0) {
+      if (this.readable) {
+        throw new HostError("read", "EINVAL", `the next event does not fit in ${maxBytes} bytes`);
+      }
       return null;
     }
     const out = new Uint8Array(bytes);
@@ -133,11 +198,17 @@ export class VtdFaultQueue {
     this.stream?.wake();
   }
 
-  /** Whole records only; null when there is none or the first does not fit. */
+  get readable(): boolean {
+    return this.records.length > 0;
+  }
+
   read(maxBytes: number): Uint8Array | null {
+    if (!this.readable) {
+      return null;
+    }
     const count = Math.min(this.records.length, Math.floor(maxBytes / VTD_FAULT_BYTES));
     if (count === 0) {
-      return null;
+      throw new HostError("read", "EINVAL", `a record of ${VTD_FAULT_BYTES} bytes does not fit in ${maxBytes}`);
     }
     const out = new Uint8Array(count * VTD_FAULT_BYTES);
     this.records.splice(0, count).forEach((record, i) => out.set(record, i * VTD_FAULT_BYTES));
@@ -148,6 +219,7 @@ export class VtdFaultQueue {
 /** A fault queue. SMMUs of this host neither stall nor take page requests, so nothing comes through it. */
 export class FaultQueue extends KernelObject {
   readonly type: ObjectType = "fault";
+  readonly readable = false;
 
   read(_maxBytes: number): Uint8Array | null {
     return null;

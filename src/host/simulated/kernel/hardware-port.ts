@@ -78,7 +78,7 @@ export interface PhysicalFunction {
   configRead(offset: number, size: number): number;
   configWrite(offset: number, size: number, value: number): void;
   /** Size in bytes; 0: no such region. */
-  regionInfo(index: number): { size: number; readable: boolean; writable: boolean; mappable: boolean };
+  regionInfo(index: number): { size: number };
   regionRead(index: number, offset: number, out: Uint8Array): void;
   regionWrite(index: number, offset: number, data: Uint8Array): void;
   /** What the function writes for a vector; null: the vector is masked. */

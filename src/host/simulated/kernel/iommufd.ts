@@ -5,20 +5,28 @@ import {
   OptionId,
   VeventqType,
   ViommuType,
+  type CopyRequest,
+  type DirtyBitmapRequest,
   type EventStream,
+  type FaultStream,
   type HwInfo,
+  type HwInfoRequest,
   type HwptAllocRequest,
   type InvalidateRequest,
   type InvalidateResult,
   type Iommufd,
   type IovaRange,
   type MapRequest,
+  type VdeviceRequest,
+  type VeventqRequest,
+  type ViommuRequest,
 } from "../../../iommufd/index.js";
 import { attachDevice, attachPasid, detachDevice, detachPasid, MsiWindow, prepareMsi, type AttachContext } from "./attachment.js";
-import { FaultQueue, QueueStream, VirtualEventQueue, VtdFaultQueue } from "./event-queue.js";
+import { FaultQueue, FaultQueueStream, QueueStream, VirtualEventQueue, VtdFaultQueue } from "./event-queue.js";
 import { hwInfoOf } from "./hw-info.js";
 import { DeviceObject, type Hwpt, HwptNested, HwptPaging, IoasObject, VdeviceObject, ViommuObject } from "./iommufd-objects.js";
 import type { Master } from "./iommu-driver.js";
+import type { Later } from "./host-event.js";
 import { guarded, ObjectTable, refusing, type KernelObject, type Refuse } from "./objects.js";
 import type { PhysicalFunction } from "./hardware-port.js";
 import type { KernelRules } from "./kernel-rules.js";
@@ -53,8 +61,10 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
   private processAccounting = false;
 
   constructor(
+    readonly fd: number,
     private readonly memory: ProcessMemory,
     private readonly rules: KernelRules,
+    private readonly later: Later,
     private readonly onGone: (iommufd: SimulatedIommufd) => void,
   ) {}
 
@@ -119,7 +129,7 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
   }
 
   ioasMap(request: MapRequest): bigint {
-    const refuse = this.enter("IOAS_MAP");
+    const refuse = this.enter("address" in request.source ? "IOAS_MAP" : "IOAS_MAP_FILE");
     if ((request.extraFlags ?? 0) !== 0) {
       throw refuse("EOPNOTSUPP", `flags 0x${request.extraFlags!.toString(16)}`);
     }
@@ -130,19 +140,14 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
       throw refuse("EINVAL", "neither readable nor writable");
     }
     const { pagetable } = this.table.get(request.ioasId, IoasObject, refuse);
-    const part = { userAddress: request.userAddress, length: request.length, writable: true };
+    if (!("address" in request.source)) {
+      throw refuse("EBADF", `${request.source.fd} is no file of this process`);
+    }
+    const part = { userAddress: request.source.address, length: request.length, writable: true };
     return pagetable.map([part], request.iova, request.readable, request.writable, refuse);
   }
 
-  ioasCopy(request: {
-    dstIoasId: number;
-    srcIoasId: number;
-    length: bigint;
-    dstIova: bigint | null;
-    srcIova: bigint;
-    readable: boolean;
-    writable: boolean;
-  }): bigint {
+  ioasCopy(request: CopyRequest): bigint {
     const refuse = this.enter("IOAS_COPY");
     if (request.length >= U64_MAX || request.srcIova >= U64_MAX || (request.dstIova ?? 0n) >= U64_MAX) {
       throw refuse("EOVERFLOW", "the range wraps");
@@ -232,7 +237,7 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     return hwpt.id;
   }
 
-  getHwInfo(devId: number, request: { dataLength?: number; flags?: number; inputType?: number } = {}): HwInfo {
+  getHwInfo(devId: number, request: HwInfoRequest = {}): HwInfo {
     const refuse = this.enter("GET_HW_INFO");
     return hwInfoOf(this.table.get(devId, DeviceObject, refuse).master, request, refuse);
   }
@@ -250,14 +255,7 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     }
   }
 
-  hwptGetDirtyBitmap(request: {
-    hwptId: number;
-    flags: number;
-    iova: bigint;
-    length: bigint;
-    pageSize: bigint;
-    bitmap: Uint8Array;
-  }): void {
+  hwptGetDirtyBitmap(request: DirtyBitmapRequest): void {
     const refuse = this.enter("HWPT_GET_DIRTY_BITMAP");
     const { flags, iova, length, pageSize, bitmap } = request;
     if ((flags & ~DIRTY_BITMAP_NO_CLEAR) !== 0) {
@@ -310,13 +308,14 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     return { errno: target === undefined ? "ENOENT" : "EINVAL", handled: 0 };
   }
 
-  faultQueueAlloc(): { id: number; stream: EventStream } {
+  faultQueueAlloc(): { id: number; stream: FaultStream } {
     this.enter("FAULT_QUEUE_ALLOC");
     const queue = this.table.add(new FaultQueue());
-    return { id: queue.id, stream: this.open(queue) };
+    const stream = new FaultQueueStream(queue, this.later, () => this.streamClosed(stream));
+    return { id: queue.id, stream: this.hold(stream) };
   }
 
-  viommuAlloc(request: { flags?: number; type: number; devId: number; hwptId: number }): number {
+  viommuAlloc(request: ViommuRequest): number {
     const refuse = this.enter("VIOMMU_ALLOC");
     if ((request.flags ?? 0) !== 0 || request.type === ViommuType.DEFAULT) {
       throw refuse("EOPNOTSUPP", `flags 0x${(request.flags ?? 0).toString(16)}, type ${request.type}`);
@@ -330,7 +329,7 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     return this.table.add(new ViommuObject(driver, hwpt, refuse)).id;
   }
 
-  vdeviceAlloc(request: { viommuId: number; devId: number; virtId: bigint }): number {
+  vdeviceAlloc(request: VdeviceRequest): number {
     const refuse = this.enter("VDEVICE_ALLOC");
     const viommu = this.table.get(request.viommuId, ViommuObject, refuse);
     const device = this.table.get(request.devId, DeviceObject, refuse);
@@ -344,7 +343,7 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     return this.table.add(new VdeviceObject(viommu, device, request.virtId)).id;
   }
 
-  veventqAlloc(request: { flags?: number; viommuId: number; type: number; depth: number }): { id: number; stream: EventStream } {
+  veventqAlloc(request: VeventqRequest): { id: number; stream: EventStream } {
     const refuse = this.enter("VEVENTQ_ALLOC");
     if ((request.flags ?? 0) !== 0 || request.type === VeventqType.DEFAULT) {
       throw refuse("EOPNOTSUPP", `flags 0x${(request.flags ?? 0).toString(16)}, type ${request.type}`);
@@ -463,16 +462,24 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     return this.table.add(new HwptNested(parent, domain, (flags & HwptAllocFlags.PASID) !== 0));
   }
 
-  private open(queue: VirtualEventQueue | FaultQueue | VtdFaultQueue, onClose: () => void = () => {}): QueueStream {
-    this.holders++;
-    const stream: QueueStream = new QueueStream(queue, () => {
+  private open(queue: VirtualEventQueue | VtdFaultQueue, onClose: () => void = () => {}): QueueStream {
+    const stream: QueueStream = new QueueStream(queue, this.later, () => {
       onClose();
-      this.streams.delete(stream);
-      this.holders--;
-      this.freeIfUnheld();
+      this.streamClosed(stream);
     });
+    return this.hold(stream);
+  }
+
+  private hold<T extends QueueStream>(stream: T): T {
+    this.holders++;
     this.streams.add(stream);
     return stream;
+  }
+
+  private streamClosed(stream: QueueStream): void {
+    this.streams.delete(stream);
+    this.holders--;
+    this.freeIfUnheld();
   }
 
   private freeIfUnheld(): void {

@@ -1,8 +1,10 @@
 import type { RamBlock } from "../../../memory/index.js";
 import { deposit } from "../../../support/index.js";
 import { REMAPPABLE_ADDRESS } from "../../../vtd/spec/index.js";
-import { HostError, type Host, type HostFunction, type Iommufd, type VfioDevice } from "../../../iommufd/index.js";
+import { type Host, HostError, type HostEvent, type HostFunction, type Iommufd, type VfioDevice, type VtdFaultSource } from "../../../iommufd/index.js";
+import { ForwardingIommufd } from "../../instruments/index.js";
 import type { PhysicalFunction, PhysicalHost } from "./hardware-port.js";
+import { type Later, SimulatedEvent } from "./host-event.js";
 import { SimulatedIommufd, type TableAccount } from "./iommufd.js";
 import { ProcessMemory } from "./process-memory.js";
 import type { IommuDriver, Master } from "./iommu-driver.js";
@@ -12,6 +14,7 @@ import { SmmuDriver, type SmmuAccount } from "./smmu/driver.js";
 import { VtdDriver, type VtdAccount } from "./vtd/driver.js";
 import { SimulatedVfioDevice, type VfioHost } from "./vfio-device.js";
 import { quiesce } from "./vfio-config.js";
+import { denylisted } from "./vfio-denylist.js";
 
 /** MSI-X vectors that a function of a host file has at most: each has an interrupt of its own. */
 const MOST_VECTORS = 512;
@@ -28,12 +31,15 @@ export class SimulatedKernel implements Host, VfioHost {
   private readonly masters = new Map<PhysicalFunction, Master>();
   private readonly iommufds = new Set<SimulatedIommufd>();
   private readonly devices = new Set<SimulatedVfioDevice>();
+  private nextDescriptor = 0;
   private isClosed = false;
 
+  /** @param later how listeners of events and queues are called */
   constructor(
     readonly hardware: PhysicalHost,
     name: string,
     version: KernelVersion,
+    private readonly later: Later = queueMicrotask,
   ) {
     this.description = `simulated: ${name}`;
     this.rules = kernelRules(version);
@@ -84,21 +90,60 @@ export class SimulatedKernel implements Host, VfioHost {
     this.memory.free(block);
   }
 
-  openIommufd(): Iommufd {
-    const iommufd = new SimulatedIommufd(this.memory, this.rules, (gone) => this.iommufds.delete(gone));
+  makeEvent(): HostEvent {
+    return new SimulatedEvent(this.later);
+  }
+
+  openIommufd(given?: { readonly fd: number }): Iommufd {
+    if (given !== undefined) {
+      const known = this.iommufdOf(given.fd);
+      if (known === null) {
+        throw new HostError("open", "EBADF", `${given.fd} is no iommufd`);
+      }
+      return new GivenIommufd(known);
+    }
+    const iommufd = new SimulatedIommufd(this.nextDescriptor++, this.memory, this.rules, this.later, (gone) => this.iommufds.delete(gone));
     this.iommufds.add(iommufd);
     return iommufd;
   }
 
-  openDevice(address: string): VfioDevice {
-    const device = this.hardware.functions.get(address);
-    if (device === undefined || device.description.driver !== "vfio-pci") {
-      const why = device === undefined ? "there is no such function" : `it is bound to ${device.description.driver}`;
-      throw new HostError("open", "ENODEV", `${address}: ${why}`);
+  openDevice(which: string | { readonly fd: number }): VfioDevice {
+    if (typeof which !== "string") {
+      const known = [...this.devices].find((device) => device.fd === which.fd);
+      if (known === undefined) {
+        throw new HostError("open", "EBADF", `${which.fd} is no VFIO device`);
+      }
+      return known;
     }
-    const open = new SimulatedVfioDevice(device, this.masters.get(device) ?? null, this);
+    const device = this.hardware.functions.get(which);
+    const denied = device === undefined ? null : denylisted(device.description);
+    if (device === undefined || device.description.driver !== "vfio-pci" || denied !== null) {
+      const why = device === undefined ? "there is no such function" : (denied ?? `it is bound to ${device.description.driver}`);
+      throw new HostError("open", "ENODEV", `${which}: ${why}`);
+    }
+    const open = new SimulatedVfioDevice(this.nextDescriptor++, device, this.masters.get(device) ?? null, this);
     this.devices.add(open);
     return open;
+  }
+
+  /** Faults of first stages; a host without VT-d units has none. */
+  get vtdFaults(): VtdFaultSource | undefined {
+    if (this.hardware.vtds.size === 0) {
+      return undefined;
+    }
+    return {
+      open: (fd, devId) => {
+        const iommufd = this.iommufdOf(fd);
+        if (iommufd === null) {
+          throw new HostError("VTD_FAULTS", "EBADF", `${fd} is no iommufd`);
+        }
+        return iommufd.openVtdFaults(devId);
+      },
+    };
+  }
+
+  iommufdOf(fd: number): SimulatedIommufd | null {
+    return [...this.iommufds].find((iommufd) => iommufd.fd === fd && !iommufd.isClosed) ?? null;
   }
 
   functions(): HostFunction[] {
@@ -109,7 +154,8 @@ export class SimulatedKernel implements Host, VfioHost {
       classCode: description.class,
       iommu: iommu?.name ?? null,
       numaNode: description.numaNode,
-      driver: description.driver,
+      // vfio-pci is bound to nothing of its denylist.
+      driver: description.driver === "vfio-pci" && denylisted(description) !== null ? "" : description.driver,
     }));
   }
 
@@ -177,4 +223,9 @@ export class SimulatedKernel implements Host, VfioHost {
   closed(device: SimulatedVfioDevice): void {
     this.devices.delete(device);
   }
+}
+
+/** An iommufd whose descriptor somebody else has opened, and closes. */
+class GivenIommufd extends ForwardingIommufd {
+  override close(): void {}
 }

@@ -17,6 +17,13 @@ const CAP_POWER_MANAGEMENT = 0x01;
 const CAP_MSI = 0x05;
 const CAP_EXPRESS = 0x10;
 const CAP_MSIX = 0x11;
+/** In the MSI capability's control register: enable, multiple message enable, 64-bit address (PCIe 7.7.1.2). */
+const MSI_ENABLE = 1 << 0;
+const MSI_WIDE = 1 << 7;
+/** PMCSR: the power state; PME enable and status, which are the host's (PCIe 7.5.2.2). */
+const POWER_STATE = 0x0003;
+const PME = 0x8100;
+const NO_SOFT_RESET = 0x0008;
 const DEVICE_CONTROL_FLR = 1 << 15;
 /** Device Control but FLR: read request size, no snoop, payload, error reporting (PCIe 7.5.3.4). */
 const DEVICE_CONTROL_VIRTUAL = 0x7fff;
@@ -39,19 +46,28 @@ export class VfioConfigSpace {
   private readonly writable = new Uint8Array(CONFIG_BYTES);
   private readonly capabilities = new Map<number, number>();
 
-  /** @param onReset the process has asked for a function level reset */
+  /**
+   * @param onReset the process has asked for a function level reset
+   * @param onWoken the function has come back from D3hot as from a reset
+   */
   constructor(
     private readonly device: PhysicalFunction,
     private readonly onReset: () => void,
+    private readonly onWoken: () => void,
   ) {
     this.findCapabilities();
     this.table = this.findTable();
     this.reset();
   }
 
-  /** The process lets the function answer to its memory addresses. */
+  /** The process lets the function answer to its memory addresses, and it is awake (Linux __vfio_pci_memory_enabled). */
   get memoryEnabled(): boolean {
-    return (this.shadow[COMMAND] & COMMAND_MEMORY) !== 0;
+    return (this.shadow[COMMAND] & COMMAND_MEMORY) !== 0 && this.powerState < 3;
+  }
+
+  private get powerState(): number {
+    const power = this.capability(CAP_POWER_MANAGEMENT);
+    return power === 0 ? 0 : this.device.configRead(power + 4, 1) & POWER_STATE;
   }
 
   /** Offset of a capability; 0: none. */
@@ -85,6 +101,10 @@ export class VfioConfigSpace {
     if (offset < COMMAND + 2 && end > COMMAND) {
       this.passCommand();
     }
+    const power = this.capability(CAP_POWER_MANAGEMENT) + 4;
+    if (power > 4 && offset <= power && end > power) {
+      this.setPowerState(data[power - offset] & POWER_STATE);
+    }
     const control = this.capability(CAP_EXPRESS) + 9;
     if (control > 9 && offset <= control && end > control && (data[control - offset] & (DEVICE_CONTROL_FLR >>> 8)) !== 0) {
       this.onReset();
@@ -104,7 +124,8 @@ export class VfioConfigSpace {
     this.keep(0x3c, 1, 0xff, 0xff, 0);
     const power = this.capability(CAP_POWER_MANAGEMENT);
     if (power !== 0) {
-      this.keep(power + 4, 2, 0x8103, 0x8103, 0);
+      // The process gets no wake-up events; the state is the hardware's, and set by this side (Linux vfio_pm_config_write).
+      this.keep(power + 4, 2, PME, 0, 0);
     }
     const express = this.capability(CAP_EXPRESS);
     if (express !== 0) {
@@ -121,6 +142,30 @@ export class VfioConfigSpace {
   /** Gives the hardware back what the process has set, after a reset. */
   restore(): void {
     this.passCommand();
+  }
+
+  /** Programs the MSI capability for `count` vectors, whose data are their numbers; 0 switches it off. */
+  enableMsi(address: bigint, count: number): void {
+    const { device } = this;
+    const at = this.capability(CAP_MSI);
+    const control = device.configRead(at + 2, 2);
+    const isWide = (control & MSI_WIDE) !== 0;
+    device.configWrite(at + 4, 4, Number(address & 0xffff_ffffn));
+    if (isWide) {
+      device.configWrite(at + 8, 4, Number(address >> 32n));
+    }
+    device.configWrite(at + (isWide ? 12 : 8), 2, 0);
+    device.configWrite(at + 2, 2, count === 0 ? 0 : MSI_ENABLE | (Math.ceil(Math.log2(count)) << 4));
+  }
+
+  private setPowerState(state: number): void {
+    const { device } = this;
+    const power = this.capability(CAP_POWER_MANAGEMENT);
+    const before = device.configRead(power + 4, 2);
+    device.configWrite(power + 4, 2, (before & ~(POWER_STATE | PME)) | state);
+    if ((before & POWER_STATE) === 3 && this.powerState === 0 && (before & NO_SOFT_RESET) === 0) {
+      this.onWoken();
+    }
   }
 
   private findTable(): MsixTable {

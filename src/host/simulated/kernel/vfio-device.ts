@@ -1,10 +1,27 @@
-import { HostError, VfioIrq, VfioRegion, type Iommufd, type IrqTrigger, type VfioDevice } from "../../../iommufd/index.js";
+import {
+  type DeviceInfo,
+  type FeatureRequest,
+  HostError,
+  type HostEvent,
+  type HotResetDevice,
+  type IrqInfo,
+  type RegionInfo,
+  type RegionMapping,
+  type VfioDevice,
+  VfioFeatureFlags,
+  VfioIrq,
+  VfioRegion,
+} from "../../../iommufd/index.js";
 import type { PhysicalFunction } from "./hardware-port.js";
-import { SimulatedIommufd } from "./iommufd.js";
+import type { SimulatedIommufd } from "./iommufd.js";
 import type { DeviceObject } from "./iommufd-objects.js";
 import { refusing, type Refuse } from "./objects.js";
 import type { Master } from "./iommu-driver.js";
 import { quiesce, VfioConfigSpace } from "./vfio-config.js";
+
+/** VFIO_PCI_NUM_REGIONS (with the VGA region) and VFIO_PCI_NUM_IRQS. */
+const VFIO_PCI_REGIONS = 9;
+const VFIO_PCI_IRQS = 5;
 
 /** What a device needs of the kernel around it. */
 export interface VfioHost {
@@ -12,13 +29,15 @@ export interface VfioHost {
   messageAddress(device: PhysicalFunction): number;
   /** Whether another open descriptor has the function bound. */
   isBound(device: PhysicalFunction): boolean;
+  /** The open iommufd of a descriptor; null: there is none. */
+  iommufdOf(fd: number): SimulatedIommufd | null;
   closed(device: SimulatedVfioDevice): void;
 }
 
 /** The vectors of one kind that are enabled. */
 interface EnabledIrqs {
   readonly index: number;
-  readonly triggers: Array<IrqTrigger | null>;
+  readonly events: Array<HostEvent | null>;
   /** Where each vector writes, as it was when the vector was set up. */
   readonly addresses: bigint[];
 }
@@ -29,10 +48,11 @@ export class SimulatedVfioDevice implements VfioDevice {
   private iommufd: SimulatedIommufd | null = null;
   private config: VfioConfigSpace | null = null;
   private irqs: EnabledIrqs | null = null;
-  private readonly otherTriggers = new Map<number, IrqTrigger>();
+  private readonly otherEvents = new Map<number, HostEvent>();
   private closed = false;
 
   constructor(
+    readonly fd: number,
     readonly device: PhysicalFunction,
     private readonly master: Master | null,
     private readonly host: VfioHost,
@@ -46,20 +66,25 @@ export class SimulatedVfioDevice implements VfioDevice {
     return this.object !== null;
   }
 
-  bind(iommufd: Iommufd): number {
+  bind(fd: number): number {
     const refuse = this.enter("VFIO_BIND_IOMMUFD");
     if (this.object !== null || this.host.isBound(this.device)) {
       throw refuse("EINVAL", `${this.address} is bound already`);
     }
-    if (!(iommufd instanceof SimulatedIommufd) || iommufd.isClosed) {
-      throw refuse("EINVAL", "not an open iommufd of this host");
+    const iommufd = this.host.iommufdOf(fd);
+    if (iommufd === null) {
+      throw refuse("EINVAL", `${fd} is no open iommufd of this host`);
     }
     if (this.master === null || !this.master.driver.cacheCoherent) {
       throw refuse("EINVAL", `${this.address} has no IOMMU with coherent table walks`);
     }
     this.object = iommufd.bindDevice(this.device, this.master);
     this.iommufd = iommufd;
-    this.config = new VfioConfigSpace(this.device, () => this.resetFunction());
+    this.config = new VfioConfigSpace(
+      this.device,
+      () => this.resetFunction(),
+      () => this.restoreFunction(),
+    );
     return this.object.id;
   }
 
@@ -73,14 +98,25 @@ export class SimulatedVfioDevice implements VfioDevice {
     this.bound(refuse).iommufd.detach(this.object!, pasid, refuse);
   }
 
-  regionInfo(index: number): { size: number; readable: boolean; writable: boolean; mappable: boolean } {
+  info(): DeviceInfo {
+    this.bound(this.enter("VFIO_GET_INFO"));
+    return { canReset: true, regions: VFIO_PCI_REGIONS, irqs: VFIO_PCI_IRQS };
+  }
+
+  /** Nothing of a region may be mapped: its bytes are registers of a function that is simulated. */
+  regionInfo(index: number): RegionInfo {
     const refuse = this.enter("VFIO_GET_REGION_INFO");
     this.bound(refuse);
     if (index < VfioRegion.BAR0 || index > VfioRegion.CONFIG) {
       throw refuse("EINVAL", `region ${index}`);
     }
-    const info = this.device.regionInfo(index);
-    return index === VfioRegion.CONFIG ? { ...info, readable: true, writable: true, mappable: false } : info;
+    const { size } = this.device.regionInfo(index);
+    return { size, readable: size > 0, writable: size > 0, areas: [] };
+  }
+
+  regionMap(index: number): RegionMapping | null {
+    this.regionInfo(index);
+    return null;
   }
 
   regionRead(index: number, offset: number, out: Uint8Array): void {
@@ -113,66 +149,113 @@ export class SimulatedVfioDevice implements VfioDevice {
     }
   }
 
-  irqCount(index: number): number {
+  /** Linux vfio_pci_ioctl_get_irq_info: INTx masks itself and can be masked, vectors of MSI-X alone can be added one by one. */
+  irqInfo(index: number): IrqInfo {
     const refuse = this.enter("VFIO_GET_IRQ_INFO");
     const { config } = this.bound(refuse);
+    const isIntx = index === VfioIrq.INTX;
+    const info = { eventfd: true, maskable: isIntx, autoMasked: isIntx, noResize: !isIntx && index !== VfioIrq.MSIX };
     switch (index) {
       case VfioIrq.INTX:
-        return config.hasInterruptPin ? 1 : 0;
+        return { ...info, count: config.hasInterruptPin ? 1 : 0 };
       case VfioIrq.MSI:
-        return config.msiVectors();
+        return { ...info, count: config.msiVectors() };
       case VfioIrq.MSIX:
-        return config.table.vectors;
+        return { ...info, count: config.table.vectors };
       case VfioIrq.ERR:
       case VfioIrq.REQ:
-        return 1;
+        return { ...info, count: 1 };
       default:
         throw refuse("EINVAL", `interrupt index ${index}`);
     }
   }
 
-  setIrqs(index: number, start: number, triggers: ReadonlyArray<IrqTrigger | null>): void {
+  /** Linux vfio_pci_set_irqs_ioctl, ACTION_TRIGGER. */
+  setIrqs(index: number, start: number, events: ReadonlyArray<HostEvent | null>): void {
     const refuse = this.enter("VFIO_SET_IRQS");
     this.bound(refuse);
-    const count = this.irqCount(index);
-    if (start < 0 || start + triggers.length > count || (triggers.length > 0 && start >= count)) {
-      throw refuse("EINVAL", `vectors ${start} to ${start + triggers.length - 1} of ${count}`);
-    }
+    this.checkVectors(index, start, events.length, refuse);
     if (index === VfioIrq.ERR || index === VfioIrq.REQ) {
-      const [trigger] = triggers;
-      if (trigger === undefined || trigger === null) {
-        this.otherTriggers.delete(index);
+      const [event] = events;
+      if (event === undefined || event === null) {
+        this.otherEvents.delete(index);
       } else {
-        this.otherTriggers.set(index, trigger);
+        this.otherEvents.set(index, event);
       }
       return;
     }
-    if (triggers.length === 0) {
-      if (this.irqs?.index === index) {
-        this.disableIrqs();
-      }
+    if (events.length === 0 && this.irqs?.index === index) {
+      this.disableIrqs();
       return;
     }
     if (this.irqs !== null && this.irqs.index !== index) {
       throw refuse("EINVAL", "interrupts of another kind are enabled");
     }
-    const enabled = this.irqs ?? { index, triggers: [], addresses: [] };
+    if (events.length === 0) {
+      throw refuse("EINVAL", "interrupts of this kind are not enabled");
+    }
+    if (index === VfioIrq.MSI && this.irqs !== null && start + events.length > this.irqs.events.length) {
+      throw refuse("EINVAL", `${this.irqs.events.length} MSI vectors are enabled, and more cannot be added`);
+    }
+    const enabled = this.irqs ?? { index, events: [], addresses: [] };
     const address = index === VfioIrq.INTX ? 0n : BigInt(this.iommufd!.prepareMsi(this.object!, this.host.messageAddress(this.device), refuse));
+    const isFirst = this.irqs === null;
     this.irqs = enabled;
-    triggers.forEach((trigger, i) => {
+    if (isFirst) {
+      for (let vector = 0; vector < start; vector++) {
+        enabled.events[vector] = null;
+      }
+    }
+    events.forEach((event, i) => {
       const vector = start + i;
-      enabled.triggers[vector] = trigger;
+      enabled.events[vector] = event;
       enabled.addresses[vector] ??= address;
       if (index === VfioIrq.MSIX) {
-        this.device.setMsi(vector, trigger === null ? null : { address: enabled.addresses[vector], data: vector });
+        this.device.setMsi(vector, event === null ? null : { address: enabled.addresses[vector], data: vector });
       }
     });
+    if (index === VfioIrq.MSI && isFirst) {
+      this.config!.enableMsi(address, enabled.events.length);
+    }
+  }
+
+  maskIrqs(index: number, start: number, count: number): void {
+    this.checkMask(index, start, count);
+  }
+
+  unmaskIrqs(index: number, start: number, count: number): void {
+    this.checkMask(index, start, count);
+  }
+
+  setUnmaskEvent(index: number, _event: HostEvent | null): void {
+    this.checkMask(index, 0, 1);
   }
 
   reset(): void {
     const refuse = this.enter("VFIO_RESET");
     this.bound(refuse);
     this.resetFunction();
+  }
+
+  /** The simulated functions are behind no slot and no bus that could be reset. */
+  hotResetInfo(): HotResetDevice[] {
+    throw this.enter("VFIO_GET_PCI_HOT_RESET_INFO")("ENODEV", `${this.address} can be reset by function level reset alone`);
+  }
+
+  hotReset(): void {
+    throw this.enter("VFIO_PCI_HOT_RESET")("ENODEV", `${this.address} can be reset by function level reset alone`);
+  }
+
+  /** Linux vfio_ioctl_device_feature; the functions have none of the features: no migration, no VF token, no dma-buf. */
+  feature({ feature, flags }: FeatureRequest): void {
+    const refuse = this.enter("VFIO_FEATURE");
+    this.bound(refuse);
+    const { GET, SET, PROBE } = VfioFeatureFlags;
+    const data = flags & (GET | SET);
+    if ((flags & ~(GET | SET | PROBE)) !== 0 || ((flags & PROBE) === 0 && data !== GET && data !== SET)) {
+      throw refuse("EINVAL", `flags 0x${flags.toString(16)}`);
+    }
+    throw refuse("ENOTTY", `${this.address} has no feature ${feature}`);
   }
 
   close(): void {
@@ -198,31 +281,41 @@ export class SimulatedVfioDevice implements VfioDevice {
   /** The function's write of `data` has reached the doorbell. */
   deliver(data: number): void {
     if (this.irqs !== null) {
-      this.irqs.triggers[data]?.();
+      this.irqs.events[data]?.signal();
     }
   }
 
   /** Function level reset; the kernel saves and restores what is its own and the process's settings. */
   private resetFunction(): void {
+    this.device.reset();
+    this.restoreFunction();
+  }
+
+  private restoreFunction(): void {
     const { device, master, irqs } = this;
-    device.reset();
     this.config!.restore();
     device.enablePasid(master!.pasidBits > 0);
     if (master!.atsEnabled) {
       device.enableAts(true);
     }
     if (irqs !== null && irqs.index === VfioIrq.MSIX) {
-      irqs.triggers.forEach((trigger, vector) => {
-        if (trigger !== null) {
+      irqs.events.forEach((event, vector) => {
+        if (event !== null) {
           device.setMsi(vector, { address: irqs.addresses[vector], data: vector });
         }
       });
+    }
+    if (irqs !== null && irqs.index === VfioIrq.MSI) {
+      this.config!.enableMsi(irqs.addresses[irqs.events.length - 1], irqs.events.length);
     }
   }
 
   private disableIrqs(): void {
     if (this.irqs?.index === VfioIrq.MSIX) {
-      this.irqs.triggers.forEach((_trigger, vector) => this.device.setMsi(vector, null));
+      this.irqs.events.forEach((_event, vector) => this.device.setMsi(vector, null));
+    }
+    if (this.irqs?.index === VfioIrq.MSI) {
+      this.config!.enableMsi(0n, 0);
     }
     this.irqs = null;
   }
@@ -236,6 +329,21 @@ export class SimulatedVfioDevice implements VfioDevice {
     if (index !== VfioRegion.CONFIG && !this.config!.memoryEnabled) {
       throw refuse("EIO", `${this.address} does not decode memory`);
     }
+  }
+
+  private checkVectors(index: number, start: number, count: number, refuse: Refuse): void {
+    const there = this.irqInfo(index).count;
+    if (start < 0 || start + count > there || (count > 0 && start >= there)) {
+      throw refuse("EINVAL", `vectors ${start} to ${start + count - 1} of ${there}`);
+    }
+  }
+
+  /** Only INTx can be masked, and only while it is on (Linux vfio_pci_set_intx_mask); these functions have no INTx. */
+  private checkMask(index: number, start: number, count: number): never {
+    const refuse = this.enter("VFIO_SET_IRQS");
+    this.bound(refuse);
+    this.checkVectors(index, start, count, refuse);
+    throw index === VfioIrq.INTX ? refuse("EINVAL", "INTx is not enabled") : refuse("ENOTTY", `interrupts of index ${index} cannot be masked`);
   }
 
   private eachMsixByte(index: number, offset: number, length: number, use: (at: number) => void): void {
