@@ -29,6 +29,8 @@ export interface BindingDescription {
   readonly pasid: number | null;
   /** `nested`: the guest's on the parent; `parent` or `bypass`: all of the machine's memory; `shadow`: a mirror of the guest's second stage; `abort` or `blocked`: nothing. */
   readonly table: string;
+  /** Why it is blocked, with the section where the architecture says so; null: it is not. */
+  readonly reason: string | null;
   /** The host's number of the table; null: none. */
   readonly hwpt: number | null;
   /** Domain id of the guest's entry (VT-d); null: it has none. */

@@ -32,6 +32,7 @@ export const iommuSchema = z.strictObject({
       function: z.string(),
       pasid: count.nullable(),
       table: z.string(),
+      reason: z.string().nullable(),
       hwpt: count.nullable(),
       domain: count.nullable(),
       hostIommu: z.string().nullable(),

@@ -3,7 +3,8 @@ export { type SmmuCounters, SmmuV3, type SmmuV3Options } from "./device/device.j
 export { DEFAULT_PROPERTIES, idRegisters, type SmmuProperties } from "./device/id-registers.js";
 export type { InterruptLine, MsiWriter, SmmuInterruptLines } from "./device/interrupts.js";
 export { SoftwareIommuOps } from "./device/iommu-ops.js";
-export { SmmuAcceleration, type FunctionTable } from "./accel/acceleration.js";
+export { SmmuAcceleration } from "./accel/acceleration.js";
+export type { FunctionAccount, FunctionTable } from "./accel/function.js";
 export type { AccelerationProperties } from "./accel/offer.js";
 export { AcceleratedIommuOps, sharedPassthroughSpace } from "./accel/iommu-ops.js";
 export { checkHostServes, featuresOfHost, hostIdRegisters } from "./accel/compatibility.js";

@@ -81,7 +81,7 @@ describe("the account", () => {
         legacy: false,
         base: "0xc000000",
         interrupts: [144, 145, 146, 147],
-        bindings: [{ function: "gpu0", pasid: null, table: "bypass", hwpt: expect.any(Number), domain: null, hostIommu: "smmu3.0x0000000016600000" }],
+        bindings: [{ function: "gpu0", pasid: null, table: "bypass", reason: null, hwpt: expect.any(Number), domain: null, hostIommu: "smmu3.0x0000000016600000" }],
         features: { stage: "1", ril: true, ats: true, oas: 48, ssidsize: 20 },
       },
     ]);

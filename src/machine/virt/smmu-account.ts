@@ -18,10 +18,11 @@ export function describeSmmu({ device, bus, acceleration, legacy, base, spi }: M
     interrupts: [0, 1, 2, 3].map((index) => FIRST_SPI + spi + index),
     features: { stage, ril, ats, oas, ssidsize },
     // Substreams are in the guest's own tables, which the host's SMMU walks.
-    bindings: (acceleration?.describeFunctions() ?? []).map(({ name, table, hwptId }) => ({
+    bindings: (acceleration?.describeFunctions() ?? []).map(({ name, table, reason, hwptId }) => ({
       function: name,
       pasid: null,
       table,
+      reason,
       hwpt: hwptId,
       domain: null,
       hostIommu: acceleration?.hostIommu ?? null,

@@ -167,6 +167,7 @@ export class SmmuSet {
   dispose(): void {
     for (const smmu of this.members) {
       smmu.bus.iommu = null;
+      smmu.device.dispose();
     }
   }
 }

@@ -52,7 +52,8 @@ function describeFunction(fn: PciFunction, iommu: MachineIommu | null, smmu: Mac
   parts.push(`host ${fn.hostAddress} (${fn.hostIommu ?? "no IOMMU"})`);
   const bound = iommu?.describe().bindings.find((one) => one.function === fn.name && one.pasid === null);
   const hwpt = bound?.hwpt ?? fn.attachedTo;
-  parts.push(`${bound?.table ?? "parent"} table HWPT ${hwpt ?? "none"}`, `parent HWPT ${fn.parentHwptId}`, `IOAS ${fn.ioasId}`);
+  const why = bound === undefined || bound.reason === null ? "" : ` (${bound.reason})`;
+  parts.push(`${bound?.table ?? "parent"} table HWPT ${hwpt ?? "none"}${why}`, `parent HWPT ${fn.parentHwptId}`, `IOAS ${fn.ioasId}`);
   if (smmu !== null || iommu === null) {
     const vdevice = smmu?.acceleration?.describeFunctions().find((one) => one.name === fn.name)?.vdeviceId;
     parts.push(vdevice === undefined || vdevice === null ? "no vDEVICE" : `vDEVICE ${vdevice}`);

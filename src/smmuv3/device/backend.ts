@@ -1,3 +1,10 @@
+import type { Budget } from "../../nesting/index.js";
+
+/** `installEntries` had to send the batch first, and the host refused the command at `flushHandled`: nothing is installed. */
+export const BATCH_REFUSED = -1;
+/** `installEntries` has done its share of work: the rest is done when it is called again. */
+export const UNFINISHED = -2;
+
 /**
  * What the SMMU's registers and queues ask of whoever serves its passed-through functions. The device
  * decodes and orders; the backend turns intent into host calls. Without acceleration there is no backend.
@@ -5,9 +12,11 @@
 export interface SmmuBackend {
   /**
    * The guest changed entries of the StreamIDs first to last, inclusive (CFGI_STE, CFGI_STE_RANGE,
-   * CFGI_ALL). Called with nothing left in the batch. Returns a CERROR_ code (0: done).
+   * CFGI_ALL). What is in the batch is older: it is sent before anything changes; invalidations that the entries ask
+   * for are put into the batch. `goOn`: the same as the last time, which was UNFINISHED. Returns a CERROR_ code (0:
+   * done), BATCH_REFUSED or UNFINISHED; sets `flushTimedOut`.
    */
-  installEntries(first: number, last: number): number;
+  installEntries(first: number, last: number, goOn: boolean): number;
 
   /**
    * Takes an invalidation command that the host may run (four little-endian words) into the batch.
@@ -23,9 +32,11 @@ export interface SmmuBackend {
    * done (or are of no consequence any more); otherwise the one at `flushHandled` is refused.
    */
   flush(): number;
+  /** Batches sent so far, by `flush` or before an installed entry. */
+  readonly flushes: number;
   /** Of the last flush: how many commands, from the first on, are done. */
   readonly flushHandled: number;
-  /** Of the last flush: an ATC_INV did not complete. It counts as done; the next CMD_SYNC tells (Arm IHI 0070, 4.5.1). */
+  /** Of the last flush or installEntries: an ATC_INV did not complete. It counts as done; the next CMD_SYNC tells (Arm IHI 0070, 4.5.1). */
   readonly flushTimedOut: boolean;
 
   /** CR0.SMMUEN or GBPA changed (GBPA acts while SMMUEN is 0): every function goes where the architecture says. */
@@ -54,6 +65,8 @@ export interface AcceleratedFeatures {
 export interface SmmuForBackend {
   /** The user's id. */
   readonly id: string;
+  /** Steps that a drain may still make: the backend's work counts. */
+  readonly budget: Budget;
   /** CR0.SMMUEN. */
   readonly translationEnabled: boolean;
   /** GBPA.ABORT. */

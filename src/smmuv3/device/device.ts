@@ -1,4 +1,5 @@
 import type { AddressSpace, DmaSpace, MmioHandler, WordMemory } from "../../memory/index.js";
+import { type Budget, onEventLoop, type Scheduler } from "../../nesting/index.js";
 import { FunctionMap, type PciBus } from "../../pci/index.js";
 import { countsByName, highWord, type Log, lowWord, toBigInt } from "../../support/index.js";
 import type { AcceleratedFeatures, SmmuBackend, SmmuForBackend } from "./backend.js";
@@ -43,6 +44,8 @@ export interface SmmuV3Options {
   readonly writeMsi?: MsiWriter;
   readonly log: Log;
   readonly translator?: StreamTranslatorOptions;
+  /** Runs what is left of bounded work; default: on the event loop. */
+  readonly scheduler?: Scheduler;
 }
 
 /** What an SMMU did, for the account. */
@@ -92,7 +95,14 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
     this.events = new EventQueue(this.registers, options.words, this.interrupts);
     this.translator = this.makeTranslator();
     this.commands = new CommandQueue(
-      { id: options.id, registers: this.registers, memory: options.words, interrupts: this.interrupts, log: options.log },
+      {
+        id: options.id,
+        registers: this.registers,
+        memory: options.words,
+        interrupts: this.interrupts,
+        log: options.log,
+        scheduler: options.scheduler ?? onEventLoop,
+      },
       this.translator,
     );
     this.programTranslator();
@@ -122,6 +132,10 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
   }
 
   // ---- what the backend asks ----
+
+  get budget(): Budget {
+    return this.commands.budget;
+  }
 
   get translationEnabled(): boolean {
     return this.registers.translationEnabled;
@@ -205,7 +219,7 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
     let value = 0n;
     if (at >= 0) {
       if (at === REG.CMDQ_CONS && this.commands.unfinished) {
-        // The queue grew while it was drained: a guest that polls gets it finished.
+        // There was more than is done at once: a guest that polls gets it done.
         this.commands.drain();
       }
       value = toBigInt(size === 8 ? this.registers.read(at + 4) : 0, this.registers.read(at));
@@ -330,6 +344,11 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
     if (traceResetExit.on) {
       traceResetExit.emit();
     }
+  }
+
+  /** The machine is gone: nothing is done later. */
+  dispose(): void {
+    this.commands.dispose();
   }
 
   // ---- software translation ----

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { UNFINISHED } from "../../../src/smmuv3/device/backend.js";
 import { A, B, Board, encodeCommand, EXPLICIT, IOVA, OP } from "./rig.js";
 
 const SYNC = encodeCommand(OP.SYNC);
@@ -116,10 +117,10 @@ describe("a batch", () => {
     }
   });
 
-  test("ends at a CMD_SYNC, before a configuration command, and with the queue", () => {
+  test("ends at a CMD_SYNC and with the queue, and goes on past a configuration command that changes nothing", () => {
     const board = booted();
     board.smmu.submit(asid(1), SYNC, asid(2), encodeCommand(OP.CFGI_STE, { SID: 0x1000, LEAF: 1 }), asid(3), vaa(1));
-    expect(board.invalidations).toEqual([[text(asid(1))], [text(asid(2))], [text(asid(3)), text(vaa(1))]]);
+    expect(board.invalidations).toEqual([[text(asid(1))], [text(asid(2)), text(asid(3)), text(vaa(1))]]);
     expect(board.smmu.cons).toBe(board.smmu.produced);
   });
 
@@ -158,6 +159,44 @@ describe("a batch", () => {
     const board = booted({ ...EXPLICIT, ril: false });
     board.smmu.submit(encodeCommand(OP.TLBI_NH_VA, { ASID: 1, ADDRESS: 0x1234_5000n, TG: 1, NUM: 7, SCALE: 2, TTL: 3, LEAF: 1 }), SYNC);
     expect([board.smmu.cerror, board.smmu.cons, board.invalidations.length]).toEqual([1, board.smmu.produced - 2, 0]);
+  });
+
+  test("takes the invalidations that unchanged entries ask for along", () => {
+    const board = booted();
+    board.smmu.submit(...Array.from({ length: 50 }, () => encodeCommand(OP.CFGI_STE_RANGE, { RANGE: 31 })), SYNC);
+    expect(board.invalidations.map((batch) => batch.length)).toEqual([100]);
+    expect(board.invalidations[0].slice(0, 2)).toEqual([0x900, 0xa00].map((SID) => text(encodeCommand(OP.CFGI_CD_ALL, { SID }))));
+    // Refused, the command that asked for it is the one in error.
+    const start = board.smmu.cons;
+    board.observer.failOn({ operation: "HWPT_INVALIDATE", nth: 1, errno: "EIO", handled: 3 });
+    board.smmu.submit(asid(1), encodeCommand(OP.CFGI_STE, { SID: 0x900 }), encodeCommand(OP.CFGI_STE_RANGE, { RANGE: 31 }), SYNC);
+    expect([board.smmu.cerror, board.smmu.cons - start]).toEqual([1, 2]);
+  });
+
+  test("a refused batch before a changed entry leaves the entry uninstalled", () => {
+    const board = booted();
+    const start = board.smmu.cons;
+    board.smmu.ste(0xa00, board.stage1(1));
+    board.smmu.ste(0x900, board.stage1(1));
+    board.observer.failOn({ operation: "HWPT_INVALIDATE", nth: 1, errno: "EIO", handled: 1 });
+    board.smmu.submit(asid(1), asid(2), encodeCommand(OP.CFGI_STE_RANGE, { RANGE: 31 }), SYNC);
+    expect([board.smmu.cerror, board.smmu.cons - start, board.probe(A)]).toEqual([1, 1, "table 0"]);
+    board.smmu.set(0x64, board.smmu.get(0x60));
+    expect([board.smmu.cons, board.probe(A), board.probe(B)]).toEqual([board.smmu.produced, "table 1", "table 1"]);
+  });
+
+  test("entries of more functions than the budget lasts for are installed by and by", () => {
+    const board = booted();
+    const { acceleration, smmu } = board.smmu;
+    board.smmu.ste(0x900, board.stage1(1));
+    board.smmu.ste(0xa00, board.stage1(0));
+    smmu.budget.left = 1;
+    expect(acceleration.installEntries(0, 0xffff, false)).toBe(UNFINISHED);
+    expect([board.probe(A), board.probe(B)]).toEqual(["table 1", "table 1"]);
+    smmu.budget.left = 1;
+    const made = board.observer.calls.get("HWPT_ALLOC");
+    expect(acceleration.installEntries(0, 0xffff, true)).toBe(0);
+    expect([board.probe(A), board.probe(B), board.observer.calls.get("HWPT_ALLOC")]).toEqual(["table 1", "table 0", made! + 1]);
   });
 
   test("without ATS an ATC_INV is illegal and goes nowhere", () => {

@@ -1,4 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { STEPS_AT_ONCE } from "../../../src/nesting/index.js";
+import { UNFINISHED } from "../../../src/smmuv3/device/backend.js";
 import type { SmmuProperties } from "../../../src/smmuv3/index.js";
 import { C, CMDQ, R, RecordingBackend, Rig } from "./rig.js";
 
@@ -279,10 +281,108 @@ describe("CMD_SYNC", () => {
     let next = 0;
     rig.onMessage = () => rig.set(R.CMDQ_PROD, (++next + 1) & 7);
     rig.set(R.CMDQ_PROD, 1);
-    expect(rig.smmu.commands.fetches).toBe(4);
-    // Polling CMDQ_CONS takes the next ones.
+    // What one access does is bounded; it goes on by itself, and where the guest polls CMDQ_CONS.
+    expect(rig.smmu.commands.fetches).toBe(STEPS_AT_ONCE);
     rig.get(R.CMDQ_CONS);
-    expect(rig.smmu.commands.fetches).toBe(8);
+    expect(rig.smmu.commands.fetches).toBe(2 * STEPS_AT_ONCE);
+    rig.later.shift()!();
+    expect(rig.smmu.commands.fetches).toBe(3 * STEPS_AT_ONCE);
+    rig.smmu.reset();
+    rig.later.shift()!();
+    expect([rig.smmu.commands.fetches, rig.later.length]).toEqual([3 * STEPS_AT_ONCE, 0]);
+  });
+});
+
+describe("more than is done at once", () => {
+  const COMMANDS = 10_000;
+
+  function filled(): { rig: Rig; backend: RecordingBackend } {
+    const rig = new Rig();
+    const backend = new RecordingBackend(4096);
+    rig.smmu.backend = backend;
+    rig.start(14);
+    rig.submit(...Array.from({ length: COMMANDS }, (_unused, n) => C.nhAsid(n)));
+    return { rig, backend };
+  }
+
+  it("yields with CMDQ_CONS at what is done, and goes on when the event loop is free, in order", () => {
+    const { rig, backend } = filled();
+    const done = rig.smmu.registers.word(R.CMDQ_CONS);
+    expect(done).toBe(STEPS_AT_ONCE);
+    expect(backend.done.length).toBe(done);
+    for (let runs = 0; rig.later.length > 0; runs++) {
+      expect(runs).toBeLessThan(3);
+      rig.later.shift()!();
+    }
+    expect(rig.cons).toBe(COMMANDS);
+    expect(backend.done).toEqual(Array.from({ length: COMMANDS }, (_unused, n) => `11:${(((n & 0xffff) << 16) >>> 0).toString(16)}`));
+    expect(rig.smmu.counters()).toMatchObject({ commands: COMMANDS, forwarded: COMMANDS });
+  });
+
+  it("is done by a guest that polls, and nothing is left for later then", () => {
+    const { rig, backend } = filled();
+    expect([rig.cons, rig.cons]).toEqual([2 * STEPS_AT_ONCE, COMMANDS]);
+    while (rig.later.length > 0) {
+      rig.later.shift()!();
+    }
+    expect(backend.done.length).toBe(COMMANDS);
+  });
+
+  it("stops where the queue is switched off, or the SMMU reset, meanwhile", () => {
+    for (const stop of [(rig: Rig) => rig.set(R.CR0, 0), (rig: Rig) => rig.smmu.reset()]) {
+      const { rig, backend } = filled();
+      stop(rig);
+      rig.later.shift()!();
+      expect([backend.done.length, rig.later.length]).toEqual([STEPS_AT_ONCE, 0]);
+    }
+  });
+
+  it("an error meanwhile stops it, and its acknowledgement lets it go on", () => {
+    const rig = new Rig();
+    const backend = new RecordingBackend(4096);
+    rig.smmu.backend = backend;
+    rig.start(14);
+    rig.submit(...Array.from({ length: 5000 }, (_unused, n) => (n === 4500 ? C.illegal() : C.nhAsid(n))), C.sync());
+    rig.later.shift()!();
+    expect([rig.smmu.registers.word(R.CMDQ_CONS) & 0xf_ffff, rig.cerror, rig.later.length]).toEqual([4500, 1, 0]);
+    expect(rig.smmu.counters().commands).toBe(4500);
+  });
+});
+
+describe("a configuration command that is not finished at once", () => {
+  function suspended(): { rig: Rig; asked: string[] } {
+    const rig = new Rig();
+    const backend = new RecordingBackend();
+    const asked: string[] = [];
+    rig.smmu.backend = backend;
+    backend.installCode = (first, last, goOn) => {
+      asked.push(`${first.toString(16)}-${last.toString(16)}${goOn ? " goes on" : ""}`);
+      return asked.length < 3 ? UNFINISHED : 0;
+    };
+    rig.start();
+    rig.submit(C.nhAsid(1), C.all(), C.sync());
+    expect([rig.smmu.registers.word(R.CMDQ_CONS), asked]).toEqual([1, ["0-ffff"]]);
+    return { rig, asked };
+  }
+
+  it("goes on where it was, and is consumed when it is done", () => {
+    const { rig, asked } = suspended();
+    rig.later.shift()!();
+    expect([rig.smmu.registers.word(R.CMDQ_CONS), asked]).toEqual([1, ["0-ffff", "0-ffff goes on"]]);
+    rig.later.shift()!();
+    expect([rig.cons, asked.length, rig.later.length]).toEqual([3, 3, 0]);
+    expect(rig.smmu.counters().commands).toBe(3);
+  });
+
+  it("begins anew where the guest has replaced it, or reset the SMMU, meanwhile", () => {
+    const { rig, asked } = suspended();
+    rig.store(CMDQ + 16, ...C.ste(5));
+    rig.later.shift()!();
+    expect(asked[1]).toBe("5-5");
+    rig.smmu.reset();
+    rig.start();
+    rig.submit(C.nhAsid(1), C.ste(5));
+    expect(asked[2]).toBe("5-5");
   });
 });
 

@@ -1,4 +1,5 @@
 import { AddressSpace, MemoryRegion, RamBlock, RamWordMemory, type WordMemory } from "../../../src/memory/index.js";
+import { BATCH_REFUSED } from "../../../src/smmuv3/device/backend.js";
 import { DEFAULT_PROPERTIES, type SmmuBackend, type SmmuProperties, SmmuV3 } from "../../../src/smmuv3/index.js";
 import { CERROR_ATC_INV_SYNC, CERROR_ILL, CERROR_NONE } from "../../../src/smmuv3/spec/index.js";
 import { Log } from "../../../src/support/index.js";
@@ -32,6 +33,8 @@ export const R = {
 
 /** An SMMU with memory, wires that are recorded, and short ways to poke it. */
 export class Rig {
+  /** Work that is to go on when the event loop is free. */
+  readonly later: Array<() => void> = [];
   readonly ram: RamBlock;
   readonly words: RamWordMemory;
   readonly space: AddressSpace;
@@ -58,6 +61,7 @@ export class Rig {
       memory: this.space,
       words: wrap(this.words),
       lines: { eventq: line("eventq"), priq: line("priq"), cmdqSync: line("sync"), gerror: line("gerror") },
+      scheduler: (work) => void this.later.push(work),
       writeMsi: (address, data) => {
         if (address >= this.messageLimit) {
           return false;
@@ -175,13 +179,14 @@ export class RecordingBackend implements SmmuBackend {
   pending = 0;
   flushHandled = 0;
   flushTimedOut = false;
+  flushes = 0;
   /** Every call, in order; a flush with the low words of its commands. */
   readonly calls: string[] = [];
   /** Low word and StreamID word of the commands that the host has done, in order. */
   readonly done: string[] = [];
   /** Code for a command in a flush, by its words; CERROR_NONE: it goes well. */
   judge: (word0: number, word1: number) => number = () => CERROR_NONE;
-  installCode: (first: number, last: number) => number = () => CERROR_NONE;
+  installCode: (first: number, last: number, goOn: boolean) => number = () => CERROR_NONE;
   /** StreamIDs that are nobody's: their CFGI_CD and ATC_INV need no forwarding. */
   readonly strangers = new Set<number>();
   private batch: number[][] = [];
@@ -205,6 +210,7 @@ export class RecordingBackend implements SmmuBackend {
     const batch = this.batch;
     this.batch = [];
     this.pending = 0;
+    this.flushes++;
     this.calls.push(`flush ${batch.map(([word0, word1]) => name(word0, word1)).join(" ")}`);
     this.flushHandled = 0;
     this.flushTimedOut = false;
@@ -222,12 +228,13 @@ export class RecordingBackend implements SmmuBackend {
     return CERROR_NONE;
   }
 
-  installEntries(first: number, last: number): number {
-    if (this.pending !== 0) {
-      throw new Error("installEntries with commands in the batch");
+  installEntries(first: number, last: number, goOn: boolean): number {
+    this.flushTimedOut = false;
+    if (this.pending !== 0 && this.flush() !== CERROR_NONE) {
+      return BATCH_REFUSED;
     }
     this.calls.push(`install ${first.toString(16)}-${last.toString(16)}`);
-    const code = this.installCode(first, last);
+    const code = this.installCode(first, last, goOn);
     if (code === CERROR_NONE) {
       this.done.push(`install ${first.toString(16)}-${last.toString(16)}`);
     }
