@@ -99,8 +99,8 @@ export class MachineVtd implements MachineIommu {
         const ofFunction = { function: fn.name, hostIommu: fn.hostIommu };
         const own = fn.pasids.find(({ pasid }) => pasid === RID_PASID);
         return [
-          { ...ofFunction, pasid: null, table: fn.table, hwpt: fn.hwptId, domain: own?.domain ?? null },
-          ...fn.pasids.filter(({ pasid }) => pasid !== RID_PASID).map(({ pasid, table, hwptId, domain }) => ({ ...ofFunction, pasid, table, hwpt: hwptId, domain })),
+          { ...ofFunction, pasid: null, table: fn.table, reason: fn.reason, hwpt: fn.hwptId, domain: own?.domain ?? null },
+          ...fn.pasids.filter(({ pasid }) => pasid !== RID_PASID).map(({ pasid, table, hwptId, domain }) => ({ ...ofFunction, pasid, table, reason: null, hwpt: hwptId, domain })),
         ];
       }),
     };
