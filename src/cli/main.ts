@@ -122,7 +122,8 @@ function explain(error: unknown, streams: Streams): number {
     return EXIT_FAILED;
   }
   // A fault of viommu itself: say what, and where with VIOMMU_DEBUG.
-  const text = error instanceof Error ? (process.env.VIOMMU_DEBUG === undefined ? `${error.name}: ${error.message}` : (error.stack ?? error.message)) : String(error);
+  const text =
+    error instanceof Error ? (process.env.VIOMMU_DEBUG === undefined ? `${error.name}: ${error.message} (VIOMMU_DEBUG=1 in the environment shows where)` : (error.stack ?? error.message)) : String(error);
   streams.err(`viommu: this is a fault of viommu: ${text}\n`);
   return EXIT_FAILED;
 }

@@ -69,6 +69,12 @@ export interface BoardPlan {
   readonly pci: Omit<PciRootOptions, "systemMemory" | "bypassIommu">;
 }
 
+/** What a guest does to its machine as a whole. */
+export interface BoardOutputs {
+  guestReset: () => void;
+  powerOff: () => void;
+}
+
 export abstract class Board {
   abstract readonly kind: "virt" | "q35";
   /** In the order in which people are told of them. */
@@ -272,6 +278,12 @@ export abstract class Board {
     const iommu = this.iommuOf(fn);
     return iommu === null ? null : (this.smmus.all.find((smmu) => smmu === iommu) ?? null);
   }
+
+  /** What the guest does to the machine as a whole; the machine sets it. */
+  readonly outputs: BoardOutputs = { guestReset: () => {}, powerOff: () => {} };
+
+  /** The power button: a guest that listens to it may shut itself down. */
+  pressPowerButton(): void {}
 
   /** A reset's part that the board has besides functions, IOMMUs and pending interrupts. */
   resetBoard(): void {}

@@ -16,6 +16,14 @@ import { Q35Board } from "./q35/board.js";
 import { MachineEvents, RunState } from "./run-state.js";
 import { VirtBoard } from "./virt/board.js";
 
+/** What runs the machine's instructions, where something does. */
+export interface Processors {
+  /** They run no more when it returns: the machine is going to be changed below them. */
+  hold(): void;
+  /** The machine has been reset: they begin anew. */
+  reset(): void;
+}
+
 export class Machine {
   readonly board: Board;
   /** Interrupt lines by QOM paths. */
@@ -23,6 +31,7 @@ export class Machine {
   readonly events = new MachineEvents();
   readonly runState = new RunState(this.events);
   readonly hotplug: Hotplug;
+  processors: Processors | null = null;
   private state: "built" | "running" | "gone" = "built";
 
   /** Builds the machine. @throws Refusal or HostError, with nothing left on the host */
@@ -32,6 +41,8 @@ export class Machine {
     readonly log: Log,
   ) {
     this.board = args.machine.board === "virt" ? new VirtBoard(args, host, log) : new Q35Board(args, host, log);
+    this.board.outputs.guestReset = () => this.guestReset();
+    this.board.outputs.powerOff = () => this.guestPowerOff();
     this.hotplug = new Hotplug(this.board, args, log, this.events);
     this.pins = new InterruptPins(this.board);
     this.events.subscribe(({ name }) => {
@@ -141,6 +152,7 @@ export class Machine {
    */
   reset(reason = "host-qmp-system-reset"): void {
     const { board } = this;
+    this.processors?.hold();
     board.pci.reset();
     board.iommus.forEach((iommu) => iommu.reset());
     board.resetBoard();
@@ -148,12 +160,29 @@ export class Machine {
     this.hotplug.reset();
     board.writeFirmware();
     this.runState.reset();
-    this.events.emit({ name: "RESET", data: { guest: false, reason } });
+    this.events.emit({ name: "RESET", data: { guest: reason === "guest-reset", reason } });
+    this.processors?.reset();
   }
 
   /** The power button: a guest that listens to it may shut itself down. */
   powerDown(): void {
     this.events.emit({ name: "POWERDOWN" });
+    this.board.pressPowerButton();
+  }
+
+  /** The guest resets its machine: by the reset register, or by a triple fault. With -no-reboot that ends it. */
+  guestReset(): void {
+    if (this.args.control.noReboot) {
+      this.guestPowerOff("guest-reset");
+    } else {
+      this.reset("guest-reset");
+    }
+  }
+
+  /** The guest has switched its machine off. @param reason of qapi's ShutdownCause */
+  guestPowerOff(reason = "guest-shutdown"): void {
+    this.runState.shutDown();
+    this.events.emit({ name: "SHUTDOWN", data: { guest: true, reason } });
   }
 
   /** Takes the machine apart: functions, IOMMUs, memory. Safe to call twice. */

@@ -3,7 +3,7 @@ import { describeChardev } from "../chardev/index.js";
 import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
 import { CallCounter, countCalls, traceHost } from "../host/instruments/index.js";
 import { type Host, HostError } from "../iommufd/index.js";
-import { parseArguments } from "../machine/arguments/index.js";
+import { type MachineArguments, parseArguments } from "../machine/arguments/index.js";
 import { Machine } from "../machine/index.js";
 import { Log, type LogLine, Refusal } from "../support/index.js";
 import {
@@ -76,12 +76,20 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     });
   }
   const log = new Log(request.onLog);
-  const stopTracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log });
+  const tracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log, changes: monitorsThatSpeak(args).length > 0 });
+  try {
+    return await tracing.run(() => runOnHost(request, args, log));
+  } finally {
+    tracing.end();
+  }
+}
+
+async function runOnHost(request: RunRequest, args: MachineArguments, log: Log): Promise<RunReport> {
   const simulated = createSimulatedHost(request.host);
   const counter = new CallCounter();
-  const counted = countCalls(simulated, counter);
-  const host = traceHost(request.wrapHost?.(counted) ?? counted);
   try {
+    const counted = countCalls(simulated, counter);
+    const host = traceHost(request.wrapHost?.(counted) ?? counted);
     let machine: Machine;
     try {
       machine = new Machine(args, host, log);
@@ -151,7 +159,6 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
       machine.shutdown();
     }
   } finally {
-    stopTracing();
     simulated.close();
   }
 }

@@ -1,7 +1,7 @@
 /** Traces of a run: which events are on, and where their lines go. */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { parseTrace, type TraceArguments, traceFilePatterns, type TraceRequest } from "../machine/arguments/index.js";
-import { type Log, Refusal, setTrace, setTraceSink, systemWords } from "../support/index.js";
+import { type Log, Refusal, systemWords, Tracing } from "../support/index.js";
 import { readTextFile } from "./text-file.js";
 
 export interface TracingOptions {
@@ -12,37 +12,47 @@ export interface TracingOptions {
   /** Takes lines where no file was named. */
   readonly onTrace: ((line: string) => void) | undefined;
   readonly log: Log;
+  /** Somebody may turn events on later. */
+  readonly changes: boolean;
+}
+
+/** The traces of one run. */
+export interface RunTracing {
+  /** Runs a part of the process that they are of. */
+  run<T>(body: () => Promise<T>): Promise<T>;
+  /** Turns all off, and ends the file. */
+  end(): void;
 }
 
 /** Characters that are gathered before a file is written to. */
 const GATHERED = 1 << 16;
 
 /**
- * Turns events on, in the order of the arguments; a name or pattern that no event has is a warning.
- * @returns turns all off again, and ends the file
+ * Turns events on for one run, in the order of the arguments; a name or pattern that no event has is a warning.
  * @throws Refusal where a file cannot be read or written
  */
-export function startTracing({ arguments: asked, more, onTrace, log }: TracingOptions): () => void {
+export function startTracing({ arguments: asked, more, onTrace, log, changes }: TracingOptions): RunTracing {
   const parsed = more.map((text) => parseTrace("--trace", text));
   const requests = [...asked.requests, ...parsed.flatMap((one) => one.requests)];
   const name = parsed.reduce<string | null>((last, { file }) => file ?? last, asked.file);
   const patterns = requests.flatMap((request) => readPatterns(request));
   const file = name === null ? null : openFile(name.replace("%d", String(process.pid)));
   const write = file?.write ?? onTrace;
-  if (write !== undefined) {
-    setTraceSink(asked.timestamps ? (line) => write(`${timestamp()} ${line}`) : write);
-  }
+  const tracing = new Tracing(write !== undefined && asked.timestamps ? (line) => write(`${timestamp()} ${line}`) : write);
   for (const { pattern, where } of patterns) {
     const off = pattern.startsWith("-");
     const bare = off ? pattern.slice(1) : pattern;
-    if (setTrace(bare, !off) === 0) {
+    if (tracing.set(bare, !off) === 0) {
       log.warn(`trace event '${bare}' does not exist${where}`);
     }
   }
-  return () => {
-    setTrace("*", false);
-    setTraceSink(() => {});
-    file?.close();
+  return {
+    // What is followed through every step costs, so that a run that nobody traces does without.
+    run: (body) => (changes || patterns.length > 0 ? tracing.run(body) : body()),
+    end: () => {
+      tracing.end();
+      file?.close();
+    },
   };
 }
 

@@ -20,5 +20,5 @@ export {
   unpack,
 } from "./fields.js";
 export { Log, type LoggedFault, type LogLine } from "./log.js";
-export { TraceEvent, formatTrace, isTracePattern, matchTrace, setTrace, setTraceSink, traceEvent, traceEvents, type TraceArgument } from "./trace.js";
+export { TraceEvent, formatTrace, isTracePattern, matchTrace, isTraced, setTrace, setTraceSink, switchTrace, traceEvent, traceEvents, Tracing, type TraceArgument } from "./trace.js";
 export { hex, highWord, lowWord, toBigInt, toNumber } from "./words.js";

@@ -1,10 +1,17 @@
 /**
  * Trace events with QEMU's names and argument order. An event that is off costs one load and branch:
  * guard with `if (event.on) event.emit(...)`.
+ *
+ * An event is one for the whole process; which are on, and where their lines go, is a `Tracing`'s. What runs
+ * within `Tracing.run`, and what that has started, is traced by it; everything else by the process's own, which
+ * `setTrace` and `setTraceSink` are about.
  */
+import { AsyncLocalStorage } from "node:async_hooks";
+
 export type TraceArgument = number | bigint | string;
 
 export class TraceEvent {
+  /** Somebody has it on. */
   on = false;
 
   constructor(
@@ -14,12 +21,76 @@ export class TraceEvent {
   ) {}
 
   emit(...args: TraceArgument[]): void {
-    sink(this, args);
+    current().take(this, args);
   }
 }
 
 const events = new Map<string, TraceEvent>();
-let sink: (event: TraceEvent, args: TraceArgument[]) => void = () => {};
+const scope = new AsyncLocalStorage<Tracing>();
+/** How many have an event on. */
+const watchers = new Map<TraceEvent, number>();
+
+/** Which events are on for one part of the process, such as a run, and where their lines go. */
+export class Tracing {
+  private readonly own = new Set<TraceEvent>();
+
+  /** `write`: takes a line without its end: `smmuv3_cmdq_opcode <--- CMD_SYNC`. */
+  constructor(public write: (line: string) => void = () => {}) {}
+
+  /** What `body` does, and whatever it starts, is traced by this one. */
+  run<T>(body: () => T): T {
+    return scope.run(this, body);
+  }
+
+  has(event: TraceEvent): boolean {
+    return this.own.has(event);
+  }
+
+  switch(event: TraceEvent, on: boolean): void {
+    if (on === this.own.has(event)) {
+      return;
+    }
+    const count = (watchers.get(event) ?? 0) + (on ? 1 : -1);
+    watchers.set(event, count);
+    event.on = count > 0;
+    if (on) {
+      this.own.add(event);
+    } else {
+      this.own.delete(event);
+    }
+  }
+
+  /** Turns the events on or off whose name matches the glob; returns how many. */
+  set(pattern: string, on: boolean): number {
+    const matched = matchTrace(pattern);
+    matched.forEach((event) => this.switch(event, on));
+    return matched.length;
+  }
+
+  /** Turns all off that it has on. */
+  end(): void {
+    [...this.own].forEach((event) => this.switch(event, false));
+  }
+
+  take(event: TraceEvent, args: TraceArgument[]): void {
+    if (this.own.has(event)) {
+      this.write(`${event.name} ${formatTrace(event.format, args)}`);
+    }
+  }
+}
+
+const wholeProcess = new Tracing();
+const current = (): Tracing => scope.getStore() ?? wholeProcess;
+
+/** Whether an event is on for whoever asks. */
+export function isTraced(event: TraceEvent): boolean {
+  return current().has(event);
+}
+
+/** Turns one event on or off for whoever asks. */
+export function switchTrace(event: TraceEvent, on: boolean): void {
+  current().switch(event, on);
+}
 
 /** Declares an event; two of one name are one event. */
 export function traceEvent(name: string, format: string): TraceEvent {
@@ -72,16 +143,14 @@ function matchesGlob(pattern: string, text: string): boolean {
   return at === pattern.length;
 }
 
-/** Turns the events on or off whose name matches the glob; returns how many. */
+/** `Tracing.set` of the one that is in force: the run's, or the process's own. */
 export function setTrace(pattern: string, on: boolean): number {
-  const matched = matchTrace(pattern);
-  matched.forEach((event) => (event.on = on));
-  return matched.length;
+  return current().set(pattern, on);
 }
 
-/** Where emitted events go, as one line without its end: `smmuv3_cmdq_opcode <--- CMD_SYNC`. */
+/** Where its lines go. */
 export function setTraceSink(write: (line: string) => void): void {
-  sink = (event, args) => write(`${event.name} ${formatTrace(event.format, args)}`);
+  current().write = write;
 }
 
 /** The part of printf that trace formats use. */

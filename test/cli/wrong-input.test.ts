@@ -1,7 +1,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
+import { main } from "../../src/cli/main.js";
 import { viommu } from "./streams.js";
 
 const folder = mkdtempSync(join(tmpdir(), "viommu-cli-"));
@@ -61,6 +62,23 @@ const rows: Array<[words: string[], message: RegExp]> = [
   [["tables", "--out", good, "--", "-M", "virt"], /Could not write to '.*': File exists/],
   [["tables", "--out", join(folder, "t"), "--", "-M", "virt,iommu=x"], /Invalid iommu value/],
 ];
+
+describe("a fault of viommu itself", () => {
+  it("is told as one, with what shows where it was", async () => {
+    const told = async (): Promise<string> => {
+      let err = "";
+      const out = (): void => {
+        throw new RangeError("as if");
+      };
+      expect(await main(["hosts"], { out, err: (text) => void (err += text), color: false, interactive: false })).toBe(1);
+      return err;
+    };
+    expect(await told()).toBe("viommu: this is a fault of viommu: RangeError: as if (VIOMMU_DEBUG=1 in the environment shows where)\n");
+    vi.stubEnv("VIOMMU_DEBUG", "1");
+    expect(await told()).toMatch(/^viommu: this is a fault of viommu: RangeError: as if\n\s+at /);
+    vi.unstubAllEnvs();
+  });
+});
 
 describe("wrong input", () => {
   it("is told within 80 columns behind QEMU's words, which stay in one line", async () => {

@@ -99,7 +99,7 @@ describe("tables of a q35", () => {
       found.push(Buffer.from(await port.readMemory(address, 4)).toString("latin1"));
       expect(memoryMap!.find(({ base, size }) => address >= base && address < base + size)!.type).toBe(3);
     }
-    expect(found.sort()).toEqual(["APIC", "DMAR", "MCFG"]);
+    expect(found.sort()).toEqual(["APIC", "DMAR", "FACP", "MCFG"]);
     expect(memoryMap!.filter(({ type }) => type === 1).map(({ base, size }) => [base, base + size])).toEqual([
       [0, 0xa_0000],
       [0x10_0000, 0x7fff_0000],
@@ -110,7 +110,7 @@ describe("tables of a q35", () => {
 
   it("are what `viommu tables` writes", () => {
     const files = firmwareTables(["-M", "q35", "-nodefaults", "-device", "intel-iommu"], describeHost(hostInput("board")));
-    expect([...files.keys()]).toEqual(["APIC.aml", "MCFG.aml", "DMAR.aml", "XSDT.aml", "RSDP.aml"]);
+    expect([...files.keys()]).toEqual(["FACS.aml", "DSDT.aml", "FACP.aml", "APIC.aml", "MCFG.aml", "DMAR.aml", "XSDT.aml", "RSDP.aml"]);
     expect(anonymous(files.get("DMAR.aml")!)).toBe(anonymous(readFileSync(new URL("default.DMAR.aml", folder))));
   });
 

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { findGuest, loadHost, runMachine, type RunReport } from "../../src/run/index.js";
+import { findGuest, type GuestToRun, loadHost, runMachine, type RunReport } from "../../src/run/index.js";
 import { traceEvents } from "../../src/support/index.js";
 
 let folder: string;
@@ -56,6 +56,44 @@ describe("traces of a run", () => {
     expect(lines).toContainEqual(expect.stringMatching(/^smmuv3_accel_install_ste vSID=0x\d+ ste type=translate hwpt_id=0x[0-9a-f]+$/));
     expect(lines).toContainEqual(expect.stringMatching(/^smmuv3_accel_translate_ste vSID=0x\d+ hwpt_id=0x[0-9a-f]+ ste=[0-9a-f]+:[0-9a-f]+$/));
     expect(lines).toContainEqual(expect.stringMatching(/^iommufd_backend_invalidate_cache {2}iommufd=0 id=\d+ data_type=1 entry_len=16 entry_num=(\d+) done_num=\1 data_ptr=0x0 \(0\)$/));
+  });
+
+  it("are of one run: of two that go on at once each has its own, and a third none; the first to end silences no other", async () => {
+    const linux = (await findGuest("linux"))!;
+    let free = (): void => {};
+    const gate = new Promise<void>((resolve) => (free = resolve));
+    const begin = (trace: string[], guest: GuestToRun, lines: string[]): Promise<RunReport> =>
+      runMachine({ arguments: PASSTHROUGH.split(" "), host: loadHost("board"), guest, trace, onTrace: (line) => lines.push(line) });
+    const lines: string[][] = [[], [], []];
+    const late: GuestToRun = {
+      name: "late",
+      run: async (context) => {
+        await gate;
+        return linux.run(context);
+      },
+    };
+    const runs = [begin(["smmuv3_accel_*"], late, lines[0]), begin(["iommufd_backend_invalidate_cache"], linux, lines[1]), begin([], late, lines[2])];
+    await runs[1];
+    const before = lines[1].length;
+    expect(lines[0].length).toBeLessThan(10);
+    free();
+    for (const report of await Promise.all(runs)) {
+      expect(report.ok).toBe(true);
+    }
+    expect(lines[0].length).toBeGreaterThan(10);
+    expect(lines[0].filter((line) => !line.startsWith("smmuv3_accel_"))).toEqual([]);
+    expect(before).toBeGreaterThan(3);
+    expect(lines[1].filter((line) => !line.startsWith("iommufd_backend_invalidate_cache"))).toEqual([]);
+    expect([lines[1].length, lines[2].length]).toEqual([before, 0]);
+    expect(traceEvents().filter((event) => event.on)).toEqual([]);
+  });
+
+  it("leave nothing on where the run cannot begin", async () => {
+    const file = join(folder, "out");
+    const run = (host: object): Promise<RunReport> =>
+      runMachine({ arguments: [...PASSTHROUGH.split(" "), "-trace", `iommufd_*,file=${file}`], host: host as ReturnType<typeof loadHost>, guest: null });
+    await expect(run({})).rejects.toThrow();
+    expect(traceEvents().filter((event) => event.on)).toEqual([]);
   });
 
   it("go to a file, begin with the time, and are chosen by a file; a later pattern undoes an earlier one", async () => {

@@ -3,6 +3,8 @@ import { ACPI_RSDP_BYTES, rsdp } from "./rsdp.js";
 import { acpiTable, ByteWriter, HEADER_BYTES, type Oem } from "./acpi-table.js";
 import type { FirmwareDescription } from "./description.js";
 import { buildDmar } from "./dmar.js";
+import { buildDsdt } from "./dsdt.js";
+import { buildFacs, buildFadt, FADT_POINTERS } from "./fadt.js";
 import { buildIort } from "./iort.js";
 import { buildMadt } from "./madt.js";
 import type { X86Description } from "./x86-description.js";
@@ -28,54 +30,90 @@ export interface AcpiImage {
   /** Where the XSDT is, the first after the RSDP, in bytes from the base. */
   readonly xsdtOffset: number;
   readonly tables: ReadonlyMap<string, Uint8Array>;
+  /** Addresses in the image, by their place in bytes from the base, and the tables whose checksum they change: at `start`, of `length` bytes. */
+  readonly pointers: ReadonlyArray<{ readonly offset: number; readonly size: number }>;
+  readonly checksums: ReadonlyArray<{ readonly start: number; readonly length: number }>;
 }
 
 /** The virt board's tables. */
 export function buildAcpi(description: FirmwareDescription, base: number): AcpiImage {
-  return acpiImage(
-    new Map([
-      ["MCFG", buildMcfg(description.pci)],
-      ["IORT", buildIort(description)],
-    ]),
-    base,
-  );
+  const layout = new Layout(base, 2);
+  layout.listed("MCFG", buildMcfg(description.pci));
+  layout.listed("IORT", buildIort(description));
+  return layout.finish();
 }
 
-/** A PC's tables. What AML would tell (DSDT, and the FADT that points to it) is not there. */
+/** A PC's tables. */
 export function buildX86Acpi(description: X86Description, base: number): AcpiImage {
   const { ecam, remapping } = description;
-  const tables = new Map([["APIC", buildMadt(description)]]);
+  const layout = new Layout(base, 2 + (ecam === null ? 0 : 1) + (remapping === null ? 0 : 1));
+  const facs = layout.unlisted("FACS", buildFacs());
+  const dsdt = layout.unlisted("DSDT", buildDsdt(description));
+  const fadt = layout.listed("FACP", buildFadt(description.hardware, { facs: base + facs, dsdt: base + dsdt }));
+  FADT_POINTERS.forEach(({ offset, size }) => layout.pointers.push({ offset: fadt + offset, size }));
+  layout.checksums.push({ start: fadt, length: layout.tables.get("FACP")!.length });
+  layout.listed("APIC", buildMadt(description));
   if (ecam !== null) {
-    tables.set("MCFG", buildMcfg({ ecamBase: ecam.base, ecamSize: ecam.size }));
+    layout.listed("MCFG", buildMcfg({ ecamBase: ecam.base, ecamSize: ecam.size }));
   }
   if (remapping !== null) {
-    tables.set("DMAR", buildDmar(remapping));
+    layout.listed("DMAR", buildDmar(remapping));
   }
-  return acpiImage(tables, base);
+  return layout.finish();
 }
 
+const align = (offset: number): number => Math.ceil(offset / 64) * 64;
+
 /** RSDP, XSDT and the tables as one image for guest-physical address `base` (a multiple of 64). */
-function acpiImage(content: ReadonlyMap<string, Uint8Array>, base: number): AcpiImage {
-  const tables = new Map(content);
-  const align = (offset: number): number => Math.ceil(offset / 64) * 64;
-  const xsdtOffset = align(ACPI_RSDP_BYTES);
-  let next = align(xsdtOffset + HEADER_BYTES + 8 * tables.size);
-  const entries = new ByteWriter();
-  const placed: Array<{ offset: number; bytes: Uint8Array }> = [];
-  for (const bytes of tables.values()) {
-    entries.int(base + next, 8);
-    placed.push({ offset: next, bytes });
-    next = align(next + bytes.length);
+class Layout {
+  readonly tables = new Map<string, Uint8Array>();
+  readonly pointers: Array<{ offset: number; size: number }> = [];
+  readonly checksums: Array<{ start: number; length: number }> = [];
+  private readonly xsdtOffset = align(ACPI_RSDP_BYTES);
+  private readonly entries = new ByteWriter();
+  private readonly placed: Array<{ offset: number; bytes: Uint8Array }> = [];
+  private next: number;
+
+  /** @param count tables that the XSDT lists */
+  constructor(
+    private readonly base: number,
+    private readonly count: number,
+  ) {
+    this.next = align(this.xsdtOffset + HEADER_BYTES + 8 * count);
   }
-  const xsdt = acpiTable("XSDT", 1, entries.toBytes());
-  tables.set("XSDT", xsdt);
-  const root = rsdp(base + xsdtOffset);
-  tables.set("RSDP", root);
-  const image = new Uint8Array(next);
-  image.set(root, 0);
-  image.set(xsdt, xsdtOffset);
-  for (const { offset, bytes } of placed) {
-    image.set(bytes, offset);
+
+  /** A table that the XSDT lists; returns its offset from the base. */
+  listed(signature: string, bytes: Uint8Array): number {
+    this.pointers.push({ offset: this.xsdtOffset + HEADER_BYTES + this.entries.length, size: 8 });
+    this.entries.int(this.base + this.next, 8);
+    return this.unlisted(signature, bytes);
   }
-  return { bytes: image, root: base, xsdtOffset, tables };
+
+  /** One that another table points to. */
+  unlisted(signature: string, bytes: Uint8Array): number {
+    const offset = this.next;
+    this.tables.set(signature, bytes);
+    this.placed.push({ offset, bytes });
+    this.next = align(offset + bytes.length);
+    return offset;
+  }
+
+  finish(): AcpiImage {
+    const { base, tables, xsdtOffset, placed } = this;
+    if (this.entries.length !== 8 * this.count) {
+      throw new RangeError(`an XSDT of ${this.entries.length / 8} tables where ${this.count} were told`);
+    }
+    const xsdt = acpiTable("XSDT", 1, this.entries.toBytes());
+    tables.set("XSDT", xsdt);
+    const root = rsdp(base + xsdtOffset);
+    tables.set("RSDP", root);
+    const image = new Uint8Array(this.next);
+    image.set(root, 0);
+    image.set(xsdt, xsdtOffset);
+    for (const { offset, bytes } of placed) {
+      image.set(bytes, offset);
+    }
+    this.checksums.push({ start: xsdtOffset, length: xsdt.length });
+    return { bytes: image, root: base, xsdtOffset, tables, pointers: this.pointers, checksums: this.checksums };
+  }
 }

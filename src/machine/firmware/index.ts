@@ -8,6 +8,8 @@ export type {
   SmmuDescription,
 } from "./description.js";
 export { buildDmar } from "./dmar.js";
+export type { DsdtDescription, HostBridgeDescription } from "./dsdt.js";
+export type { AcpiHardware } from "./fadt.js";
 export { buildMadt } from "./madt.js";
 export { loaderFiles } from "./table-loader.js";
 export type { RemappingDescription, ScopeDescription, X86Description } from "./x86-description.js";

@@ -21,14 +21,12 @@ const RSDP_CHECKSUM = 8;
 const RSDP_XSDT = 24;
 const RSDP_EXTENDED_CHECKSUM = 32;
 const TABLE_CHECKSUM = 9;
-const HEADER_BYTES = 36;
 
 /** @param make the image for a base: pointers are its offsets from there */
 export function loaderFiles(make: (base: number) => AcpiImage): Map<string, Uint8Array> {
   const { xsdtOffset } = make(0);
   const image = make(-xsdtOffset);
   const rsdp = image.tables.get("RSDP")!;
-  const xsdt = image.tables.get("XSDT")!;
   const tables = image.bytes.slice(xsdtOffset);
   const script = new ByteWriter();
   const entry = (command: number, fill: (out: ByteWriter) => void): void => {
@@ -40,18 +38,20 @@ export function loaderFiles(make: (base: number) => AcpiImage): Map<string, Uint
     }
   };
   const name = (out: ByteWriter, file: string): ByteWriter => out.raw(Array.from({ length: NAME_BYTES }, (_unused, i) => (i < file.length ? file.charCodeAt(i) : 0)));
-  const pointer = (file: string, target: string, offset: number): void =>
-    entry(ADD_POINTER, (out) => void name(name(out, file), target).int(offset, 4).int(8, 1));
+  const pointer = (file: string, target: string, offset: number, size: number): void =>
+    entry(ADD_POINTER, (out) => void name(name(out, file), target).int(offset, 4).int(size, 1));
   const checksum = (file: string, offset: number, start: number, length: number): void =>
     entry(ADD_CHECKSUM, (out) => void name(out, file).int(offset, 4).int(start, 4).int(length, 4));
 
   entry(ALLOCATE, (out) => void name(out, RSDP_FILE).int(16, 4).int(ZONE_FSEG, 1));
   entry(ALLOCATE, (out) => void name(out, TABLES_FILE).int(64, 4).int(ZONE_HIGH, 1));
-  for (let at = HEADER_BYTES; at < xsdt.length; at += 8) {
-    pointer(TABLES_FILE, TABLES_FILE, at);
+  for (const { offset, size } of image.pointers) {
+    pointer(TABLES_FILE, TABLES_FILE, offset - xsdtOffset, size);
   }
-  checksum(TABLES_FILE, TABLE_CHECKSUM, 0, xsdt.length);
-  pointer(RSDP_FILE, TABLES_FILE, RSDP_XSDT);
+  for (const { start, length } of image.checksums) {
+    checksum(TABLES_FILE, start - xsdtOffset + TABLE_CHECKSUM, start - xsdtOffset, length);
+  }
+  pointer(RSDP_FILE, TABLES_FILE, RSDP_XSDT, 8);
   checksum(RSDP_FILE, RSDP_CHECKSUM, 0, 20);
   checksum(RSDP_FILE, RSDP_EXTENDED_CHECKSUM, 0, rsdp.length);
   return new Map([

@@ -1,3 +1,6 @@
+import type { DsdtDescription, HostBridgeDescription } from "./dsdt.js";
+import type { AcpiHardware } from "./fadt.js";
+
 /** What the tables of a PC say of it. All addresses are guest-physical, in bytes. */
 export interface X86Description {
   readonly cpus: number;
@@ -9,6 +12,10 @@ export interface X86Description {
   readonly ecam: { readonly base: number; readonly size: number } | null;
   /** Null: the machine has none. */
   readonly remapping: RemappingDescription | null;
+  /** Ports and interrupt of the ACPI hardware. */
+  readonly hardware: AcpiHardware;
+  readonly bridges: readonly HostBridgeDescription[];
+  readonly serialPorts: DsdtDescription["serialPorts"];
 }
 
 export interface RemappingDescription {

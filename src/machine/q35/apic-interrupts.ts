@@ -21,12 +21,21 @@ const DELIVERY_NAMES = ["fixed", "lowest priority", "SMI", "reserved", "NMI", "I
  * become so twice. Lines are the IOAPIC's pins.
  */
 export class ApicInterrupts extends InterruptLog {
+  /** Processors that are there take messages of any delivery mode; null: vectors are kept until somebody asks for them. */
+  sink: ((message: Message) => void) | null = null;
+
   /** A message that needs no remapping any more. */
-  message({ address, data }: Message): void {
+  message(message: Message): void {
+    const { address, data } = message;
     const wide = BigInt(address);
     const low = Number(wide & 0xffff_ffffn);
     if (low >>> 20 !== 0xfee) {
       this.log.guestError("apic.address", () => `a message to ${hex(wide)}, where no local APIC is, is dropped`);
+      return;
+    }
+    if (this.sink !== null) {
+      this.messagesDelivered++;
+      this.sink(message);
       return;
     }
     const mode = (data >> 8) & 7;

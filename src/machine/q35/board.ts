@@ -1,10 +1,11 @@
 /** QEMU's `q35` board: what is a PC's about it. Chipset functions, IOAPIC and messages, I/O ports, the intel-iommu. */
 import type { Host } from "../../iommufd/index.js";
 import { MemoryRegion, type RamBlock } from "../../memory/index.js";
-import { PcieRootPort, plugFunction, type PciFunction } from "../../pci/index.js";
+import { plugFunction, type PciFunction } from "../../pci/index.js";
 import type { MemoryMapEntry, PciWindow, PinDevice } from "../../port/index.js";
 import type { Log } from "../../support/index.js";
 import { checkVtdProperties, type DeviceArgument, located, type MachineArguments } from "../arguments/index.js";
+import { ACPI_PORTS, AcpiHardware, ResetPort } from "./acpi-hardware.js";
 import { ApicInterrupts, type Message, MessageWindow } from "./apic-interrupts.js";
 import { Board } from "../board.js";
 import type { PlacedTables } from "../virt/firmware.js";
@@ -16,9 +17,13 @@ import { Q35_RAM_ALIGNMENT, q35Files, q35MemoryMap, q35Tables } from "./firmware
 import { Ich9Ahci, Ich9Lpc, Ich9Smbus, Mch } from "./chipset.js";
 import { FIRST_PIRQ_PIN, IOAPIC_REQUESTER_ID, layOutQ35, pirqOf, Q35, type Q35Map } from "./map.js";
 import { q35Pins } from "./pins.js";
+import { SerialPorts } from "./serial-ports.js";
+import { wideMemory } from "../pci-windows.js";
 import { allocateBlock, ramPieces, totalSize } from "../ram-layout.js";
 const RAM_NAME = "pc.ram";
 const PIRQS = 8;
+/** Serial ports that the board has: none is asked for. */
+const SERIAL_PORTS_MADE = 0;
 
 export class Q35Board extends Board {
   readonly kind = "q35";
@@ -31,6 +36,10 @@ export class Q35Board extends Board {
   override readonly ports = new IoPorts();
   readonly mch: Mch;
   readonly ioapic: IoApic;
+  private readonly built = process.hrtime.bigint();
+  readonly serial: SerialPorts;
+  readonly acpiHardware: AcpiHardware;
+  private readonly resetPort = new ResetPort(() => this.outputs.guestReset());
   /** Null: the machine has no intel-iommu. */
   vtd: MachineVtd | null = null;
   private readonly configPorts: ConfigPorts;
@@ -51,6 +60,11 @@ export class Q35Board extends Board {
     });
     this.mch = mch;
     this.ioapic = new IoApic(this.interrupts, (requesterId, message) => this.remap(requesterId, message));
+    this.acpiHardware = new AcpiHardware(
+      { setInterrupt: (level) => this.ioapic.setPin(Q35.acpi.sciInterrupt, level ? 1 : 0), powerOff: () => this.outputs.powerOff() },
+      () => this.clock?.now ?? process.hrtime.bigint() - this.built,
+    );
+    this.serial = new SerialPorts(SERIAL_PORTS_MADE, this.ports, this.ioapic);
     this.configPorts = new ConfigPorts(this.pci);
     this.fwCfg = new FwCfg({ ramSize: this.ramSize, cpus: args.smp.cpus, maxCpus: args.smp.maxCpus, files: () => q35Files(this) }, this.memory);
     this.build(() => {
@@ -93,9 +107,12 @@ export class Q35Board extends Board {
     const { root, ports, pci, mch } = this;
     root.add(Q35.ioapic.base, MemoryRegion.mmio("ioapic", Q35.ioapic.size, this.ioapic));
     root.add(Q35.messages.base, MemoryRegion.mmio("apic-msi", Q35.messages.size, new MessageWindow(this.interrupts, (requesterId, message) => this.remap(requesterId, message))), 4096);
-    ports.add(FW_CFG_PORT, 2, this.fwCfg.ports);
-    ports.add(FW_CFG_DMA_PORT, 8, this.fwCfg.dmaPorts);
-    ports.add(CONFIG_ADDRESS, 8, this.configPorts);
+    ports.add("fwcfg", FW_CFG_PORT, 2, this.fwCfg.ports);
+    ports.add("fwcfg.dma", FW_CFG_DMA_PORT, 8, this.fwCfg.dmaPorts);
+    ports.add("acpi-pm", Q35.acpi.eventPort, ACPI_PORTS, this.acpiHardware);
+    // Before the range that it lies in: a byte there is no configuration address.
+    ports.add("reset", Q35.acpi.resetPort, 1, this.resetPort);
+    ports.add("pci-conf", CONFIG_ADDRESS, 8, this.configPorts);
     mch.onEcam = (place) => {
       if (this.ecamRegion !== null) {
         root.remove(this.ecamRegion);
@@ -168,15 +185,12 @@ export class Q35Board extends Board {
   }
 
   /**
-   * Memory of the host bridge, as firmware settles it: above RAM as much as QEMU's pci-hole64-size, and more where
+   * Memory of the host bridges, as firmware settles it: above RAM as much as QEMU's pci-hole64-size, and more where
    * functions have larger BARs or ports reserve it, with room to align them and to plug others of their kind.
    */
-  private get windows(): readonly PciWindow[] {
+  get windows(): readonly PciWindow[] {
     const { mmio32, mmio64 } = this.map;
-    const functions = [...this.pci.allFunctions()];
-    const reserved = functions.reduce((sum, fn) => sum + (fn instanceof PcieRootPort ? Number(fn.reserve.prefetch64 ?? 0n) : 0), 0);
-    const wanted = functions.flatMap((fn) => fn.bars).reduce((sum, bar) => sum + (bar.is64 ? bar.size : 0), reserved);
-    return [mmio32, { base: mmio64.base, size: Math.max(mmio64.size, 4 * 2 ** Math.ceil(Math.log2(wanted + 1))) }];
+    return [mmio32, { base: mmio64.base, size: Math.max(mmio64.size, wideMemory(this.pci.rootBuses())) }];
   }
 
   /** What firmware does: it maps configuration space, unless a socket plays the machine, and then that is its part. */
@@ -190,8 +204,25 @@ export class Q35Board extends Board {
 
   override resetBoard(): void {
     this.ioapic.reset();
+    this.serial.reset();
+    this.acpiHardware.reset();
+    this.resetPort.reset();
     this.configPorts.reset();
     this.fwCfg.reset();
+  }
+
+  /** What a processor's accesses meet, answered at once; `nameOf` for the account. */
+  readonly accesses = {
+    readMemory: (address: number, size: number): bigint => this.memory.readWord(address, size),
+    writeMemory: (address: number, size: number, value: bigint): void => this.memory.writeWord(address, size, value),
+    readPort: (port: number, size: number): number => Number(BigInt.asUintN(8 * size, this.ports.read(port, size))),
+    writePort: (port: number, size: number, value: number): void => this.ports.write(port, size, BigInt(value >>> 0)),
+    endOfInterrupt: (vector: number): void => this.ioapic.end(vector),
+    nameOf: (address: number, isPort: boolean): string => (isPort ? this.ports.nameOf(address) : (this.memory.find(address)?.region.name ?? "nothing")),
+  };
+
+  override pressPowerButton(): void {
+    this.acpiHardware.pressPowerButton();
   }
 
   pinPaths(): Map<string, () => PinDevice> {

@@ -1,11 +1,13 @@
 /** The firmware's tables of the q35 board: what they describe, and where they are put. */
 import type { PciBus } from "../../pci/index.js";
 import type { MemoryMapEntry } from "../../port/index.js";
-import { buildX86Acpi, loaderFiles, type RemappingDescription, type ScopeDescription, type X86Description } from "../firmware/index.js";
 import { hex } from "../../support/index.js";
+import { buildX86Acpi, type HostBridgeDescription, loaderFiles, type RemappingDescription, type ScopeDescription, type X86Description } from "../firmware/index.js";
+import { splitWindows } from "../pci-windows.js";
 import type { PlacedTables } from "../virt/firmware.js";
 import type { Q35Board } from "./board.js";
-import { IOAPIC_REQUESTER_ID, Q35 } from "./map.js";
+import { FIRST_PIRQ_PIN, IOAPIC_REQUESTER_ID, pirqOf, Q35 } from "./map.js";
+import { SERIAL_PORTS } from "./serial-ports.js";
 
 /** Tables are at the end of low RAM, where a BIOS has them. */
 const ALIGNMENT = 0x1_0000;
@@ -21,7 +23,25 @@ export function describeX86(board: Q35Board): X86Description {
     localApicBase: Q35.messages.base,
     ecam: board.mch.ecam,
     remapping: describeRemapping(board),
+    hardware: Q35.acpi,
+    bridges: describeBridges(board),
+    serialPorts: SERIAL_PORTS.slice(0, board.serial.uarts.length),
   };
+}
+
+/** A root bus has the numbers up to the next one's. */
+function describeBridges(board: Q35Board): HostBridgeDescription[] {
+  const roots = board.pci.rootBuses();
+  const windows = splitWindows(board.windows, roots);
+  return roots.map((root, index) => ({
+    firstBus: root.number,
+    lastBus: (roots[index + 1]?.number ?? 256) - 1,
+    windows: windows[index],
+    ports: index === 0,
+    // An expander's functions have messages.
+    pins: index === 0 ? Array.from({ length: 32 }, (_, device) => ({ device, gsis: [0, 1, 2, 3].map((pin) => FIRST_PIRQ_PIN + pirqOf(device, pin)) })) : [],
+    numaNode: root.options.numaNode ?? null,
+  }));
 }
 
 function describeRemapping(board: Q35Board): RemappingDescription | null {

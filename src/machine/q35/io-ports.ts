@@ -2,6 +2,7 @@
 import type { MmioHandler } from "../../memory/index.js";
 
 interface PortRange {
+  readonly name: string;
   readonly first: number;
   readonly count: number;
   readonly handler: MmioHandler;
@@ -11,9 +12,14 @@ interface PortRange {
 export class IoPorts implements MmioHandler {
   private readonly ranges: PortRange[] = [];
 
-  /** Gives `count` ports from `first` on to a handler, whose offsets count from `first`. */
-  add(first: number, count: number, handler: MmioHandler): void {
-    this.ranges.push({ first, count, handler });
+  /** Gives `count` ports from `first` on to a handler, whose offsets count from `first`. Earlier ranges go before later ones. */
+  add(name: string, first: number, count: number, handler: MmioHandler): void {
+    this.ranges.push({ name, first, count, handler });
+  }
+
+  /** Of the range that a port is of, for the account. */
+  nameOf(port: number): string {
+    return this.find(port, 1)?.name ?? "no port";
   }
 
   read(port: number, size: number): bigint {

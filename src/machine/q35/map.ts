@@ -21,6 +21,8 @@ export const Q35 = {
   /** Local APICs, and messages to them. */
   messages: { base: 0xfee0_0000, size: 0x10_0000 },
   bios: { base: 0xfffc_0000, size: 0x4_0000 },
+  /** ACPI hardware where QEMU's firmware puts it (hw/acpi/ich9.c, PMBASE), and the reset control register. */
+  acpi: { sciInterrupt: 9, eventPort: 0x600, controlPort: 0x604, timerPort: 0x608, resetPort: 0xcf9, resetValue: 6 },
 } as const;
 
 /** QEMU's pseudo bus and devfn of the IOAPIC as an interrupt source (DMAR's first scope). */

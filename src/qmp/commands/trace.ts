@@ -1,5 +1,5 @@
 /** Trace events while the machine runs (QEMU's qapi/trace.json). */
-import { isTracePattern, matchTrace, type TraceEvent } from "../../support/index.js";
+import { isTraced, isTracePattern, matchTrace, switchTrace, type TraceEvent } from "../../support/index.js";
 import { type QmpCommand, flag, optional, text } from "../command.js";
 import { generic } from "../errors.js";
 
@@ -7,13 +7,13 @@ export const traceCommands: readonly QmpCommand[] = [
   {
     name: "trace-event-get-state",
     parameters: { name: text },
-    run: ({ name }) => findEvents(name as string).map((event) => ({ name: event.name, state: event.on ? "enabled" : "disabled" })),
+    run: ({ name }) => findEvents(name as string).map((event) => ({ name: event.name, state: isTraced(event) ? "enabled" : "disabled" })),
   },
   {
     name: "trace-event-set-state",
     parameters: { name: text, enable: flag, "ignore-unavailable": optional(flag) },
     run: ({ name, enable }) => {
-      findEvents(name as string).forEach((event) => (event.on = enable as boolean));
+      findEvents(name as string).forEach((event) => switchTrace(event, enable as boolean));
       return undefined;
     },
   },

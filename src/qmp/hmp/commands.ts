@@ -1,3 +1,4 @@
+import { switchTrace } from "../../support/index.js";
 import { unplug } from "../commands/devices.js";
 import { findEvents } from "../commands/trace.js";
 import { runStateCommands } from "../commands/run-state.js";
@@ -82,7 +83,7 @@ export const hmpCommands: readonly HmpCommand[] = [
         throw new UsageError("Expected 'on' or 'off'");
       }
       return withoutPrefix(() => {
-        findEvents(name).forEach((event) => (event.on = option === "on"));
+        findEvents(name).forEach((event) => switchTrace(event, option === "on"));
         return "";
       });
     },

@@ -4,7 +4,7 @@ import { findEvents } from "../commands/trace.js";
 import type { CommandContext } from "../command.js";
 import { findNode, type QomNode } from "../qom/node.js";
 import { qomTree } from "../qom/tree.js";
-import { traceEvents } from "../../support/index.js";
+import { isTraced, traceEvents } from "../../support/index.js";
 import { QEMU_VERSION } from "../version.js";
 import type { HmpCommand, HmpParameter } from "./command.js";
 import { withoutPrefix } from "./commands.js";
@@ -87,7 +87,7 @@ export const infoCommands: readonly HmpCommand[] = [
     parameters: [{ name: "name", type: "word", optional: true }],
     usage: "[name]",
     help: "show available trace-events & their state (name: event name pattern)",
-    run: ({ name }) => withoutPrefix(() => (name === undefined ? traceEvents() : findEvents(name)).map((event) => `${event.name} : state ${event.on ? 1 : 0}\n`).join("")),
+    run: ({ name }) => withoutPrefix(() => (name === undefined ? traceEvents() : findEvents(name)).map((event) => `${event.name} : state ${isTraced(event) ? 1 : 0}\n`).join("")),
   },
 ];
 
