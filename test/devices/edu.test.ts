@@ -109,6 +109,18 @@ describe("edu, by its specification", () => {
     expect(read(0x98)).toBe(0n);
   });
 
+  it("takes a transfer that ends where its buffer does", () => {
+    const { write, edu, log } = make((1n << 40n) - 1n);
+    for (const [at, count] of [[0x4_0ffc, 4], [0x4_0000, 4096]] as const) {
+      write(0x80, RAM_BASE, 8);
+      write(0x88, at, 8);
+      write(0x90, count, 8);
+      write(0x98, 1, 8);
+    }
+    expect(edu.counters).toEqual({ transactions: 2, bytes: 4100, faults: 0 });
+    expect(log.lines).toEqual([]);
+  });
+
   it("does not leave its buffer", () => {
     const { write, edu, log } = make((1n << 40n) - 1n);
     for (const [at, count] of [[0x3_ffff, 4], [0x4_0ffd, 4], [0x4_0000, 4097], [0x4_0000, 0xffff_ffff_ffff_ffffn]] as const) {

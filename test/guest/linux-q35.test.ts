@@ -106,4 +106,15 @@ describe("a machine that does wrong is found out", () => {
     expect(step).toMatchObject({ name: "messages", ok: false });
     expect(step.detail).toContain("waited in vain for message 0 of");
   });
+
+  it("where messages do not arrive after a function level reset", async () => {
+    const step = await failing((context) => {
+      let lost = false;
+      Object.assign(context, { say: (text: string) => (lost ||= text.includes("provoked fault")) });
+      const take = context.port.interrupts.bind(context.port);
+      context.port.interrupts = async () => (await take()).filter((interrupt) => !lost || interrupt.kind !== "vector" || interrupt.vector < 0x34);
+    });
+    expect(step).toMatchObject({ name: "function level reset", ok: false });
+    expect(step.detail).toContain("waited in vain for message 0 of");
+  });
 });

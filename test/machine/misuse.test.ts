@@ -283,6 +283,17 @@ describe("what cannot be", () => {
   });
 });
 
+describe("an accelerated SMMU without ACPI", () => {
+  it.each([
+    [",acpi=off", 1],
+    ["", 0],
+  ])("is told in QEMU's words with '%s'", (option, times) => {
+    const { machine, log } = build(ACCEL.replace("-M virt", `-M virt${option}`));
+    expect(log.lines.filter(({ text }) => text.startsWith("SMMUv3 with accel=on not supported for DT: "))).toHaveLength(times);
+    machine.shutdown();
+  });
+});
+
 describe("memory without room for the firmware's tables", () => {
   it.each([
     ["-M q35 -nodefaults -m 4k", "ACPI's tables have no room between 1 MiB and the end of low RAM, 0x2000: -m 1.0625M would do"],

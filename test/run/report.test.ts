@@ -1,9 +1,9 @@
 import { readFileSync } from "node:fs";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { z } from "zod";
 import { ForwardingHost, ForwardingIommufd, HostObserver, observeHost } from "../../src/host/instruments/index.js";
 import type { Iommufd } from "../../src/iommufd/index.js";
-import { createSimulatedHost, loadHostDescription } from "../../src/host/simulated/index.js";
+import { createSimulatedHost, loadHostDescription, SimulatedKernel } from "../../src/host/simulated/index.js";
 import type { GuestReport } from "../../src/guest/index.js";
 import { findGuest, type GuestToRun, machineTree, reportSchema, runMachine, type RunReport, type RunRequest } from "../../src/run/index.js";
 import { Refusal } from "../../src/support/index.js";
@@ -193,6 +193,12 @@ describe("the account", () => {
     );
     expect(plugged).toMatchObject({ ok: false, guest: { ok: true }, hostObjects: { alive: 0 } });
     expect(plugged.failure).toMatch(/^vfio-pci 'dev0' .* finds no place for BAR \d \(128 GiB\).*; a port with room for what is plugged would work: pref64-reserve=256G on pcie-root-port 'rp0'$/);
+  });
+
+  it("fails where something is left on the host, and says what", async () => {
+    vi.spyOn(SimulatedKernel.prototype, "liveObjects").mockReturnValueOnce([{ id: 7, type: "hwpt" }]);
+    const { ok, failure, hostObjects } = await run("-M virt -nodefaults");
+    expect([ok, failure, hostObjects.alive]).toEqual([false, "1 host object(s) are left: hwpt 7", 1]);
   });
 
   it("names events' SMMUs as the user does", async () => {

@@ -108,6 +108,12 @@ export class SmmuSet {
         wouldWork: "a pxb-pcie for each SMMU",
       });
     }
+    if (request.accel && !this.parts.machine.acpi) {
+      // Linux takes the device tree's reserved window for a device that has a node of its own (of_iommu_get_resv_regions); an endpoint has none.
+      this.parts.log.warnOnce(
+        "SMMUv3 with accel=on not supported for DT: with acpi=off a Linux guest does not map the window of messages to itself, and finds no function behind a pxb-pcie (acpi=on would work)",
+      );
+    }
     this.make(argument.id === "" ? `smmuv3.${index}` : argument.id, bus, userSmmuPlace(index), request, argument);
   }
 
