@@ -44,6 +44,10 @@ function hollowDevice(): IommufdDevice {
     detach: () => {},
     attachedTo: 1,
     openVtdFaults: () => null,
+    tracksDirty: false,
+    addDirtySource: () => {},
+    removeDirtySource: () => {},
+    noteDirty: () => {},
     onClosed: () => {},
   };
 }

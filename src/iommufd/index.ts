@@ -1,7 +1,7 @@
 export { ERRNO, type Errno, errnoName, errnoNumber, HostError, hostError, refusalOf } from "./errors.js";
 export type { EventStream, FaultStream, HostEvent } from "./events.js";
 export { type Host, type HostFunction, VTD_FAULT_BYTES, type VtdFaultSource } from "./host.js";
-export { isIommufdDevice, type IommufdDevice } from "./host-device.js";
+export { type DirtySource, isIommufdDevice, type IommufdDevice } from "./host-device.js";
 export { ARM_SMMUV3_INVALIDATE_BLOCK } from "./iommufd.js";
 export type {
   CopyRequest,

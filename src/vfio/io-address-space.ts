@@ -4,6 +4,7 @@
  */
 import {
   DIRTY_BITMAP_NO_CLEAR,
+  type DirtySource,
   HostError,
   HwInfoType,
   HwInfoVtdFlags,
@@ -18,9 +19,7 @@ import {
 import type { AddressSpace, MemoryListener, MemorySection } from "../memory/index.js";
 import type { ViommuFlags } from "../pci/index.js";
 import { hex, type Log } from "../support/index.js";
-
-/** Bytes of a page of the dirty bitmap. */
-const PAGE = 4096;
+import { DIRTY_PAGE, DirtyPages } from "./dirty-pages.js";
 
 interface ParentTable {
   readonly hwptId: number;
@@ -41,6 +40,7 @@ export class IoAddressSpace {
   /** Read-only sections that were left out and not told of yet. */
   private readonly omitted: MemorySection[] = [];
   private tracking = false;
+  private readonly dirty = new DirtyPages();
   /** The space is being made: what is left out is told of when it is there. */
   private making = true;
 
@@ -111,19 +111,39 @@ export class IoAddressSpace {
    * before.
    */
   setDirtyTracking(on: boolean): void {
-    const changed: number[] = [];
+    const changed: Array<(on: boolean) => void> = [];
+    const tables = this.tracked().map((parent) => (state: boolean) => this.iommufd.hwptSetDirtyTracking(parent.hwptId, state));
+    const mirrors = this.dirty.all().map((source) => (state: boolean) => source.setTracking(state));
     try {
-      for (const parent of this.tracked()) {
-        this.iommufd.hwptSetDirtyTracking(parent.hwptId, on);
-        changed.push(parent.hwptId);
+      for (const change of [...tables, ...mirrors]) {
+        change(on);
+        changed.push(change);
       }
     } catch (error) {
-      for (const hwptId of changed) {
-        this.refusalOf(() => this.iommufd.hwptSetDirtyTracking(hwptId, !on));
+      for (const change of changed) {
+        this.refusalOf(() => change(!on));
       }
       throw error;
     }
     this.tracking = on;
+    this.dirty.forget();
+  }
+
+  addDirtySource(source: DirtySource): void {
+    if (this.tracking) {
+      source.setTracking(true);
+    }
+    this.dirty.add(source);
+  }
+
+  removeDirtySource(source: DirtySource): void {
+    this.dirty.remove(source);
+  }
+
+  noteDirty(address: number, bytes: number): void {
+    if (this.tracking) {
+      this.dirty.note(address, bytes);
+    }
   }
 
   /**
@@ -136,11 +156,12 @@ export class IoAddressSpace {
         hwptId: parent.hwptId,
         flags: clear ? 0 : DIRTY_BITMAP_NO_CLEAR,
         iova: BigInt(address),
-        length: BigInt(bitmap.length * 8 * PAGE),
-        pageSize: BigInt(PAGE),
+        length: BigInt(bitmap.length * 8 * DIRTY_PAGE),
+        pageSize: BigInt(DIRTY_PAGE),
         bitmap,
       });
     }
+    this.dirty.read(address, bitmap, clear);
   }
 
   private tracked(): ParentTable[] {

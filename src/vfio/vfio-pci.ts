@@ -11,6 +11,7 @@ import {
   type HostEvent,
   type HwInfo,
   type Iommufd,
+  type DirtySource,
   type IommufdDevice,
   type VfioDevice,
   VfioIrq,
@@ -168,6 +169,22 @@ export class VfioPci extends PciFunction implements IommufdDevice {
 
   openVtdFaults(): EventStream | null {
     return this.options.host.vtdFaults?.open(this.iommufd.fd, this.devId) ?? null;
+  }
+
+  get tracksDirty(): boolean {
+    return this.options.dirtyTracking === true;
+  }
+
+  addDirtySource(source: DirtySource): void {
+    this.realized(this.space).addDirtySource(source);
+  }
+
+  removeDirtySource(source: DirtySource): void {
+    this.space?.removeDirtySource(source);
+  }
+
+  noteDirty(address: number, bytes: number): void {
+    this.space?.noteDirty(address, bytes);
   }
 
   onClosed(callback: () => void): void {

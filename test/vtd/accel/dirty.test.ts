@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { MemoryRegion } from "../../../src/memory/index.js";
-import { A, B, Board, C, FIRST_STAGE, hostDescription, IOVA, pasidCache } from "./rig.js";
+import { R } from "../rig.js";
+import { A, B, Board, C, contextDevice, FIRST_STAGE, hostDescription, iotlbDomain, IOVA, pasidCache } from "./rig.js";
 
 const UNIT = { dirtyTracking: true, secondStagePages: [] };
 
@@ -69,6 +70,84 @@ describe("dirty pages of the stage-2 tables", () => {
     board.observer.failOn({ operation: "HWPT_SET_DIRTY_TRACKING", nth: 2, errno: "ENOMEM" });
     expect(() => board.contexts[0].setDirtyTracking(true)).toThrow(/ENOMEM/);
     expect(() => dirty(board)).toThrow(/EINVAL/);
+  });
+});
+
+describe("dirty pages of a function on a mirror", () => {
+  const legacy = (): Board => {
+    const board = tracked();
+    board.plug(A);
+    board.legacyContext(A, 5, 0n, board.table(3n));
+    return board;
+  };
+
+  it.each(["before", "after"] as const)("are found by the guest's pages, tracking on %s the mirror is made", (when) => {
+    const board = legacy();
+    const track = (): void => board.contexts[0].setDirtyTracking(true);
+    if (when === "before") {
+      track();
+    }
+    board.start(false);
+    if (when === "after") {
+      board.dmaWrite(A, IOVA, 1n);
+      track();
+    }
+    expect(dirty(board)).toEqual([]);
+    expect(board.dmaWrite(A, IOVA, 2n)).toBe(true);
+    expect(dirty(board, false)).toEqual([board.target(0)]);
+    expect(dirty(board)).toEqual([board.target(0)]);
+    expect(dirty(board)).toEqual([]);
+    board.dmaWrite(A, IOVA, 3n);
+    expect(dirty(board)).toEqual([board.target(0)]);
+    board.contexts[0].setDirtyTracking(false);
+    board.close();
+    expect(board.live()).toEqual({});
+  });
+
+  it("are not lost with what the guest unmaps, nor with the mirror", () => {
+    const board = legacy();
+    const other = board.table(3n);
+    board.map(0, 0x9000n, 0x9000, 3n);
+    board.store(board.base(0) + 0x3000 + 8 * 0xa, 0xa001n);
+    board.start(false);
+    board.contexts[0].setDirtyTracking(true);
+    board.dmaWrite(A, IOVA, 1n);
+    board.map(0, IOVA, 0, 3n);
+    board.run(iotlbDomain(5));
+    expect(dirty(board)).toEqual([board.target(0)]);
+    board.dmaWrite(A, 0x9000n, 1n);
+    board.legacyContext(A, 6, 0n, other);
+    board.run(contextDevice(board.sid(A)));
+    // A mapping that was read-only has nothing.
+    expect(dirty(board)).toEqual([0x9000]);
+    expect(dirty(board)).toEqual([]);
+  });
+
+  it("are kept for another reading where they are beside what was asked for", () => {
+    const board = legacy();
+    board.map(0, IOVA + 0x1000n, 0x100_0000, 3n);
+    board.start(false);
+    board.contexts[0].setDirtyTracking(true);
+    board.dmaWrite(A, IOVA, 1n);
+    board.dmaWrite(A, IOVA + 0x1000n, 1n);
+    expect(dirty(board)).toEqual([board.target(0)]);
+    expect(board.contexts[0].readDirtyPages(0x100_0000, 8)).toEqual(Uint8Array.of(1));
+    expect(board.contexts[0].readDirtyPages(0x100_0000, 8)).toEqual(Uint8Array.of(0));
+  });
+
+  it("block a function whose mirror the host cannot track, and leave tracking off where it refuses", () => {
+    const board = legacy();
+    board.start(false);
+    board.observer.failOn({ operation: "HWPT_SET_DIRTY_TRACKING", nth: 2, errno: "ENOMEM" });
+    expect(() => board.contexts[0].setDirtyTracking(true)).toThrow(/ENOMEM/);
+    expect(() => dirty(board)).toThrow(/EINVAL/);
+    board.contexts[0].setDirtyTracking(true);
+    board.observer.failOn({ operation: "HWPT_SET_DIRTY_TRACKING", nth: 1, errno: "ENOMEM" });
+    board.legacyContext(A, 6, 0n, board.table(3n));
+    board.run(contextDevice(board.sid(A)));
+    expect([board.probe(A), board.read(R.FSTS) & 0x10]).toEqual(["abort", 0x10]);
+    board.close();
+    expect(board.live()).toEqual({});
   });
 });
 
