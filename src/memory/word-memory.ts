@@ -5,6 +5,23 @@ export const MEMORY_OK = 0;
 /** Nothing answers at that address (the bus's external abort). */
 export const MEMORY_ABORT = -1;
 
+/** `compareExchange64` has found another value. */
+export const MEMORY_CHANGED = -2;
+
+/**
+ * Exchanges the 64-bit word at `words[index]` (its low word; 8-byte aligned) in one step, where it is `expected`.
+ * Returns MEMORY_OK or MEMORY_CHANGED.
+ */
+export function exchangeWord(words: Int32Array, index: number, expectedHigh: number, expectedLow: number, high: number, low: number): number {
+  const cell = new BigInt64Array(words.buffer, words.byteOffset + index * 4, 1);
+  const expected = signed64(expectedHigh, expectedLow);
+  return Atomics.compareExchange(cell, 0, expected, signed64(high, low)) === expected ? MEMORY_OK : MEMORY_CHANGED;
+}
+
+function signed64(high: number, low: number): bigint {
+  return (BigInt(high | 0) << 32n) | BigInt(low >>> 0);
+}
+
 /** Words at consecutive addresses that all have one high word. */
 export interface WordWindow {
   readonly words: Int32Array;
@@ -39,6 +56,11 @@ export interface WordMemory {
   load64(addressHigh: number, addressLow: number): number;
   /** Stores a 64-bit word at an 8-byte aligned address. Returns MEMORY_OK or MEMORY_ABORT. */
   store64(addressHigh: number, addressLow: number, high: number, low: number): number;
+  /**
+   * Stores a 64-bit word where the present one is `expected`, in one step that no other writer comes between.
+   * Returns MEMORY_OK, MEMORY_CHANGED (nothing is stored) or MEMORY_ABORT.
+   */
+  compareExchange64(addressHigh: number, addressLow: number, expectedHigh: number, expectedLow: number, high: number, low: number): number;
 }
 
 interface Placement {
@@ -100,6 +122,16 @@ export class RamWordMemory implements WordMemory {
     words[index] = low;
     words[index + 1] = high;
     return MEMORY_OK;
+  }
+
+  compareExchange64(addressHigh: number, addressLow: number, expectedHigh: number, expectedLow: number, high: number, low: number): number {
+    const address = (addressHigh >>> 0) * 0x1_0000_0000 + (addressLow >>> 0);
+    const placement = this.find(address);
+    if (placement === undefined || !placement.writable) {
+      return MEMORY_ABORT;
+    }
+    const offset = address - placement.base + placement.offset;
+    return exchangeWord(placement.ram.wordWindow(offset), (offset % 0x1_0000_0000) / 4, expectedHigh, expectedLow, high, low);
   }
 
   private find(address: number): Placement | undefined {

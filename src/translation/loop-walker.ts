@@ -1,4 +1,4 @@
-import { MEMORY_OK, type WordMemory } from "../memory/index.js";
+import { MEMORY_CHANGED, MEMORY_OK, type WordMemory } from "../memory/index.js";
 import { highWord, lowWord } from "../support/index.js";
 import { levelShift } from "./geometry.js";
 import { ATTRIBUTE_SHIFT, PERMISSIONS, REQUIRED_PERMISSIONS } from "./permissions.js";
@@ -21,6 +21,12 @@ import {
   type Tables,
 } from "./types.js";
 
+/** An entry was changed by another while its bits were to be set: the walk begins again. Seen by no caller. */
+const WALK_CHANGED = -100;
+
+/** Walks of one access that begin again, before it ends with an update fault: entries that change all the time. */
+const MOST_RESTARTS = 16;
+
 /**
  * Walks translation tables in physical memory: stage 1, stage 2, and stage 1 with every descriptor fetch and
  * the output going through stage 2. VMSAv8-64 (Arm DDI 0487 D8.2, D8.3) and Intel VT-d's first and second stage
@@ -29,7 +35,7 @@ import {
  * A walk returns a WALK_* code and leaves its results in the fields below; they hold until the next walk.
  * Nothing is cached. VMSAv8-64 tables are not written (no HTTU: a clear access flag is a fault unless disabled,
  * DBM is ignored). In x86 tables the walk sets accessed bits in each entry that it uses, and the dirty bit of
- * the leaf that a write ends at.
+ * the leaf that a write ends at: in one step with the entry being what the walk has read (VT-d specification 3.6.3).
  */
 export class LoopWalker {
   /** Output address of exactly the input address; after WALK_OK. Physical, or an IPA after walkStage1 alone. */
@@ -96,6 +102,7 @@ export class LoopWalker {
   /** Result of `load`. */
   private loadedHigh = 0;
   private loadedLow = 0;
+  private restarts = 0;
 
   constructor(protected readonly memory: WordMemory) {}
 
@@ -105,13 +112,17 @@ export class LoopWalker {
    */
   walkStage1(tables: Tables, iovaHigh: number, iovaLow: number, access: number): number {
     this.useStage1(tables);
-    return this.stage1(false, iovaHigh, iovaLow, access);
+    return this.untilUnchanged(false, iovaHigh, iovaLow, access);
   }
 
   /** Stage 2 alone. An IPA beyond the tables' input bits is a translation fault of level 0 (x86: an address size fault). */
   walkStage2(tables: Tables, ipaHigh: number, ipaLow: number, access: number): number {
     this.useStage2(tables);
-    const code = this.stage2(ipaHigh, ipaLow, access);
+    this.restarts = 0;
+    let code: number;
+    do {
+      code = this.stage2(ipaHigh, ipaLow, access);
+    } while (code === WALK_CHANGED);
     if (code !== WALK_OK) {
       this.faultOnTableWalk = 0;
       return code;
@@ -125,7 +136,17 @@ export class LoopWalker {
   walkNested(stage1: Tables, stage2: Tables, iovaHigh: number, iovaLow: number, access: number): number {
     this.useStage1(stage1);
     this.useStage2(stage2);
-    return this.stage1(true, iovaHigh, iovaLow, access);
+    return this.untilUnchanged(true, iovaHigh, iovaLow, access);
+  }
+
+  private untilUnchanged(nested: boolean, iovaHigh: number, iovaLow: number, access: number): number {
+    this.restarts = 0;
+    for (;;) {
+      const code = this.stage1(nested, iovaHigh, iovaLow, access);
+      if (code !== WALK_CHANGED) {
+        return code;
+      }
+    }
   }
 
   /** The tables' configuration, made once. */
@@ -162,6 +183,7 @@ export class LoopWalker {
     const level = this.leafLevel;
     const pageBits = this.leafBits;
     const global = (~this.leafLow >>> 11) & config.globalBit;
+    const leafHigh = this.leafHigh;
     const leafLow = this.leafLow;
     const leafAtHigh = this.leafAtHigh;
     const leafAtLow = this.leafAtLow;
@@ -185,7 +207,7 @@ export class LoopWalker {
     // The leaf's own bits come last: an access that stage 2 refuses leaves no trace in it.
     const bits = wantedBits(config, access);
     if ((leafLow & bits) !== bits) {
-      const updateCode = this.update(config, nested, leafAtHigh, leafAtLow, bits, level);
+      const updateCode = this.update(config, nested, leafAtHigh, leafAtLow, leafHigh, leafLow, bits, level);
       if (updateCode !== WALK_OK) {
         return updateCode;
       }
@@ -214,7 +236,7 @@ export class LoopWalker {
     if (code === WALK_OK) {
       const bits = wantedBits(config, access);
       if ((this.leafLow & bits) !== bits) {
-        code = this.update(config, false, this.leafAtHigh, this.leafAtLow, bits, this.leafLevel);
+        code = this.update(config, false, this.leafAtHigh, this.leafAtLow, this.leafHigh, this.leafLow, bits, this.leafLevel);
       }
       if (code === WALK_OK) {
         this.outClean = ~(this.leafLow | bits) & config.dirtyBit;
@@ -303,7 +325,7 @@ export class LoopWalker {
           return this.fault(stage, config.reservedCode, level);
         }
         if ((descriptorLow & config.accessedBits) !== config.accessedBits) {
-          const code = this.update(config, nested, atHigh, atLow, config.accessedBits, level);
+          const code = this.update(config, nested, atHigh, atLow, descriptorHigh, descriptorLow, config.accessedBits, level);
           if (code !== WALK_OK) {
             return code;
           }
@@ -341,9 +363,19 @@ export class LoopWalker {
 
   /**
    * Sets accessed and dirty bits in an x86 entry (VT-d specification 3.6.3, 3.7.2). Under a stage 2 that is a
-   * write to the entry's guest-physical address, which stage 2 has to allow (3.8), and marks as it marks any.
+   * write to the entry's guest-physical address, which stage 2 has to allow (3.8), and marks as it marks any. The entry
+   * that the walk has read is `oldHigh`, `oldLow`: where memory has another by now, the walk is of no use any more.
    */
-  private update(config: StageConfig, nested: boolean, atHigh: number, atLow: number, bits: number, level: number): number {
+  private update(
+    config: StageConfig,
+    nested: boolean,
+    atHigh: number,
+    atLow: number,
+    oldHigh: number,
+    oldLow: number,
+    bits: number,
+    level: number,
+  ): number {
     let entryHigh = atHigh;
     let entryLow = atLow;
     if (config.updatesFault) {
@@ -359,11 +391,11 @@ export class LoopWalker {
       entryHigh = this.outHigh;
       entryLow = this.outLow;
     }
-    const memory = this.memory;
-    if (
-      !this.load(entryHigh, entryLow) ||
-      memory.store64(entryHigh, entryLow, this.loadedHigh, this.loadedLow | bits) !== MEMORY_OK
-    ) {
+    const code = this.memory.compareExchange64(entryHigh, entryLow, oldHigh, oldLow, oldHigh, oldLow | bits);
+    if (code === MEMORY_CHANGED && this.restarts++ < MOST_RESTARTS) {
+      return WALK_CHANGED;
+    }
+    if (code !== MEMORY_OK) {
       this.fetchHigh = entryHigh;
       this.fetchLow = entryLow;
       return this.fault(config.stage, WALK_UPDATE_FAULT, level);

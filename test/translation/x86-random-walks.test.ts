@@ -35,6 +35,14 @@ class WatchedMemory extends RamWordMemory {
     return code;
   }
 
+  override compareExchange64(addressHigh: number, addressLow: number, expectedHigh: number, expectedLow: number, high: number, low: number): number {
+    const code = super.compareExchange64(addressHigh, addressLow, expectedHigh, expectedLow, high, low);
+    if (code === 0) {
+      this.stores.set(unsigned(addressHigh, addressLow), unsigned(high, low));
+    }
+    return code;
+  }
+
   window(high: number, low: number): WordWindow | undefined {
     const offset = high * 0x1_0000_0000 + (low >>> 0) - OTHER.base;
     return this.offered !== undefined && offset >= 0 && offset < OTHER.size

@@ -32,4 +32,8 @@ export class Stage2Memory implements WordMemory {
   store64(): number {
     return MEMORY_ABORT;
   }
+
+  compareExchange64(): number {
+    return MEMORY_ABORT;
+  }
 }

@@ -66,6 +66,28 @@ describe("dirty tracking", () => {
   test.each([
     ["a nesting parent", NEST_PARENT | DIRTY_TRACKING],
     ["a plain table", DIRTY_TRACKING],
+  ])("of %s undoes no change of a descriptor that comes between its reading and its update", (_name, flags) => {
+    start(HTTU);
+    map(iommufd, ioas, ram, GPA, 0x10_0000, 0x1000);
+    a.device.attach(alloc(flags));
+    const { words } = host.hardware.memory;
+    const exchange = words.compareExchange64.bind(words);
+    const seen: number[] = [];
+    words.compareExchange64 = (high, low, ...rest) => {
+      if (seen.push(low) === 1) {
+        words.store64(high, low, 0, 0);
+      }
+      return exchange(high, low, ...rest);
+    };
+    expect(engine.write(GPA + 0x3000, DATA)).toBe(false);
+    expect(seen.length).toBe(1);
+    expect(engine.write(GPA + 0x3000, DATA), "it stays unmapped").toBe(false);
+    expect(engine.write(GPA + 0x4000, DATA), "others are marked").toBe(true);
+  });
+
+  test.each([
+    ["a nesting parent", NEST_PARENT | DIRTY_TRACKING],
+    ["a plain table", DIRTY_TRACKING],
   ])("of %s finds the pages written, once if they are cleared", (_name, flags) => {
     start(HTTU);
     // Pages, not a block: the memory is 4 KiB off.

@@ -98,6 +98,10 @@ class WatchedWords implements WordMemory {
   store64(high: number, low: number, valueHigh: number, valueLow: number): number {
     return this.inner.store64(high, low, valueHigh, valueLow);
   }
+
+  compareExchange64(high: number, low: number, expectedHigh: number, expectedLow: number, valueHigh: number, valueLow: number): number {
+    return this.inner.compareExchange64(high, low, expectedHigh, expectedLow, valueHigh, valueLow);
+  }
 }
 
 export interface BoardOptions {

@@ -44,6 +44,10 @@ class CountingMemory implements WordMemory {
     expect(address >= from && address < to).toBe(true);
     return this.words.store64(high, low, valueHigh, valueLow);
   }
+
+  compareExchange64(): number {
+    throw new Error("an SMMU without HTTU exchanges nothing");
+  }
 }
 
 const STEPS = process.env.VIOMMU_FUZZ === "nightly" ? 400_000 : 6000;

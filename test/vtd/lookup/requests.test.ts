@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from "vitest";
+import { MEMORY_ABORT } from "../../../src/memory/index.js";
 import { ACCESS_PRIVILEGED, ACCESS_READ, ACCESS_WRITE } from "../../../src/translation/index.js";
 import {
   ATS_ABORTED,
@@ -392,14 +393,14 @@ describe("Translation Requests", () => {
     const directory = b.page();
     const root = b.page();
     // A table that is there to read, in memory that takes no writes.
-    const store = b.memory.store64.bind(b.memory);
+    const exchange = b.memory.compareExchange64.bind(b.memory);
     b.map(root, IOVA, PAGE, 7n, 7n);
     b.pasid(directory, 0, ...firstStage(root));
     b.scalable(RID, BigInt(directory) | SCE);
-    b.memory.store64 = () => -1;
+    b.memory.compareExchange64 = () => MEMORY_ABORT;
     expect(ask(IOVA, ALL).slice(0, 2)).toEqual([TRANSLATED, 0]);
     expect(b.fault).toMatchObject({ FR: 0x91, AT: 1 });
-    b.memory.store64 = store;
+    b.memory.compareExchange64 = exchange;
   });
 });
 

@@ -1,4 +1,4 @@
-import { type MakeMemory, MEMORY_ABORT, MEMORY_OK, processMemory, RamBlock, type WordMemory, type WordWindow } from "../../../memory/index.js";
+import { exchangeWord, type MakeMemory, MEMORY_ABORT, MEMORY_OK, processMemory, RamBlock, type WordMemory, type WordWindow } from "../../../memory/index.js";
 import { Refusal } from "../../../support/index.js";
 import { TableMemory } from "./table-memory.js";
 
@@ -21,6 +21,7 @@ class HostWords implements WordMemory {
   flatBytes = 0;
   loadedLow = 0;
   loadedHigh = 0;
+  private writableIndex = 0;
 
   constructor(
     private readonly tables: TableMemory,
@@ -60,6 +61,22 @@ class HostWords implements WordMemory {
   }
 
   store64(addressHigh: number, addressLow: number, high: number, low: number): number {
+    const words = this.writable(addressHigh, addressLow);
+    if (words === undefined) {
+      return MEMORY_ABORT;
+    }
+    words[this.writableIndex] = low;
+    words[this.writableIndex + 1] = high;
+    return MEMORY_OK;
+  }
+
+  compareExchange64(addressHigh: number, addressLow: number, expectedHigh: number, expectedLow: number, high: number, low: number): number {
+    const words = this.writable(addressHigh, addressLow);
+    return words === undefined ? MEMORY_ABORT : exchangeWord(words, this.writableIndex, expectedHigh, expectedLow, high, low);
+  }
+
+  /** The words that hold an address, and in `writableIndex` where; undefined: nothing is there. */
+  private writable(addressHigh: number, addressLow: number): Int32Array | undefined {
     let words: Int32Array | undefined;
     let index = 0;
     const tables = this.tables;
@@ -72,14 +89,13 @@ class HostWords implements WordMemory {
       const address = (addressHigh >>> 0) * 0x1_0000_0000 + (addressLow >>> 0);
       const block = findBlock(this.blocks, address);
       if (block === undefined) {
-        return MEMORY_ABORT;
+        return undefined;
       }
       words = block.wordWindow(address - block.hostAddress);
       index = ((address - block.hostAddress) % RamBlock.windowBytes) / 4;
     }
-    words[index] = low;
-    words[index + 1] = high;
-    return MEMORY_OK;
+    this.writableIndex = index;
+    return words;
   }
 
   /** A segment of table memory: once taken it stays. */

@@ -1,4 +1,4 @@
-import { MEMORY_OK, type WordMemory } from "../../../../memory/index.js";
+import { MEMORY_ABORT, MEMORY_CHANGED, MEMORY_OK, type WordMemory } from "../../../../memory/index.js";
 import { highWord, lowWord, toNumber } from "../../../../support/index.js";
 import { CD_OK, CdView, decodeCd, decodeSte, type LookupFeatures, STE_ILLEGAL, SteView } from "../../../../smmuv3/lookup/index.js";
 import { CD, CLASS_IN, EVENT, EVT, get, L1CD, getAddress, STE } from "../../../../smmuv3/spec/index.js";
@@ -8,6 +8,9 @@ import { levelShift, type StageTables } from "../../../../translation/index.js";
 const DIRTY_BIT_MODIFIER = 1 << 19;
 /** AP[2] of stage 1 (set: read-only), S2AP[1] of stage 2 (set: writable). */
 const WRITE_BIT = 1 << 7;
+
+/** Walks of one update that begin again because another has changed the descriptor meanwhile. */
+const MOST_RESTARTS = 16;
 
 /**
  * The hardware update of the dirty state (Arm IHI 0070 3.13, IDR0.HTTU = 2): a write to a page that is
@@ -76,8 +79,22 @@ export class DirtyState {
     return out;
   }
 
-  /** Walks to the leaf of an address and sets its write bit to `dirty`, if it may be modified and is clean. */
+  /**
+   * Walks to the leaf of an address and sets its write bit to `dirty`, if it may be modified and is clean: in one step
+   * with its being what was read (DDI 0487 D8.5.1).
+   */
   private makeDirty(tables: StageTables, address: number, dirty: number): boolean {
+    for (let tries = 0; tries < MOST_RESTARTS; tries++) {
+      const code = this.tryDirty(tables, address, dirty);
+      if (code !== MEMORY_CHANGED) {
+        return code === MEMORY_OK;
+      }
+    }
+    return false;
+  }
+
+  /** Returns MEMORY_OK where it is done, MEMORY_CHANGED where another has changed the leaf, and anything else for a leaf that may not be. */
+  private tryDirty(tables: StageTables, address: number, dirty: number): number {
     const { memory } = this;
     const stride = tables.granuleBits - 3;
     let table = toNumber(tables.baseHigh, tables.baseLow);
@@ -86,7 +103,7 @@ export class DirtyState {
       const indexBits = level === tables.startLevel ? tables.inputBits - shift : stride;
       const slot = table + (Math.floor(address / 2 ** shift) % 2 ** indexBits) * 8;
       if (memory.load64(highWord(slot), lowWord(slot)) !== MEMORY_OK || (memory.loadedLow & 1) === 0) {
-        return false;
+        return MEMORY_ABORT;
       }
       const low = memory.loadedLow;
       const high = memory.loadedHigh;
@@ -95,10 +112,10 @@ export class DirtyState {
         continue;
       }
       if ((high & DIRTY_BIT_MODIFIER) === 0 || (low & WRITE_BIT) === dirty) {
-        return false;
+        return MEMORY_ABORT;
       }
-      return memory.store64(highWord(slot), lowWord(slot), high, (low & ~WRITE_BIT) | dirty) === MEMORY_OK;
+      return memory.compareExchange64(highWord(slot), lowWord(slot), high, low, high, (low & ~WRITE_BIT) | dirty);
     }
-    return false;
+    return MEMORY_ABORT;
   }
 }
