@@ -2,4 +2,4 @@ export { AddressSpace, MemoryRegion, type MemoryListener, type MemorySection, ty
 export { DMA_DECODE_ERROR, DMA_FAULT, DMA_OK, type DmaAttributes, type DmaSpace } from "./dma.js";
 export { type MakeMemory, processMemory, type RamBacking, RamBlock } from "./ram.js";
 export { DISCARDED, REFUSED, RESOLVED, TranslatedSpace } from "./translated-space.js";
-export { exchangeWord, MEMORY_ABORT, MEMORY_CHANGED, MEMORY_OK, RamWordMemory, type WordMemory, type WordWindow } from "./word-memory.js";
+export { exchangeWord, loadSettled, MEMORY_ABORT, MEMORY_CHANGED, MEMORY_OK, RamWordMemory, type WordMemory, type WordWindow } from "./word-memory.js";

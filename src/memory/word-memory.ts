@@ -8,6 +8,25 @@ export const MEMORY_ABORT = -1;
 /** `compareExchange64` has found another value. */
 export const MEMORY_CHANGED = -2;
 
+/** Times that a word is read which another processor changes all the time. */
+const MOST_READINGS = 64;
+
+/**
+ * Reads the 64-bit word at `words[index]` into `loadedLow` and `loadedHigh`, while others may be writing it: the low
+ * word is the same before and after the high one. Returns MEMORY_OK, or MEMORY_ABORT where the word does not settle.
+ */
+export function loadSettled(words: Int32Array, index: number, into: { loadedLow: number; loadedHigh: number }): number {
+  for (let readings = 0; readings < MOST_READINGS; readings++) {
+    const low = words[index];
+    into.loadedLow = low;
+    into.loadedHigh = words[index + 1];
+    if (words[index] === low) {
+      return MEMORY_OK;
+    }
+  }
+  return MEMORY_ABORT;
+}
+
 /**
  * Exchanges the 64-bit word at `words[index]` (its low word; 8-byte aligned) in one step, where it is `expected`.
  * Returns MEMORY_OK or MEMORY_CHANGED.
@@ -52,7 +71,10 @@ export interface WordMemory {
    * and stay where they are for as long as the memory exists. Undefined where there are none such.
    */
   window?(addressHigh: number, addressLow: number): WordWindow | undefined;
-  /** Loads the 64-bit word at an 8-byte aligned address into `loadedLow` and `loadedHigh`. Returns MEMORY_OK or MEMORY_ABORT. */
+  /**
+   * Loads the 64-bit word at an 8-byte aligned address into `loadedLow` and `loadedHigh`, both of one value that
+   * memory had. Returns MEMORY_OK or MEMORY_ABORT.
+   */
   load64(addressHigh: number, addressLow: number): number;
   /** Stores a 64-bit word at an 8-byte aligned address. Returns MEMORY_OK or MEMORY_ABORT. */
   store64(addressHigh: number, addressLow: number, high: number, low: number): number;
@@ -103,11 +125,7 @@ export class RamWordMemory implements WordMemory {
       return MEMORY_ABORT;
     }
     const offset = address - placement.base + placement.offset;
-    const words = placement.ram.wordWindow(offset);
-    const index = (offset % 0x1_0000_0000) / 4;
-    this.loadedLow = words[index];
-    this.loadedHigh = words[index + 1];
-    return MEMORY_OK;
+    return loadSettled(placement.ram.wordWindow(offset), (offset % 0x1_0000_0000) / 4, this);
   }
 
   store64(addressHigh: number, addressLow: number, high: number, low: number): number {

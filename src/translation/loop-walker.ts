@@ -1,4 +1,4 @@
-import { MEMORY_CHANGED, MEMORY_OK, type WordMemory } from "../memory/index.js";
+import { loadSettled, MEMORY_CHANGED, MEMORY_OK, type WordMemory } from "../memory/index.js";
 import { highWord, lowWord } from "../support/index.js";
 import { levelShift } from "./geometry.js";
 import { ATTRIBUTE_SHIFT, PERMISSIONS, REQUIRED_PERMISSIONS } from "./permissions.js";
@@ -99,9 +99,9 @@ export class LoopWalker {
   private flatPartLow = 0;
   private flatPartWords = 0;
 
-  /** Result of `load`. */
-  private loadedHigh = 0;
-  private loadedLow = 0;
+  /** Result of `load`: the walk's own. */
+  loadedHigh = 0;
+  loadedLow = 0;
   private restarts = 0;
 
   constructor(protected readonly memory: WordMemory) {}
@@ -411,9 +411,7 @@ export class LoopWalker {
     }
     const at = (low - this.flatPartLow) >>> 2;
     if (high === this.flatPartHigh && at < this.flatPartWords) {
-      this.loadedLow = memory.flat[at];
-      this.loadedHigh = memory.flat[at + 1];
-      return true;
+      return loadSettled(memory.flat, at, this) === MEMORY_OK;
     }
     if (memory.load64(high, low) !== MEMORY_OK) {
       return false;

@@ -134,6 +134,7 @@ export class PageWalker extends LoopWalker {
       let tables1 = 0;
       let tables2 = 0;
       let entryLow = 0;
+      let entryAt = 0;
       let bits1 = 0;
       let bits2: number;
       let low: number;
@@ -204,6 +205,7 @@ export class PageWalker extends LoopWalker {
         }
         entryLow = view.getInt32(at, true);
         ipaHigh = view.getInt32(at + 4, true);
+        entryAt = at;
         if (((entryLow ^ tableOnes) & s1.tableMask) === 0 && level !== 3) {
           tables1 |= ipaHigh;
           ipaLow = (entryLow & ~0xfff) | ((rest >>> 20) & 0xff8);
@@ -243,7 +245,10 @@ export class PageWalker extends LoopWalker {
         (tables2 & this.tables2Beyond) !== 0 ||
         (high2 & s2.leafBeyond) !== 0 ||
         (required[access & 15] & ~permissions) !== 0 ||
-        (clean !== 0 && (access & 2) !== 0)
+        (clean !== 0 && (access & 2) !== 0) ||
+        // Another processor may be writing the leaves: both words of each have to be of one value.
+        view.getInt32(entryAt, true) !== entryLow ||
+        view2.getInt32(at, true) !== low
       ) {
         break fast;
       }
@@ -418,7 +423,8 @@ export class PageWalker extends LoopWalker {
       (tables & stage.tableBeyond) !== 0 ||
       (entryHigh & stage.leafBeyond) !== 0 ||
       (required[access & 15] & ~permissions) !== 0 ||
-      (clean !== 0 && (access & 2) !== 0)
+      (clean !== 0 && (access & 2) !== 0) ||
+      view.getInt32(at, true) !== entryLow
     ) {
       return false;
     }

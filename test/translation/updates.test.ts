@@ -1,5 +1,5 @@
-/** Accessed and dirty bits while another processor changes the same entries. */
-import { describe, expect, test } from "vitest";
+/** Walks while another processor changes the entries that they read, and that they mark. */
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { RamBlock, RamWordMemory } from "../../src/memory/index.js";
 import { highWord, lowWord, toBigInt } from "../../src/support/index.js";
 import { ACCESS_READ, ACCESS_WRITE, PageWalker, WALK_OK, WALK_TRANSLATION_FAULT, WALK_UPDATE_FAULT, type X86Tables } from "../../src/translation/index.js";
@@ -107,11 +107,85 @@ describe("an entry that is changed before its accessed bit is set", () => {
     const memory = new Raced();
     const leaf = memory.chain(BASE, 0x127, PAGE + 7);
     let other = false;
-    memory.meanwhile = (address) => address === leaf && memory.put(leaf, ((other = !other) ? OTHER : PAGE) + 7);
+    memory.meanwhile = (address) => {
+      if (address === leaf) {
+        other = !other;
+        memory.put(leaf, (other ? OTHER : PAGE) + 7);
+      }
+    };
     expect(new PageWalker(memory).walkStage1(first, 0, 0x1000, ACCESS_WRITE)).toBe(WALK_UPDATE_FAULT);
     expect(memory.exchanges).toBe(17);
     // The next access has sixteen again.
     memory.meanwhile = () => undefined;
     expect(new PageWalker(memory).walkStage1(first, 0, 0x1000, ACCESS_WRITE)).toBe(WALK_OK);
+  });
+});
+
+describe("an entry that is changed between the reading of its two words", () => {
+  afterEach(() => vi.restoreAllMocks());
+
+  /** The page before and after: in other 4-GiB parts, so that a mixture of the two is neither. */
+  const BEFORE = [0x12, 0x3456_7000] as const;
+  const AFTER = [0x21, 0x0765_4000] as const;
+
+  test("is read again by the memory's load64", () => {
+    const block = new RamBlock("ram", 1 << 20, BASE);
+    const real = block.wordWindow(0);
+    real.set([BEFORE[1], BEFORE[0]], 2);
+    let changed = false;
+    vi.spyOn(block, "wordWindow").mockReturnValue(
+      new Proxy(real, {
+        get: (words, key) => {
+          const value: unknown = Reflect.get(words, key);
+          if (key === "2" && !changed) {
+            changed = true;
+            words.set([AFTER[1], AFTER[0]], 2);
+          }
+          return value;
+        },
+      }),
+    );
+    const memory = new RamWordMemory();
+    memory.place(BASE, block, 0, 1 << 20, false);
+    expect(memory.load64(0, BASE + 8)).toBe(0);
+    expect([memory.loadedHigh, memory.loadedLow]).toEqual([...AFTER]);
+  });
+
+  // The walkers' fast path reads by a DataView; four levels of a stage are eight readings.
+  test.each([
+    ["stage 1", (walker: PageWalker) => walker.walkStage1(first, 0, 0x1000, ACCESS_READ)],
+    ["stage 2", (walker: PageWalker) => walker.walkStage2(second, 0, 0x1000, ACCESS_READ)],
+    ["nested, stage 1", (walker: PageWalker) => walker.walkNested(first, second, 0, 0x1000, ACCESS_READ)],
+    ["nested, stage 2", (walker: PageWalker) => walker.walkNested(first, second, 0, 0x1000, ACCESS_READ)],
+  ])("%s: the leaf is one or the other, never a mixture", (what, walk) => {
+    const memory = new Raced();
+    const nested = what.startsWith("nested");
+    const inStage1 = what.endsWith("1");
+    let leaf: number;
+    if (nested) {
+      // Stage 2: a page table for the first 2 MiB, 1-GiB leaves elsewhere, one to one.
+      memory.chain(BASE, 0x167, 0x1000 + 0x167);
+      memory.chain(SECOND, 0x303, 0x1_0000_0000 + 0x303);
+      memory.put(SECOND + 0x1008, 0x4000_0000 + 0x383);
+      leaf = (inStage1 ? BASE : SECOND) + 0x3008;
+    } else {
+      leaf = memory.chain(inStage1 ? BASE : SECOND, inStage1 ? 0x167 : 0x303, 0);
+    }
+    const bits = inStage1 ? 0x167 : 0x303;
+    const [before, after] = nested && inStage1 ? [0x1_0000_1000, 0x4001_0000] : [0x12_3456_7000, 0x21_0765_4000];
+    memory.put(leaf, before + bits);
+    const walker = new PageWalker(memory);
+    const original = DataView.prototype.getInt32;
+    let races = 0;
+    vi.spyOn(DataView.prototype, "getInt32").mockImplementation(function (this: DataView, at: number, little?: boolean) {
+      const value = original.call(this, at, little);
+      if (BASE + at === leaf && races++ === 0) {
+        memory.put(leaf, after + bits);
+      }
+      return value;
+    });
+    expect(walk(walker)).toBe(WALK_OK);
+    expect(races).toBeGreaterThan(0);
+    expect((walker.outHigh >>> 0) * 2 ** 32 + (walker.outLow >>> 0)).toBe(after);
   });
 });

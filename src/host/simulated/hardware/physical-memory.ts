@@ -1,4 +1,4 @@
-import { exchangeWord, type MakeMemory, MEMORY_ABORT, MEMORY_OK, processMemory, RamBlock, type WordMemory, type WordWindow } from "../../../memory/index.js";
+import { exchangeWord, loadSettled, type MakeMemory, MEMORY_ABORT, MEMORY_OK, processMemory, RamBlock, type WordMemory, type WordWindow } from "../../../memory/index.js";
 import { Refusal } from "../../../support/index.js";
 import { TableMemory } from "./table-memory.js";
 
@@ -37,9 +37,7 @@ class HostWords implements WordMemory {
       words = tables.segments[offset >>> 24];
       index = (offset & 0xff_ffff) >>> 2;
       if (words !== undefined) {
-        this.loadedLow = words[index];
-        this.loadedHigh = words[index + 1];
-        return MEMORY_OK;
+        return loadSettled(words, index, this);
       }
     }
     const address = (addressHigh >>> 0) * 0x1_0000_0000 + (addressLow >>> 0);
@@ -55,9 +53,7 @@ class HostWords implements WordMemory {
       words = block.wordWindow(address - block.hostAddress);
       index = ((address - block.hostAddress) % RamBlock.windowBytes) / 4;
     }
-    this.loadedLow = words[index];
-    this.loadedHigh = words[index + 1];
-    return MEMORY_OK;
+    return loadSettled(words, index, this);
   }
 
   store64(addressHigh: number, addressLow: number, high: number, low: number): number {
