@@ -2,7 +2,7 @@ import { writeFileSync } from "node:fs";
 import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { type ChardevSpec, describeChardev } from "../chardev/index.js";
-import { parseChardevShort } from "../machine/arguments/index.js";
+import { boardTraits, parseChardevShort } from "../machine/arguments/index.js";
 import { DEFAULT_GUEST, findGuest, GUEST_TOLERANCES, guestLines, guestNames, idleOptions, REMOTE_BOARDS, type RemoteBoard, type RemoteReport, runRemoteGuest, type Tolerance } from "../run/index.js";
 import { Refusal, systemWords } from "../support/index.js";
 import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
@@ -125,7 +125,7 @@ function waitingFor(board: RemoteBoard, qtest: ChardevSpec, qmp: ChardevSpec | n
   };
   const options = option(qtest, ports.qtest, "qtest") + option(qmp, ports.qmp, "qmp");
   const accel = idle === undefined ? "qtest" : `tcg -bios ${idle}`;
-  return options === "" ? "" : `waiting for: qemu-system-${board === "q35" ? "x86_64" : "aarch64"} -machine ${board} -accel ${accel} -display none -qtest-log none${options} ...\n`;
+  return options === "" ? "" : `waiting for: qemu-system-${boardTraits[board].architecture} -machine ${board} -accel ${accel} -display none -qtest-log none${options} ...\n`;
 }
 
 function format(report: RemoteReport, color: boolean): string {

@@ -1,4 +1,5 @@
 import { type Command, Option } from "commander";
+import { parseArguments } from "../machine/arguments/index.js";
 import { DEFAULT_GUEST, DEFAULT_HOSTS_TEXT, defaultHost, findGuest, formatAccount, guestNames, loadHost, runMachine, shippedHosts, speaksOnStandardOutput } from "../run/index.js";
 import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
 import { machineWords } from "./machine-words.js";
@@ -36,7 +37,7 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
     .action(async (words: string[], options: RunOptions, command: Command) => {
       const ending = endBySignal();
       const finishProgress = progress(streams, options.json === true);
-      const machine = machineWords(words);
+      const machine = parseArguments(machineWords(words));
       const said = (option: string): boolean => command.getOptionValueSource(option) !== "default";
       const report = await runMachine({
         arguments: machine,

@@ -1,6 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
+import { parseArguments } from "../machine/arguments/index.js";
 import { DEFAULT_HOSTS_TEXT, defaultHost, firmwareTables, loadHost, shippedHosts } from "../run/index.js";
 import { Refusal, systemWords } from "../support/index.js";
 import { machineWords } from "./machine-words.js";
@@ -15,7 +16,7 @@ export function tablesCommand(program: Command, streams: Streams, finish: (code:
     .requiredOption("--out <folder>", "where the files go; made where it is not there")
     .option("--host <file>", `the host: a file, or ${shippedHosts().join(", ")} (default: ${DEFAULT_HOSTS_TEXT})`)
     .action((words: string[], options: { out: string; host?: string }) => {
-      const machine = machineWords(words);
+      const machine = parseArguments(machineWords(words));
       const files = firmwareTables(machine, loadHost(options.host ?? defaultHost(machine)));
       try {
         mkdirSync(options.out, { recursive: true });

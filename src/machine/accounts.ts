@@ -73,16 +73,3 @@ export function emulatedDma(functions: Iterable<PciFunction>): FunctionDma[] {
   }
   return list;
 }
-
-export interface InvalidationAccount {
-  /** The IOMMU's id. */
-  readonly iommu: string;
-  /** Commands of the guest, by the architecture's names. */
-  readonly commands: Readonly<Record<string, number>>;
-  /** Of them: those that invalidate translations or context descriptors (CMD_TLBI_*, CMD_ATC_INV, CMD_CFGI_CD*). */
-  readonly guestCommands: number;
-  /** Of those: done by the host. */
-  readonly forwarded: number;
-  /** HWPT_INVALIDATE calls. */
-  readonly hostCalls: number;
-}

@@ -8,17 +8,16 @@ import { MsiRouter } from "../msi/index.js";
 import { type IommuOps, type PciBus, type PciFunction, PciRoot, type PciRootOptions, plugFunction, unplugFunction } from "../pci/index.js";
 import type { FirmwareTables, PinDevice } from "../port/index.js";
 import { hex, type Log, Refusal } from "../support/index.js";
-import { type InvalidationAccount, MsiAccount } from "./accounts.js";
-import { type DeviceArgument, deviceLabel, type MachineArguments, type MsiController, nearest } from "./arguments/index.js";
-import type { IommuDescription } from "./description.js";
+import { MsiAccount } from "./accounts.js";
+import type { PlacedTables } from "./firmware/index.js";
+import { type BoardKind, type DeviceArgument, deviceLabel, type MachineArguments, type MsiController, nearest } from "./arguments/index.js";
+import type { IommuDescription, InvalidationAccount } from "./iommu-account.js";
 import { DeviceNames } from "./qom-names.js";
-import type { PlacedTables } from "./virt/firmware.js";
 import { type FunctionParts, makeFunction } from "./function-maker.js";
 import type { InterruptLog } from "./interrupt-log.js";
 import { MachineObjects } from "./machine-objects.js";
 import { type Dimm, MemoryDevices } from "./memory-devices.js";
 import { allocateRam, type PlacedRam, type Range, ramPieces } from "./ram-layout.js";
-import type { MachineSmmu } from "./virt/smmu-set.js";
 import { VirtualClock } from "./virtual-clock.js";
 
 /** Where a board has PCI; addresses are guest-physical, in bytes. */
@@ -38,6 +37,7 @@ export interface BoardMap {
 
 /** An IOMMU of a machine, whatever its architecture. */
 export interface MachineIommu {
+  readonly kind: "smmuv3" | "vtd";
   readonly id: string;
   /** Null: the machine made it of itself. */
   readonly argument: DeviceArgument | null;
@@ -76,11 +76,9 @@ export interface BoardOutputs {
 }
 
 export abstract class Board {
-  abstract readonly kind: "virt" | "q35";
+  abstract readonly kind: BoardKind;
   /** In the order in which people are told of them. */
   abstract readonly iommus: readonly MachineIommu[];
-  /** Those of them that are SMMUv3. */
-  abstract readonly smmus: { readonly all: readonly MachineSmmu[] };
   /** Guest-physical address that a function's message is to be written to; null: the machine has no MSI controller. */
   abstract readonly msiDoorbell: number | null;
   /** Who takes messages. */
@@ -271,12 +269,6 @@ export abstract class Board {
   iommuOf(fn: PciFunction): MachineIommu | null {
     const ops = fn.bus === null ? null : fn.iommuPath.ops;
     return ops === null ? null : (this.iommus.find((iommu) => iommu.ops === ops) ?? null);
-  }
-
-  /** The same where it is an SMMUv3. */
-  smmuOf(fn: PciFunction): MachineSmmu | null {
-    const iommu = this.iommuOf(fn);
-    return iommu === null ? null : (this.smmus.all.find((smmu) => smmu === iommu) ?? null);
   }
 
   /** What the guest does to the machine as a whole; the machine sets it. */

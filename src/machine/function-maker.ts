@@ -8,7 +8,7 @@ import { type Log, Refusal } from "../support/index.js";
 import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.js";
 import type { MsiAccount } from "./accounts.js";
 import type { BoardMap } from "./board.js";
-import { booleanProperty, type DeviceArgument, deviceLabel, numberProperty, textProperty } from "./arguments/index.js";
+import { booleanProperty, type DeviceArgument, deviceLabel, type FunctionModel, numberProperty, textProperty } from "./arguments/index.js";
 import type { VirtualClock } from "./virtual-clock.js";
 
 /** What functions are made with. */
@@ -45,7 +45,7 @@ function reserved(device: DeviceArgument, name: string, none = 2n ** 64n): bigin
   return value === undefined || BigInt(value as number) >= none ? null : BigInt(value as number);
 }
 
-const makers: Readonly<Record<string, Maker>> = {
+const makers: Readonly<Record<FunctionModel, Maker>> = {
   "pxb-pcie": makeExpander,
   "pcie-root-port": (device) =>
     new PcieRootPort({
@@ -74,7 +74,7 @@ const makers: Readonly<Record<string, Maker>> = {
 
 /** The function that an argument asks for, not plugged yet. @throws Refusal */
 export function makeFunction(device: DeviceArgument, parts: FunctionParts): PciFunction {
-  const fn = makers[device.model.name](device, parts);
+  const fn = makers[device.model.name as FunctionModel](device, parts);
   fn.multifunction = booleanProperty(device, "multifunction");
   return fn;
 }

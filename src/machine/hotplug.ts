@@ -19,9 +19,6 @@ export class Hotplug {
   private readonly waiting = new Map<PciFunction, Waiting[]>();
   /** When a device was asked for, in milliseconds of performance.now(). */
   private readonly asked = new Map<PciFunction, number>();
-  /** Unplugged and plugged while the machine ran. */
-  plugged = 0;
-  unplugged = 0;
 
   constructor(
     private readonly board: Board,
@@ -46,7 +43,7 @@ export class Hotplug {
   /** device_add: `argument` as after -device. @throws Refusal or HostError, with nothing left of it */
   plug(argument: string): void {
     const notes: string[] = [];
-    const device = parseDevice("device_add", argument, { globals: this.args.globals, version: this.args.machine.version, board: this.board.kind, intelIommu: this.board.kind === "q35" && this.board.iommus.length > 0, notes });
+    const device = parseDevice("device_add", argument, { globals: this.args.globals, version: this.args.machine.version, board: this.board.kind, intelIommu: this.board.iommus.some(({ kind }) => kind === "vtd"), notes });
     located(device.where, () => {
       if (!device.model.hotpluggable) {
         throw new Refusal(`Device '${device.model.name}' does not support hotplugging`, { found: "the machine is running", wouldWork: "-device at start" });
@@ -62,7 +59,6 @@ export class Hotplug {
       } else {
         this.watchPort(this.board.plug(device, true));
       }
-      this.plugged++;
     });
     notes.forEach((note) => this.log.info(note));
   }
@@ -110,7 +106,6 @@ export class Hotplug {
   unplugMemory(dimm: Dimm): void {
     const path = this.board.names.pathOf(dimm);
     this.board.unplugMemory(dimm);
-    this.unplugged++;
     this.events.emit({ name: "DEVICE_DELETED", data: { ...(dimm.id === "" ? {} : { device: dimm.id }), path } });
   }
 
@@ -128,7 +123,6 @@ export class Hotplug {
       this.events.emit({ name: "DEVICE_DELETED", data: { ...(one.id === "" ? {} : { device: one.id }), path } });
     }
     this.asked.delete(fn);
-    this.unplugged++;
     const waiting = this.waiting.get(fn) ?? [];
     this.waiting.delete(fn);
     waiting.forEach((one) => one.resolve());

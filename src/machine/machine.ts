@@ -5,16 +5,16 @@
 import type { Host } from "../iommufd/index.js";
 import type { AccessSize, FirmwareTables, Interrupt, MachineOperator, MachinePort, PortSize } from "../port/index.js";
 import type { Log } from "../support/index.js";
-import { emulatedDma, type FunctionDma, type InvalidationAccount, type MsiRouteEntry } from "./accounts.js";
+import { emulatedDma, type FunctionDma, type MsiRouteEntry } from "./accounts.js";
 import type { MachineArguments } from "./arguments/index.js";
 import type { Board } from "./board.js";
+import { makeBoard } from "./boards.js";
 import { crowdedRootBuses } from "./bus-room.js";
 import { describeMachine, type MachineDescription } from "./description.js";
 import { Hotplug } from "./hotplug.js";
+import type { InvalidationAccount } from "./iommu-account.js";
 import { InterruptPins } from "./interrupt-pins.js";
-import { Q35Board } from "./q35/board.js";
 import { MachineEvents, RunState } from "./run-state.js";
-import { VirtBoard } from "./virt/board.js";
 
 /** What runs the machine's instructions, where something does. */
 export interface Processors {
@@ -40,7 +40,7 @@ export class Machine {
     readonly host: Host,
     readonly log: Log,
   ) {
-    this.board = args.machine.board === "virt" ? new VirtBoard(args, host, log) : new Q35Board(args, host, log);
+    this.board = makeBoard(args, host, log);
     this.board.outputs.guestReset = () => this.guestReset();
     this.board.outputs.powerOff = () => this.guestPowerOff();
     this.hotplug = new Hotplug(this.board, args, log, this.events);

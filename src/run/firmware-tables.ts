@@ -1,5 +1,5 @@
 import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
-import { parseArguments } from "../machine/arguments/index.js";
+import type { MachineArguments } from "../machine/arguments/index.js";
 import { Machine } from "../machine/index.js";
 import { Log } from "../support/index.js";
 
@@ -8,8 +8,7 @@ import { Log } from "../support/index.js";
  * is built on the host, since ATS and the like follow the functions' host, and shut down again.
  * @throws Refusal
  */
-export function firmwareTables(words: readonly string[], description: HostDescription): Map<string, Uint8Array> {
-  const args = parseArguments(words);
+export function firmwareTables(args: MachineArguments, description: HostDescription): Map<string, Uint8Array> {
   const host = createSimulatedHost(description);
   try {
     const machine = new Machine(args, host, new Log());

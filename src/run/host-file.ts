@@ -2,22 +2,22 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { type HostDescription, loadHostDescription } from "../host/simulated/index.js";
-import { parseArguments } from "../machine/arguments/index.js";
+import type { BoardKind, MachineArguments } from "../machine/arguments/index.js";
 import { Refusal } from "../support/index.js";
 import { packageFolder } from "./package-files.js";
 import { readTextFile } from "./text-file.js";
 
 /** The hosts where none is named, by board. */
-const DEFAULT_HOSTS = { virt: "grace", q35: "two-socket-spr" } as const;
+const DEFAULT_HOSTS: Readonly<Record<BoardKind, string>> = { virt: "grace", q35: "two-socket-spr" };
 
 /** For help texts. */
 export const DEFAULT_HOSTS_TEXT = Object.entries(DEFAULT_HOSTS)
   .map(([board, host]) => `${host} for ${board}`)
   .join(", ");
 
-/** The host of a machine for which none is named: one with its architecture's IOMMUs. @throws Refusal where there is no such machine */
-export function defaultHost(words: readonly string[]): string {
-  return DEFAULT_HOSTS[parseArguments(words).machine.board];
+/** The host of a machine for which none is named: one with its architecture's IOMMUs. */
+export function defaultHost({ machine }: MachineArguments): string {
+  return DEFAULT_HOSTS[machine.board];
 }
 
 /** Names of the hosts that come with the package. */

@@ -28,8 +28,8 @@ import { UnclaimedFaults } from "./unclaimed-faults.js";
 import { unusedFunctions } from "./unused-functions.js";
 
 export interface RunRequest {
-  /** The machine's arguments, as words. */
-  readonly arguments: readonly string[];
+  /** The machine's arguments: parsed, or as words. */
+  readonly arguments: MachineArguments | readonly string[];
   readonly host: HostDescription;
   /** Null: the machine is started and shut down. With -qtest among the arguments the socket takes its place. */
   readonly guest: GuestToRun | null;
@@ -65,7 +65,7 @@ export interface RunRequest {
  * @throws Refusal where the input is wrong: nothing is left on the host then
  */
 export async function runMachine(request: RunRequest): Promise<RunReport> {
-  const args = parseArguments(request.arguments);
+  const args = "machine" in request.arguments ? request.arguments : parseArguments(request.arguments);
   if (request.firmware === "acpi" && !args.machine.acpi) {
     throw new Refusal("ACPI is asked for and the machine has none", { found: "--firmware acpi, and acpi=off for the machine", wouldWork: "--firmware dt, or acpi=on" });
   }
@@ -180,8 +180,7 @@ export function idleOptions(board: string, options: Pick<RunRequest, "firmware" 
 }
 
 /** A monitor or qtest has standard output: nothing else may be written there. */
-export function speaksOnStandardOutput(words: readonly string[]): boolean {
-  const { qtest, monitors } = parseArguments(words).control;
+export function speaksOnStandardOutput({ control: { qtest, monitors } }: MachineArguments): boolean {
   return [qtest, ...monitors.map(({ spec }) => spec)].some((spec) => spec?.kind === "stdio");
 }
 

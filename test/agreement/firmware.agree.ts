@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
+import { parseArguments } from "../../src/machine/arguments/index.js";
 import { loadHostDescription } from "../../src/host/simulated/index.js";
 import { firmwareTables } from "../../src/run/index.js";
 import type { Random } from "../fuzz/random.js";
@@ -88,7 +89,7 @@ againstQemus("aarch64", "firmware tables", () => null, (program) => {
     for (let index = first; index < first + count; index++) {
       const request = { arguments: topology(randomOf(seed, index), program) };
       await withBoth(program, request, async (ours, theirs) => {
-        const iort = firmwareTables(request.arguments, HOST).get("IORT.aml") ?? new Uint8Array();
+        const iort = firmwareTables(parseArguments(request.arguments), HOST).get("IORT.aml") ?? new Uint8Array();
         const left: Observation = describeTree(await deviceTree(ours));
         const right: Observation = describeTree(await deviceTree(theirs));
         // F-3: an older one's IORT has another revision and always an ITS.

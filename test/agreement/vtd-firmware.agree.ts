@@ -1,6 +1,7 @@
 /** DMAR, byte for byte, with what else of the tables tells of buses, interrupts and configuration space. */
 import { readFileSync } from "node:fs";
 import { expect, it } from "vitest";
+import { parseArguments } from "../../src/machine/arguments/index.js";
 import { loadHostDescription } from "../../src/host/simulated/index.js";
 import { firmwareTables } from "../../src/run/index.js";
 import type { Random } from "../fuzz/random.js";
@@ -96,7 +97,7 @@ againstQemus("x86_64", "DMAR", () => null, (program) => {
     const failures: string[] = [];
     for (let index = first; index < first + count && failures.length < 5; index++) {
       const request = { arguments: topology(randomOf(seed, index), program) };
-      const ours = firmwareTables(request.arguments, HOST);
+      const ours = firmwareTables(parseArguments(request.arguments), HOST);
       const theirs = await Qemu.start(program, request);
       try {
         const [left, right]: [Observation, Observation] = [{}, {}];

@@ -1,4 +1,5 @@
 /** What a host refuses is told for every function, however often another one's refusal has been told. */
+import { isSmmu } from "../../src/machine/index.js";
 import { expect, it } from "vitest";
 import { TWO_SMMUS } from "./specs.js";
 import { World } from "./harness.js";
@@ -9,8 +10,8 @@ const GBPA = 0x44;
 it("tells of a function that is blocked after many refusals of another", () => {
   const world = new World(TWO_SMMUS);
   const machine = world.build();
-  const { memory, smmus } = machine.board;
-  const [first, second] = smmus.all;
+  const { memory, iommus } = machine.board;
+  const [first, second] = iommus.filter(isSmmu);
   // With SMMUEN=0 each change of GBPA.ABORT is a change of tables.
   const change = (base: number, abort: boolean): void => {
     world.observer.failOn({ operation: "VFIO_ATTACH_IOMMUFD_PT", nth: 1, errno: "ENOMEM" });

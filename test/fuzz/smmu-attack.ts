@@ -1,5 +1,6 @@
 /** What a random guest does to SMMUv3s: registers, command queues, stream tables. */
 import type { Attack, Tools } from "./attack.js";
+import { isSmmu } from "../../src/machine/index.js";
 import { entryAddress } from "./smmu-intent.js";
 
 const OPCODES = [1, 2, 3, 4, 4, 5, 6, 7, 0x10, 0x11, 0x12, 0x13, 0x18, 0x20, 0x28, 0x2a, 0x30, 0x40, 0x40, 0x41, 0x42, 0x43, 0x44, 0x45, 0x46, 0x46, 0x46, 0x99];
@@ -28,8 +29,8 @@ export class SmmuAttack implements Attack {
   }
 
   remember(): void {
-    const { memory, smmus } = this.board;
-    this.programmed = smmus.all.map(({ base }) => ({
+    const { memory, iommus } = this.board;
+    this.programmed = iommus.filter(isSmmu).map(({ base }) => ({
       base,
       values: (
         [
@@ -88,7 +89,7 @@ export class SmmuAttack implements Attack {
   }
 
   private get smmu() {
-    return this.tools.random.pick(this.tools.world.machine.board.smmus.all);
+    return this.tools.random.pick(this.tools.world.machine.board.iommus.filter(isSmmu));
   }
 
   writeRegister(): void {
@@ -218,7 +219,7 @@ export class SmmuAttack implements Attack {
     const enabled = (this.read(base + 0x20, 4) & 9n) === 9n;
     const errors = this.read(base + 0x60, 4) ^ this.read(base + 0x64, 4);
     if (empty && enabled && errors === 0n && prod === (this.read(base + 0x9c, 4) & 0xf_ffffn) && this.tools.world.spec.failing !== true) {
-      this.tools.world.checkEntries(this.board.smmus.all.find((smmu) => smmu.base === base)!);
+      this.tools.world.checkEntries(this.board.iommus.filter(isSmmu).find((smmu) => smmu.base === base)!);
     }
   }
 

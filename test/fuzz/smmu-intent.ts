@@ -1,6 +1,6 @@
 /** The guest's registers and stream table (Arm IHI 0070, 5.2, 6.3), and the stream tables of the host's SMMUs. */
 import type { SimulatedHost } from "../../src/host/simulated/index.js";
-import type { Machine } from "../../src/machine/index.js";
+import { isSmmu, type Machine } from "../../src/machine/index.js";
 import type { MachineSmmu } from "../../src/machine/virt/smmu-set.js";
 import type { PciFunction } from "../../src/pci/index.js";
 import { type Architecture, type HostTable, passedThrough, ramWord, type Table } from "./intent.js";
@@ -77,16 +77,16 @@ function hostEntry(host: SimulatedHost, address: string): HostTable {
   return { table, confined: config === 0 || config >= 5, pointer, words: `STE.Config ${config}` };
 }
 
-const accelerated = (machine: Machine): MachineSmmu[] => machine.board.smmus.all.filter((smmu) => smmu.acceleration !== null);
+const accelerated = (machine: Machine): MachineSmmu[] => machine.board.iommus.filter(isSmmu).filter((smmu) => smmu.acceleration !== null);
 
 /** SMMUs that a passed-through function of the machine is behind. */
 function serving(machine: Machine): MachineSmmu[] {
-  return accelerated(machine).filter((smmu) => machine.board.functions.some(({ fn }) => fn.passthrough !== null && fn.bus !== null && machine.board.smmuOf(fn) === smmu));
+  return accelerated(machine).filter((smmu) => machine.board.functions.some(({ fn }) => fn.passthrough !== null && fn.bus !== null && machine.board.iommuOf(fn) === smmu));
 }
 
 const withSmmu = <T>(machine: Machine, fn: PciFunction, body: (smmu: MachineSmmu) => T, otherwise: T): T => {
-  const smmu = machine.board.smmuOf(fn);
-  return smmu === null ? otherwise : body(smmu);
+  const iommu = machine.board.iommuOf(fn);
+  return iommu === null || !isSmmu(iommu) ? otherwise : body(iommu);
 };
 
 export const smmuArchitecture: Architecture = {
@@ -117,7 +117,7 @@ export const smmuArchitecture: Architecture = {
   withoutTranslation: (machine, fn) =>
     withSmmu<Table | null>(machine, fn, ({ device }) => (device.translationEnabled ? null : device.globalBypassAborts ? "abort" : "bypass"), null),
   tagsInUse: (host) => host.kernel.smmuAccounts().reduce((sum, { vmids, asids }) => sum + vmids + asids, 0),
-  fetches: (machine) => machine.board.smmus.all.reduce((sum, smmu) => sum + smmu.device.commands.fetches, 0),
+  fetches: (machine) => machine.board.iommus.filter(isSmmu).reduce((sum, smmu) => sum + smmu.device.commands.fetches, 0),
   // A command: two loads; a configuration command also the STE of each function, twice, with its descriptor.
   bounds: (_machine, fetched, functions) => ({ loads: 20_000 + fetched * (4 + 20 * functions), calls: 64 + (fetched + 1) * 10 * (functions + 1) }),
   expectedObjects: (machines, host) => {
@@ -126,7 +126,7 @@ export const smmuArchitecture: Architecture = {
     machines.forEach((machine, n) => {
       for (const { address, guarded, fn } of passedThrough(machine)) {
         spaces.add(`${n} ${guarded}`);
-        const owner = serving(machine).indexOf(machine.board.smmuOf(fn)!);
+        const owner = serving(machine).findIndex((smmu) => smmu === machine.board.iommuOf(fn));
         parents.add(`${n} ${guarded} ${owner} ${host.hardware.functions.get(address)!.smmu!.name}`);
       }
     });

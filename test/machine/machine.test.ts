@@ -3,7 +3,7 @@ import { createSimulatedHost, describeHost } from "../../src/host/simulated/inde
 import { type HostObserver } from "../../src/host/instruments/index.js";
 import { type Host, HostError } from "../../src/iommufd/index.js";
 import { parseArguments } from "../../src/machine/arguments/index.js";
-import { Machine, type VirtBoard } from "../../src/machine/index.js";
+import { isSmmu, Machine, type VirtBoard } from "../../src/machine/index.js";
 import type { RamBlock } from "../../src/memory/index.js";
 import { Log, Refusal } from "../../src/support/index.js";
 import { ACCEL, build, type Built, GPU, hostInput } from "./build.js";
@@ -144,7 +144,7 @@ describe("a machine's life", () => {
     machine.reset();
     // The function's reset comes before its SMMU's attachments.
     expect(order[0]).toBe("VFIO_RESET");
-    expect(machine.board.smmus.all[0].acceleration!.describeFunctions()[0].table).toBe("bypass");
+    expect(machine.board.iommus.filter(isSmmu)[0].acceleration!.describeFunctions()[0].table).toBe("bypass");
     expect(await machine.port().interrupts()).toEqual([]);
     machine.shutdown();
   });

@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { parseArguments } from "../../src/machine/arguments/index.js";
 import type { Q35Board } from "../../src/machine/index.js";
 import { firmwareTables } from "../../src/run/index.js";
 import { describeHost } from "../../src/host/simulated/index.js";
@@ -109,7 +110,7 @@ describe("tables of a q35", () => {
   });
 
   it("are what `viommu tables` writes", () => {
-    const files = firmwareTables(["-M", "q35", "-nodefaults", "-device", "intel-iommu"], describeHost(hostInput("board")));
+    const files = firmwareTables(parseArguments(["-M", "q35", "-nodefaults", "-device", "intel-iommu"]), describeHost(hostInput("board")));
     expect([...files.keys()]).toEqual(["FACS.aml", "DSDT.aml", "FACP.aml", "APIC.aml", "MCFG.aml", "DMAR.aml", "XSDT.aml", "RSDP.aml"]);
     expect(anonymous(files.get("DMAR.aml")!)).toBe(anonymous(readFileSync(new URL("default.DMAR.aml", folder))));
   });

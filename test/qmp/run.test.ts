@@ -4,6 +4,7 @@ import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { parseArguments } from "../../src/machine/arguments/index.js";
 import { findGuest, loadHost, runMachine, type RunReport, type RunRequest, speaksOnStandardOutput } from "../../src/run/index.js";
 import { stockClients } from "./stock-clients.js";
 
@@ -158,8 +159,8 @@ describe("a run with a monitor", () => {
     const words = "-M virt -nodefaults -qmp null".split(" ");
     const report = await runMachine({ arguments: words, host: loadHost("board"), guest: { name: "none", run: () => Promise.resolve({ steps: [], dmaChecked: 0, events: [], ok: true }) }, guestByDefault: true });
     expect(report).toMatchObject({ ok: true, guest: { name: "none" } });
-    expect(speaksOnStandardOutput(words)).toBe(false);
-    expect(speaksOnStandardOutput([...words, "-mon", "m", "-chardev", "stdio,id=m"])).toBe(true);
+    expect(speaksOnStandardOutput(parseArguments(words))).toBe(false);
+    expect(speaksOnStandardOutput(parseArguments([...words, "-mon", "m", "-chardev", "stdio,id=m"]))).toBe(true);
   });
 
   it("refuses a monitor that cannot be", async () => {

@@ -3,6 +3,7 @@
  * of a word), continuations (`\` at a line's end, and simply the next line), single and double quotes.
  */
 import { Refusal } from "../../support/index.js";
+import { BOARD_KINDS, boardTraits } from "./boards.js";
 
 /** Splits a file's text into words. @throws Refusal with the line number */
 export function splitWords(text: string, name = "arguments"): string[] {
@@ -88,10 +89,10 @@ export function dropProgram(words: readonly string[]): string[] {
   if (program === null) {
     return words.slice();
   }
-  if (program[1] !== undefined && program[1] !== "aarch64" && program[1] !== "x86_64") {
+  if (program[1] !== undefined && !BOARD_KINDS.some((kind) => boardTraits[kind].architecture === program[1])) {
     throw new Refusal(`${words[at]} is not a machine that viommu has`, {
       found: `architecture ${program[1]}`,
-      wouldWork: "qemu-system-aarch64 -machine virt, qemu-system-x86_64 -machine q35",
+      wouldWork: BOARD_KINDS.map((kind) => `qemu-system-${boardTraits[kind].architecture} -machine ${boardTraits[kind].alias}`).join(", "),
     });
   }
   return words.slice(at + 1);

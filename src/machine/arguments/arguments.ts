@@ -4,9 +4,10 @@
  */
 import { Refusal } from "../../support/index.js";
 import { dropProgram } from "./argument-file.js";
+import { type BoardKind, boardTraits } from "./boards.js";
 import { type ControlArguments, ControlOptions } from "./control.js";
 import { currentProperties, type DeviceArgument, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty } from "./device.js";
-import { applyAccelOption, applyMachineOption, type BoardKind, defaultMachineOptions, type MachineOptions, presetType } from "./machine-options.js";
+import { applyAccelOption, applyMachineOption, defaultMachineOptions, type MachineOptions, presetType } from "./machine-options.js";
 import { type MemoryArguments, parseMemory, parseNuma, type NumaArguments } from "./memory.js";
 import { numberExpanders } from "./expander-numbers.js";
 import { nearest } from "./nearest.js";
@@ -126,7 +127,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
       }
     });
   }
-  const limit = MAX_CPUS[machine.board];
+  const limit = boardTraits[machine.board].maxCpus;
   if (machine.type !== "" && smp.maxCpus > limit) {
     throw new Refusal(`Invalid SMP CPUs ${smp.maxCpus}. The max CPUs supported by machine '${machine.type}' is ${limit}`, { wouldWork: `-smp ${limit}` });
   }
@@ -134,8 +135,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
     throw new Refusal("No machine specified, and there is no default", { found: options.length === 0 ? "no arguments" : "no -machine", wouldWork: "-machine virt, -machine q35" });
   }
   if (!nodefaults) {
-    const added = machine.board === "virt" ? "a virtio-net-pci to pcie.0" : "an e1000e, a VGA and a CD drive";
-    notes.push(`QEMU adds ${added} where -nodefaults is not said; viommu makes what is asked for and no more`);
+    notes.push(`QEMU adds ${boardTraits[machine.board].defaultDevices} where -nodefaults is not said; viommu makes what is asked for and no more`);
   }
   const { board, version } = machine;
   let devices = deviceTexts.map((text) => parseDevice("-device", text, { globals, version, board, intelIommu, notes }));
@@ -208,8 +208,6 @@ function parseCpu(value: string): string {
   return value;
 }
 
-const MAX_CPUS = { virt: 512, q35: 4096 };
-
 function parseGlobal(value: string, notes: string[]): GlobalProperty {
   const short = /^([^.=,]+)\.([^=]+)=(.*)$/s.exec(value);
   const { values } = short === null ? parseOptionString("-global", value, null) : { values: new Map(Object.entries({ driver: short[1], property: short[2], value: short[3] })) };
@@ -248,7 +246,7 @@ function parseUuid(value: string): string {
 /** A drive makes a device of its own unless it says if=none, pflash being flash. */
 function parseDrive(value: string, board: BoardKind, notes: string[]): void {
   const { values } = parseOptionString("-drive", value, null);
-  const usual = board === "virt" ? "virtio" : "ide";
+  const usual = boardTraits[board].defaultDrive;
   const kind = values.get("if") ?? usual;
   if (kind !== "none" && kind !== "pflash") {
     throw new Refusal(`-drive if=${String(kind)} would make a device in a place of QEMU's choice`, {

@@ -2,7 +2,7 @@
  * The models that `-device` knows: their properties with QEMU's names, types and defaults (QEMU 11.1,
  * `-device NAME,help`), and which of them have an effect here.
  */
-import type { BoardKind } from "./machine-options.js";
+import type { BoardKind } from "./boards.js";
 import type { PropertyType, PropertyValue } from "./property.js";
 
 export interface PropertyDescription {
@@ -19,8 +19,8 @@ export interface PropertyDescription {
 
 export type DeviceCategory = "iommu" | "bridge" | "passthrough" | "endpoint" | "memory";
 
-export interface DeviceModel {
-  readonly name: string;
+export interface DeviceModel<Name extends string = string> {
+  readonly name: Name;
   readonly category: DeviceCategory;
   readonly description: string;
   /** A PCI function (an IOMMU is none). */
@@ -94,13 +94,13 @@ const VIRTIO =
 const BLOCK =
   "account-failed:OnOffAuto account-invalid:OnOffAuto backend_defaults:OnOffAuto discard_granularity:size drive:str logical_block_size:size min_io_size:size opt_io_size:size physical_block_size:size share-rw:bool stats-intervals:any write-cache:OnOffAuto serial:str";
 
-function model(
-  name: string,
+function model<Name extends string>(
+  name: Name,
   category: DeviceCategory,
   description: string,
   properties: readonly PropertyDescription[],
   options: { isPci?: boolean; hotpluggable?: boolean; board?: BoardKind; older?: DeviceModel["older"] } = {},
-): DeviceModel {
+): DeviceModel<Name> {
   const isPci = options.isPci ?? true;
   const all = isPci ? [...properties, ...PCI] : properties;
   return {
@@ -121,7 +121,7 @@ function scalableMode(value: PropertyValue): ReadonlyArray<readonly [string, boo
   return value === "modern" || value === "legacy" ? [["scalable-mode", on], ["fsts", value === "modern"]] : [["scalable-mode", on]];
 }
 
-const models: readonly DeviceModel[] = [
+const models = [
   model(
     "arm-smmuv3",
     "iommu",
@@ -272,4 +272,7 @@ const models: readonly DeviceModel[] = [
   model("iommu-testdev", "endpoint", "QEMU's device for IOMMU tests, with its documented registers", []),
 ];
 
-export const deviceModels: ReadonlyMap<string, DeviceModel> = new Map(models.map((one) => [one.name, one]));
+export const deviceModels: ReadonlyMap<string, DeviceModel> = new Map<string, DeviceModel>(models.map((one) => [one.name, one]));
+
+/** Models that are PCI functions: each has a maker in machine/function-maker.ts. */
+export type FunctionModel = Exclude<(typeof models)[number]["name"], "arm-smmuv3" | "intel-iommu" | "pc-dimm">;

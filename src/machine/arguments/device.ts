@@ -1,7 +1,7 @@
 /** One `-device` (or device_add): a model, an id, a bus, and the properties that were said, typed. */
 import { Refusal } from "../../support/index.js";
 import { type DeviceModel, deviceModels, type PropertyDescription } from "./device-table.js";
-import type { BoardKind } from "./machine-options.js";
+import { type BoardKind, boardTraits } from "./boards.js";
 import { listed, nearest } from "./nearest.js";
 import { checkId, type JsonValue, located, parseOptionString } from "./option-string.js";
 import { parseProperty, type PropertyValue } from "./property.js";
@@ -69,8 +69,8 @@ function findModel(driver: string, context: DeviceContext): DeviceModel {
   const model = deviceModels.get(modelName(driver))!;
   if (model.board !== null && model.board !== board) {
     throw new Refusal(`'${driver}' is not a valid device model name`, {
-      found: `${driver} is of ${model.board} machines, and this one is ${board === "virt" ? "virt" : "q35"}`,
-      wouldWork: `${board === "virt" ? "arm-smmuv3" : "intel-iommu"}, or -machine ${model.board}`,
+      found: `${driver} is of ${model.board} machines, and this one is ${board}`,
+      wouldWork: `${boardTraits[board].iommu}, or -machine ${model.board}`,
     });
   }
   return model;

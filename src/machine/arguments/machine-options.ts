@@ -1,12 +1,11 @@
 /** `-machine virt|q35[,...]` and `-accel`: the board's own properties, with QEMU 11.1's names, values and words. */
+import { BOARD_KINDS, type BoardKind, boardTraits } from "./boards.js";
 import { listed, nearest } from "./nearest.js";
 import { Refusal } from "../../support/index.js";
 import type { JsonValue, OptionString } from "./option-string.js";
 import { parseBool, parseSize } from "./property.js";
 
 export type MsiController = "its" | "gicv2m" | "none";
-
-export type BoardKind = "virt" | "q35";
 
 export interface MachineOptions {
   board: BoardKind;
@@ -183,19 +182,19 @@ function checkLength(name: string, value: string, limit: number): string {
 const PC = /^(?:pc|pc-i440fx-.+)$/;
 
 function setType(options: MachineOptions, value: string): void {
-  const parsed = value === "virt" || value === "q35" ? [value, VERSIONS.at(-1)!] : (/^(virt|pc-q35)-(.+)$/.exec(value)?.slice(1) ?? ["", ""]);
-  const board = parsed[0] === "virt" ? "virt" : "q35";
-  if (!VERSIONS.includes(parsed[1])) {
-    const prefixes = ["virt", "pc-q35"];
-    const near = nearest(value, ["virt", "q35", ...prefixes.flatMap((prefix) => VERSIONS.map((one) => `${prefix}-${one}`))]);
+  const board = BOARD_KINDS.find((kind) => value === boardTraits[kind].alias || value.startsWith(`${boardTraits[kind].prefix}-`));
+  const version = board === undefined ? "" : value === boardTraits[board].alias ? VERSIONS.at(-1)! : value.slice(boardTraits[board].prefix.length + 1);
+  if (board === undefined || !VERSIONS.includes(version)) {
+    const traits = BOARD_KINDS.map((kind) => boardTraits[kind]);
+    const near = nearest(value, [...traits.map(({ alias }) => alias), ...traits.flatMap(({ prefix }) => VERSIONS.map((one) => `${prefix}-${one}`))]);
     throw new Refusal(`unsupported machine type: "${value}"`, {
       found: PC.test(value) ? "a machine without PCI Express, which viommu does not have" : near === null ? "a machine that viommu does not have" : `did you mean ${near}?`,
-      wouldWork: PC.test(value) ? "q35" : `virt, virt-${VERSIONS[0]} to virt-${VERSIONS.at(-1)!}, q35, pc-q35-${VERSIONS[0]} to pc-q35-${VERSIONS.at(-1)!}`,
+      wouldWork: PC.test(value) ? "q35" : traits.map(({ alias, prefix }) => `${alias}, ${prefix}-${VERSIONS[0]} to ${prefix}-${VERSIONS.at(-1)!}`).join(", "),
     });
   }
-  const [major, minor] = parsed[1].split(".").map(Number);
+  const [major, minor] = version.split(".").map(Number);
   options.board = board;
-  options.type = `${board === "virt" ? "virt" : "pc-q35"}-${parsed[1]}`;
+  options.type = `${boardTraits[board].prefix}-${version}`;
   options.version = [major, minor];
 }
 

@@ -6,9 +6,7 @@ export interface OptionRule {
   readonly name: string;
   /** Takes one argument. */
   readonly argument: boolean;
-  /** Parsed by arguments.ts. */
-  readonly handled?: boolean;
-  /** Accepted; the account has a line with this reason. Null: accepted without a word, for it asks for what is so anyway. */
+  /** None of the following: it is parsed by arguments.ts. Accepted; the account has a line with this reason. Null: accepted without a word, for it asks for what is so anyway. */
   readonly note?: string | null;
   /** Refused with this reason, and what to say instead. */
   readonly refused?: { readonly reason: string; readonly instead: string };
@@ -16,7 +14,7 @@ export interface OptionRule {
   readonly silentFor?: RegExp;
 }
 
-const handled = (names: string): OptionRule[] => names.split(" ").map((name) => ({ name, argument: true, handled: true }));
+const handled = (names: string): OptionRule[] => names.split(" ").map((name) => ({ name, argument: true }));
 const noted = (names: string, note: string | null, options: Partial<OptionRule> = {}): OptionRule[] =>
   names.split(" ").map((name) => ({ name, argument: true, note, ...options }));
 const flags = (names: string, note: string | null): OptionRule[] => names.split(" ").map((name) => ({ name, argument: false, note }));
@@ -27,11 +25,11 @@ const REAL_GUEST = "only a real guest needs it: the guest here is a program (--g
 
 const rules: readonly OptionRule[] = [
   ...handled("machine M cpu accel smp m numa object device trace global name uuid drive nic net qtest qtest-log chardev qmp qmp-pretty mon monitor d D msg"),
-  { name: "enable-kvm", argument: false, handled: true },
+  { name: "enable-kvm", argument: false },
   { name: "no-user-config", argument: false, note: null },
-  { name: "nodefaults", argument: false, handled: true },
+  { name: "nodefaults", argument: false },
   { name: "nographic", argument: false, note: null },
-  ...["S", "no-shutdown", "no-reboot"].map((name) => ({ name, argument: false, handled: true })),
+  ...["S", "no-shutdown", "no-reboot"].map((name) => ({ name, argument: false })),
   ...noted("display vga audio serial parallel", "there is no such device here", { silentFor: /^none(?:,|$)/ }),
   ...noted("bios kernel append initrd dtb shim pflash mtdblock", REAL_GUEST),
   ...noted("netdev blockdev fsdev audiodev tpmdev iscsi vnc spice k rtc boot smbios fw_cfg watchdog-action", "no backend is opened here"),

@@ -5,7 +5,6 @@ import type { MachineOptions } from "./machine-options.js";
 import { booleanProperty, type DeviceArgument, deviceLabel, textProperty } from "./device.js";
 
 export interface SmmuRequest {
-  readonly accel: boolean;
   /** Without acceleration: what the guest sees. With: the start of it, until the acceleration decides. */
   readonly properties: SmmuProperties;
   readonly acceleration: AccelerationProperties | null;
@@ -32,7 +31,6 @@ export function checkSmmuProperties(device: DeviceArgument, machine: MachineOpti
   checkCmdqv(textProperty(device, "cmdqv"), accel, label);
   if (accel) {
     return {
-      accel,
       properties: { stage, ril: true, ats: false, oas: 44, ssidsize: 0, cd2l: false, msi: false },
       acceleration: {
         ril: onOff(ril),
@@ -57,7 +55,7 @@ export function checkSmmuProperties(device: DeviceArgument, machine: MachineOpti
   if (ssidsize !== "auto" && ssidsize !== "0") {
     needsAccel("ssidsize can only be greater than 0 bits if accel=on", `ssidsize=${ssidsize}`, "ssidsize=auto");
   }
-  return { accel, properties: { stage, ril: true, ats: false, oas: 44, ssidsize: 0, cd2l: false, msi: false }, acceleration: null };
+  return { properties: { stage, ril: true, ats: false, oas: 44, ssidsize: 0, cd2l: false, msi: false }, acceleration: null };
 }
 
 function onOff(value: string): boolean | "auto" {

@@ -11,6 +11,7 @@ export { buildDmar } from "./dmar.js";
 export type { DsdtDescription, HostBridgeDescription } from "./dsdt.js";
 export type { AcpiHardware } from "./fadt.js";
 export { buildMadt } from "./madt.js";
+export type { PlacedTables } from "./placed-tables.js";
 export { loaderFiles } from "./table-loader.js";
 export type { RemappingDescription, ScopeDescription, X86Description } from "./x86-description.js";
 export { buildDeviceTree } from "./device-tree.js";

@@ -8,7 +8,7 @@ import { checkVtdProperties, type DeviceArgument, located, type MachineArguments
 import { ACPI_PORTS, AcpiHardware, ResetPort } from "./acpi-hardware.js";
 import { ApicInterrupts, type Message, MessageWindow } from "./apic-interrupts.js";
 import { Board } from "../board.js";
-import type { PlacedTables } from "../virt/firmware.js";
+import type { PlacedTables } from "../firmware/index.js";
 import { FW_CFG_DMA_PORT, FW_CFG_PORT, FwCfg } from "./fw-cfg.js";
 import { CONFIG_ADDRESS, ConfigPorts, IoPorts } from "./io-ports.js";
 import { IoApic } from "./ioapic.js";
@@ -32,7 +32,6 @@ export class Q35Board extends Board {
   readonly gicVersion = null;
   readonly msiController = "apic";
   readonly msiDoorbell = Q35.messages.base;
-  readonly smmus = { all: [] };
   override readonly ports = new IoPorts();
   readonly mch: Mch;
   readonly ioapic: IoApic;

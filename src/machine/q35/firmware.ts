@@ -2,9 +2,8 @@
 import type { PciBus } from "../../pci/index.js";
 import type { MemoryMapEntry } from "../../port/index.js";
 import { hex } from "../../support/index.js";
-import { buildX86Acpi, type HostBridgeDescription, loaderFiles, type RemappingDescription, type ScopeDescription, type X86Description } from "../firmware/index.js";
+import { buildX86Acpi, type HostBridgeDescription, loaderFiles, type PlacedTables, type RemappingDescription, type ScopeDescription, type X86Description } from "../firmware/index.js";
 import { splitWindows } from "../pci-windows.js";
-import type { PlacedTables } from "../virt/firmware.js";
 import type { Q35Board } from "./board.js";
 import { FIRST_PIRQ_PIN, IOAPIC_REQUESTER_ID, pirqOf, Q35 } from "./map.js";
 import { SERIAL_PORTS } from "./serial-ports.js";

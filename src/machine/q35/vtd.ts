@@ -3,11 +3,10 @@ import { MemoryRegion, type AddressSpace, type RamWordMemory } from "../../memor
 import { type IommuOps, type PciBus, setupIommu } from "../../pci/index.js";
 import type { Log } from "../../support/index.js";
 import { VtdDevice } from "../../vtd/index.js";
-import type { InvalidationAccount } from "../accounts.js";
 import type { DeviceArgument, VtdRequest } from "../arguments/index.js";
 import type { ApicInterrupts } from "./apic-interrupts.js";
 import type { MachineIommu } from "../board.js";
-import type { IommuDescription } from "../description.js";
+import type { IommuDescription, InvalidationAccount } from "../iommu-account.js";
 import { Q35 } from "./map.js";
 /** PASID of requests without one (ECAP.RPS is clear). */
 const RID_PASID = 0;
@@ -24,6 +23,7 @@ export interface MachineVtdParts {
 }
 
 export class MachineVtd implements MachineIommu {
+  readonly kind = "vtd";
   readonly device: VtdDevice;
   readonly id: string;
   readonly argument: DeviceArgument;
@@ -114,4 +114,8 @@ export class MachineVtd implements MachineIommu {
       .reduce((sum, [, count]) => sum + count, 0);
     return { iommu: this.id, commands: { ...descriptorsByType }, guestCommands, forwarded, hostCalls: this.device.acceleration.invalidateCalls };
   }
+}
+
+export function isVtd(iommu: MachineIommu): iommu is MachineVtd {
+  return iommu.kind === "vtd";
 }

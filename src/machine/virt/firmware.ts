@@ -1,5 +1,5 @@
 /** The firmware's tables of the virt board: what they describe, and where they are put. */
-import { buildAcpi, buildDeviceTree, type FirmwareDescription } from "../firmware/index.js";
+import { buildAcpi, buildDeviceTree, type FirmwareDescription, type PlacedTables } from "../firmware/index.js";
 import type { VirtBoard } from "./board.js";
 import { MSI_WINDOW, VIRT, VIRT_SPI } from "./map.js";
 
@@ -44,16 +44,6 @@ export function describeFirmware(board: VirtBoard): FirmwareDescription {
     }),
     reservedWindow: MSI_WINDOW,
   };
-}
-
-/** Tables at guest-physical addresses. */
-export interface PlacedTables {
-  /** Null: the machine has none. */
-  readonly deviceTree: { readonly address: number; readonly bytes: Uint8Array } | null;
-  /** Null: acpi=off. */
-  readonly acpi: { readonly address: number; readonly bytes: Uint8Array; readonly tables: ReadonlyMap<string, Uint8Array> } | null;
-  /** Why a table is not there that the machine should have, and what would bring it. */
-  readonly missing?: string;
 }
 
 const ALIGNMENT = 0x1_0000;

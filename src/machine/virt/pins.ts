@@ -4,7 +4,7 @@
  * iommu=smmuv3 (read off QEMU 11.1's qom-list).
  */
 import type { PinDevice, PinListener } from "../../port/index.js";
-import { boardNumbers } from "../qom-names.js";
+import { virtNumbers } from "./numbers.js";
 import type { GicInterrupts } from "./gic-interrupts.js";
 import { argumentPaths, DevicePins, type Lines, OUTPUTS } from "../interrupt-pins.js";
 import type { VirtBoard } from "./board.js";
@@ -46,7 +46,7 @@ export function virtPins(board: VirtBoard): Map<string, () => PinDevice> {
     const smmu = board.smmus.all.find((one) => one.argument === argument);
     return smmu === undefined ? null : spis(smmu.spi, 4);
   };
-  const numbers = boardNumbers(board.args.smp.cpus, board.msiController !== "none", smmuLines(null) !== null);
+  const numbers = virtNumbers(board.args.smp.cpus, board.msiController !== "none", smmuLines(null) !== null);
   const out = new Map<string, () => PinDevice>();
   const unattached = (number: number | null, make: () => PinDevice): void => {
     if (number !== null) {

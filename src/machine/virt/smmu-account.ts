@@ -1,6 +1,5 @@
 /** An SMMU in the account: what it is, and what it did. */
-import type { InvalidationAccount } from "../accounts.js";
-import type { IommuDescription } from "../description.js";
+import type { IommuDescription, InvalidationAccount } from "../iommu-account.js";
 import type { MachineSmmu } from "./smmu-set.js";
 import { FIRST_SPI } from "./map.js";
 

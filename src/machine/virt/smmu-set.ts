@@ -18,6 +18,7 @@ import { describeSmmu, smmuInvalidation } from "./smmu-account.js";
 import { FIRST_SPI, userSmmuPlace, VIRT, VIRT_SPI } from "./map.js";
 
 export interface MachineSmmu extends MachineIommu {
+  readonly kind: "smmuv3";
   readonly device: SmmuV3;
   readonly bus: PciBus;
   readonly acceleration: SmmuAcceleration | null;
@@ -28,6 +29,10 @@ export interface MachineSmmu extends MachineIommu {
   readonly size: number;
   /** The first of four SPIs: eventq, priq, cmdq-sync, gerror. */
   readonly spi: number;
+}
+
+export function isSmmu(iommu: MachineIommu): iommu is MachineSmmu {
+  return iommu.kind === "smmuv3";
 }
 
 export interface SmmuSetParts {
@@ -71,7 +76,7 @@ export class SmmuSet {
       throw new Refusal(`Parameter 'stage' does not accept value '${stage}'`, { found: `-global arm-smmuv3.stage=${stage}`, wouldWork: "1, 2, nested" });
     }
     const place = { ...VIRT.smmu, spi: VIRT_SPI.smmu };
-    const request: SmmuRequest = { accel: false, properties: { ...DEFAULT_PROPERTIES, stage } satisfies SmmuProperties, acceleration: null };
+    const request: SmmuRequest = { properties: { ...DEFAULT_PROPERTIES, stage } satisfies SmmuProperties, acceleration: null };
     this.make("smmuv3", bus, place, request, null);
   }
 
@@ -108,7 +113,7 @@ export class SmmuSet {
         wouldWork: "a pxb-pcie for each SMMU",
       });
     }
-    if (request.accel && !this.parts.machine.acpi) {
+    if (request.acceleration !== null && !this.parts.machine.acpi) {
       // Linux takes the device tree's reserved window for a device that has a node of its own (of_iommu_get_resv_regions); an endpoint has none.
       this.parts.log.warnOnce(
         "SMMUv3 with accel=on not supported for DT: with acpi=off a Linux guest does not map the window of messages to itself, and finds no function behind a pxb-pcie (acpi=on would work)",
@@ -143,7 +148,7 @@ export class SmmuSet {
     }
     setupIommu(bus, ops);
     parts.root.add(place.base, MemoryRegion.mmio(id, place.size, device));
-    const member = { device, id, bus, acceleration, accelerated: acceleration !== null, ops, legacy: argument === null, ...place, argument };
+    const member = { kind: "smmuv3" as const, device, id, bus, acceleration, accelerated: acceleration !== null, ops, legacy: argument === null, ...place, argument };
     this.members.push({
       ...member,
       start: (elsewhere) => {

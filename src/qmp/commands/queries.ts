@@ -1,4 +1,5 @@
 /** What clients ask when they connect: version, name, accelerator, processors, character devices, and lists of what is not here. */
+import { boardTraits } from "../../machine/arguments/index.js";
 import { describePci, pciAsJson } from "../pci-info.js";
 import { type CommandContext, type QmpCommand, flag, optional, query, text } from "../command.js";
 import { generic, QmpError } from "../errors.js";
@@ -22,7 +23,7 @@ export const queryCommands: readonly QmpCommand[] = [
   query("query-uuid", ({ target }) => ({ UUID: target.machine.args.uuid ?? "00000000-0000-0000-0000-000000000000" })),
   query("query-kvm", ({ target }) => ({ enabled: accelerator(target) === "kvm", present: accelerator(target) === "kvm" })),
   query("query-accelerators", ({ target }) => ({ enabled: accelerator(target), present: [accelerator(target)] })),
-  query("query-target", ({ target }) => ({ arch: target.machine.board.kind === "virt" ? "aarch64" : "x86_64" })),
+  query("query-target", ({ target }) => ({ arch: boardTraits[target.machine.board.kind].architecture })),
   query("query-chardev", ({ target }) => target.chardevs().map(({ label, filename, open }) => ({ "frontend-open": open, filename, label }))),
   query("query-chardev-backends", () => ["socket", "stdio", "null"].map((name) => ({ name }))),
   query("query-yank", ({ target }) => target.chardevs().filter(({ filename }) => /^(?:unix|tcp):/.test(filename)).map(({ label }) => ({ type: "chardev", id: label }))),

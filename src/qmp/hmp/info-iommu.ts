@@ -1,5 +1,5 @@
 /** `info iommu`: where each function's DMA goes. IOMMUs with what they cover; of passed-through functions the tables, by PASID too, and the vDEVICE in the host. */
-import type { Board, MachineIommu, MachineSmmu, MachineVtd } from "../../machine/index.js";
+import { type Board, isSmmu, isVtd, type MachineIommu, type MachineSmmu, type MachineVtd } from "../../machine/index.js";
 import { formatBdf, type PciFunction } from "../../pci/index.js";
 import { VfioPci } from "../../vfio/index.js";
 
@@ -10,15 +10,14 @@ export function formatIommus(board: Board): string {
   const endpoints = board.functions.map(({ fn }) => fn).filter((fn) => !fn.isBridge);
   const out: string[] = [];
   for (const iommu of board.iommus) {
-    const smmu = board.smmus.all.find((one) => one === iommu) ?? null;
-    out.push(`${iommu.id}: ${smmu === null ? describeVtd(iommu as MachineVtd) : describeSmmu(smmu)}\n`);
+    out.push(`${iommu.id}: ${isVtd(iommu) ? describeVtd(iommu) : isSmmu(iommu) ? describeSmmu(iommu) : ""}\n`);
     for (const fn of endpoints.filter((one) => board.iommuOf(one) === iommu)) {
-      out.push(`  ${describeFunction(fn, iommu, smmu)}\n`, ...pasidLines(fn, iommu));
+      out.push(`  ${describeFunction(fn, iommu)}\n`, ...pasidLines(fn, iommu));
     }
   }
   const rest = endpoints.filter((fn) => board.iommuOf(fn) === null);
   if (rest.length > 0) {
-    out.push("no IOMMU\n", ...rest.map((fn) => `  ${describeFunction(fn, null, null)}\n`));
+    out.push("no IOMMU\n", ...rest.map((fn) => `  ${describeFunction(fn, null)}\n`));
   }
   return out.join("");
 }
@@ -38,11 +37,11 @@ function describeVtd(vtd: MachineVtd): string {
   return `intel-iommu, ${mode}, ${stage}, ${device.translationEnabled ? "enabled" : "disabled, bypasses"}, interrupts ${device.interruptRemappingEnabled ? "remapped" : "not remapped"}`;
 }
 
-function describeFunction(fn: PciFunction, iommu: MachineIommu | null, smmu: MachineSmmu | null): string {
+function describeFunction(fn: PciFunction, iommu: MachineIommu | null): string {
   const parts = [`${formatBdf(fn.bdf)} ${fn.label}`];
   const { bus } = fn.iommuPath;
   if (iommu !== null) {
-    const name = smmu === null ? "source id" : "StreamID";
+    const name = isSmmu(iommu) ? "StreamID" : "source id";
     parts.push(bus.isRoot || bus.number !== 0 ? `${name} 0x${fn.requesterId.toString(16)}` : `no ${name}, its bus has no number`);
   }
   if (!(fn instanceof VfioPci)) {
@@ -54,8 +53,8 @@ function describeFunction(fn: PciFunction, iommu: MachineIommu | null, smmu: Mac
   const hwpt = bound?.hwpt ?? fn.attachedTo;
   const why = bound === undefined || bound.reason === null ? "" : ` (${bound.reason})`;
   parts.push(`${bound?.table ?? "parent"} table HWPT ${hwpt ?? "none"}${why}`, `parent HWPT ${fn.parentHwptId}`, `IOAS ${fn.ioasId}`);
-  if (smmu !== null || iommu === null) {
-    const vdevice = smmu?.acceleration?.describeFunctions().find((one) => one.name === fn.name)?.vdeviceId;
+  if (iommu === null || isSmmu(iommu)) {
+    const vdevice = iommu?.acceleration?.describeFunctions().find((one) => one.name === fn.name)?.vdeviceId;
     parts.push(vdevice === undefined || vdevice === null ? "no vDEVICE" : `vDEVICE ${vdevice}`);
   }
   parts.push(`iommufd ${fn.iommufdName}, device ${fn.devId}`);

@@ -1,4 +1,6 @@
 /** `info qtree`: buses and devices with their properties (QEMU's system/qdev-monitor.c). */
+import { boardTraits } from "../../machine/arguments/index.js";
+import { isSmmu } from "../../machine/index.js";
 import type { PciBus, PciFunction } from "../../pci/index.js";
 import { type PciDeviceInfo, PCI_CLASSES } from "../pci-info.js";
 import { findNode, type QomNode, type QomProperty } from "../qom/node.js";
@@ -39,19 +41,18 @@ export function formatDeviceTree(target: MonitorTarget, brief: boolean): string 
   };
   for (const iommu of [...board.iommus].reverse()) {
     line(1, `dev: ${iommu.argument?.model.name ?? "arm-smmuv3"}, id "${iommu.argument?.id ?? ""}"`);
-    const smmu = board.smmus.all.find((one) => one === iommu);
-    if (smmu !== undefined) {
+    if (isSmmu(iommu)) {
       line(2, 'gpio-out "sysbus-irq" 4');
     }
     const path = board.names.pathOf(iommu.device);
     if (path !== "") {
       properties(2, findNode(root, path).node, null);
     }
-    if (smmu !== undefined) {
-      line(2, `mmio ${hex(smmu.base, 16)}/${hex(smmu.size, 16)}`);
+    if (isSmmu(iommu)) {
+      line(2, `mmio ${hex(iommu.base, 16)}/${hex(iommu.size, 16)}`);
     }
   }
-  const rootHost = board.kind === "virt" ? "gpex-pcihost" : "q35-pcihost";
+  const rootHost = boardTraits[board.kind].hostBridge;
   for (const one of board.pci.rootBuses().reverse()) {
     line(1, one.bridge === null ? `dev: ${rootHost}, id ""` : 'dev: pxb-host, id ""');
     bus(2, one);

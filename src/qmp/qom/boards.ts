@@ -1,5 +1,5 @@
 /** What boards have of themselves in the object tree, at the paths that QEMU 11.1 gives it. */
-import { type Board, boardNumbers, Q35Board, q35Numbers, VirtBoard } from "../../machine/index.js";
+import { type Board, Q35Board, q35Numbers, VirtBoard, virtNumbers } from "../../machine/index.js";
 import type { PciBus } from "../../pci/index.js";
 import { busNode, iommuNode, type TreePaths } from "./device-node.js";
 import { leaf, type QomNode, type QomProperty } from "./node.js";
@@ -52,7 +52,7 @@ function commonProperties(board: Board): Array<readonly [string, QomProperty]> {
 function virtObjects(board: VirtBoard, expanders: readonly PciBus[]): BoardObjects {
   const { machine } = board.args;
   const legacy = board.smmus.all.find((smmu) => smmu.legacy) ?? null;
-  const numbers = boardNumbers(board.args.smp.cpus, board.msiController !== "none", legacy !== null);
+  const numbers = virtNumbers(board.args.smp.cpus, board.msiController !== "none", legacy !== null);
   return {
     properties: new Map([
       ...commonProperties(board),

@@ -1,0 +1,26 @@
+/** The boards that there are, as the command line and those who tell of them know them. */
+export interface BoardTraits {
+  /** Of its machine types, before the version; the name of the last one. */
+  readonly prefix: string;
+  readonly alias: string;
+  /** Of QEMU's program. */
+  readonly architecture: "aarch64" | "x86_64";
+  readonly maxCpus: number;
+  /** The model of its own IOMMU. */
+  readonly iommu: string;
+  /** What QEMU adds where -nodefaults is not said. */
+  readonly defaultDevices: string;
+  /** What -drive is without if=. */
+  readonly defaultDrive: string;
+  /** QEMU's type of the PCI host bridge's device. */
+  readonly hostBridge: string;
+}
+
+export const boardTraits = {
+  virt: { prefix: "virt", alias: "virt", architecture: "aarch64", maxCpus: 512, iommu: "arm-smmuv3", defaultDevices: "a virtio-net-pci to pcie.0", defaultDrive: "virtio", hostBridge: "gpex-pcihost" },
+  q35: { prefix: "pc-q35", alias: "q35", architecture: "x86_64", maxCpus: 4096, iommu: "intel-iommu", defaultDevices: "an e1000e, a VGA and a CD drive", defaultDrive: "ide", hostBridge: "q35-pcihost" },
+} as const satisfies Readonly<Record<string, BoardTraits>>;
+
+export type BoardKind = keyof typeof boardTraits;
+
+export const BOARD_KINDS = Object.keys(boardTraits) as readonly BoardKind[];
