@@ -4,7 +4,9 @@
  */
 import { type AddressSpace, MEMORY_OK, type WordMemory } from "../../memory/index.js";
 import type { Budget } from "../../nesting/index.js";
+import { toNumber } from "../../support/index.js";
 import type { X86Tables } from "../../translation/index.js";
+import * as trace from "../device/trace.js";
 import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST, SS_PS, SS_R, SS_W } from "../spec/index.js";
 
 /** Entries that one walk reads, and parts of leaves that it finds, at the most. */
@@ -107,6 +109,9 @@ export class MirrorWalk {
     this.access[at] = access;
     this.next[at] = Math.max(0, Math.floor((this.first - base) / span));
     this.end[at] = Math.min(511, Math.floor((this.last - base) / span));
+    if (trace.tracePageWalkLevel.on) {
+      trace.tracePageWalkLevel.emit(toNumber(high, low), this.level, base, Math.min(base + 512 * span, 2 ** this.tables.inputBits));
+    }
   }
 
   /** False: the entry is passed over. */
@@ -116,6 +121,10 @@ export class MirrorWalk {
     const { level } = this;
     const index = this.next[at]++;
     if (words.load64(this.tableHigh[at], this.tableLow[at] + 8 * index) !== MEMORY_OK) {
+      if (trace.tracePageWalkSkipRead.on) {
+        const iova = this.base[at] + index * 2 ** (3 + 9 * level);
+        trace.tracePageWalkSkipRead.emit(iova, iova + 2 ** (3 + 9 * level));
+      }
       return false;
     }
     const low = words.loadedLow;
@@ -124,6 +133,10 @@ export class MirrorWalk {
     const address = (high & 0x000f_ffff) * 2 ** 32 + ((low & -4096) >>> 0);
     if (allowed === 0 || address >= 2 ** tables.outputBits) {
       // Not present, or with address bits that are reserved: a fault of whoever uses it.
+      if (allowed !== 0 && trace.tracePageWalkSkipReserve.on) {
+        const iova = this.base[at] + index * 2 ** (3 + 9 * level);
+        trace.tracePageWalkSkipReserve.emit(iova, iova + 2 ** (3 + 9 * level));
+      }
       return false;
     }
     const span = 2 ** (3 + 9 * level);

@@ -8,6 +8,7 @@ import type { AddressSpace, MemoryListener, MemorySection, WordMemory } from "..
 import { type Budget, type Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import { hex, type Log } from "../../support/index.js";
 import type { X86Tables } from "../../translation/index.js";
+import * as trace from "../device/trace.js";
 import { SS_R, SS_W } from "../spec/index.js";
 import { usableAddressBits } from "./compatibility.js";
 import type { GuestDomains } from "./domains.js";
@@ -298,6 +299,9 @@ export class Mirror implements DirtySource {
     if (there !== undefined && there.bytes === bytes && there.gpa === gpa && there.access === access) {
       there.stamp = this.stamp;
       this.found = false;
+      if (trace.tracePageWalkOneSkipMap.on) {
+        trace.tracePageWalkOneSkipMap.emit(iova, bytes - 1, gpa);
+      }
       return;
     }
     for (const index of [this.mapped, this.waiting]) {
@@ -346,6 +350,9 @@ export class Mirror implements DirtySource {
     });
     this.maps++;
     this.mapped.add(one);
+    if (trace.tracePageWalkOne.on) {
+      trace.tracePageWalkOne.emit(this.domains.current, one.iova, one.gpa, one.bytes - 1, one.access);
+    }
   }
 
   private unmap(old: Mapping): void {

@@ -4,8 +4,9 @@
  */
 import { HostError } from "../../iommufd/index.js";
 import type { Budget } from "../../nesting/index.js";
-import { hex, type Log } from "../../support/index.js";
+import { hex, type Log, toBigInt } from "../../support/index.js";
 import type { VtdForBackend } from "../device/backend.js";
+import * as trace from "../device/trace.js";
 import {
   ContextView,
   GuestTables,
@@ -57,9 +58,13 @@ export class Placement {
     fn.stale = false;
     const sourceId = fn.sourceId;
     fn.settledSourceId = sourceId;
+    if (trace.traceSwitchAddressSpace.on && sourceId !== null) {
+      trace.traceSwitchAddressSpace.emit(sourceId >> 8, (sourceId >> 3) & 0x1f, sourceId & 7, unit.translationEnabled ? 1 : 0);
+    }
     if (unit.translationEnabled && sourceId !== null && (unit.tableMode === TTM_LEGACY || unit.tableMode === TTM_SCALABLE)) {
       const reason = this.tables.readContext(unit.root, sourceId, context);
       fn.faultsDisabled = context.faultsDisabled;
+      this.traceContext(sourceId, reason);
       if (reason === 0 && context.scalable) {
         return this.settleScalable(fn, sourceId);
       }
@@ -71,6 +76,9 @@ export class Placement {
           this.recordUnless(context.faultsDisabled || fn.absent, reason, sourceId, -1);
         } else if (context.stage2 === undefined) {
           this.attachments.attachParent(fn);
+          if (trace.tracePtEnableFastPath.on) {
+            trace.tracePtEnableFastPath.emit(sourceId, 1);
+          }
         } else {
           this.mirror(fn, context.domain, context.stage2);
         }
@@ -87,6 +95,24 @@ export class Placement {
       }
     });
     return placed && unbound;
+  }
+
+  private traceContext(sourceId: number, reason: number): void {
+    const [bus, slot, fn] = [sourceId >> 8, (sourceId >> 3) & 0x1f, sourceId & 7];
+    if (reason === FAULT.ROOT_NOT_PRESENT || reason === FAULT.SM_ROOT_NOT_PRESENT) {
+      if (trace.traceReNotPresent.on) {
+        trace.traceReNotPresent.emit(bus);
+      }
+    } else if ((reason === FAULT.CONTEXT_NOT_PRESENT || reason === FAULT.SM_CONTEXT_NOT_PRESENT) && trace.traceCeNotPresent.on) {
+      trace.traceCeNotPresent.emit(bus, sourceId & 0xff);
+    }
+    if (reason !== 0 && trace.traceReplayCeInvalid.on) {
+      trace.traceReplayCeInvalid.emit(bus, slot, fn);
+    } else if (reason === 0 && trace.traceReplayCeValid.on) {
+      const words = this.tables.entryWords;
+      const mode = this.context.scalable ? "scalable mode" : "legacy mode";
+      trace.traceReplayCeValid.emit(mode, bus, slot, fn, this.context.domain, toBigInt(words[3], words[2]), toBigInt(words[1], words[0]));
+    }
   }
 
   /**
@@ -318,6 +344,9 @@ export class Placement {
 
   private recordUnless(silent: boolean, reason: number, sourceId: number, pasid: number): void {
     if (silent) {
+      if (reason !== 0 && trace.traceFaultDisabled.on) {
+        trace.traceFaultDisabled.emit();
+      }
       return;
     }
     fillFault(

@@ -1,10 +1,9 @@
-/** Trace events of the device, with the names, order and formats of QEMU 11.1's hw/i386/trace-events. */
+/** Trace events of the device, with the names, order and formats of QEMU 11.1's hw/i386/trace-events: those whose moment there is here. */
 import { traceEvent } from "../../support/index.js";
 
 export const traceInvDesc = traceEvent("vtd_inv_desc", "invalidate desc type %s high 0x%x low 0x%x");
 export const traceInvDescCcDomain = traceEvent("vtd_inv_desc_cc_domain", "context invalidate domain 0x%x");
 export const traceInvDescCcGlobal = traceEvent("vtd_inv_desc_cc_global", "context invalidate globally");
-export const traceInvDescCcDevice = traceEvent("vtd_inv_desc_cc_device", "context invalidate device %02x:%02x.%02x");
 export const traceInvDescCcDevices = traceEvent("vtd_inv_desc_cc_devices", "context invalidate devices sid 0x%x fmask 0x%x");
 export const traceInvDescIotlbGlobal = traceEvent("vtd_inv_desc_iotlb_global", "iotlb invalidate global");
 export const traceInvDescIotlbDomain = traceEvent("vtd_inv_desc_iotlb_domain", "iotlb invalidate whole domain 0x%x");
@@ -37,17 +36,6 @@ export const traceInvDescPasidCachePsi = traceEvent(
 export const tracePasidCacheDevsi = traceEvent("vtd_pasid_cache_devsi", "Dev selective PC invalidation dev: %02x:%02x.%02x");
 export const traceReNotPresent = traceEvent("vtd_re_not_present", "Root entry bus %u not present");
 export const traceCeNotPresent = traceEvent("vtd_ce_not_present", "Context entry bus %u devfn %u not present");
-export const traceIotlbPageHit = traceEvent("vtd_iotlb_page_hit", "IOTLB page hit sid 0x%x iova 0x%x slpte 0x%x domain 0x%x");
-export const traceIotlbPageUpdate = traceEvent(
-  "vtd_iotlb_page_update",
-  "IOTLB page update sid 0x%x iova 0x%x slpte 0x%x domain 0x%x",
-);
-export const traceIotlbCcHit = traceEvent("vtd_iotlb_cc_hit", "IOTLB context hit bus 0x%x devfn 0x%x high 0x%x low 0x%x gen %u");
-export const traceIotlbCcUpdate = traceEvent(
-  "vtd_iotlb_cc_update",
-  "IOTLB context update bus 0x%x devfn 0x%x high 0x%x low 0x%x gen %u -> gen %u",
-);
-export const traceIotlbReset = traceEvent("vtd_iotlb_reset", "IOTLB reset (reason: %s)");
 export const traceFaultDisabled = traceEvent("vtd_fault_disabled", "Fault processing disabled for context entry");
 export const traceReplayCeValid = traceEvent(
   "vtd_replay_ce_valid",
@@ -57,7 +45,6 @@ export const traceReplayCeInvalid = traceEvent("vtd_replay_ce_invalid", "replay 
 export const tracePageWalkLevel = traceEvent("vtd_page_walk_level", "walk (base=0x%x, level=%u) iova range 0x%x - 0x%x");
 export const tracePageWalkOne = traceEvent("vtd_page_walk_one", "domain 0x%x iova 0x%x -> gpa 0x%x mask 0x%x perm %d");
 export const tracePageWalkOneSkipMap = traceEvent("vtd_page_walk_one_skip_map", "iova 0x%x mask 0x%x translated 0x%x");
-export const tracePageWalkOneSkipUnmap = traceEvent("vtd_page_walk_one_skip_unmap", "iova 0x%x mask 0x%x");
 export const tracePageWalkSkipRead = traceEvent(
   "vtd_page_walk_skip_read",
   "Page walk skip iova 0x%x - 0x%x due to unable to read",
@@ -70,7 +57,6 @@ export const traceSwitchAddressSpace = traceEvent(
   "vtd_switch_address_space",
   "Device %02x:%02x.%x switching address space (iommu enabled=%d)",
 );
-export const traceAsUnmapWhole = traceEvent("vtd_as_unmap_whole", "Device %02x:%02x.%x start 0x%x size 0x%x");
 export const traceTranslatePt = traceEvent("vtd_translate_pt", "source id 0x%x, iova 0x%x");
 export const tracePtEnableFastPath = traceEvent("vtd_pt_enable_fast_path", "sid 0x%x %d");
 export const traceIrqGenerate = traceEvent("vtd_irq_generate", "addr 0x%x data 0x%x");
@@ -86,17 +72,13 @@ export const traceDmarTranslate = traceEvent("vtd_dmar_translate", "dev %02x:%02
 export const traceDmarEnable = traceEvent("vtd_dmar_enable", "enable %d");
 export const traceDmarFault = traceEvent("vtd_dmar_fault", "sid 0x%x fault %d addr 0x%x write %d");
 export const traceIrEnable = traceEvent("vtd_ir_enable", "enable %d");
-export const traceIrIrteGet = traceEvent("vtd_ir_irte_get", "index %d low 0x%x high 0x%x");
 export const traceIrRemap = traceEvent("vtd_ir_remap", "index %d trigger %d vector %d deliver %d dest 0x%x mode %d");
-export const traceIrRemapType = traceEvent("vtd_ir_remap_type", "%s");
 export const traceIrRemapMsi = traceEvent("vtd_ir_remap_msi", "(addr 0x%x, data 0x%x) -> (addr 0x%x, data 0x%x)");
 export const traceIrRemapMsiReq = traceEvent("vtd_ir_remap_msi_req", "addr 0x%x data 0x%x");
 export const traceFstsPpf = traceEvent("vtd_fsts_ppf", "FSTS PPF bit set to %d");
 export const traceFstsClearIp = traceEvent("vtd_fsts_clear_ip", "");
 export const traceFrrNew = traceEvent("vtd_frr_new", "index %d high 0x%x low 0x%x");
 export const traceWarnInvalidQiTail = traceEvent("vtd_warn_invalid_qi_tail", "tail 0x%x");
-export const traceWarnIrVector = traceEvent("vtd_warn_ir_vector", "sid 0x%x index %d vec %d (should be: %d)");
-export const traceWarnIrTrigger = traceEvent("vtd_warn_ir_trigger", "sid 0x%x index %d trigger %d (should be: %d)");
 export const traceResetExit = traceEvent("vtd_reset_exit", "");
 export const traceDeviceAttachHwpt = traceEvent("vtd_device_attach_hwpt", "dev_id %d pasid %d hwpt_id %d, ret: %d");
 export const traceDeviceDetachHwpt = traceEvent("vtd_device_detach_hwpt", "dev_id %d pasid %d ret: %d");

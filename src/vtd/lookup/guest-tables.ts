@@ -65,7 +65,7 @@ export class GuestTables {
     return table < 0 ? out.kind : this.readEntry(table, pasid, out);
   }
 
-  /** The sixteen words of the entry that was read last. */
+  /** The words of the entry that was read last: sixteen of a PASID entry, four or eight of a context entry. */
   get entryWords(): Int32Array {
     return this.reader.lastWords;
   }

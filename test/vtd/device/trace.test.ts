@@ -1,5 +1,7 @@
+import { readdirSync, readFileSync } from "node:fs";
 import { afterEach, describe, expect, it } from "vitest";
 import { setTrace, setTraceSink } from "../../../src/support/index.js";
+import * as events from "../../../src/vtd/device/trace.js";
 import { QUEUE, R, Rig, STATUS } from "../rig.js";
 
 /**
@@ -148,4 +150,10 @@ describe("trace events", () => {
     rig.read(R.FSTS);
     expect(lines.join("\n")).toBe(QEMU_TRACE);
   });
+});
+
+it("every event is emitted somewhere", () => {
+  const sources = readdirSync("src/vtd", { recursive: true, encoding: "utf8" }).filter((file) => file.endsWith(".ts") && !file.endsWith("device/trace.ts"));
+  const text = sources.map((file) => readFileSync(`src/vtd/${file}`, "utf8")).join();
+  expect(Object.keys(events).filter((name) => !text.includes(`${name}.emit(`))).toEqual([]);
 });
