@@ -631,6 +631,7 @@ export class SmmuPlay implements Play {
   private readonly pages: Pages;
   private readonly editor: TableEditor;
   private readonly drivers: Driver[];
+  private focus: bigint[] = [];
   private readonly placed = new Map<string, number>();
   private token = 1n;
 
@@ -669,6 +670,9 @@ export class SmmuPlay implements Play {
   step([operation, seed]: Step): string | null {
     const random = new Random(seed);
     const n = random.below(10) < 5 ? 0 : random.below(this.drivers.length);
+    // What this step is about, and what earlier ones were that is still owed: used by all before, looked at by all after.
+    this.focus = [...new Set([random.pick(ADDRESSES), random.pick(ADDRESSES), ...(this.quiet ? [] : this.focus.slice(0, 4))])];
+    this.use();
     const text = this.act(operation, random, n);
     if (text !== null) {
       this.compare(random);
@@ -687,13 +691,13 @@ export class SmmuPlay implements Play {
       case "split":
       case "retable": {
         const space = random.pick(driver.spaces);
-        const address = random.pick(ADDRESSES);
+        const address = this.focus[0];
         const change = operation === "map" ? this.editor.map(space, address, random.pick([1, 1, 1, 2, 2, 3]), random) : this.editor[operation](space, address, random);
         return change === null ? null : `${change.text}; ${driver.oweChange(space, change, random, quiet)}`;
       }
       case "reroot": {
         const space = random.pick(driver.spaces);
-        const old = this.editor.reroot(space, random.pick(ADDRESSES), random);
+        const old = this.editor.reroot(space, this.focus[0], random);
         if (old === null) {
           return null;
         }
@@ -702,7 +706,7 @@ export class SmmuPlay implements Play {
       }
       case "asid": {
         const space = random.pick(driver.spaces);
-        const edited = random.oneIn(2) ? this.editor.map(space, random.pick(ADDRESSES), random.pick([1, 1, 2, 3]), random) : null;
+        const edited = random.oneIn(2) ? this.editor.map(space, this.focus[0], random.pick([1, 1, 2, 3]), random) : null;
         return `${edited === null ? "" : `${edited.text}; `}${space.name}: ${driver.rewrite(space, driver.freshAsid(random), random, quiet)}`;
       }
       case "recycle": {
@@ -801,11 +805,9 @@ export class SmmuPlay implements Play {
         const address = [...board.functions.keys()].find((one) => board.ports[this.placed.get(one)!].secondaryBus === bus);
         const stale = driver.isOwed(bus);
         for (const substream of [-1, ...(substreamBits === 0 ? [] : SUBSTREAMS)]) {
-          if (random.oneIn(address === undefined ? 1.2 : 2)) {
-            continue;
-          }
+          const looked = address === undefined ? random.oneIn(8) : random.oneIn(4);
           for (const iova of ADDRESSES) {
-            if (random.oneIn(2)) {
+            if (address === undefined ? !looked : !this.focus.includes(iova) && !(looked && random.oneIn(3))) {
               continue;
             }
             for (const write of [false, true]) {
@@ -819,9 +821,13 @@ export class SmmuPlay implements Play {
                 { name: "emulated", go: this.emulated(guest, bus, substream) },
               ];
               for (const { name, go } of views) {
+                if (stale) {
+                  go(iova + 8n, this.bytes, write);
+                  continue;
+                }
                 const found = this.probe(go, iova, write, wanted);
                 // Without translation no section says what becomes of SubstreamIDs; nobody translates them.
-                if (stale || found === wanted || (!driver.enabled && substream >= 0 && (found === null || found === iova))) {
+                if (found === wanted || (!driver.enabled && substream >= 0 && (found === null || found === iova))) {
                   continue;
                 }
                 throw new Error(
@@ -829,6 +835,29 @@ export class SmmuPlay implements Play {
                 );
               }
             }
+          }
+        }
+      }
+    }
+  }
+
+  /** All functions use the addresses of a step: what may be cached is. */
+  private use(): void {
+    const { board } = this;
+    for (const [address, at] of this.placed) {
+      const bus = board.ports[at].secondaryBus;
+      if (bus === 0 || !board.functions.has(address)) {
+        continue;
+      }
+      const { guest, streams } = this.drivers[Math.floor(at / PORTS)];
+      for (const substream of [-1, ...(Number(this.options.properties.ssidsize) === 0 ? [] : SUBSTREAMS)]) {
+        const ways = [this.passedThrough(address, substream, false), this.emulated(guest, bus, substream)];
+        if (streams.get(bus)!.ats) {
+          ways.push(this.passedThrough(address, substream, true));
+        }
+        for (const go of ways) {
+          for (const iova of this.focus) {
+            go(iova, this.bytes, false);
           }
         }
       }

@@ -122,6 +122,7 @@ export class VtdPlay implements Play {
   private token = 1n;
   /** Without caching mode, what became present and was not told of: bus and PASID. */
   private readonly untold = new Set<string>();
+  private focus: bigint[] = [];
   private readonly portOf = new Map<string, number>();
 
   constructor(options: VtdPlayOptions) {
@@ -324,8 +325,11 @@ export class VtdPlay implements Play {
       return;
     }
     for (const { phase, text } of descriptors) {
-      if (phase === 0 || (phase === 1 && text.endsWith("global"))) {
+      if (phase < 2 && text.endsWith("global")) {
         this.untold.clear();
+      } else if (phase === 0) {
+        const source = Number(/ source (\S+)/.exec(text)?.[1] ?? -1);
+        [...this.untold].filter((one) => source < 0 || one.startsWith(`${source >> 8}:`)).forEach((one) => this.untold.delete(one));
       } else if (phase === 1) {
         // Domain narrows nothing that has become present.
         const pasid = / pasid (\d+)$/.exec(text)?.[1];
@@ -369,7 +373,7 @@ export class VtdPlay implements Play {
       throw new Error(`the queue stands with IQE, IQERCD ${hex(board.read64(R.IQERCD))}`);
     }
     if (Number(board.load(0x1e_0000) & 0xffff_ffffn) !== status) {
-      throw new Error("the wait descriptor is not done");
+      throw new Error(`the wait descriptor is not done: IQH ${board.read(R.IQH)}, IQT ${board.read(R.IQT)}, FSTS ${board.read(R.FSTS)}, GSTS ${hex(board.read(R.GSTS))}`);
     }
     this.toldOfRequestsWithoutPasid();
   }
@@ -473,7 +477,7 @@ export class VtdPlay implements Play {
     if (choice === 0) {
       return [this.iotlb(-1)];
     }
-    if (choice === 1 && this.scalable) {
+    if (choice > 5 && this.scalable) {
       // Table 24: second-stage translations of the domain go, too.
       return [this.piotlb(domain, 0)];
     }
@@ -554,6 +558,10 @@ export class VtdPlay implements Play {
       this.debts.push(debt);
       return `owed: ${dues}`;
     }
+    if (random.oneIn(12)) {
+      this.setRoot();
+      return "then SRTP";
+    }
     this.send(debt.dues, random);
     if (this.debts.length === 0) {
       this.releaseAll2();
@@ -585,6 +593,10 @@ export class VtdPlay implements Play {
 
   step([operation, seed]: Step): string | null {
     const random = new Random(seed);
+    // What this step is about, and what earlier ones were that is still owed: used by all before, looked at by all after.
+    const all = [...ADDRESSES, ...UPPER];
+    this.focus = [...new Set([random.pick(all), random.pick(all), ...(this.debts.length === 0 ? [] : this.focus.slice(0, 4))])];
+    this.use();
     const text = this.act(operation, random);
     // A guest polls until its commands are done; buses, plugs and resets leave work, too.
     this.board.goOn();
@@ -592,6 +604,12 @@ export class VtdPlay implements Play {
       this.compare(random);
     }
     return text;
+  }
+
+  /** An address of this step that a space has. */
+  private pick(space: Space, random: Random): bigint {
+    const addresses = this.addresses(space);
+    return this.focus.find((address) => addresses.includes(address)) ?? random.pick(addresses);
   }
 
   private act(operation: string, random: Random): string | null {
@@ -673,7 +691,7 @@ export class VtdPlay implements Play {
 
   private edit(operation: "map" | "unmap" | "protect" | "split" | "retable", random: Random): string | null {
     const space = random.pick(this.spaces);
-    const address = random.pick(this.addresses(space));
+    const address = this.pick(space, random);
     const change = operation === "map" ? this.editor.map(space, address, random.pick([1, 1, 1, 2, 2, 3]), random) : this.editor[operation](space, address, random);
     return change === null ? null : `${change.text}; ${this.oweChange(space, change, random)}`;
   }
@@ -738,7 +756,7 @@ export class VtdPlay implements Play {
   /** Another first table, with the domain that it had, or another one. */
   private reroot(random: Random): string | null {
     const space = random.pick(this.spaces);
-    const oldRoot = this.editor.reroot(space, random.pick(this.addresses(space)), random);
+    const oldRoot = this.editor.reroot(space, this.pick(space, random), random);
     if (oldRoot === null) {
       return null;
     }
@@ -749,7 +767,7 @@ export class VtdPlay implements Play {
   /** Another domain id for a space: alone, or after a change of its tables that is owed by the old id. */
   private changeDomain(random: Random): string | null {
     const space = random.pick(this.spaces);
-    const edited = random.oneIn(2) ? this.editor.map(space, random.pick(this.addresses(space)), random.pick([1, 1, 2, 3]), random) : null;
+    const edited = random.oneIn(2) ? this.editor.map(space, this.pick(space, random), random.pick([1, 1, 2, 3]), random) : null;
     return `${edited === null ? "" : `${edited.text}; `}${space.name}: ${this.rewrite(space, this.freshDomain(random), random)}`;
   }
 
@@ -1033,12 +1051,9 @@ export class VtdPlay implements Play {
       const at = [...board.functions].find(([address]) => board.ports[this.portOf.get(address)!].secondary.number === bus);
       const stale = this.isOwed(bus);
       for (const pasid of [-1, ...(board.vtd.properties.pasidBits > 0 ? PASIDS.slice(1) : [])]) {
-        // Sampled; what nobody uses but a twin, seldom.
-        if (random.oneIn(at === undefined ? 1.2 : 2.5)) {
-          continue;
-        }
+        const looked = at === undefined ? random.oneIn(6) : random.oneIn(3);
         for (const address of addresses) {
-          if (random.oneIn(2)) {
+          if (at === undefined ? !looked : !this.focus.includes(address) && !(looked && random.oneIn(3))) {
             continue;
           }
           for (const write of [false, true]) {
@@ -1057,14 +1072,33 @@ export class VtdPlay implements Play {
                 }
                 continue;
               }
+              if (stale) {
+                go(address + 8n, this.bytes, write);
+                continue;
+              }
               const found = this.probe(go, address, write, wanted);
-              if (stale || same(found, wanted) || (name === "passed-through" && found === null && this.untold.has(`${bus}:${Math.max(pasid, 0)}`))) {
+              if (found === wanted || (name === "passed-through" && found === null && this.untold.has(`${bus}:${Math.max(pasid, 0)}`))) {
                 continue;
               }
               throw new Error(
                 `${name} function of bus ${bus} (${at?.[0] ?? "none"}), PASID ${pasid}, ${write ? "write" : "read"} of ${hex(address)}: reaches ${found === null ? "nothing" : typeof found === "string" ? found : hex(found)}, the tables say ${wanted === null ? "nothing" : hex(wanted)}\n${board.log.lines.slice(-4).map((line) => `  log: ${line.text}`).join("\n")}`,
               );
             }
+          }
+        }
+      }
+    }
+  }
+
+  /** All functions use the addresses of a step: what may be cached is. */
+  private use(): void {
+    const { board } = this;
+    for (const [address] of board.functions) {
+      const bus = board.ports[this.portOf.get(address)!].secondary.number;
+      for (const pasid of bus === 0 ? [] : [-1, ...(board.vtd.properties.pasidBits > 0 ? PASIDS.slice(1) : [])]) {
+        for (const go of [this.passedThrough(address, pasid), this.emulated(bus, pasid)]) {
+          for (const iova of this.focus) {
+            go(iova, this.bytes, false);
           }
         }
       }
@@ -1141,10 +1175,6 @@ function domainOf(entry: Entry): number {
 
 function describe(entry: Entry | null | undefined): string {
   return entry === null || entry === undefined ? "not present" : entry.kind === "pass" ? `pass-through, domain ${entry.domain}` : `${entry.space.name}, domain ${entry.space.domain}`;
-}
-
-function same(found: bigint | string | null, wanted: bigint | null): boolean {
-  return found === wanted;
 }
 
 /** A PASID-selective invalidation covers a page-selective one of the same tag. */
