@@ -376,6 +376,7 @@ export class VtdAcceleration implements VtdBackend {
     for (const fn of this.functions) {
       done = this.placement.settlePasid(fn, pasid) && done;
     }
+    this.goOnLater();
     return this.invalidateKept() && done;
   }
 

@@ -1,7 +1,7 @@
 /** A mirror is made and kept in bounded steps, and nothing is told as done before it is. */
 import { describe, expect, it } from "vitest";
 import { R, TE } from "../rig.js";
-import { A, B, Board, contextDevice, IOVA, iotlbDomain, iotlbPages, SHADOWED, STATUS, wait } from "./rig.js";
+import { A, B, Board, contextDevice, IOVA, iotlbDomain, iotlbPages, pasidCache, pasidCacheDomain, pasidCacheGlobal, SHADOWED, STATUS, wait } from "./rig.js";
 
 
 const mappings = (board: Board): number => board.vtd.acceleration.describeFunctions()[0].shadowMappings;
@@ -11,8 +11,8 @@ const status = (board: Board): bigint => board.load(STATUS) & 0xffffn;
 const TABLES = 4;
 
 /** A function whose tables are more than one step mirrors. */
-function started(): Board {
-  const board = new Board(SHADOWED);
+function started(properties = SHADOWED): Board {
+  const board = new Board(properties);
   board.plug(A);
   const n = board.table(3n);
   // The directory is met twice: from IOVA 0 on, and around IOVA.
@@ -227,5 +227,22 @@ describe("other tables", () => {
     board.map(0, IOVA, 0, 3n);
     board.run(iotlbDomain(5));
     expect(board.probe(A)).toBe("abort");
+  });
+});
+
+describe("a mirror that a PASID-cache invalidation asks for", () => {
+  it.each([
+    ["PASID-selective", pasidCache(5, 0)],
+    ["domain-selective", pasidCacheDomain(5)],
+    ["global", pasidCacheGlobal],
+  ])("is made to its end, and the wait behind it is done: %s", (_name, invalidation) => {
+    const board = started({ ...SHADOWED, scalableMode: true, pasidBits: 20 });
+    board.context(A);
+    board.start();
+    board.entry(A, 0, [1n | (2n << 6n) | (2n << 2n) | BigInt(board.base(0)), 5n, 0n]);
+    board.run(invalidation, wait(7));
+    expect([board.vtd.acceleration.progress, status(board)]).toEqual(["working", 0n]);
+    expect(board.goOn()).toBeGreaterThan(3);
+    expect([board.vtd.acceleration.progress, status(board), mappings(board) > 4096]).toEqual(["done", 7n, true]);
   });
 });
