@@ -14,7 +14,10 @@ export const STOPPED = 1;
 /** Part of it is done. It is looked at again, with what the queue holds then. */
 export const AGAIN = 2;
 
-export type StepResult = typeof NEXT | typeof STOPPED | typeof AGAIN;
+/** It has to wait for work of others, who call `drain` when that is done; until then it is looked at when the guest looks. */
+export const WAITING = 3;
+
+export type StepResult = typeof NEXT | typeof STOPPED | typeof AGAIN | typeof WAITING;
 
 export abstract class QueueDrain {
   /** Entries consumed, by opcode or type. */
@@ -43,6 +46,8 @@ export abstract class QueueDrain {
   private readonly kinds: Uint8Array;
   private counted = 0;
   private readonly more: Continuation;
+  /** What is unfinished is this queue's to go on with. */
+  private goesOn = true;
 
   protected constructor(
     private readonly words: WordMemory,
@@ -86,7 +91,7 @@ export abstract class QueueDrain {
       this.batched = 0;
       this.draining = false;
     }
-    if (this.unfinished) {
+    if (this.unfinished && this.goesOn) {
       this.more.request();
     }
   }
@@ -105,6 +110,7 @@ export abstract class QueueDrain {
 
   private run(): void {
     this.unfinished = false;
+    this.goesOn = true;
     this.counted = 0;
     this.budget.refill();
     let at = this.begin();
@@ -120,8 +126,9 @@ export abstract class QueueDrain {
         return;
       }
       this.note(at);
-      if (result === AGAIN) {
+      if (result !== NEXT) {
         this.unfinished = true;
+        this.goesOn = result === AGAIN;
         break;
       }
       this.consumed[this.kind]++;

@@ -43,6 +43,8 @@ export const STATUS = 0x2_0000;
 
 /** A unit with memory from address 0 on, its messages recorded, and short ways to poke it. */
 export class Rig {
+  /** Work that is to go on when the event loop is free. */
+  readonly later: Array<() => void> = [];
   readonly ram: RamBlock;
   readonly words = new RamWordMemory();
   readonly space: AddressSpace;
@@ -69,6 +71,7 @@ export class Rig {
         this.onMessage();
       },
       log: this.log,
+      scheduler: (work) => void this.later.push(work),
     });
     root.add(0xfed9_0000, MemoryRegion.mmio("intel_iommu", VtdDevice.regionBytes, this.vtd));
   }

@@ -4,20 +4,22 @@
  */
 import {
   type EventStream,
-  HostError,
   type Iommufd,
   VEVENT_ARM_SMMUV3_BYTES,
   VEVENT_HEADER_BYTES,
   VEVENTQ_FLAG_LOST_EVENTS,
   VeventqType,
 } from "../../iommufd/index.js";
-import type { Graveyard } from "../../nesting/index.js";
+import { EventReader, type Graveyard } from "../../nesting/index.js";
 import { type Log, traceEvent } from "../../support/index.js";
 import type { SmmuForBackend } from "../device/backend.js";
 
 const RECORD_BYTES = VEVENT_HEADER_BYTES + VEVENT_ARM_SMMUV3_BYTES;
-/** Records taken in one read. */
-const RECORDS_A_READ = 64;
+/**
+ * Events that a guest may hold of the kernel's memory by faulting while nobody reads: some 20 KiB for each SMMU, where
+ * its own event queue may have 2^19. Beyond that the kernel drops and tells so, and the guest sees an overflow.
+ */
+const MOST_EVENTS = 256;
 /** Sequence numbers run from 0 to INT_MAX and start again (linux/iommufd.h). */
 const SEQUENCE_MASK = 0x7fff_ffff;
 
@@ -30,48 +32,31 @@ export class VeventReader {
   private nextSequence = 0;
   private readonly record = new Int32Array(VEVENT_ARM_SMMUV3_BYTES / 4);
   private lostReported = false;
+  private readonly reader: EventReader;
 
   private constructor(
     private readonly smmu: SmmuForBackend,
     private readonly iommufd: Iommufd,
     private readonly id: number,
-    private readonly stream: EventStream,
+    stream: EventStream,
     private readonly log: Log,
-  ) {}
+  ) {
+    this.reader = new EventReader(
+      stream,
+      RECORD_BYTES,
+      (bytes) => this.take(bytes),
+      (error) => this.log.warnLimited("smmuv3.vevent", `${this.name}: read failed (${error.errno}); faults of the hardware may not reach the guest`),
+    );
+  }
 
-  /** Makes a vEVENTQ of the depth of the guest's event queue. Throws HostError. */
+  /** Makes a vEVENTQ as deep as the guest's event queue, up to MOST_EVENTS. Throws HostError. */
   static open(smmu: SmmuForBackend, iommufd: Iommufd, viommuId: number, log: Log): VeventReader {
     const { id, stream } = iommufd.veventqAlloc({
       viommuId,
       type: VeventqType.ARM_SMMUV3,
-      depth: 2 ** smmu.eventQueueLog2Size,
+      depth: Math.min(2 ** smmu.eventQueueLog2Size, MOST_EVENTS),
     });
-    const reader = new VeventReader(smmu, iommufd, id, stream, log);
-    stream.onReadable(() => reader.drain());
-    return reader;
-  }
-
-  /** Reads all that is there; bounded by the depth of the queue. */
-  drain(): void {
-    for (let records = 0; records <= 2 ** this.smmu.eventQueueLog2Size; records += RECORDS_A_READ) {
-      const bytes = this.readRecords();
-      if (bytes === null) {
-        return;
-      }
-      this.take(bytes);
-    }
-  }
-
-  private readRecords(): Uint8Array | null {
-    try {
-      return this.stream.read(RECORDS_A_READ * RECORD_BYTES);
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.log.warnLimited("smmuv3.vevent", `${this.name}: read failed (${error.errno}); faults of the hardware may not reach the guest`);
-      return null;
-    }
+    return new VeventReader(smmu, iommufd, id, stream, log);
   }
 
   private get name(): string {
@@ -79,8 +64,7 @@ export class VeventReader {
   }
 
   close(graveyard: Graveyard): void {
-    this.stream.onReadable(null);
-    this.stream.close();
+    this.reader.close();
     graveyard.destroy(this.iommufd, this.id, "vEVENTQ");
   }
 

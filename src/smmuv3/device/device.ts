@@ -22,7 +22,6 @@ import {
   getAddress,
   IDR1,
   OP,
-  Q_OVERFLOW,
   REG,
   REGISTER_BYTES,
   STE_WORDS,
@@ -180,12 +179,7 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
   }
 
   recordLostEvents(): void {
-    // Arm IHI 0070, 7.4: OVFLG toggles unless an overflow is waiting for its acknowledgement.
-    const prod = this.registers.word(REG.EVENTQ_PROD_PAGE0);
-    const cons = this.registers.word(REG.EVENTQ_CONS_PAGE0);
-    if (this.eventQueueEnabled && ((prod ^ cons) & Q_OVERFLOW.inPlace) === 0) {
-      this.registers.set(REG.EVENTQ_PROD_PAGE0, prod ^ Q_OVERFLOW.inPlace);
-    }
+    this.events.overflow();
   }
 
   /** Sets what the ID registers offer, and resets. Throws Error once the machine runs (`freeze`). */

@@ -21,6 +21,15 @@ export class EventQueue {
     private readonly interrupts: SmmuInterrupts,
   ) {}
 
+  /** Events found no room, here or before they came here (7.4): OVFLG toggles once until it is acknowledged. */
+  overflow(): void {
+    const { registers } = this;
+    const prod = registers.word(REG.EVENTQ_PROD_PAGE0);
+    if (registers.eventQueueEnabled && ((prod ^ registers.word(REG.EVENTQ_CONS_PAGE0)) & Q_OVERFLOW.inPlace) === 0) {
+      registers.set(REG.EVENTQ_PROD_PAGE0, prod ^ Q_OVERFLOW.inPlace);
+    }
+  }
+
   /** Writes a record of eight words from index `base` on, or loses it as 7.2.1 says. */
   record(words: ArrayLike<number>, base = 0): void {
     const registers = this.registers;
@@ -36,10 +45,8 @@ export class EventQueue {
     const cons = registers.word(REG.EVENTQ_CONS_PAGE0);
     const used = (prod - cons) & mask;
     if (used >= entries) {
-      // 7.4: OVFLG toggles once until it is acknowledged. 3.5.1: indexes that do not fit together count as full.
-      if (((prod ^ cons) & Q_OVERFLOW.inPlace) === 0) {
-        registers.set(REG.EVENTQ_PROD_PAGE0, prod ^ Q_OVERFLOW.inPlace);
-      }
+      // 3.5.1: indexes that do not fit together count as full.
+      this.overflow();
       this.lost++;
       return;
     }

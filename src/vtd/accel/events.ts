@@ -2,13 +2,10 @@
  * First-stage faults of the physical VT-d on their way to the guest's fault recording registers. Linux has no
  * way to deliver them; a host that has one tells by `Host.vtdFaults`.
  */
-import { type EventStream, HostError, type IommufdDevice } from "../../iommufd/index.js";
+import type { EventStream, IommufdDevice } from "../../iommufd/index.js";
+import { EventReader } from "../../nesting/index.js";
 import { get, type Log, put } from "../../support/index.js";
 import { FAULT_RECORD_BYTES, FAULT_RECORD_WORDS, FRCD } from "../spec/index.js";
-
-const RECORDS_A_READ = 64;
-/** Records taken at once, at the most; more come with the next fault. */
-const MOST_AT_ONCE = 1024;
 
 /** What is done with a record: its PASID (-1: none) tells which entry it is about. */
 export interface FaultReceiver {
@@ -23,13 +20,21 @@ export class HostFaults {
   /** Records handed to the guest. */
   delivered = 0;
   private readonly record = new Int32Array(FAULT_RECORD_WORDS);
+  private readonly reader: EventReader;
 
   private constructor(
-    private readonly stream: EventStream,
+    stream: EventStream,
     private readonly receiver: FaultReceiver,
-    private readonly name: string,
-    private readonly log: Log,
-  ) {}
+    name: string,
+    log: Log,
+  ) {
+    this.reader = new EventReader(
+      stream,
+      FAULT_RECORD_BYTES,
+      (bytes) => this.takeAll(bytes),
+      (error) => log.warnLimited("vtd.host-faults", `${name}: ${error.message}; faults of the hardware may not reach the guest`),
+    );
+  }
 
   /** Null where the host delivers no faults. Throws HostError. */
   static open(device: IommufdDevice, receiver: FaultReceiver, log: Log): HostFaults | null {
@@ -37,29 +42,20 @@ export class HostFaults {
     if (stream === null) {
       return null;
     }
-    const faults = new HostFaults(stream, receiver, device.name, log);
-    stream.onReadable(() => faults.drain());
-    return faults;
+    return new HostFaults(stream, receiver, device.name, log);
   }
 
   close(): void {
-    this.stream.onReadable(null);
-    this.stream.close();
+    this.reader.close();
   }
 
-  drain(): void {
-    for (let taken = 0; taken < MOST_AT_ONCE; taken += RECORDS_A_READ) {
-      const bytes = this.readRecords();
-      if (bytes === null) {
-        return;
+  private takeAll(bytes: Uint8Array): void {
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    for (let at = 0; at + FAULT_RECORD_BYTES <= bytes.length; at += FAULT_RECORD_BYTES) {
+      for (let word = 0; word < FAULT_RECORD_WORDS; word++) {
+        this.record[word] = view.getInt32(at + 4 * word, true);
       }
-      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-      for (let at = 0; at + FAULT_RECORD_BYTES <= bytes.length; at += FAULT_RECORD_BYTES) {
-        for (let word = 0; word < FAULT_RECORD_WORDS; word++) {
-          this.record[word] = view.getInt32(at + 4 * word, true);
-        }
-        this.take(this.record);
-      }
+      this.take(this.record);
     }
   }
 
@@ -78,17 +74,5 @@ export class HostFaults {
     put(record, FRCD.SID, sourceId);
     this.delivered++;
     receiver.recordFault(record);
-  }
-
-  private readRecords(): Uint8Array | null {
-    try {
-      return this.stream.read(RECORDS_A_READ * FAULT_RECORD_BYTES);
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.log.warnLimited("vtd.host-faults", `${this.name}: ${error.message}; faults of the hardware may not reach the guest`);
-      return null;
-    }
   }
 }

@@ -49,6 +49,8 @@ export interface VtdBackend {
   readonly progress: BackendProgress;
   /** Goes on with it, a bounded step; it goes on by itself, too. Calls `followed` of the unit at the end. */
   proceed(): void;
+  /** Entries of the guest's tables read so far: the work done. */
+  readonly entriesRead: number;
   /** Reset of the unit: registers are at their reset values already. */
   reset(): void;
 }

@@ -138,6 +138,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
       send: sendMessage,
       log,
       addressBits: this.properties.awBits,
+      scheduler: this.scheduler,
     });
     const features = featuresOf(toBigInt(this.registers.cap[1], this.registers.cap[0]), toBigInt(this.registers.ecap[1], this.registers.ecap[0]), this.properties.awBits);
     // An emulated unit's walks are coherent, whatever ECAP.SMPWCS says.
@@ -261,7 +262,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     if (this.served(offset, size, "read")) {
       this.keepUp();
       if (offset === REG.IQH && this.queue.unfinished) {
-        // The queue grew while it was drained: a guest that polls gets it finished.
+        // There was more than is done at once: a guest that polls gets it done.
         this.queue.drain();
       }
       const low = registers.read(offset) ^ (offset === REG.GSTS ? this.untoldStatus : 0);

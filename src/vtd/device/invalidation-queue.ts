@@ -1,7 +1,9 @@
-import { type AddressSpace, DMA_OK, MEMORY_OK, type WordMemory } from "../../memory/index.js";
+import { type AddressSpace, DMA_OK, type WordMemory } from "../../memory/index.js";
+import { Budget, HOST_CALL_STEPS, NEXT, QueueDrain, type Scheduler, type StepResult, STOPPED, WAITING } from "../../nesting/index.js";
 import { get, getAddress, hex, type Log, toBigInt } from "../../support/index.js";
 import type { InvalidationTarget } from "./backend.js";
 import { DESCRIPTOR_PROBLEMS, DescriptorRules, descriptorTypeName } from "./descriptor-rules.js";
+import { traceDescriptor } from "./queue-trace.js";
 import * as trace from "./trace.js";
 import { EventMessage, type MessageSender } from "./event-message.js";
 import type { FaultLog } from "./fault-log.js";
@@ -23,7 +25,6 @@ import {
   PASID_IOTLB_PAGE,
   REG,
   WAIT_DESC,
-  WIDE_DESCRIPTOR_WORDS,
 } from "../spec/index.js";
 
 /** What the queue is made of. */
@@ -39,20 +40,8 @@ export interface QueueParts {
   readonly log: Log;
   /** Width of guest-physical addresses in bits. */
   readonly addressBits: number;
+  readonly scheduler: Scheduler;
 }
-
-/** QEMU's names of the types in `vtd_inv_desc`. */
-const TRACED_NAMES: Readonly<Record<number, string>> = {
-  [DESCRIPTOR_TYPE.CONTEXT_CACHE]: "context-cache",
-  [DESCRIPTOR_TYPE.IOTLB]: "iotlb",
-  [DESCRIPTOR_TYPE.DEVICE_TLB]: "device",
-  [DESCRIPTOR_TYPE.INTERRUPT_ENTRY_CACHE]: "iec",
-  [DESCRIPTOR_TYPE.WAIT]: "wait",
-  [DESCRIPTOR_TYPE.PASID_IOTLB]: "p-iotlb",
-  [DESCRIPTOR_TYPE.PASID_CACHE]: "pasid-cache",
-  [DESCRIPTOR_TYPE.PASID_DEVICE_TLB]: "device-piotlb",
-  [DESCRIPTOR_TYPE.PAGE_GROUP_RESPONSE]: "page group response",
-};
 
 /** A DMA of the unit's own has no requester on any bus. */
 const OWN_ACCESS = { requesterId: 0, pasid: -1, execute: false, privileged: false };
@@ -62,38 +51,29 @@ const OWN_ACCESS = { requesterId: 0, pasid: -1, execute: false, privileged: fals
  * invalidations for the host are collected and sent before anything that has to be behind them, which a wait
  * descriptor, an entry invalidation and an error are.
  */
-export class InvalidationQueue {
-  /** Descriptors done, by type. */
-  readonly consumed = new Int32Array(16);
-  /** Queue errors signalled; batches sent to the host and descriptors in them. */
+export class InvalidationQueue extends QueueDrain {
+  /** Queue errors signalled. */
   errors = 0;
-  flushes = 0;
-  forwarded = 0;
-  /** The queue grew while it was drained. */
-  unfinished = false;
   readonly completion: EventMessage;
 
-  private base = 0;
-  private entries = 0;
-  private shift = 4;
-  private draining = false;
   private readonly rules: DescriptorRules;
-  private readonly descriptor = new Int32Array(DESCRIPTOR_WORDS);
   /** The last four words of a descriptor of 256 bits, or-ed. */
   private upper = 0;
   private readonly status = new Uint8Array(4);
-  /** Queue positions of the descriptors in the backend's batch. */
-  private positions = new Int32Array(64);
-  private batched = 0;
+  /** Of the drain under way: RTADDR.TTM, and why the queue itself does not fit it (0: it does). */
+  private mode = 0;
+  private unfit = 0;
+  /** Of the backend, so far. */
+  private entriesRead = 0;
 
   constructor(private readonly parts: QueueParts) {
+    super(parts.words, parts.scheduler, new Budget());
     this.rules = new DescriptorRules(parts.registers.cap, parts.registers.ecap);
     this.completion = new EventMessage(parts.registers, REG.IECTL, parts.send);
   }
 
   reset(): void {
-    this.batched = 0;
-    this.unfinished = false;
+    this.forget();
     this.entries = 0;
   }
 
@@ -105,6 +85,7 @@ export class InvalidationQueue {
     this.base = getAddress(iqa, IQA.ADDR) % 2 ** addressBits;
     this.shift = wide ? 5 : 4;
     this.entries = 1 << (get(iqa, IQA.QS) + 12 - this.shift);
+    this.mask = this.entries - 1;
     if (trace.traceInvQiSetup.on) {
       trace.traceInvQiSetup.emit(this.base, this.entries);
     }
@@ -113,7 +94,7 @@ export class InvalidationQueue {
   /** GCMD.QIE was cleared: IQH is 0 while there is no queue (11.4.8.1). */
   disable(): void {
     this.parts.registers.set(REG.IQH, 0);
-    this.entries = 0;
+    this.reset();
   }
 
   /** Descriptors that wait. */
@@ -129,141 +110,80 @@ export class InvalidationQueue {
     }
   }
 
-  /** Does what is in the queue. A call from within (a status write may hit the unit's own registers) leaves it to the outer one. */
-  drain(): void {
-    if (this.draining || this.entries === 0) {
-      return;
-    }
-    this.draining = true;
-    try {
-      this.run();
-    } finally {
-      this.batched = 0;
-      this.draining = false;
-    }
+  protected get pending(): number {
+    return this.parts.target.backend?.pending ?? 0;
   }
 
-  private run(): void {
+  protected get capacity(): number {
+    return this.parts.target.backend?.capacity ?? 1;
+  }
+
+  protected get ready(): boolean {
+    return this.entries !== 0;
+  }
+
+  protected begin(): number {
     const { registers, target } = this.parts;
-    let budget = this.entries;
-    let at = registers.word(REG.IQH) >>> this.shift;
-    this.unfinished = false;
-    const mode = target.tableMode;
-    const unfit = this.rules.queueProblem(this.shift === 5, mode);
+    this.mode = target.tableMode;
+    this.unfit = this.rules.queueProblem(this.shift === 5, this.mode);
     if (trace.traceInvQiFetch.on && this.waiting) {
       trace.traceInvQiFetch.emit();
     }
-    while (this.entries !== 0) {
-      const iqt = registers.word(REG.IQT);
-      const tail = iqt >>> this.shift;
-      if ((registers.word(REG.FSTS) & FSTS.IQE.inPlace) !== 0) {
-        // 6.5.2.11: nothing is fetched until software has cleared the error.
-        break;
-      }
-      const aligned = (iqt & ((1 << this.shift) - 1)) === 0;
-      if (tail >= this.entries || !aligned) {
-        if (trace.traceWarnInvalidQiTail.on) {
-          trace.traceWarnInvalidQiTail.emit(tail);
-        }
-        if (this.flush(at)) {
-          const text = aligned ? `beyond a queue of ${this.entries} descriptors` : "not aligned for descriptors of 256 bits";
-          this.fail(aligned ? IQEI.INVALID_TAIL : IQEI.UNALIGNED_TAIL, () => `IQT ${hex(iqt)} is ${text}`);
-        }
-        return;
-      }
-      if (at === tail) {
-        break;
-      }
-      if (budget-- === 0) {
-        this.unfinished = true;
-        break;
-      }
-      if (trace.traceInvQiHead.on) {
-        trace.traceInvQiHead.emit(at);
-      }
-      const descriptor = this.descriptor;
-      if (!this.fetch(at)) {
-        if (this.flush(at)) {
-          this.fail(IQEI.FETCH, () => `the descriptor at ${hex(this.addressOf(at))} cannot be fetched`);
-        }
-        return;
-      }
-      const type = descriptorType(descriptor[0]);
-      const problem = unfit !== 0 ? unfit : this.rules.problem(descriptor[0], descriptor[1], descriptor[2], descriptor[3], this.upper, type, mode);
-      if (trace.traceInvDesc.on && TRACED_NAMES[type] !== undefined) {
-        trace.traceInvDesc.emit(TRACED_NAMES[type], toBigInt(descriptor[3], descriptor[2]), toBigInt(descriptor[1], descriptor[0]));
-      }
-      if (problem !== 0) {
-        const { iqei, text } = DESCRIPTOR_PROBLEMS[problem];
-        if (this.flush(at)) {
-          this.fail(iqei, () => `${descriptorTypeName(type)} descriptor ${this.describe(at)}: ${text}`);
-        }
-        return;
-      }
-      const next = at + 1 === this.entries ? 0 : at + 1;
-      if (!this.execute(type, at, next)) {
-        return;
-      }
-      this.consumed[type]++;
-      at = next;
-      if (target.backend !== null && target.backend.pending >= target.backend.capacity && !this.flush(at)) {
-        return;
-      }
-    }
-    if (this.flush(at)) {
-      target.backend?.descriptorsDone();
-    }
+    return registers.word(REG.IQH) >>> this.shift;
   }
 
-  private addressOf(at: number): number {
-    return this.base + at * (1 << this.shift);
+  protected waits(at: number): boolean {
+    const { registers } = this.parts;
+    // 6.5.2.11: nothing is fetched until software has cleared the error.
+    return this.entries !== 0 && (registers.word(REG.FSTS) & FSTS.IQE.inPlace) === 0 && registers.word(REG.IQT) !== at << this.shift;
   }
 
-  /** Reads the descriptor at a queue position into `descriptor` and `upper`. False: nothing answers there. */
-  private fetch(at: number): boolean {
-    const { words } = this.parts;
-    const { descriptor } = this;
-    const wide = this.shift === 5;
-    const address = this.addressOf(at);
-    const offset = address - words.flatBase;
-    if (offset >= 0 && offset + (1 << this.shift) <= words.flatBytes) {
-      const { flat } = words;
-      const word = offset / 4;
-      descriptor[0] = flat[word];
-      descriptor[1] = flat[word + 1];
-      descriptor[2] = flat[word + 2];
-      descriptor[3] = flat[word + 3];
-      this.upper = wide ? flat[word + 4] | flat[word + 5] | flat[word + 6] | flat[word + 7] : 0;
-      return true;
-    }
-    const high = Math.floor(address / 0x1_0000_0000);
-    const low = address | 0;
-    this.upper = 0;
-    for (let i = 0; i < (wide ? WIDE_DESCRIPTOR_WORDS : DESCRIPTOR_WORDS); i += 2) {
-      if (words.load64(high, low + 4 * i) !== MEMORY_OK) {
-        return false;
+  protected step(at: number, next: number): StepResult {
+    const iqt = this.parts.registers.word(REG.IQT);
+    const tail = iqt >>> this.shift;
+    const aligned = (iqt & ((1 << this.shift) - 1)) === 0;
+    if (tail >= this.entries || !aligned) {
+      if (trace.traceWarnInvalidQiTail.on) {
+        trace.traceWarnInvalidQiTail.emit(tail);
       }
-      if (i < DESCRIPTOR_WORDS) {
-        descriptor[i] = words.loadedLow;
-        descriptor[i + 1] = words.loadedHigh;
-      } else {
-        this.upper |= words.loadedLow | words.loadedHigh;
-      }
+      const text = aligned ? `beyond a queue of ${this.entries} descriptors` : "not aligned for descriptors of 256 bits";
+      return this.failBehindBatch(at, aligned ? IQEI.INVALID_TAIL : IQEI.UNALIGNED_TAIL, () => `IQT ${hex(iqt)} is ${text}`);
     }
-    return true;
+    if (trace.traceInvQiHead.on) {
+      trace.traceInvQiHead.emit(at);
+    }
+    const d = this.entry;
+    if (!this.fetch(at)) {
+      return this.failBehindBatch(at, IQEI.FETCH, () => `the descriptor at ${hex(this.addressOf(at))} cannot be fetched`);
+    }
+    this.upper = this.shift === 5 ? d[4] | d[5] | d[6] | d[7] : 0;
+    const type = (this.kind = descriptorType(d[0]));
+    const problem = this.unfit !== 0 ? this.unfit : this.rules.problem(d[0], d[1], d[2], d[3], this.upper, type, this.mode);
+    if (trace.traceInvDesc.on) {
+      traceDescriptor(type, d);
+    }
+    if (problem !== 0) {
+      const { iqei, text } = DESCRIPTOR_PROBLEMS[problem];
+      return this.failBehindBatch(at, iqei, () => `${descriptorTypeName(type)} descriptor ${this.describe(at)}: ${text}`);
+    }
+    return this.execute(type, at, next);
   }
 
-  /** Does a descriptor without mistakes. False: the queue has stopped with an error. */
-  private execute(type: number, at: number, next: number): boolean {
-    const { descriptor: d } = this;
+  /** Does a descriptor without mistakes. */
+  private execute(type: number, at: number, next: number): StepResult {
+    const { entry: d } = this;
     const { target } = this.parts;
     switch (type) {
       case DESCRIPTOR_TYPE.CONTEXT_CACHE:
-        return this.flush(at) && this.bound(at, target.contextCache(get(d, CONTEXT_CACHE_DESC.G), get(d, CONTEXT_CACHE_DESC.DID), get(d, CONTEXT_CACHE_DESC.SID), get(d, CONTEXT_CACHE_DESC.FM)));
+        return this.flush(at)
+          ? this.bound(at, target.contextCache(get(d, CONTEXT_CACHE_DESC.G), get(d, CONTEXT_CACHE_DESC.DID), get(d, CONTEXT_CACHE_DESC.SID), get(d, CONTEXT_CACHE_DESC.FM)))
+          : STOPPED;
       case DESCRIPTOR_TYPE.PASID_CACHE:
-        return this.flush(at) && this.bound(at, target.pasidCache(get(d, PASID_CACHE_DESC.G), get(d, PASID_CACHE_DESC.DID), get(d, PASID_CACHE_DESC.PASID)));
+        return this.flush(at) ? this.bound(at, target.pasidCache(get(d, PASID_CACHE_DESC.G), get(d, PASID_CACHE_DESC.DID), get(d, PASID_CACHE_DESC.PASID))) : STOPPED;
       case DESCRIPTOR_TYPE.IOTLB:
-        return this.flush(at) && this.bound(at, target.iotlb(get(d, IOTLB_DESC.G), get(d, IOTLB_DESC.DID), d[3], d[2] & IOTLB_DESC.ADDR.lowMask, get(d, IOTLB_DESC.AM)));
+        return this.flush(at)
+          ? this.bound(at, target.iotlb(get(d, IOTLB_DESC.G), get(d, IOTLB_DESC.DID), d[3], d[2] & IOTLB_DESC.ADDR.lowMask, get(d, IOTLB_DESC.AM)))
+          : STOPPED;
       case DESCRIPTOR_TYPE.PASID_IOTLB:
         return this.pasidIotlb(at);
       case DESCRIPTOR_TYPE.INTERRUPT_ENTRY_CACHE:
@@ -271,26 +191,32 @@ export class InvalidationQueue {
           trace.traceInvDescIec.emit(get(d, INTERRUPT_ENTRY_DESC.G), get(d, INTERRUPT_ENTRY_DESC.IIDX), get(d, INTERRUPT_ENTRY_DESC.IM));
         }
         target.interruptEntries(get(d, INTERRUPT_ENTRY_DESC.G) === 0 ? -1 : get(d, INTERRUPT_ENTRY_DESC.IIDX), get(d, INTERRUPT_ENTRY_DESC.IM));
-        return true;
+        return NEXT;
       case DESCRIPTOR_TYPE.WAIT:
-        return this.flush(at) && this.mayComplete(at) && this.wait(at, next);
+        return this.flush(at) ? this.wait(at, next) : STOPPED;
       default:
         // Device-TLB invalidations: the host's kernel does them with the IOTLB's, and no emulated function caches
         // translations. Page group responses: no page request is outstanding, since nothing here makes any.
-        return true;
+        return NEXT;
     }
   }
 
-  private bound(at: number, done: boolean): boolean {
-    if (!done) {
-      this.place(at);
-      this.fail(IQEI.NONE, () => `${this.describe(at)}: the host did not take what the tables say`);
+  private bound(at: number, done: boolean): StepResult {
+    // Calls to the host, and tables of the guest that were read for them.
+    const { backend } = this.parts.target;
+    if (backend !== null) {
+      this.budget.left -= HOST_CALL_STEPS + backend.entriesRead - this.entriesRead;
+      this.entriesRead = backend.entriesRead;
     }
-    return done;
+    if (done) {
+      return NEXT;
+    }
+    this.place(at);
+    return this.fail(IQEI.NONE, () => `${this.describe(at)}: the host did not take what the tables say`);
   }
 
-  private pasidIotlb(at: number): boolean {
-    const { descriptor: d } = this;
+  private pasidIotlb(at: number): StepResult {
+    const { entry: d } = this;
     const { target, registers } = this.parts;
     const domain = get(d, PASID_IOTLB_DESC.DID);
     const pasid = get(d, PASID_IOTLB_DESC.PASID);
@@ -309,71 +235,43 @@ export class InvalidationQueue {
       trace.traceInvDescIotlbPasidPages.emit(domain, toBigInt(d[3], low), addressMask, pasid);
     }
     if (!target.pasidIotlb(domain, pasid, d[3], low, addressMask)) {
-      return this.flush(at) && this.bound(at, false);
+      return this.flush(at) ? this.bound(at, false) : STOPPED;
     }
-    if (target.backend?.forwardPasidIotlb(domain, pasid, d[3], low, addressMask, leaf) === true) {
-      this.remember(at);
-    }
-    return true;
+    target.backend?.forwardPasidIotlb(domain, pasid, d[3], low, addressMask, leaf);
+    return NEXT;
   }
 
-  private remember(at: number): void {
-    if (this.batched === this.positions.length) {
-      const larger = new Int32Array(this.batched * 2);
-      larger.set(this.positions);
-      this.positions = larger;
-    }
-    this.positions[this.batched++] = at;
+  protected send(): number {
+    return this.parts.target.backend!.flush();
   }
 
-  /** Sends the batch; then all before `next` is done. False: the host refused one, and IQH is at it. */
-  private flush(next: number): boolean {
-    const { backend } = this.parts.target;
-    if (this.batched > 0 && backend !== null) {
-      const count = this.batched;
-      this.batched = 0;
-      const failed = backend.flush();
-      this.flushes++;
-      this.forwarded += failed < 0 ? count : failed;
-      if (failed >= 0) {
-        const at = this.positions[Math.min(failed, count - 1)];
-        // The ones from there on are done again.
-        for (let again = at; again !== next; again = again + 1 === this.entries ? 0 : again + 1) {
-          if (this.fetch(again)) {
-            this.consumed[descriptorType(this.descriptor[0]) & 15]--;
-          }
-        }
-        this.place(at);
-        this.fail(IQEI.NONE, () => `the host refused the PASID-based IOTLB descriptor ${this.describe(at)}`);
-        return false;
-      }
-    }
-    this.place(next);
-    return true;
+  protected refused(at: number): void {
+    this.fail(IQEI.NONE, () => `the host refused the PASID-based IOTLB descriptor ${this.describe(at)}`);
   }
 
-  private place(at: number): void {
+  protected ended(): void {
+    this.parts.target.backend?.descriptorsDone();
+  }
+
+  /** What is batched is older than the descriptor that failed: its failure comes first. */
+  private failBehindBatch(at: number, reason: number, text: () => string): StepResult {
+    return this.flush(at) ? this.fail(reason, text) : STOPPED;
+  }
+
+  protected place(at: number): void {
     this.parts.registers.set(REG.IQH, at << this.shift);
   }
 
-  /** Whether everything before a wait descriptor is done. False: the queue stops at it, for a while or with an error. */
-  private mayComplete(at: number): boolean {
+  /** 6.5.2.9: everything before it is done; then the status write, and the completion event. */
+  private wait(at: number, next: number): StepResult {
+    const { entry: d, status } = this;
+    const { memory } = this.parts;
     switch (this.parts.target.backend?.progress) {
       case "working":
-        this.unfinished = true;
-        return false;
+        return WAITING;
       case "refused":
-        this.fail(IQEI.NONE, () => `${this.describe(at)}: the host does not take a function off tables that may be stale`);
-        return false;
-      default:
-        return true;
+        return this.fail(IQEI.NONE, () => `${this.describe(at)}: the host does not take a function off tables that may be stale`);
     }
-  }
-
-  /** 6.5.2.9: everything before it is done; then the status write, and the completion event. */
-  private wait(at: number, next: number): boolean {
-    const { descriptor: d, status } = this;
-    const { memory } = this.parts;
     const interrupt = get(d, WAIT_DESC.IF) !== 0;
     if (get(d, WAIT_DESC.SW) !== 0) {
       const address = getAddress(d, WAIT_DESC.ADDR) % 2 ** this.parts.addressBits;
@@ -386,8 +284,7 @@ export class InvalidationQueue {
         if (trace.traceInvDescWaitWriteFail.on) {
           trace.traceInvDescWaitWriteFail.emit(toBigInt(d[3], d[2]), toBigInt(d[1], d[0]));
         }
-        this.fail(IQEI.NONE, () => `wait descriptor ${this.describe(at)}: its status cannot be written to ${hex(address)}`);
-        return false;
+        return this.fail(IQEI.NONE, () => `wait descriptor ${this.describe(at)}: its status cannot be written to ${hex(address)}`);
       }
     }
     // What software then reads of IQH has the wait descriptor behind it.
@@ -395,7 +292,7 @@ export class InvalidationQueue {
     if (interrupt) {
       this.complete();
     }
-    return true;
+    return NEXT;
   }
 
   private complete(): void {
@@ -414,16 +311,17 @@ export class InvalidationQueue {
     this.completion.raise();
   }
 
-  private fail(reason: number, text: () => string): void {
+  private fail(reason: number, text: () => string): StepResult {
     this.errors++;
     this.parts.log.guestError("vtd.invalidation-queue", () => `${this.parts.id}: invalidation queue error: ${text()}`);
     this.parts.faults.queueError(reason);
+    return STOPPED;
   }
 
   /** `5 at 0x12050 (00000015 00000000 ...)`, of the upper half its or-ed words: for the log. */
   private describe(at: number): string {
     const known = this.fetch(at);
-    const words = [...this.descriptor, ...(this.upper === 0 ? [] : [this.upper])];
+    const words = [...this.entry.subarray(0, DESCRIPTOR_WORDS), ...(this.upper === 0 ? [] : [this.upper])];
     return `${at} at ${hex(this.addressOf(at))}${known ? ` (${words.map((word) => (word >>> 0).toString(16).padStart(8, "0")).join(" ")})` : ""}`;
   }
 }

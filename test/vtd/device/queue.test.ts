@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { STEPS_AT_ONCE } from "../../../src/nesting/index.js";
 import { QUEUE, R, Rig, SRTP, STATUS, TE } from "../rig.js";
 
 /** Descriptors as the specification draws them (Intel VT-d 5.10, 6.5.2). */
@@ -86,6 +87,44 @@ describe("the invalidation queue", () => {
     expect([rig.read(R.IQH), rig.load32(STATUS)]).toEqual([511 * 16, 510]);
     rig.write64(R.IQT, 512 * 16);
     expect([rig.read(R.FSTS) & IQE, rig.read(R.IQERCD), rig.read(R.IQH)]).toEqual([IQE, 1, 511 * 16]);
+  });
+});
+
+describe("more than is done at once", () => {
+  const LAST = 8191;
+  const LONG_QUEUE = 0x4_0000;
+
+  function filled(): Rig {
+    const rig = new Rig();
+    // 2^5 pages: 8,192 descriptors.
+    rig.write64(R.IQA, BigInt(LONG_QUEUE) | 5n);
+    rig.command(0x0400_0000);
+    for (let n = 0; n < LAST; n++) {
+      rig.store(LONG_QUEUE + 16 * n, ...wait({ status: n }));
+    }
+    rig.write64(R.IQT, LAST * 16);
+    return rig;
+  }
+
+  it("yields with IQH at what is done, and goes on when the event loop is free", () => {
+    const rig = filled();
+    expect([rig.vtd.registers.word(R.IQH), rig.load32(STATUS)]).toEqual([STEPS_AT_ONCE * 16, STEPS_AT_ONCE - 1]);
+    rig.later.shift()!();
+    expect([rig.vtd.registers.word(R.IQH), rig.load32(STATUS), rig.later.length]).toEqual([LAST * 16, LAST - 1, 0]);
+    expect(rig.vtd.counters().descriptors).toBe(LAST);
+  });
+
+  it("is done by a guest that polls, and stops where the queue is switched off, or the unit reset, meanwhile", () => {
+    const polled = filled();
+    expect([polled.read(R.IQH), polled.load32(STATUS)]).toEqual([LAST * 16, LAST - 1]);
+    for (const stop of [(rig: Rig) => rig.write(R.GCMD, 0), (rig: Rig) => rig.vtd.reset()]) {
+      const rig = filled();
+      stop(rig);
+      while (rig.later.length > 0) {
+        rig.later.shift()!();
+      }
+      expect([rig.read(R.IQH), rig.load32(STATUS)]).toEqual([0, STEPS_AT_ONCE - 1]);
+    }
   });
 });
 

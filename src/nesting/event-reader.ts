@@ -1,0 +1,50 @@
+/** Events of the hardware on their way from a descriptor of the host to this side, in bounded portions. */
+import { type EventStream, HostError } from "../iommufd/index.js";
+
+/** Records taken in one read, and reads made at once. */
+const RECORDS_A_READ = 64;
+const READS_AT_ONCE = 4;
+
+export class EventReader {
+  /**
+   * @param recordBytes bytes of the largest record
+   * @param take gets what one read gave: whole records
+   * @param failed a read was refused: nothing comes of it
+   */
+  constructor(
+    private readonly stream: EventStream,
+    private readonly recordBytes: number,
+    private readonly take: (bytes: Uint8Array) => void,
+    private readonly failed: (error: HostError) => void,
+  ) {
+    stream.onReadable(() => this.drain());
+  }
+
+  /** Takes what is there, a bounded part of it: the stream tells again as long as there is more. */
+  drain(): void {
+    for (let reads = 0; reads < READS_AT_ONCE; reads++) {
+      const bytes = this.read();
+      if (bytes === null) {
+        return;
+      }
+      this.take(bytes);
+    }
+  }
+
+  private read(): Uint8Array | null {
+    try {
+      return this.stream.read(RECORDS_A_READ * this.recordBytes);
+    } catch (error) {
+      if (!(error instanceof HostError)) {
+        throw error;
+      }
+      this.failed(error);
+      return null;
+    }
+  }
+
+  close(): void {
+    this.stream.onReadable(null);
+    this.stream.close();
+  }
+}
