@@ -21,7 +21,7 @@ export const rooms = {
   smmuv3: ["support", "memory", "translation", "iommufd", "nesting", "pci", "smmuv3/spec", "smmuv3/lookup"],
   vtd: ["support", "memory", "translation", "iommufd", "nesting", "pci", "vtd/spec", "vtd/lookup"],
   devices: ["support", "memory", "translation", "dma-engine", "pci", "msi"],
-  vfio: ["support", "memory", "iommufd", "pci", "msi"],
+  vfio: ["support", "memory", "iommufd", "nesting", "pci", "msi"],
   port: ["support"],
   "machine/firmware": ["support"],
   qtest: ["support", "memory", "port"],

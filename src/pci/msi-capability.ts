@@ -18,6 +18,8 @@ export class MsiCapability implements ConfigRegisters {
   private readonly maskOffset: number;
   /** Called after the guest has written any of the capability's registers. */
   onChanged: () => void = () => {};
+  /** How a message leaves; the default is the function's own memory write. Returns false where it did not get through. */
+  deliver: (vector: number, address: bigint, data: number) => boolean;
 
   constructor(
     private readonly fn: PciFunction,
@@ -30,6 +32,7 @@ export class MsiCapability implements ConfigRegisters {
     this.dataOffset = options.offset + (is64 ? 0x0c : 0x08);
     this.maskOffset = masks ? this.dataOffset + 4 : 0;
     this.size = this.dataOffset + 2 - options.offset + (masks ? 10 : 0);
+    this.deliver = (_vector, address, data) => fn.sendMessage(address, data) === 0;
     const { config } = fn;
     const at = addCapability(config, CAP_MSI, options.offset, this.size);
     const log2 = Math.log2(options.vectors);
@@ -84,7 +87,7 @@ export class MsiCapability implements ConfigRegisters {
       return true;
     }
     const { address, data } = this.message(vector);
-    return this.fn.sendMessage(address, data) === 0;
+    return this.deliver(vector, address, data);
   }
 
   written(): void {

@@ -1,2 +1,3 @@
 export { IommufdContext } from "./context.js";
-export { VfioPci, type VectorRouting, type VfioPciOptions } from "./vfio-pci.js";
+export type { VectorRouting } from "./interrupts.js";
+export { VfioPci, type VfioPciOptions } from "./vfio-pci.js";

@@ -5,6 +5,7 @@
 import {
   DIRTY_BITMAP_NO_CLEAR,
   type DirtySource,
+  hostError,
   HostError,
   HwInfoType,
   HwInfoVtdFlags,
@@ -14,9 +15,11 @@ import {
   HW_INFO_VTD_BYTES,
   type HwInfo,
   type Iommufd,
+  refusalOf,
   type VfioDevice,
 } from "../iommufd/index.js";
 import type { AddressSpace, MemoryListener, MemorySection } from "../memory/index.js";
+import { Graveyard } from "../nesting/index.js";
 import type { ViommuFlags } from "../pci/index.js";
 import { hex, type Log } from "../support/index.js";
 import { DIRTY_PAGE, DirtyPages } from "./dirty-pages.js";
@@ -33,8 +36,7 @@ interface ParentTable {
 export class IoAddressSpace {
   private readonly parents: ParentTable[] = [];
   private readonly listener: MemoryListener;
-  /** Objects that could not be destroyed: tried again with the next. */
-  private readonly stuck: number[] = [];
+  private readonly graveyard: Graveyard;
   /** Sections that are mapped, by their address. */
   private readonly mapped = new Map<number, MemorySection>();
   /** Read-only sections that were left out and not told of yet. */
@@ -51,6 +53,7 @@ export class IoAddressSpace {
     private readonly log: Log,
     private readonly mapsReadOnly: boolean,
   ) {
+    this.graveyard = new Graveyard(log, "vfio.destroy");
     this.listener = { add: (section, required) => this.map(section, required), remove: (section) => this.unmap(section) };
   }
 
@@ -121,7 +124,7 @@ export class IoAddressSpace {
       }
     } catch (error) {
       for (const change of changed) {
-        this.refusalOf(() => change(!on));
+        refusalOf(() => change(!on));
       }
       throw error;
     }
@@ -208,10 +211,8 @@ export class IoAddressSpace {
         writable: region.kind === "ram",
       });
       this.mapped.set(section.address, section);
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
+    } catch (caught) {
+      const error = hostError(caught);
       const what = `${region.name} at ${hex(section.address)}, ${hex(section.size)} bytes`;
       if (required) {
         throw new HostError(error.operation, error.errno, `${what}${meaning(error)}`);
@@ -233,44 +234,14 @@ export class IoAddressSpace {
     if (!this.mapped.delete(section.address)) {
       return;
     }
-    try {
-      this.iommufd.ioasUnmap(this.ioasId, BigInt(section.address), BigInt(section.size));
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.log.warn(`vfio: ${error.message}: ${section.region.name} at ${hex(section.address)} stays mapped until the IOAS goes`);
+    const refusal = refusalOf(() => void this.iommufd.ioasUnmap(this.ioasId, BigInt(section.address), BigInt(section.size)));
+    if (refusal !== null) {
+      this.log.warn(`vfio: ${refusal.message}: ${section.region.name} at ${hex(section.address)} stays mapped until the IOAS goes`);
     }
   }
 
   private destroy(id: number, what: string): void {
-    for (const other of this.stuck.splice(0)) {
-      if (this.refusal(other) !== null) {
-        this.stuck.push(other);
-      }
-    }
-    const refusal = this.refusal(id);
-    if (refusal !== null) {
-      this.stuck.push(id);
-      this.log.warn(`${what} (object ${id}) is freed later, or when its iommufd is closed: ${refusal.message}`);
-    }
-  }
-
-  /** Destroys an object; the host's refusal, or null. */
-  private refusal(id: number): HostError | null {
-    return this.refusalOf(() => this.iommufd.destroy(id));
-  }
-
-  private refusalOf(call: () => void): HostError | null {
-    try {
-      call();
-      return null;
-    } catch (error) {
-      if (error instanceof HostError) {
-        return error;
-      }
-      throw error;
-    }
+    this.graveyard.destroy(this.iommufd, id, what);
   }
 }
 

@@ -3,44 +3,16 @@
  * base addresses, the MSI-X table and the control bits that the kernel keeps for itself emulated here; its
  * registers are the device's own; its DMA goes through the host's IOMMU and never through this process.
  */
-import {
-  type EventStream,
-  type Host,
-  HostError,
-  HwCapabilities,
-  type HostEvent,
-  type HwInfo,
-  type Iommufd,
-  type DirtySource,
-  type IommufdDevice,
-  type VfioDevice,
-  VfioIrq,
-  VfioRegion,
-} from "../iommufd/index.js";
-import { AddressSpace, MemoryRegion, type MmioHandler } from "../memory/index.js";
-import {
-  addExtendedCapability,
-  addPasid,
-  CAP_EXPRESS,
-  CAP_MSIX,
-  EXT_CAP_ATS,
-  EXT_CAP_PASID,
-  findCapability,
-  findExtendedCapability,
-  MsixCapability,
-  PciFunction,
-} from "../pci/index.js";
+import { type DirtySource, type EventStream, type Host, hostError, HostError, type HwInfo, type Iommufd, type IommufdDevice, type VfioDevice, VfioRegion } from "../iommufd/index.js";
+import { AddressSpace } from "../memory/index.js";
+import { PciFunction } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
+import { allowControls, COMMAND, CONFIG_BYTES, deviceControlBytes, offerTranslationServices, type PassedRegisters, powerState, takeOver } from "./config-space.js";
 import type { IommufdContext } from "./context.js";
+import { FunctionInterrupts, type VectorRouting } from "./interrupts.js";
 import { type IoAddressSpace, parentFlags, refusesReadOnlyMappings } from "./io-address-space.js";
-
-/** The KVM side of a vector: a route that stands while the vector is live. */
-export interface VectorRouting {
-  /** Makes or changes the route of a vector: what signals `event` is delivered by it (KVM_SET_GSI_ROUTING, KVM_IRQFD). */
-  route(fn: PciFunction, vector: number, iova: bigint, data: number, event: HostEvent): void;
-  /** Takes the route away; the event is its owner's again. */
-  remove(fn: PciFunction, vector: number): void;
-}
+import { meaning, prefixing } from "./refusals.js";
+import { FunctionRegions } from "./regions.js";
 
 export interface VfioPciOptions {
   readonly id: string;
@@ -59,21 +31,6 @@ export interface VfioPciOptions {
   readonly log: Log;
 }
 
-const CONFIG_BYTES = 4096;
-/** First byte of extended configuration space. */
-const EXTENDED = 0x100;
-/** The page request capability (PCIe 10.5.2). */
-const EXT_CAP_PRI = 0x13;
-/** Bytes of a PASID capability. */
-const PASID_BYTES = 8;
-/** Device Control in the PCI Express capability: all bits are kept but the one that starts a reset. */
-const DEVICE_CONTROL = 8;
-const DEVICE_CONTROL_KEPT = 0x7fff;
-/** In the upper byte of Device Control. */
-const FUNCTION_LEVEL_RESET = 0x80;
-/** Registers whose writes reach the device: command; the rest that matters is emulated. */
-const COMMAND = 0x04;
-
 export class VfioPci extends PciFunction implements IommufdDevice {
   readonly hostIommu: string | null;
   attachedTo: number | null = null;
@@ -89,10 +46,9 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   private information: HwInfo | null = null;
   private joined: (() => void) | null = null;
 
-  private msix: MsixCapability | null = null;
-  /** Vectors with a route, and the events that VFIO signals. */
-  private readonly routes = new Set<number>();
-  private readonly events = new Map<number, HostEvent>();
+  private regions: FunctionRegions | null = null;
+  private interrupts: FunctionInterrupts | null = null;
+  private passed: PassedRegisters = { deviceControl: 0, power: 0 };
   private closedCallbacks: Array<() => void> = [];
 
   /** Throws Refusal where the host has no such function. */
@@ -232,8 +188,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.memory = memory;
     this.parent = this.space.attach(this.device, this.boundId, this.hostIommu, parentFlags(flags, this.options.dirtyTracking === true), flags.parentOwner);
     this.attachedTo = this.parent;
-    this.readConfiguration(this.device);
-    this.offerTranslationServices(this.information, flags.pasidSupported);
+    this.readConfiguration(this.device, this.information, flags.pasidSupported);
     const { bus, devfn } = this;
     if (path.ops?.setIommuDevice !== undefined) {
       prefixing("Failed to set vIOMMU: ", () => path.ops!.setIommuDevice!(bus!, devfn, this));
@@ -246,12 +201,12 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.stopDma();
     this.joined?.();
     this.joined = null;
-    for (const vector of [...this.routes]) {
-      this.removeRoute(vector);
-    }
+    this.interrupts?.stop();
     this.device?.close();
     this.device = null;
-    this.closeEvents();
+    this.regions = null;
+    this.interrupts?.close();
+    this.interrupts = null;
     this.attachedTo = null;
     for (const callback of this.closedCallbacks.splice(0)) {
       callback();
@@ -279,42 +234,13 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     try {
       this.device?.reset();
     } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.options.log.warn(`${this.name}: ${error.message}; the device keeps its state`);
+      this.options.log.warn(`${this.name}: ${hostError(error).message}; the device keeps its state`);
     }
   }
 
   /** Bus mastering and decoding off in the device itself. */
   private stopDma(): void {
-    if (this.device !== null && this.boundId !== null) {
-      this.writeRegion(this.device, VfioRegion.CONFIG, COMMAND, new Uint8Array(2));
-    }
-  }
-
-  /** Reads a region; all ones where the host refuses, as from a device that does not answer (PCIe 2.3.2). */
-  private readRegion(device: VfioDevice, index: number, offset: number, out: Uint8Array): void {
-    try {
-      device.regionRead(index, offset, out);
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      out.fill(0xff);
-      this.options.log.warnLimited(`vfio.region ${this.hostAddress}`, `${this.name}: read of region ${index} at 0x${offset.toString(16)}: ${error.message}`);
-    }
-  }
-
-  private writeRegion(device: VfioDevice, index: number, offset: number, data: Uint8Array): void {
-    try {
-      device.regionWrite(index, offset, data);
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.options.log.warnLimited(`vfio.region ${this.hostAddress}`, `${this.name}: write to region ${index} at 0x${offset.toString(16)} is lost: ${error.message}`);
-    }
+    this.regions?.write(VfioRegion.CONFIG, COMMAND, new Uint8Array(2));
   }
 
   /** The address space whose RAM is mapped for the function: system memory, which an accelerated SMMU aliases. */
@@ -337,296 +263,66 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     return error instanceof Refusal ? error.prefixed(`vfio ${this.hostAddress}: `) : error;
   }
 
-  // ---- configuration space and registers ----
+  // ---- configuration space ----
 
-  private readConfiguration(device: VfioDevice): void {
-    const { config } = this;
+  private readConfiguration(device: VfioDevice, info: HwInfo, pasids: boolean): void {
+    const { config, options } = this;
     const host = new Uint8Array(CONFIG_BYTES);
     device.regionRead(VfioRegion.CONFIG, 0, host);
-    // Everything as the host has it, but what this side owns: command, BARs, the MSI-X control.
-    config.bytes.set(host);
-    config.bytes[COMMAND] = 0;
-    config.bytes[COMMAND + 1] = 0;
-    config.bytes.fill(0, 0x10, 0x28);
-    for (let index = VfioRegion.BAR0; index <= VfioRegion.BAR5; index++) {
-      const { size } = device.regionInfo(index);
-      if (size === 0) {
-        continue;
-      }
-      const flags = host[0x10 + 4 * index];
-      const is64 = (flags & 0x6) === 0x4;
-      this.addBar({
-        index,
-        size,
-        is64,
-        prefetchable: (flags & 0x8) !== 0,
-        region: this.barRegion(device, index, size),
-      });
-      index += is64 ? 1 : 0;
+    takeOver(config, host);
+    const { host: source, routing, log } = options;
+    this.regions = new FunctionRegions(device, this.name, log, () => this.interrupts?.registersAccessed());
+    this.interrupts = new FunctionInterrupts({ fn: this, name: this.name, device, host: source, routing, log });
+    for (const bar of this.regions.bars(host, this.interrupts.msix)) {
+      this.addBar(bar);
     }
-    this.allowControls();
+    this.passed = allowControls(config);
+    offerTranslationServices(config, { info, ats: options.ats, pasids, pasidOffset: options.pasidCapabilityOffset, name: this.name, label: this.label });
     config.freezeDefaults();
   }
 
-  /** Control registers that the guest may write: Device Control, which goes to the device too, and ATS. */
-  private allowControls(): void {
-    const { config } = this;
-    const express = findCapability(config, CAP_EXPRESS);
-    if (express !== 0) {
-      config.allow(express + DEVICE_CONTROL, 2, DEVICE_CONTROL_KEPT);
-    }
-    const ats = findExtendedCapability(config, EXT_CAP_ATS);
-    if (ats !== 0) {
-      // The kernel enables ATS by itself where the entry has EATS; the guest's enable bit is kept, not passed on.
-      config.set16(ats + 6, 0);
-      config.allow(ats + 6, 2, 0x801f);
-    }
+  /** Below D3hot, or with its power off, the function neither answers to its addresses nor sends (PCIe 5.3.1.4.1). */
+  override get decodesMemory(): boolean {
+    return super.decodesMemory && this.isAwake;
   }
 
-  private barRegion(device: VfioDevice, index: number, size: number): MemoryRegion {
-    const registers: MmioHandler = {
-      read: (offset, bytes) => {
-        const out = new Uint8Array(bytes);
-        this.readRegion(device, index, offset, out);
-        return out.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
-      },
-      write: (offset, bytes, value) => {
-        const data = Uint8Array.from({ length: bytes }, (_unused, i) => Number((value >> BigInt(8 * i)) & 0xffn));
-        this.writeRegion(device, index, offset, data);
-      },
-    };
-    const region = MemoryRegion.container(`${this.hostAddress} BAR ${index}`, size);
-    region.add(0, MemoryRegion.mmio(`${this.hostAddress} BAR ${index} registers`, size, registers));
-    this.placeMsixTable(device, index, region);
-    return region;
+  override get busMaster(): boolean {
+    return super.busMaster && this.isAwake;
   }
 
-  /** The MSI-X table and pending bits are this side's: they lie over the device's registers (PCIe 7.7.2). */
-  private placeMsixTable(device: VfioDevice, index: number, region: MemoryRegion): void {
-    const { config } = this;
-    const at = findCapability(config, CAP_MSIX);
-    if (at === 0) {
-      return;
-    }
-    const table = config.get32(at + 4);
-    const pending = config.get32(at + 8);
-    if (this.msix === null) {
-      this.msix = this.takeOverMsix(at, table, pending, Math.min((config.get16(at + 2) & 0x7ff) + 1, device.irqInfo(VfioIrq.MSIX).count));
-    }
-    const { msix } = this;
-    if (msix !== null && (table & 7) === index) {
-      region.add(table & ~7, MemoryRegion.mmio("msix-table", msix.tableBytes, msix.table), 1);
-    }
-    if (msix !== null && (pending & 7) === index) {
-      region.add(pending & ~7, MemoryRegion.mmio("msix-pba", msix.pbaBytes, msix.pba), 1);
-    }
+  private get isAwake(): boolean {
+    return powerState(this.config, this.passed.power) === 0;
   }
 
-  private takeOverMsix(offset: number, table: number, pending: number, vectors: number): MsixCapability | null {
-    if (vectors < 1) {
-      return null;
-    }
-    const { config } = this;
-    const next = config.bytes[offset + 1];
-    const head = config.bytes[0x34];
-    const msix = new MsixCapability(this, {
-      offset,
-      vectors,
-      tableBar: table & 7,
-      tableOffset: table & ~7,
-      pbaBar: pending & 7,
-      pbaOffset: pending & ~7,
-    });
-    // The capability stays where the host has it in the list.
-    config.bytes[offset + 1] = next;
-    config.bytes[0x34] = head;
-    msix.onVectorChanged = (vector, live) => this.setVector(vector, live);
-    msix.deliver = (vector) => {
-      this.events.get(vector)?.signal();
-      return true;
-    };
-    return msix;
-  }
-
-  /**
-   * A live vector is a route in KVM and an eventfd in VFIO. A masked one keeps its eventfd: what arrives
-   * meanwhile is noted as pending and sent when the mask goes (PCIe 6.1.4.5).
-   */
-  private setVector(vector: number, live: boolean): void {
-    const { device, msix, routes } = this;
-    if (device === null || msix === null) {
-      return;
-    }
-    try {
-      if (live) {
-        const { address, data } = msix.message(vector);
-        const known = this.events.get(vector);
-        const event = known ?? this.options.host.makeEvent();
-        this.options.routing.route(this, vector, address, data, event);
-        routes.add(vector);
-        if (known === undefined) {
-          try {
-            device.setIrqs(VfioIrq.MSIX, vector, [event]);
-          } catch (error) {
-            event.close();
-            throw error;
-          }
-          this.events.set(vector, event);
-        }
-        return;
-      }
-      this.removeRoute(vector);
-      if (!msix.enabled && routes.size === 0 && this.events.size > 0) {
-        device.setIrqs(VfioIrq.MSIX, 0, []);
-        this.closeEvents();
-      }
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.removeRoute(vector);
-      this.options.log.warnLimited("vfio.vector", `${this.name}: MSI-X vector ${vector} is not ${live ? "delivered" : "switched off"}: ${error.message}`);
-    }
-  }
-
-  /** What arrives from then on is noted as pending. */
-  private removeRoute(vector: number): void {
-    if (this.routes.delete(vector)) {
-      this.options.routing.remove(this, vector);
-      this.events.get(vector)?.onSignal(() => this.msix?.raise(vector));
-    }
-  }
-
-  private closeEvents(): void {
-    this.events.forEach((event) => event.close());
-    this.events.clear();
-  }
-
-  /** ATS and PASID capabilities as the guest may see them. */
-  private offerTranslationServices(info: HwInfo, pasidOffered: boolean): void {
-    const { config } = this;
-    const ats = findExtendedCapability(config, EXT_CAP_ATS);
-    const unusable = (info.capabilities & HwCapabilities.PCI_ATS_NOT_SUPPORTED) !== 0;
-    if (this.options.ats === true && (ats === 0 || unusable)) {
-      throw new Refusal("vfio-pci: ATS requested but not supported by kernel", {
-        found: `${this.name} ${ats === 0 ? "has no ATS capability" : "is reported as not usable for ATS"}`,
-        wouldWork: "ats=auto or ats=off",
-      });
-    }
-    if (ats !== 0 && (this.options.ats === false || (this.options.ats === "auto" && unusable))) {
-      hideExtendedCapability(this, EXT_CAP_ATS);
-    }
-    // The kernel keeps the PASID capability to itself; the guest gets one of its own (PCIe 7.8.9). Page requests
-    // have nobody to answer them: the vSMMU shows IDR0.PRI as 0.
-    hideExtendedCapability(this, EXT_CAP_PASID);
-    hideExtendedCapability(this, EXT_CAP_PRI);
-    if (pasidOffered && info.maxPasidLog2 > 0) {
-      const at = this.options.pasidCapabilityOffset === 0 ? CONFIG_BYTES - PASID_BYTES : this.options.pasidCapabilityOffset;
-      if (!this.isFree(at)) {
-        throw new Refusal(`vfio: Placing PASID capability at offset 0x${at.toString(16)} failed`, {
-          found: `${this.label}: the offset is not a multiple of 4 from 0x100 to 0xff8, or another capability is there`,
-          wouldWork: "x-vpasid-cap-offset=0, the end of configuration space",
-        });
-      }
-      if (at !== EXTENDED && config.get32(EXTENDED) === 0) {
-        // The list begins at 0x100 (PCIe 7.6.3): an empty one gets a null head that leads to the capability.
-        addExtendedCapability(config, 0, 0, EXTENDED, 4);
-      }
-      addPasid(
-        config,
-        at,
-        Math.min(info.maxPasidLog2, 20),
-        (info.capabilities & HwCapabilities.PCI_PASID_EXEC) !== 0,
-        (info.capabilities & HwCapabilities.PCI_PASID_PRIV) !== 0,
-      );
-    }
-    config.freezeDefaults();
-  }
-
-  /** Bus mastering, memory decoding and Device Control reach the device; everything else is this side's. */
+  /** Bus mastering, memory decoding, Device Control and the power state reach the device; everything else is this side's. */
   override configWrite(offset: number, size: number, value: number): void {
     super.configWrite(offset, size, value);
-    const { config, device } = this;
-    if (device === null) {
+    const { config, regions, passed } = this;
+    if (regions === null) {
       return;
     }
-    if (offset < COMMAND + 2 && offset + size > COMMAND) {
+    const covers = (at: number, bytes: number): boolean => at !== 0 && offset < at + bytes && offset + size > at;
+    if (covers(COMMAND, 2)) {
       if (this.busMaster && this.joined !== null) {
         this.iommuPath.ops?.busMasteringEnabled?.(this.bus!, this.devfn);
       }
-      this.writeRegion(device, VfioRegion.CONFIG, COMMAND, config.bytes.slice(COMMAND, COMMAND + 2));
+      regions.write(VfioRegion.CONFIG, COMMAND, config.bytes.slice(COMMAND, COMMAND + 2));
     }
-    const express = findCapability(config, CAP_EXPRESS);
-    const control = express + DEVICE_CONTROL;
-    if (express !== 0 && offset < control + 2 && offset + size > control) {
-      const data = config.bytes.slice(control, control + 2);
-      // The bit that starts a function level reset reads as zero; the kernel does the reset (PCIe 7.5.3.4).
-      const byte = control + 1 - offset;
-      if (byte < size && ((value >>> (8 * byte)) & FUNCTION_LEVEL_RESET) !== 0) {
-        data[1] |= FUNCTION_LEVEL_RESET;
-      }
-      this.writeRegion(device, VfioRegion.CONFIG, control, data);
+    if (covers(passed.deviceControl, 2)) {
+      regions.write(VfioRegion.CONFIG, passed.deviceControl, deviceControlBytes(config, passed.deviceControl, offset, size, value));
+    }
+    if (covers(passed.power, 1)) {
+      this.setPowerState(regions);
     }
   }
 
-  /** Whether the 8 bytes of a PASID capability fit at `at`: within extended space, and nothing is there. */
-  private isFree(at: number): boolean {
-    return at >= EXTENDED && at % 4 === 0 && at + PASID_BYTES <= CONFIG_BYTES && this.config.bytes.subarray(at, at + PASID_BYTES).every((byte) => byte === 0);
-  }
-}
-
-/** Takes an extended capability out of the list; the first one, at 0x100, becomes a null capability. */
-function hideExtendedCapability(fn: PciFunction, id: number): void {
-  const { config } = fn;
-  const at = findExtendedCapability(config, id);
-  if (at === 0) {
-    return;
-  }
-  const next = config.get32(at) >>> 20;
-  if (at === 0x100) {
-    config.set32(at, (next << 20) >>> 0);
-    return;
-  }
-  for (let previous = 0x100; previous !== 0; previous = config.get32(previous) >>> 20) {
-    const header = config.get32(previous);
-    if (header >>> 20 === at) {
-      config.set32(previous, ((header & 0xfffff) | (next << 20)) >>> 0);
-      return;
-    }
-  }
-}
-
-/** Does a step whose refusals begin with `prefix`. */
-function prefixing(prefix: string, step: () => void): void {
-  try {
-    step();
-  } catch (error) {
-    if (error instanceof HostError) {
-      throw new HostError(error.operation, error.errno, `${prefix}${error.detail}`);
-    }
-    throw error instanceof Refusal ? error.prefixed(prefix) : error;
-  }
-}
-
-/** What an errno of a step of `realize` means in practice. */
-function meaning(error: HostError): string {
-  const inUse = "the function is in use, by another machine or by another vfio-pci of this one";
-  if (error.operation === "VFIO_BIND_IOMMUFD" && error.errno === "EINVAL") {
-    // So the kernel answers a second open of a character device, and an IOMMU without IOMMU_CAP_CACHE_COHERENCY.
-    return `${inUse}; or its IOMMU does not walk tables coherently`;
-  }
-  if (error.errno === "EBUSY") {
-    return inUse;
-  }
-  switch (error.errno) {
-    case "ENODEV":
-      return "the host has no such function, or it is not bound to vfio-pci";
-    case "EOPNOTSUPP":
-      return "the host's IOMMU does not do what was asked: nested translation needs both stages (VT-d: ECAP.NEST) and coherent walks (SMMUv3: IORT CANWBS)";
-    case "ENOMEM":
-      return "the host is out of memory, or RLIMIT_MEMLOCK is below the guest's RAM";
-    default:
-      return "see the host's kernel log";
+  /** The state is what the device says that it is: not every function has every one (PCIe 7.5.2.2). */
+  private setPowerState(regions: FunctionRegions): void {
+    const { power } = this.passed;
+    const state = this.config.bytes.subarray(power, power + 1);
+    regions.write(VfioRegion.CONFIG, power, state.slice());
+    regions.read(VfioRegion.CONFIG, power, state);
+    this.decodingChanged();
   }
 }
 

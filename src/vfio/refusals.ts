@@ -1,0 +1,37 @@
+/** What the host's refusals of a function mean in practice, for people. */
+import { HostError } from "../iommufd/index.js";
+import { Refusal } from "../support/index.js";
+
+/** Does a step whose refusals begin with `prefix`. */
+export function prefixing(prefix: string, step: () => void): void {
+  try {
+    step();
+  } catch (error) {
+    if (error instanceof HostError) {
+      throw new HostError(error.operation, error.errno, `${prefix}${error.detail}`);
+    }
+    throw error instanceof Refusal ? error.prefixed(prefix) : error;
+  }
+}
+
+/** What an errno of a step of `realize` means in practice. */
+export function meaning(error: HostError): string {
+  const inUse = "the function is in use, by another machine or by another vfio-pci of this one";
+  if (error.operation === "VFIO_BIND_IOMMUFD" && error.errno === "EINVAL") {
+    // So the kernel answers a second open of a character device, and an IOMMU without IOMMU_CAP_CACHE_COHERENCY.
+    return `${inUse}; or its IOMMU does not walk tables coherently`;
+  }
+  if (error.errno === "EBUSY") {
+    return inUse;
+  }
+  switch (error.errno) {
+    case "ENODEV":
+      return "the host has no such function, or it is not bound to vfio-pci";
+    case "EOPNOTSUPP":
+      return "the host's IOMMU does not do what was asked: nested translation needs both stages (VT-d: ECAP.NEST) and coherent walks (SMMUv3: IORT CANWBS)";
+    case "ENOMEM":
+      return "the host is out of memory, or RLIMIT_MEMLOCK is below the guest's RAM";
+    default:
+      return "see the host's kernel log";
+  }
+}
