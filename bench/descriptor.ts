@@ -1,5 +1,5 @@
 import { capabilityRegister, DEFAULT_VTD_PROPERTIES, extendedCapabilityRegister } from "../src/vtd/index.js";
-import { DescriptorRules } from "../src/vtd/device/descriptor-rules.js";
+import { DescriptorRules } from "../src/vtd/lookup/index.js";
 import { DESCRIPTOR_TYPE, descriptorType, PASID_IOTLB_DESC, PASID_IOTLB_PAGE, TTM_SCALABLE, WIDE_DESCRIPTOR_WORDS } from "../src/vtd/spec/index.js";
 import { PasidIotlbBatch } from "../src/vtd/accel/batch.js";
 import { compare, processorTime, type Round } from "./measure.js";

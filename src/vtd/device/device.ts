@@ -6,6 +6,8 @@ import {
   type RootPointer,
   type VtdFeatures,
   VtdTranslator,
+  descriptorTypeName,
+  hiddenFunctionBits,
 } from "../lookup/index.js";
 import type { AddressSpace, MmioHandler, RamWordMemory } from "../../memory/index.js";
 import { countsByName, deposit, extract, get, getAddress, highWord, type Log, lowWord, toBigInt } from "../../support/index.js";
@@ -13,7 +15,6 @@ import { onEventLoop, type Scheduler } from "../../nesting/index.js";
 import { VtdAcceleration } from "../accel/acceleration.js";
 import type { InvalidationTarget, VtdBackend, VtdForBackend } from "./backend.js";
 import { DEFAULT_VTD_PROPERTIES, type VtdProperties } from "./capabilities.js";
-import { descriptorTypeName } from "./descriptor-rules.js";
 import * as trace from "./trace.js";
 import { EventMessage, type MessageSender } from "./event-message.js";
 import { FaultLog } from "./fault-log.js";
@@ -574,8 +575,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     const { translator } = this;
     if (granularity === GRANULARITY_SELECTIVE) {
       translator.invalidateContextDevice(domainId, sourceId, functionMask);
-      // FM hides 0, 1, 2 or 3 bits of the function number, from its highest on (6.5.2.1): bit 2, bits 2:1, bits 2:0.
-      const mask = [0, 4, 6, 7][functionMask];
+      const mask = hiddenFunctionBits(functionMask);
       if (trace.traceInvDescCcDevices.on) {
         trace.traceInvDescCcDevices.emit(sourceId, mask);
       }

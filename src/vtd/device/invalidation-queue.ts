@@ -2,7 +2,7 @@ import { type AddressSpace, DMA_OK, type WordMemory } from "../../memory/index.j
 import { Budget, HOST_CALL_STEPS, NEXT, QueueDrain, type Scheduler, type StepResult, STOPPED, WAITING } from "../../nesting/index.js";
 import { get, getAddress, hex, type Log, toBigInt } from "../../support/index.js";
 import type { InvalidationTarget } from "./backend.js";
-import { DESCRIPTOR_PROBLEMS, DescriptorRules, descriptorTypeName } from "./descriptor-rules.js";
+import { DESCRIPTOR_PROBLEMS, DescriptorRules, descriptorTypeName } from "../lookup/index.js";
 import { traceDescriptor } from "./queue-trace.js";
 import * as trace from "./trace.js";
 import { EventMessage, type MessageSender } from "./event-message.js";

@@ -36,4 +36,11 @@ export {
   isSourceAllowed,
 } from "./interrupt-remapper.js";
 export { GuestTables } from "./guest-tables.js";
-export { applyInvalidation } from "./invalidations.js";
+export {
+  DESCRIPTOR_PROBLEMS,
+  DescriptorRules,
+  descriptorTypeName,
+  deviceRangeBits,
+  dropCached,
+  hiddenFunctionBits,
+} from "./commands.js";

@@ -32,6 +32,7 @@ import {
   TRANSLATED,
 } from "./answers.js";
 import { completionOf, isQualified, isRecordedOfTranslationRequest } from "./conditions.js";
+import { hiddenFunctionBits } from "./commands.js";
 import type { ContextView } from "./context-entry.js";
 import { highBeyond, isBeyond, type VtdFeatures } from "./features.js";
 import { PASID_NESTED, PASID_PASS_THROUGH, type PasidView } from "./pasid-entry.js";
@@ -253,7 +254,7 @@ export class VtdTranslator implements RootPointer {
    * @param functionMask FM: 0 to 3, how many of the function number's bits, from bit 2 down, do not count (table 21)
    */
   invalidateContextDevice(domain: number, requesterId: number, functionMask: number): void {
-    this.contexts.dropDevice(domain, requesterId, 7 & ~(7 >>> functionMask));
+    this.contexts.dropDevice(domain, requesterId, hiddenFunctionBits(functionMask));
   }
 
   /** All PASID entries; those of a domain; those of a domain and PASID (6.5.2.2). */

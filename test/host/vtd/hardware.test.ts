@@ -21,6 +21,15 @@ describe("descriptors", () => {
     expect([0x11, 0x12, 0x37, 0x4].map((word) => scalable.submit(word, 0, 0, 0))).toEqual([0, 0, 0, 0]);
   });
 
+  test("are judged as a guest's queue judges them: granularities, address masks, capabilities, waits for nothing", () => {
+    const unit = new Rig().unit();
+    expect([0x1, 0x2, 0x27, 0x16, 0x5].map((word) => unit.submit(word, 0, 0, 0))).toEqual(Array(5).fill(RESERVED_FIELD));
+    // CAP.MAMV of the unit.
+    const most = Number((unit.cap >> 48n) & 0x3fn);
+    expect([most, most + 1].map((mask) => unit.submit(0x1_0032, 0, mask, 0))).toEqual([0, RESERVED_FIELD]);
+    expect(new Rig({ deviceTlb: false }).unit().submit(0x3, 0x1700, 0, 0)).toBe(INVALID_TYPE);
+  });
+
   test("of a wait write their status", () => {
     const rig = new Rig();
     const address = rig.ram.hostAddress + DATA;
@@ -35,7 +44,8 @@ describe("descriptors", () => {
     rig.host.hardware.functions.get(A)!.answersInvalidations = false;
     const unit = rig.unit();
     expect(unit.submit(0x3, 0x1700, 0, 0)).toBe(0);
-    expect([unit.submit(0x5, 0, 0, 0), unit.submit(0x5, 0, 0, 0)]).toEqual([INVALIDATION_TIMEOUT, 0]);
+    // FN: a wait has to say what it is for.
+    expect([unit.submit(0x45, 0, 0, 0), unit.submit(0x45, 0, 0, 0)]).toEqual([INVALIDATION_TIMEOUT, 0]);
     rig.iommufd.ioasUnmap(rig.ioas, BigInt(GPA), BigInt(rig.ram.size));
     expect(rig.host.kernel.vtdAccounts()[0].commandErrors).toBe(1);
   });

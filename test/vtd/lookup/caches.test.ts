@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { ACCESS_READ, ACCESS_WRITE } from "../../../src/translation/index.js";
-import { applyInvalidation, BLOCKED, BYPASSED, TRANSLATED } from "../../../src/vtd/lookup/index.js";
+import { dropCached, BLOCKED, BYPASSED, TRANSLATED } from "../../../src/vtd/lookup/index.js";
 import {
   CONTEXT_CACHE_DESC,
   DESCRIPTOR_TYPE,
@@ -66,7 +66,7 @@ describe("the context cache", () => {
     ["reserved", 0, 7, RID, 0, [true, true, true]],
   ])("is dropped: %s", (_name, granularity, domain, sid, mask, expected) => {
     prepare();
-    expect(applyInvalidation(b.translator, descriptor(1, granularity, domain, sid | (mask << 16)))).toBe(true);
+    expect(dropCached(b.translator, descriptor(1, granularity, domain, sid | (mask << 16)))).toBe(true);
     expect(held()).toEqual(expected);
   });
 
@@ -148,7 +148,7 @@ describe("the PASID cache", () => {
     ["of another PASID", 1, 6, 2, [true, false, true]],
     ["reserved", 2, 5, 1, [true, true, true]],
   ])("is dropped: %s", (_name, granularity, domain, pasid, expected) => {
-    expect(applyInvalidation(b.translator, descriptor(7, granularity, domain, pasid))).toBe(true);
+    expect(dropCached(b.translator, descriptor(7, granularity, domain, pasid))).toBe(true);
     expect(held()).toEqual(expected);
     expect(b.translator.pasidCount).toBe(expected.filter(Boolean).length);
   });
@@ -209,7 +209,7 @@ describe("the IOTLB", () => {
     expect(all()).toEqual([0, 0, 0]);
     const page = (address: bigint, mask: number, domain = 7): void => {
       const words = descriptor(2, 3, domain, 0, Number(BigInt.asIntN(32, address)) | mask, Number(address >> 32n));
-      expect(applyInvalidation(b.translator, words)).toBe(true);
+      expect(dropCached(b.translator, words)).toBe(true);
     };
     page(IOVA, 0, 8);
     b.translator.invalidateContextGlobal();
@@ -223,12 +223,12 @@ describe("the IOTLB", () => {
     page(IOVA, 40);
     expect(all()).toEqual([2, 2, 2]);
     addresses.forEach((address) => b.map(root, address, PAGE + 0x3000n, SS_RW, SS_RW));
-    applyInvalidation(b.translator, descriptor(2, 2, 6));
+    dropCached(b.translator, descriptor(2, 2, 6));
     expect(all()).toEqual([2, 2, 2]);
-    applyInvalidation(b.translator, descriptor(2, 2, 7));
+    dropCached(b.translator, descriptor(2, 2, 7));
     expect(all()).toEqual([3, 3, 3]);
     addresses.forEach((address) => b.map(root, address, PAGE, SS_RW, SS_RW));
-    applyInvalidation(b.translator, descriptor(2, 1, 0));
+    dropCached(b.translator, descriptor(2, 1, 0));
     expect(all()).toEqual([0, 0, 0]);
   });
 
@@ -282,7 +282,7 @@ describe("the IOTLB", () => {
     ["reserved, of a domain", descriptor(2, 0, 5), [0, 0, 0, 0]],
   ])("scalable mode: %s", (_name, words, expected) => {
     const { all } = scalable();
-    expect(applyInvalidation(b.translator, words)).toBe(true);
+    expect(dropCached(b.translator, words)).toBe(true);
     expect(all()).toEqual(expected);
   });
 
@@ -297,7 +297,7 @@ describe("the IOTLB", () => {
 
   it("takes nothing for a command that does not concern it", () => {
     for (const type of [3, 4, 5, 8, 9, 0, 15]) {
-      expect(applyInvalidation(b.translator, descriptor(type, 1, 0))).toBe(false);
+      expect(dropCached(b.translator, descriptor(type, 1, 0))).toBe(false);
     }
   });
 
@@ -305,7 +305,7 @@ describe("the IOTLB", () => {
     // 256 domains: ND 2.
     b = new Bench({ ...b.translator.features, domainBits: 8 });
     const { all } = scalable();
-    expect(applyInvalidation(b.translator, descriptor(2, 2, 0x105))).toBe(true);
+    expect(dropCached(b.translator, descriptor(2, 2, 0x105))).toBe(true);
     expect(all()).toEqual([1, 1, 1, 0]);
   });
 });

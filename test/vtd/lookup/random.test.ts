@@ -3,7 +3,7 @@ import { RamBlock, RamWordMemory } from "../../../src/memory/index.js";
 import { highWord, lowWord, toBigInt } from "../../../src/support/index.js";
 import { ACCESS_PRIVILEGED, ACCESS_READ, ACCESS_WRITE } from "../../../src/translation/index.js";
 import {
-  applyInvalidation,
+  dropCached,
   ATS_ABORTED,
   ATS_UNSUPPORTED,
   BLOCKED,
@@ -288,7 +288,7 @@ describe("random tables", () => {
     for (let step = 0; step < 3000; step++) {
       switch (random.below(8)) {
         case 0:
-          applyInvalidation(t, Int32Array.of(random.word(), random.word(), random.word(), random.word()));
+          dropCached(t, Int32Array.of(random.word(), random.word(), random.word(), random.word()));
           break;
         case 1:
           world.context(world.pick(RIDS));

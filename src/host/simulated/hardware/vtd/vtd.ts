@@ -1,6 +1,9 @@
-import { get, toNumber } from "../../../../support/index.js";
+import { get, highWord, lowWord, toNumber } from "../../../../support/index.js";
 import {
-  applyInvalidation,
+  DESCRIPTOR_PROBLEMS,
+  DescriptorRules,
+  deviceRangeBits,
+  dropCached,
   BLOCKED,
   featuresOf,
   KIND_TRANSLATED,
@@ -13,14 +16,11 @@ import {
   VtdTranslator,
 } from "../../../../vtd/lookup/index.js";
 import {
-  DESCRIPTOR_RESERVED,
   DESCRIPTOR_TYPE,
   descriptorType,
   DEVICE_TLB_DESC,
   FAULT,
-  IQEI,
   PASID_DEVICE_TLB_DESC,
-  TTM_LEGACY,
   WAIT_DESC,
 } from "../../../../vtd/spec/index.js";
 import type { PhysicalMemory } from "../physical-memory.js";
@@ -33,13 +33,6 @@ export const INVALIDATION_TIMEOUT = -1;
 
 /** Bits of host-physical addresses: what page tables hold. */
 const HOST_ADDRESS_BITS = 52;
-
-/** Descriptors that are invalid while RTADDR.TTM says legacy mode (6.5.2.11, table 26). */
-const SCALABLE_ONLY: ReadonlySet<number> = new Set([
-  DESCRIPTOR_TYPE.PASID_IOTLB,
-  DESCRIPTOR_TYPE.PASID_CACHE,
-  DESCRIPTOR_TYPE.PASID_DEVICE_TLB,
-]);
 
 /**
  * Called with each fault record: the four words of a fault recording register (11.4.7.6), to be copied;
@@ -62,6 +55,7 @@ export class HardwareVtd extends HardwareUnit<VtdDescription, FaultListener> {
   readonly outDiscarded = false;
 
   protected readonly translator: VtdTranslator;
+  private readonly rules: DescriptorRules;
   private readonly words = new Int32Array(4);
   /** A device-TLB invalidation since the last wait descriptor was not answered. */
   private timedOut = false;
@@ -76,6 +70,7 @@ export class HardwareVtd extends HardwareUnit<VtdDescription, FaultListener> {
     this.ecap = ecap;
     this.features = { ...featuresOf(cap, ecap, HOST_ADDRESS_BITS), updatesReadOnly: this.hasErratum("772415") };
     this.translator = new VtdTranslator(memory.words, this.features);
+    this.rules = new DescriptorRules(Int32Array.of(lowWord(cap), highWord(cap)), Int32Array.of(lowWord(ecap), highWord(ecap)));
   }
 
   onFault(listener: FaultListener): void {
@@ -112,26 +107,22 @@ export class HardwareVtd extends HardwareUnit<VtdDescription, FaultListener> {
     words[3] = w3;
     const type = descriptorType(w0);
     this.countCommand(type);
-    const reserved = DESCRIPTOR_RESERVED[type];
-    if (reserved === undefined || (SCALABLE_ONLY.has(type) && translator.mode === TTM_LEGACY)) {
-      return IQEI.INVALID_TYPE;
+    const problem = this.rules.problem(w0, w1, w2, w3, 0, type, translator.mode);
+    if (problem !== 0) {
+      return DESCRIPTOR_PROBLEMS[problem].iqei;
     }
-    if (reserved.some((mask, i) => (words[i] & mask) !== 0)) {
-      return IQEI.RESERVED_FIELD;
-    }
-    if (applyInvalidation(translator, words)) {
+    if (dropCached(translator, words)) {
       return 0;
     }
     switch (type) {
       case DESCRIPTOR_TYPE.DEVICE_TLB:
-        this.invalidateDevice(get(words, DEVICE_TLB_DESC.SID), NO_PASID, false, get(words, DEVICE_TLB_DESC.S) !== 0);
+        this.invalidateDevice(get(words, DEVICE_TLB_DESC.SID), NO_PASID, false);
         return 0;
       case DESCRIPTOR_TYPE.PASID_DEVICE_TLB:
         this.invalidateDevice(
           get(words, PASID_DEVICE_TLB_DESC.SID),
           get(words, PASID_DEVICE_TLB_DESC.PASID),
           get(words, PASID_DEVICE_TLB_DESC.G) !== 0,
-          get(words, PASID_DEVICE_TLB_DESC.S) !== 0,
         );
         return 0;
       case DESCRIPTOR_TYPE.WAIT:
@@ -186,20 +177,14 @@ export class HardwareVtd extends HardwareUnit<VtdDescription, FaultListener> {
     return isGuests ? "first" : faultOnTables ? "tables" : "other";
   }
 
-  /** 6.5.2.5, 6.5.2.6: with S set the lowest clear bit of the address from bit 12 on tells the size; all ones: everything. */
-  private invalidateDevice(requesterId: number, pasid: number, global: boolean, sized: boolean): void {
+  /** 6.5.2.5, 6.5.2.6. */
+  private invalidateDevice(requesterId: number, pasid: number, global: boolean): void {
     const target = this.targets.get(requesterId);
     if (target === undefined) {
       return;
     }
     const { words } = this;
-    let bits = 12;
-    if (sized) {
-      while (bits < 64 && ((bits < 32 ? words[2] >>> bits : words[3] >>> (bits - 32)) & 1) !== 0) {
-        bits++;
-      }
-      bits = Math.min(64, bits + 1);
-    }
+    const bits = deviceRangeBits(words);
     const highMask = bits >= 64 ? 0 : bits > 32 ? -1 << (bits - 32) : -1;
     const lowMask = bits >= 32 ? 0 : -1 << bits;
     if (!target.invalidateCache(pasid, global, words[3] & highMask, words[2] & lowMask, bits)) {

@@ -14,6 +14,7 @@ import {
   PASID_IOTLB_DESC,
   PASID_IOTLB_PAGE,
   PASID_IOTLB_PASID,
+  WAIT_DESC,
 } from "../../../../vtd/spec/index.js";
 import type { UnitFeatures } from "./features.js";
 import { compose, type FieldValue } from "./remapping-tables.js";
@@ -101,9 +102,9 @@ export function deviceTlbDescriptor(requesterId: number, pasid: number, pages: P
   return words;
 }
 
-/** Waits for what precedes; there is nobody to tell. */
+/** Waits for what precedes; there is nobody to tell, so that it only fences (FN: one of IF, SW, FN and PD has to be set). */
 export function waitDescriptor(): Int32Array {
-  return descriptor(DESCRIPTOR_TYPE.WAIT, []);
+  return descriptor(DESCRIPTOR_TYPE.WAIT, [[WAIT_DESC.FN, 1]]);
 }
 
 function descriptor(type: number, fields: readonly FieldValue[], page = 0): Int32Array {
