@@ -48,7 +48,7 @@ describe("viommu guest's input and partners", () => {
     [["--qtest", "tcp:127.0.0.1:0", "--machine", "pc"], "--machine pc is no board"],
     [["--qtest", "tcp:127.0.0.1:0", "--guest", "none"], "--guest none has nothing to do"],
     [["--qtest", "tcp:127.0.0.1:0", "--guest", "/nonexistent.mjs"], "no guest '/nonexistent.mjs'"],
-    [["--qtest", "tcp:127.0.0.1:0", "--idle-firmware", "/nonexistent/x"], "--idle-firmware /nonexistent/x cannot be written"],
+    [["--qtest", "tcp:127.0.0.1:0", "--idle-firmware", "/nonexistent/x"], "Could not write to '/nonexistent/x': No such file or directory"],
     [["--qtest", "tcp:127.0.0.1:0", "--tolerate", "everything"], "argument 'everything' is invalid"],
     [[], "required option '--qtest <address>' not specified"],
   ])("%j is refused", async (options, expected) => {

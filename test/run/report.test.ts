@@ -3,7 +3,8 @@ import { describe, expect, it, vi } from "vitest";
 import { z } from "zod";
 import { ForwardingHost, ForwardingIommufd, HostObserver, observeHost } from "../../src/host/instruments/index.js";
 import type { Iommufd } from "../../src/iommufd/index.js";
-import { createSimulatedHost, loadHostDescription, SimulatedKernel } from "../../src/host/simulated/index.js";
+import { CallCounter } from "../../src/host/instruments/index.js";
+import { createSimulatedHost, loadHostDescription } from "../../src/host/simulated/index.js";
 import type { GuestReport } from "../../src/guest/index.js";
 import { findGuest, type GuestToRun, machineTree, reportSchema, runMachine, type RunReport, type RunRequest } from "../../src/run/index.js";
 import { Refusal } from "../../src/support/index.js";
@@ -196,7 +197,7 @@ describe("the account", () => {
   });
 
   it("fails where something is left on the host, and says what", async () => {
-    vi.spyOn(SimulatedKernel.prototype, "liveObjects").mockReturnValueOnce([{ id: 7, type: "hwpt" }]);
+    vi.spyOn(CallCounter.prototype, "live").mockReturnValueOnce([{ id: 7, type: "hwpt" }]);
     const { ok, failure, hostObjects } = await run("-M virt -nodefaults");
     expect([ok, failure, hostObjects.alive]).toEqual([false, "1 host object(s) are left: hwpt 7", 1]);
   });
