@@ -71,6 +71,25 @@ describe("peer-to-peer DMA, which no mapping serves", () => {
   });
 });
 
+describe("an entry of which nobody told", () => {
+  it("is bound after the function's first request was refused, with caching-mode=on named", async () => {
+    const report = await run(Q35(""), "two-socket-spr", async (kernel, device) => {
+      const [source, destination] = [await kernel.memory.allocate(4096), await kernel.memory.allocate(4096)];
+      const domain = await kernel.useOwnDomain(device);
+      await domain.map(0x5000_0000n, source, 4096, { read: true });
+      await domain.map(0x5001_0000n, destination, 4096, { read: true, write: true });
+      // Bus mastering stays on: nothing tells that the entry is there again.
+      await device.master!.attachBlocked();
+      await device.master!.attach(domain);
+      const request = { source: 0x5000_0000n, destination: 0x5001_0000n, length: 64 };
+      expect((await device.dma.transfer(request, source)).ok).toBe(false);
+      expect((await device.dma.transfer(request, source)).ok).toBe(true);
+    });
+    expect(report.failure).toBeNull();
+    expect(report.warnings).toContainEqual(expect.stringMatching(/^intel-iommu 'iommu0': DMA of vfio-pci \S+ .*was refused although the guest's tables have an entry for it, .*: caching-mode=on would work$/));
+  });
+});
+
 describe("a PASID of which nobody told", () => {
   it("is bound after its first request was refused, with caching-mode=on named", async () => {
     const play = async (kernel: Kernel, device: Played): Promise<void> => {

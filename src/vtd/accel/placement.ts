@@ -169,6 +169,7 @@ export class Placement {
     }
     fn.faultsDisabled = this.context.faultsDisabled;
     if (pasid === fn.ridPasid) {
+      fn.absent = false;
       return this.settleRid(fn, sourceId);
     }
     if (pasid < this.pasidLimit(fn)) {
