@@ -3,7 +3,7 @@ import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { type ChardevSpec, describeChardev } from "../chardev/index.js";
 import { boardTraits, parseChardevShort } from "../machine/arguments/index.js";
-import { DEFAULT_GUEST, findGuest, GUEST_TOLERANCES, guestLines, guestNames, idleOptions, REMOTE_BOARDS, type RemoteBoard, type RemoteReport, runRemoteGuest, type Tolerance } from "../run/index.js";
+import { DEFAULT_GUEST, findGuest, GUEST_TOLERANCES, guestLines, guestNames, idleFirmware, idleOptions, REMOTE_BOARDS, type RemoteBoard, type RemoteReport, runRemoteGuest, type Tolerance } from "../run/index.js";
 import { Refusal, systemWords } from "../support/index.js";
 import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
 import { progress } from "./progress.js";
@@ -93,15 +93,9 @@ export function guestCommand(program: Command, streams: Streams, finish: (code: 
     });
 }
 
-/** `wfi`, and a branch back to it (Arm DDI 0487, C6.2). */
-const IDLE_ARM = Uint8Array.of(0x7f, 0x20, 0x03, 0xd5, 0xff, 0xff, 0xff, 0x17);
-/** The last 64 KiB below 4 GiB, whose last 16 bytes are where an x86 CPU begins: `cli`, `hlt`, and a jump back to that. */
-const IDLE_PC = new Uint8Array(64 * 1024).fill(0xf4);
-IDLE_PC.set([0xfa, 0xf4, 0xeb, 0xfd], IDLE_PC.length - 16);
-
 function writeIdleFirmware(file: string, board: RemoteBoard): void {
   try {
-    writeFileSync(file, board === "q35" ? IDLE_PC : IDLE_ARM);
+    writeFileSync(file, idleFirmware(board));
   } catch (error) {
     throw new Refusal(`Could not write to '${file}': ${systemWords(error)}`, { found: `--idle-firmware ${file}`, wouldWork: "a file that can be written" });
   }

@@ -1,4 +1,5 @@
 export { loadAcpiTables } from "./acpi-loader.js";
+export { idleFirmware } from "./idle-firmware.js";
 export { AbsentOperator, QmpOperator, type RemoteCandidate } from "./operator.js";
 export { QmpClient } from "./qmp-client.js";
 export { openQ35, type Q35Options } from "./q35.js";

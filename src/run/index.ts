@@ -9,4 +9,5 @@ export { reportSchema, type RunReport } from "./report.js";
 export { idleOptions, runMachine, type RunRequest, speaksOnStandardOutput } from "./run-machine.js";
 export { readTextFile } from "./text-file.js";
 export { machineTree, wrap } from "./tree.js";
+export { idleFirmware } from "../remote/index.js";
 export { GUEST_TOLERANCES, type Tolerance, type VtdChoice } from "../guest/index.js";

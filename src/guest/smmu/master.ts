@@ -25,9 +25,10 @@ import {
 import { check } from "../failure.js";
 import { toQwords } from "../iommu/words.js";
 import type { AtsControl, IommuMaster } from "../iommu/driver.js";
-import { atcCommand, type SmmuDomain } from "./domain.js";
+import type { SmmuDomain } from "./domain.js";
 import type { SmmuDriver } from "./driver.js";
 import { cdKind, planUpdate } from "./entry-writer.js";
+import { atcCommand } from "./invalidation-commands.js";
 import { MAIR } from "./page-table-format.js";
 import { ContextTable } from "./tables.js";
 
