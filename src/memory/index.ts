@@ -1,5 +1,7 @@
-export { AddressSpace, MemoryRegion, type MemoryListener, type MemorySection, type MmioHandler, type RegionKind } from "./address-space.js";
+export { AddressSpace, type MemoryListener } from "./address-space.js";
 export { DMA_DECODE_ERROR, DMA_FAULT, DMA_OK, type DmaAttributes, type DmaSpace } from "./dma.js";
 export { type MakeMemory, processMemory, type RamBacking, RamBlock } from "./ram.js";
 export { DISCARDED, REFUSED, RESOLVED, TranslatedSpace } from "./translated-space.js";
 export { exchangeWord, loadSettled, MEMORY_ABORT, MEMORY_CHANGED, MEMORY_OK, RamWordMemory, type WordMemory, type WordWindow } from "./word-memory.js";
+export { MemoryRegion, type MmioHandler, type RegionKind } from "./region.js";
+export type { MemorySection } from "./rendering.js";
