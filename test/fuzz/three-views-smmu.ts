@@ -362,6 +362,12 @@ class Driver {
     return new Set([space.domain, ...this.debts.flatMap((debt) => debt.asids.filter((one) => one.space === space).map(({ asid }) => asid))]);
   }
 
+  /** Mostly one that a stream in use leads to. */
+  space(random: Random): Space {
+    const used = random.oneIn(5) ? [] : this.spaces.filter((space) => [...this.busesOf(space)].some((bus) => this.streams.get(bus)!.kind === "translate"));
+    return random.pick(used.length === 0 ? this.spaces : used);
+  }
+
   freshAsid(random: Random): number {
     for (;;) {
       const asid = 1 + random.below(30);
@@ -672,10 +678,10 @@ export class SmmuPlay implements Play {
     const n = random.below(10) < 5 ? 0 : random.below(this.drivers.length);
     // What this step is about, and what earlier ones were that is still owed: used by all before, looked at by all after.
     this.focus = [...new Set([random.pick(ADDRESSES), random.pick(ADDRESSES), ...(this.quiet ? [] : this.focus.slice(0, 4))])];
-    this.use();
+    this.use(this.drivers[n], random);
     const text = this.act(operation, random, n);
     if (text !== null) {
-      this.compare(random);
+      this.compare(random, this.drivers[n]);
     }
     return text === null ? null : `smmu${n}: ${text}`;
   }
@@ -690,13 +696,13 @@ export class SmmuPlay implements Play {
       case "protect":
       case "split":
       case "retable": {
-        const space = random.pick(driver.spaces);
+        const space = driver.space(random);
         const address = this.focus[0];
         const change = operation === "map" ? this.editor.map(space, address, random.pick([1, 1, 1, 2, 2, 3]), random) : this.editor[operation](space, address, random);
         return change === null ? null : `${change.text}; ${driver.oweChange(space, change, random, quiet)}`;
       }
       case "reroot": {
-        const space = random.pick(driver.spaces);
+        const space = driver.space(random);
         const old = this.editor.reroot(space, this.focus[0], random);
         if (old === null) {
           return null;
@@ -705,12 +711,12 @@ export class SmmuPlay implements Play {
         return `${space.name} at ${hex(space.root)}; ${driver.rewrite(space, random.oneIn(3) ? driver.freshAsid(random) : space.domain, random, quiet)}`;
       }
       case "asid": {
-        const space = random.pick(driver.spaces);
+        const space = driver.space(random);
         const edited = random.oneIn(2) ? this.editor.map(space, this.focus[0], random.pick([1, 1, 2, 3]), random) : null;
         return `${edited === null ? "" : `${edited.text}; `}${space.name}: ${driver.rewrite(space, driver.freshAsid(random), random, quiet)}`;
       }
       case "recycle": {
-        const space = random.pick(driver.spaces);
+        const space = driver.space(random);
         const root = this.pages.page();
         if (root === null) {
           return null;
@@ -786,7 +792,8 @@ export class SmmuPlay implements Play {
 
   // ---- the three views ----
 
-  private compare(random: Random): void {
+  /** `about`: whose step it was; null: of all. What others have is looked at seldom. */
+  private compare(random: Random, about: Driver | null): void {
     const { board } = this;
     const load = (address: bigint): bigint | null => (address >= BigInt(RAM_BASE) && address + 8n <= BigInt(RAM_BASE + RAM) ? board.load(Number(address) - RAM_BASE) : null);
     const substreamBits = Number(this.options.properties.ssidsize);
@@ -805,9 +812,10 @@ export class SmmuPlay implements Play {
         const address = [...board.functions.keys()].find((one) => board.ports[this.placed.get(one)!].secondaryBus === bus);
         const stale = driver.isOwed(bus);
         for (const substream of [-1, ...(substreamBits === 0 ? [] : SUBSTREAMS)]) {
-          const looked = address === undefined ? random.oneIn(8) : random.oneIn(4);
+          const looked = address === undefined ? random.oneIn(12) : random.oneIn(6);
+          const near = address !== undefined && (about === null || about === driver) && this.isLikely(driver, bus, substream, random);
           for (const iova of ADDRESSES) {
-            if (address === undefined ? !looked : !this.focus.includes(iova) && !(looked && random.oneIn(3))) {
+            if (!(near && this.focus.includes(iova)) && !(looked && random.oneIn(3))) {
               continue;
             }
             for (const write of [false, true]) {
@@ -841,16 +849,24 @@ export class SmmuPlay implements Play {
     }
   }
 
+  /** There is a descriptor for a SubstreamID, or it is looked at all the same. */
+  private isLikely(driver: Driver, bus: number, substream: number, random: Random): boolean {
+    return substream < 0 || driver.streams.get(bus)!.contexts.spaces.has(substream) || random.oneIn(5);
+  }
+
   /** All functions use the addresses of a step: what may be cached is. */
-  private use(): void {
+  private use(driver: Driver, random: Random): void {
     const { board } = this;
     for (const [address, at] of this.placed) {
       const bus = board.ports[at].secondaryBus;
-      if (bus === 0 || !board.functions.has(address)) {
+      if (bus === 0 || !board.functions.has(address) || driver !== this.drivers[Math.floor(at / PORTS)]) {
         continue;
       }
-      const { guest, streams } = this.drivers[Math.floor(at / PORTS)];
+      const { guest, streams } = driver;
       for (const substream of [-1, ...(Number(this.options.properties.ssidsize) === 0 ? [] : SUBSTREAMS)]) {
+        if (!this.isLikely(driver, bus, substream, random)) {
+          continue;
+        }
         const ways = [this.passedThrough(address, substream, false), this.emulated(guest, bus, substream)];
         if (streams.get(bus)!.ats) {
           ways.push(this.passedThrough(address, substream, true));
@@ -909,7 +925,7 @@ export class SmmuPlay implements Play {
   finish(): void {
     const random = new Random(1);
     this.drivers.forEach((driver) => driver.settle(random, true));
-    this.compare(random);
+    this.compare(random, null);
     this.board.close();
     const left = this.board.live();
     if (Object.keys(left).length > 0) {

@@ -558,7 +558,7 @@ export class VtdPlay implements Play {
       this.debts.push(debt);
       return `owed: ${dues}`;
     }
-    if (random.oneIn(12)) {
+    if (random.oneIn(8)) {
       this.setRoot();
       return "then SRTP";
     }
@@ -596,7 +596,7 @@ export class VtdPlay implements Play {
     // What this step is about, and what earlier ones were that is still owed: used by all before, looked at by all after.
     const all = [...ADDRESSES, ...UPPER];
     this.focus = [...new Set([random.pick(all), random.pick(all), ...(this.debts.length === 0 ? [] : this.focus.slice(0, 4))])];
-    this.use();
+    this.use(random);
     const text = this.act(operation, random);
     // A guest polls until its commands are done; buses, plugs and resets leave work, too.
     this.board.goOn();
@@ -604,6 +604,16 @@ export class VtdPlay implements Play {
       this.compare(random);
     }
     return text;
+  }
+
+  /** Mostly one that a function uses now. */
+  private space(random: Random): Space {
+    const used = random.oneIn(5) ? [] : this.spaces.filter((space) => [...(this.busesOf(space) ?? [])].some((bus) => this.plugged(bus)));
+    return random.pick(used.length === 0 ? this.spaces : used);
+  }
+
+  private plugged(bus: number): boolean {
+    return [...this.board.functions.keys()].some((address) => this.board.ports[this.portOf.get(address)!].secondary.number === bus);
   }
 
   /** An address of this step that a space has. */
@@ -690,7 +700,7 @@ export class VtdPlay implements Play {
   }
 
   private edit(operation: "map" | "unmap" | "protect" | "split" | "retable", random: Random): string | null {
-    const space = random.pick(this.spaces);
+    const space = this.space(random);
     const address = this.pick(space, random);
     const change = operation === "map" ? this.editor.map(space, address, random.pick([1, 1, 1, 2, 2, 3]), random) : this.editor[operation](space, address, random);
     return change === null ? null : `${change.text}; ${this.oweChange(space, change, random)}`;
@@ -755,7 +765,7 @@ export class VtdPlay implements Play {
 
   /** Another first table, with the domain that it had, or another one. */
   private reroot(random: Random): string | null {
-    const space = random.pick(this.spaces);
+    const space = this.space(random);
     const oldRoot = this.editor.reroot(space, this.pick(space, random), random);
     if (oldRoot === null) {
       return null;
@@ -766,7 +776,7 @@ export class VtdPlay implements Play {
 
   /** Another domain id for a space: alone, or after a change of its tables that is owed by the old id. */
   private changeDomain(random: Random): string | null {
-    const space = random.pick(this.spaces);
+    const space = this.space(random);
     const edited = random.oneIn(2) ? this.editor.map(space, this.pick(space, random), random.pick([1, 1, 2, 3]), random) : null;
     return `${edited === null ? "" : `${edited.text}; `}${space.name}: ${this.rewrite(space, this.freshDomain(random), random)}`;
   }
@@ -952,7 +962,7 @@ export class VtdPlay implements Play {
 
   /** A space's tables are freed, and it begins again with another domain: pages and domain are used again later. */
   private recycle(random: Random): string | null {
-    const space = random.pick(this.spaces);
+    const space = this.space(random);
     const root = this.page();
     if (root === null) {
       return null;
@@ -1051,9 +1061,10 @@ export class VtdPlay implements Play {
       const at = [...board.functions].find(([address]) => board.ports[this.portOf.get(address)!].secondary.number === bus);
       const stale = this.isOwed(bus);
       for (const pasid of [-1, ...(board.vtd.properties.pasidBits > 0 ? PASIDS.slice(1) : [])]) {
-        const looked = at === undefined ? random.oneIn(6) : random.oneIn(3);
+        const looked = at === undefined ? random.oneIn(8) : random.oneIn(4);
+        const near = at !== undefined && this.isLikely(bus, pasid, random);
         for (const address of addresses) {
-          if (at === undefined ? !looked : !this.focus.includes(address) && !(looked && random.oneIn(3))) {
+          if (!(near && this.focus.includes(address)) && !(looked && random.oneIn(3))) {
             continue;
           }
           for (const write of [false, true]) {
@@ -1090,12 +1101,20 @@ export class VtdPlay implements Play {
     }
   }
 
+  /** There is an entry for a PASID, or it is looked at all the same. */
+  private isLikely(bus: number, pasid: number, random: Random): boolean {
+    return pasid < 0 || this.slots.get(bus)!.directory?.entries.has(pasid) === true || random.oneIn(5);
+  }
+
   /** All functions use the addresses of a step: what may be cached is. */
-  private use(): void {
+  private use(random: Random): void {
     const { board } = this;
     for (const [address] of board.functions) {
       const bus = board.ports[this.portOf.get(address)!].secondary.number;
       for (const pasid of bus === 0 ? [] : [-1, ...(board.vtd.properties.pasidBits > 0 ? PASIDS.slice(1) : [])]) {
+        if (!this.isLikely(bus, pasid, random)) {
+          continue;
+        }
         for (const go of [this.passedThrough(address, pasid), this.emulated(bus, pasid)]) {
           for (const iova of this.focus) {
             go(iova, this.bytes, false);
