@@ -25,7 +25,7 @@ export abstract class InvalidationBatch {
   /** HWPT_INVALIDATE calls, and entries that the host has done. */
   calls = 0;
   done = 0;
-  /** Of the last delivery: the first entry that is not done, the error that told, and whether entries timed out. */
+  /** Of the last delivery: the first entry that is not done, the last error (null: there was none, with DELIVERED too), and whether entries timed out. */
   refused = 0;
   errno: Errno | null = null;
   timedOut = false;

@@ -20,6 +20,9 @@ export class Graveyard {
       if (!(error instanceof HostError)) {
         throw error;
       }
+      if (isGone(error)) {
+        return;
+      }
       this.log.warnLimited(this.kind, `${what} (object ${id}) cannot be freed now: ${error.message}`);
       this.waiting.push({ iommufd, id, what });
     }
@@ -35,8 +38,7 @@ export class Graveyard {
         if (!(error instanceof HostError)) {
           throw error;
         }
-        // Gone with what it belonged to, or with the whole iommufd.
-        if (error.errno !== "ENOENT" && error.errno !== "EBADF") {
+        if (!isGone(error)) {
           this.waiting.push(object);
         }
       }
@@ -46,4 +48,9 @@ export class Graveyard {
   get size(): number {
     return this.waiting.length;
   }
+}
+
+/** Gone with what it belonged to, or with the whole iommufd. */
+function isGone(error: HostError): boolean {
+  return error.errno === "ENOENT" || error.errno === "EBADF";
 }

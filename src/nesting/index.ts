@@ -5,3 +5,4 @@ export { EventReader } from "./event-reader.js";
 export { Graveyard } from "./graveyard.js";
 export { AGAIN, NEXT, QueueDrain, type StepResult, STOPPED, WAITING } from "./queue-drain.js";
 export { requesterId } from "./requester.js";
+export { readUntilStable } from "./stable-read.js";

@@ -94,6 +94,10 @@ export class CommandForwarder {
         );
         return CERROR_ILL;
       default:
+        if (batch.errno !== null) {
+          const what = batch.timedOut ? "an ATC_INV did not complete, which the next CMD_SYNC tells" : "sent again, and done";
+          this.parts.log.warnLimited("smmuv3.invalidate-again", `${this.parts.name}: HWPT_INVALIDATE ${batch.errno} for a batch of ${count} command(s): ${what}`);
+        }
         this.settleDebt();
         return CERROR_NONE;
     }

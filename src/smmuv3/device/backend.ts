@@ -80,8 +80,7 @@ export interface SmmuForBackend {
   /** Largest StreamID + 1 that the ID registers allow. */
   readonly streamIdLimit: number;
   /**
-   * Fetches the guest's STE for a StreamID into 16 words, eight bytes at a time and twice over where it
-   * changed meanwhile. Returns 0, or a negative code where there is none to fetch (beyond the table, not
+   * Fetches the guest's STE for a StreamID into 16 words, until two readings agree. Returns 0, or a negative code where there is none to fetch (beyond the table, not
    * mapped): then hardware would record an event at the next transaction, and nothing is installed.
    */
   fetchStreamTableEntry(streamId: number, out: Int32Array): number;

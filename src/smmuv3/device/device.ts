@@ -1,5 +1,5 @@
 import type { AddressSpace, DmaSpace, MmioHandler, WordMemory } from "../../memory/index.js";
-import { type Budget, onEventLoop, type Scheduler } from "../../nesting/index.js";
+import { type Budget, onEventLoop, readUntilStable, type Scheduler } from "../../nesting/index.js";
 import { FunctionMap, type PciBus } from "../../pci/index.js";
 import { countsByName, highWord, type Log, lowWord, toBigInt } from "../../support/index.js";
 import type { AcceleratedFeatures, SmmuBackend, SmmuForBackend } from "./backend.js";
@@ -161,17 +161,8 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
   }
 
   fetchStreamTableEntry(streamId: number, out: Int32Array): number {
-    const table = this.translator.table;
-    const first = table.fetch(streamId, out);
-    if (first !== 0) {
-      return first;
-    }
-    // A guest may write the entry meanwhile: read it again, and take the later one where they differ.
-    const second = table.fetch(streamId, this.scratch);
-    if (second === 0) {
-      out.set(this.scratch);
-    }
-    return second;
+    const { table } = this.translator;
+    return readUntilStable((words) => table.fetch(streamId, words), out, this.scratch);
   }
 
   recordEvent(record: Int32Array): void {

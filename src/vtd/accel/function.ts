@@ -1,5 +1,6 @@
 import type { IommufdDevice } from "../../iommufd/index.js";
-import { iommuPath, type PciBus } from "../../pci/index.js";
+import { requesterId } from "../../nesting/index.js";
+import type { PciBus } from "../../pci/index.js";
 import type { GuestDomains } from "./domains.js";
 import type { HostFaults } from "./events.js";
 import type { PasidIotlbBatch } from "./batch.js";
@@ -70,11 +71,7 @@ export class PassthroughFunction {
 
   /** The source id that the unit sees; null while the guest has given the function's bus no number. */
   get sourceId(): number | null {
-    const path = iommuPath(this.bus, this.devfn);
-    if (!path.bus.isRoot && path.bus.number === 0) {
-      return null;
-    }
-    return (path.bus.number << 8) | path.devfn;
+    return requesterId(this.bus, this.devfn);
   }
 
   /** PASIDs that the function can use. */

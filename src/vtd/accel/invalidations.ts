@@ -1,4 +1,4 @@
-import { REFUSED, UNDELIVERED } from "../../nesting/index.js";
+import { DELIVERED, REFUSED, UNDELIVERED } from "../../nesting/index.js";
 import { hex, type Log } from "../../support/index.js";
 import type { PasidBinding } from "./function.js";
 import { PasidIotlbBatch } from "./batch.js";
@@ -107,6 +107,9 @@ export class PasidIotlbForwarder {
       this.calls += batch.calls - calls;
       this.entries += batch.done - done;
       const { errno } = batch;
+      if (delivery === DELIVERED && errno !== null) {
+        this.log.warnLimited("vtd.invalidate-again", `${this.name()}: HWPT_INVALIDATE ${errno} for ${count} invalidation(s) for PASID ${hex(binding.pasid)} of ${host.name}: sent again, and done`);
+      }
       if (delivery === UNDELIVERED) {
         this.refused.push({ binding, ordinal: batch.ordinalAt(0), undelivered: true });
         this.log.guestError("vtd.undelivered", () => `${this.name()}: the host could not do ${count} invalidation(s) for PASID ${hex(binding.pasid)} of ${host.name}: HWPT_INVALIDATE ${errno}`);
