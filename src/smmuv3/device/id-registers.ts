@@ -1,4 +1,4 @@
-import { deposit, IDR0, IDR1, IDR3, IDR5, IDR0_STALL_MODEL_TERMINATE, IDR0_TTENDIAN_LITTLE, IDR0_TTF_AARCH64 } from "../spec/index.js";
+import { deposit, IDR0, IDR1, IDR3, IDR5, IDR0_STALL_MODEL_TERMINATE, IDR0_TTENDIAN_LITTLE, IDR0_TTF_AARCH64, oasCode } from "../spec/index.js";
 
 /** What a vSMMU offers, with every `auto` decided. */
 export interface SmmuProperties {
@@ -21,16 +21,6 @@ export interface SmmuProperties {
 /** What `auto` and no property at all come to without acceleration. */
 export const DEFAULT_PROPERTIES: SmmuProperties = { stage: "1", ril: true, ats: false, oas: 44, ssidsize: 0, cd2l: false, msi: false };
 
-/** IDR5.OAS by bits of address (Arm IHI 0070, 6.3.6). */
-const OAS_ENCODING = new Map([
-  [32, 0],
-  [36, 1],
-  [40, 2],
-  [42, 3],
-  [44, 4],
-  [48, 5],
-]);
-
 /** log2 of the most entries that a queue may have (IDR1.CMDQS, EVENTQS): the architecture's maximum. */
 export const QUEUE_LOG2_LIMIT = 19;
 
@@ -49,10 +39,10 @@ export const CORESIGHT_IDS: readonly number[] = [0x04, 0, 0, 0, 0x84, 0xb4, 0xf0
  * Throws RangeError for an OAS that has no encoding.
  */
 export function idRegisters(properties: SmmuProperties): Int32Array {
-  const oas = OAS_ENCODING.get(properties.oas);
-  if (oas === undefined) {
-    throw new RangeError(`oas: ${properties.oas} bits have no encoding in SMMU_IDR5.OAS`);
+  if (properties.oas > 48) {
+    throw new RangeError(`oas: ${properties.oas} bits need 52-bit addresses, which the model has not`);
   }
+  const oas = oasCode(properties.oas);
   const stage2 = properties.stage !== "1";
   const flag = (value: boolean): number => (value ? 1 : 0);
 

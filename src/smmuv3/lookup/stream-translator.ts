@@ -211,11 +211,6 @@ export class StreamTranslator {
     this.cache.dropRange(sid, range);
   }
 
-  /** CMD_CFGI_ALL. */
-  invalidateAllConfig(): void {
-    this.cache.dropAll();
-  }
-
   /** CMD_CFGI_CD. L1CDs are not cached: the leaf form does the same. */
   invalidateCd(sid: number, ssid: number): void {
     this.cache.dropCd(sid, ssid);

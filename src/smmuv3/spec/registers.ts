@@ -169,6 +169,15 @@ export const IDR5 = {
 /** Bits of an output address by the encoding of IDR5.OAS, CD.IPS and STE.S2PS; the last is treated as 52. */
 export const OAS_BITS = [32, 36, 40, 42, 44, 48, 52, 52] as const;
 
+/** The code of an output size in bits: of IDR5.OAS, STE.S2PS and CD.IPS. Throws RangeError for a width without one. */
+export function oasCode(bits: number): number {
+  const code = (OAS_BITS as readonly number[]).indexOf(bits);
+  if (code < 0) {
+    throw new RangeError(`no output size has ${bits} bits`);
+  }
+  return code;
+}
+
 export const IIDR = {
   IMPLEMENTER: bits(0, 12),
   REVISION: bits(12, 4),

@@ -63,7 +63,7 @@ describe("configuration caches", () => {
     expect([SID, SID + 1, SID + 8, 0x40].map((sid) => where(sid))).toEqual(Array(4).fill("C_BAD_STE"));
     b.ste(SID, { V: 1, CONFIG: 4 });
     expect(where(SID)).toBe("C_BAD_STE");
-    b.translator.invalidateAllConfig();
+    b.translator.invalidateSteRange(0, CFGI_RANGE_ALL);
     expect(where(SID)).toBe(IOVA);
   });
 

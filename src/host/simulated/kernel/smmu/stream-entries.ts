@@ -6,6 +6,7 @@ import {
   buildCd,
   buildSte,
   get,
+  oasCode,
   put,
   STE,
   STE_CONFIG_ABORT,
@@ -29,22 +30,8 @@ import type { SmmuFeatures } from "./features.js";
 const WBRA = 1;
 const INNER_SHAREABLE = 3;
 
-/** IPS and S2PS by bits of output address. */
-const ADDRESS_SIZES = new Map([
-  [32, 0],
-  [36, 1],
-  [40, 2],
-  [42, 3],
-  [44, 4],
-  [48, 5],
-]);
-
 /** MAIR of the kernel's stage-1 tables: 0 Normal-NC, 1 Normal-WB, 2 Device-nGnRE. */
 const MAIR0 = 0x0004_ff44;
-
-export function addressSize(bits: number): number {
-  return ADDRESS_SIZES.get(bits) ?? 5;
-}
 
 /** All transactions abort, without an event. */
 export function abortEntry(): Int32Array {
@@ -97,7 +84,7 @@ export function stage2Entry(
     S2OR0: WBRA,
     S2SH0: INNER_SHAREABLE,
     S2TG: 0,
-    S2PS: addressSize(features.outputBits),
+    S2PS: oasCode(features.outputBits),
     S2AA64: 1,
     S2PTW: 1,
     S2R: 1,
@@ -117,7 +104,7 @@ export function stage1Context(features: SmmuFeatures, table: PageTable, asid: nu
     OR0: WBRA,
     SH0: INNER_SHAREABLE,
     EPD1: 1,
-    IPS: addressSize(features.outputBits),
+    IPS: oasCode(features.outputBits),
     AA64: 1,
     HA: dirty,
     HD: dirty,
