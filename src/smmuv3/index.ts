@@ -1,10 +1,3 @@
-export type { AcceleratedFeatures, SmmuBackend, SmmuForBackend } from "./device/backend.js";
-export { type SmmuCounters, SmmuV3, type SmmuV3Options } from "./device/device.js";
-export { DEFAULT_PROPERTIES, idRegisters, type SmmuProperties } from "./device/id-registers.js";
-export type { InterruptLine, MsiWriter, SmmuInterruptLines } from "./device/interrupts.js";
-export { SoftwareIommuOps } from "./device/iommu-ops.js";
-export { SmmuAcceleration } from "./accel/acceleration.js";
-export type { FunctionAccount, FunctionTable } from "./accel/function.js";
-export type { AccelerationProperties } from "./accel/offer.js";
-export { AcceleratedIommuOps, sharedPassthroughSpace } from "./accel/iommu-ops.js";
-export { checkHostServes, featuresOfHost, hostIdRegisters } from "./accel/compatibility.js";
+/** The SMMUv3 of a machine: the device, and the acceleration of its passed-through functions. */
+export * from "./accel/index.js";
+export * from "./device/index.js";

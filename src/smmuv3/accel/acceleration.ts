@@ -10,7 +10,7 @@ import { HostError, isIommufdDevice, type IommufdDevice } from "../../iommufd/in
 import { Graveyard } from "../../nesting/index.js";
 import { type HostIommuDevice, iommuPath, type PciBus } from "../../pci/index.js";
 import { type Log, Refusal, traceEvent } from "../../support/index.js";
-import { BATCH_REFUSED, type SmmuBackend, type SmmuForBackend, UNFINISHED } from "../device/backend.js";
+import { BATCH_REFUSED, type SmmuBackend, type SmmuForBackend, UNFINISHED } from "../device/index.js";
 import { CERROR_ILL, CERROR_NONE } from "../spec/index.js";
 import { BATCH_CAPACITY } from "./batch.js";
 import { checkHostServes, hostIdRegisters, hostWarnings } from "./compatibility.js";

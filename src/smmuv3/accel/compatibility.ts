@@ -5,7 +5,7 @@
  */
 import { HW_INFO_ARM_SMMUV3_BYTES, HwInfoType, type HwInfo } from "../../iommufd/index.js";
 import { Refusal } from "../../support/index.js";
-import type { AcceleratedFeatures } from "../device/backend.js";
+import type { AcceleratedFeatures } from "../device/index.js";
 import { extract, type Field, IDR0, IDR0_STALL_MODEL_BOTH, IDR0_STALL_MODEL_FORCED, IDR1, IDR3, IDR5, OAS_BITS } from "../spec/index.js";
 
 /** IDR0 to IDR5 of a host's SMMU out of GET_HW_INFO (struct iommu_hw_info_arm_smmuv3: idr at byte 8). Throws Refusal where it is none. */

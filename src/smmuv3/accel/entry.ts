@@ -2,7 +2,7 @@
  * A guest's stream table entry as the host may take it: the kernel refuses, with EIO, every bit outside
  * those that struct iommu_hwpt_arm_smmuv3 names, and the guest was not offered the use of all of these.
  */
-import type { AcceleratedFeatures } from "../device/backend.js";
+import type { AcceleratedFeatures } from "../device/index.js";
 import { type AddressField, type Field, get, put, STE, STE_EATS_ABORT, STE_EATS_FULL } from "../spec/index.js";
 
 interface AllowedField {

@@ -12,7 +12,7 @@ import {
 } from "../../iommufd/index.js";
 import { EventReader, type Graveyard } from "../../nesting/index.js";
 import { type Log, traceEvent } from "../../support/index.js";
-import type { SmmuForBackend } from "../device/backend.js";
+import type { SmmuForBackend } from "../device/index.js";
 
 const RECORD_BYTES = VEVENT_HEADER_BYTES + VEVENT_ARM_SMMUV3_BYTES;
 /**

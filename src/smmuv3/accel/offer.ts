@@ -1,6 +1,6 @@
 /** What an accelerated SMMU offers its guest: said by properties, or for `auto` by the host of its first function. */
 import { Refusal } from "../../support/index.js";
-import type { AcceleratedFeatures, SmmuForBackend } from "../device/backend.js";
+import type { AcceleratedFeatures, SmmuForBackend } from "../device/index.js";
 import { featuresOfHost } from "./compatibility.js";
 import { featuresOf, type LookupFeatures } from "../lookup/index.js";
 

@@ -6,7 +6,7 @@
 import { HostError, HwptDataType } from "../../iommufd/index.js";
 import { changeOrBlock, type Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import { hex, type Log, toBigInt, traceEvent } from "../../support/index.js";
-import type { SmmuForBackend } from "../device/backend.js";
+import type { SmmuForBackend } from "../device/index.js";
 import { decodeSte, SteView, STREAM_OUT_OF_RANGE } from "../lookup/index.js";
 import { get, STE, STE_CONFIG_ABORT, STE_CONFIG_BYPASS, STE_CONFIG_S1, STE_WORDS } from "../spec/index.js";
 import { canStall, hostIdRegisters } from "./compatibility.js";
