@@ -1,24 +1,23 @@
 import type { Command } from "commander";
 import { type DeviceModel, deviceModels, modelName, typeName } from "../machine/arguments/index.js";
-import { wrap } from "../run/index.js";
+import { wrap } from "../support/index.js";
 import type { Streams } from "./streams.js";
 
-/** `viommu devices` and `viommu device NAME`: what -device takes. */
-export function devicesCommand(program: Command, streams: Streams, finish: (code: number) => void): Command {
-  program
-    .command("devices")
-    .description("list the devices that -device knows")
-    .action(() => {
-      for (const category of ["iommu", "bridge", "passthrough", "endpoint", "memory"] as const) {
-        for (const model of [...deviceModels.values()].filter((one) => one.category === category)) {
-          wrap(model.description, 60).forEach((line, index) => streams.out(`${(index === 0 ? model.name : "").padEnd(index === 0 ? 20 : 22)}${line}\n`));
-        }
+/** `viommu devices`: what -device takes. */
+export function addTo(devices: Command, streams: Streams, finish: (code: number) => void): void {
+  devices.action(() => {
+    for (const category of ["iommu", "bridge", "passthrough", "endpoint", "memory"] as const) {
+      for (const model of [...deviceModels.values()].filter((one) => one.category === category)) {
+        wrap(model.description, 60).forEach((line, index) => streams.out(`${(index === 0 ? model.name : "").padEnd(index === 0 ? 20 : 22)}${line}\n`));
       }
-      finish(0);
-    });
-  return program
-    .command("device")
-    .description("list a device's properties")
+    }
+    finish(0);
+  });
+}
+
+/** `viommu device NAME`: what stands behind it. */
+export function addDeviceTo(device: Command, streams: Streams, finish: (code: number) => void): void {
+  device
     .argument("<name>", "such as arm-smmuv3")
     .action((name: string) => {
       streams.out(describe(deviceModels.get(modelName(name))!));

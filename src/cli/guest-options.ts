@@ -1,6 +1,6 @@
 /** Options of a guest, which `run` and `guest` share. */
 import { Option } from "commander";
-import type { VtdChoice } from "../run/index.js";
+import type { VtdChoice } from "../guest/index.js";
 import { Refusal } from "../support/index.js";
 
 export function parseFirmware(value: string): "dt" | "acpi" {

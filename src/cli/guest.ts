@@ -2,8 +2,9 @@ import { writeFileSync } from "node:fs";
 import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { type ChardevSpec, describeChardev } from "../chardev/index.js";
+import { DEFAULT_GUEST, GUEST_NAMES, GUEST_TOLERANCES, REMOTE_BOARDS, type RemoteBoard, type Tolerance } from "../guest/choices/index.js";
 import { boardTraits, parseChardevShort } from "../machine/arguments/index.js";
-import { DEFAULT_GUEST, findGuest, GUEST_TOLERANCES, guestLines, guestNames, idleFirmware, idleOptions, REMOTE_BOARDS, type RemoteBoard, type RemoteReport, runRemoteGuest, type Tolerance } from "../run/index.js";
+import type { guestLines as GuestLines, RemoteReport } from "../run/index.js";
 import { Refusal, systemWords } from "../support/index.js";
 import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
 import { progress } from "./progress.js";
@@ -36,14 +37,12 @@ the local APIC).
 Devices are unplugged and the machine is reset with --qmp.`;
 
 /** `viommu guest`: a guest of ours on a machine of another process. */
-export function guestCommand(program: Command, streams: Streams, finish: (code: number) => void): Command {
-  return program
-    .command("guest")
-    .description("run a guest on a real QEMU (or another viommu), over its qtest socket")
+export function addTo(command: Command, streams: Streams, finish: (code: number) => void): void {
+  command
     .requiredOption("--qtest <address>", "unix:PATH or tcp:HOST:PORT, where QEMU's -qtest connects to")
     .option("--qmp <address>", "the same for QEMU's -qmp: hot-plug and reset")
     .option("--machine <name>", "the board", "virt")
-    .option("--guest <name|file>", `the guest: ${guestNames().join(", ")}, or a script`, DEFAULT_GUEST)
+    .option("--guest <name|file>", `the guest: ${GUEST_NAMES.join(", ")}, or a script`, DEFAULT_GUEST)
     .option("--json", "print the account as JSON")
     .option("--firmware <dt|acpi>", "the guest boots by the device tree or by ACPI", parseFirmware, "dt")
     .addOption(new Option("--granule <4K|16K|64K>", "page size of the guest's page tables").argParser(parseGranule).default(4096, "4K"))
@@ -59,12 +58,13 @@ export function guestCommand(program: Command, streams: Streams, finish: (code: 
       if (board === undefined) {
         throw new Refusal(`--machine ${options.machine} is no board that the guest knows`, { wouldWork: REMOTE_BOARDS.map((name) => `--machine ${name}`).join(", ") });
       }
+      const { findGuest, guestLines, idleOptions, runRemoteGuest } = await import("../run/index.js");
       const guest = await findGuest(options.guest);
       if (guest === null) {
-        throw new Refusal("--guest none has nothing to do on another machine", { wouldWork: `--guest ${guestNames().join(", ")}, or a script` });
+        throw new Refusal("--guest none has nothing to do on another machine", { wouldWork: `--guest ${GUEST_NAMES.join(", ")}, or a script` });
       }
       if (options.idleFirmware !== undefined) {
-        writeIdleFirmware(options.idleFirmware, board);
+        await writeIdleFirmware(options.idleFirmware, board);
       }
       const said = (option: string): boolean => command.getOptionValueSource(option) !== "default";
       const { intelIommu: vtd, kexec: kexecs } = options;
@@ -88,12 +88,13 @@ export function guestCommand(program: Command, streams: Streams, finish: (code: 
         onListening: (ports) => streams.err(waitingFor(board, qtest, qmp, ports, options.idleFirmware)),
         onProgress: shown.show,
       }).finally(shown.done);
-      streams.out(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : format(report, streams.color));
+      streams.out(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : format(report, guestLines, streams.color));
       finish(report.ok ? 0 : 1);
     });
 }
 
-function writeIdleFirmware(file: string, board: RemoteBoard): void {
+async function writeIdleFirmware(file: string, board: RemoteBoard): Promise<void> {
+  const { idleFirmware } = await import("../remote/index.js");
   try {
     writeFileSync(file, idleFirmware(board));
   } catch (error) {
@@ -122,7 +123,7 @@ function waitingFor(board: RemoteBoard, qtest: ChardevSpec, qmp: ChardevSpec | n
   return options === "" ? "" : `waiting for: qemu-system-${boardTraits[board].architecture} -machine ${board} -accel ${accel} -display none -qtest-log none${options} ...\n`;
 }
 
-function format(report: RemoteReport, color: boolean): string {
+function format(report: RemoteReport, guestLines: typeof GuestLines, color: boolean): string {
   const colors = pc.createColors(color);
   const steps = report.guest === null ? [] : [colors.bold(`Guest ${report.guest.name}`), ...guestLines(report.guest, { color })];
   return `${[...steps, "", report.ok ? colors.green("ok") : colors.red(`failed: ${report.failure ?? ""}`)].join("\n")}\n`;

@@ -1,17 +1,16 @@
 import type { Command } from "commander";
-import { iommuOf } from "../host/simulated/index.js";
-import { loadHost, plural, shippedHosts } from "../run/index.js";
+import { loadHost, shippedHosts } from "../host/shipped/index.js";
+import { iommuOf } from "../host/simulated/names/index.js";
+import { plural } from "../support/index.js";
 import type { Streams } from "./streams.js";
 
 /** `viommu hosts`: the hosts that come with the package, with their IOMMUs and functions. */
-export function hostsCommand(program: Command, streams: Streams, finish: (code: number) => void): Command {
-  return program
-    .command("hosts")
-    .description("list the simulated hosts, or what is on one")
+export function addTo(hosts: Command, streams: Streams, finish: (code: number) => void): void {
+  hosts
     .argument("[host]", "a host's name, or a file")
-    .action((name: string | undefined) => {
+    .action(async (name: string | undefined) => {
       for (const host of name === undefined ? shippedHosts() : [name]) {
-        const { smmus, vtds, functions } = loadHost(host);
+        const { smmus, vtds, functions } = await loadHost(host);
         const iommus = vtds.length > 0 ? plural(vtds.length, "VT-d unit") : plural(smmus.length, "SMMU");
         streams.out(`${host}: ${iommus}, ${plural(functions.length, "PCI function")}\n`);
         if (name !== undefined) {

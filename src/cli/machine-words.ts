@@ -1,6 +1,5 @@
 import { splitWords } from "../machine/arguments/index.js";
-import { readTextFile } from "../run/index.js";
-import { Refusal } from "../support/index.js";
+import { readTextFile, Refusal } from "../support/index.js";
 
 /**
  * The machine's arguments of a command: words after `--`, or one file that holds them. A file's name is told

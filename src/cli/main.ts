@@ -1,20 +1,28 @@
 #!/usr/bin/env node
 /** The command line: one file for each command. Wrong input ends with 2, a run that failed with 1. */
 import { Command, CommanderError } from "commander";
-import { optionRules } from "../machine/arguments/index.js";
-import { wrap } from "../run/index.js";
-import { Refusal } from "../support/index.js";
-import { devicesCommand } from "./devices.js";
-import { guestCommand } from "./guest.js";
-import { hostsCommand } from "./hosts.js";
-import { runCommand } from "./run.js";
+import { packageVersion, Refusal, wrap } from "../support/index.js";
 import { outputIsBroken, StandardStreams, type Streams } from "./streams.js";
-import { tablesCommand } from "./tables.js";
-import { packageVersion } from "./version.js";
 
 export const EXIT_OK = 0;
 export const EXIT_FAILED = 1;
 export const EXIT_WRONG_INPUT = 2;
+
+/** Adds a command's options and what it does. */
+type AddTo = (command: Command, streams: Streams, finish: (code: number) => void) => void;
+
+/** The commands; a command's code is loaded when it is named. */
+const COMMANDS: ReadonlyArray<{ readonly name: string; readonly description: string; readonly load: () => Promise<AddTo> }> = [
+  { name: "run", description: "run a machine, given by QEMU's arguments after -- or in a file", load: async () => (await import("./run.js")).addTo },
+  { name: "guest", description: "run a guest on a real QEMU (or another viommu), over its qtest socket", load: async () => (await import("./guest.js")).addTo },
+  { name: "tables", description: "write a machine's device tree and ACPI tables to files", load: async () => (await import("./tables.js")).addTo },
+  { name: "devices", description: "list the devices that -device knows", load: async () => (await import("./devices.js")).addTo },
+  { name: "device", description: "list a device's properties", load: async () => (await import("./devices.js")).addDeviceTo },
+  { name: "hosts", description: "list the simulated hosts, or what is on one", load: async () => (await import("./hosts.js")).addTo },
+];
+
+/** Commands among whose words options of QEMU may be. */
+const QEMU_WORDS: ReadonlySet<string> = new Set(["run", "tables", "guest"]);
 
 /**
  * Runs one command line.
@@ -35,70 +43,33 @@ export async function main(words: readonly string[], streams: Streams): Promise<
   const finish = (result: number): void => {
     code = result;
   };
-  for (const add of [runCommand, guestCommand, tablesCommand, devicesCommand, hostsCommand]) {
-    const command = add(program, streams, finish);
-    // Subcommands do not inherit these where they are made on their own.
-    command.copyInheritedSettings(program);
+  for (const { name, description, load } of COMMANDS) {
+    const command = program.command(name).description(description);
+    if (words.includes(name)) {
+      (await load())(command, streams, finish);
+    }
   }
   if (words.length === 0) {
     streams.err(program.helpInformation());
     return EXIT_WRONG_INPUT;
   }
   try {
-    const command = program.commands.find((one) => one.name() === words[0]);
-    const ownOptions = new Set(["-h", "--help", ...(command?.options ?? []).flatMap(({ long, short }) => [long, short]).filter((name) => typeof name === "string")]);
-    await program.parseAsync(separate(words, ownOptions), { from: "user" });
+    await program.parseAsync(await separated(words, program), { from: "user" });
     return code;
   } catch (error) {
     return explain(error, streams);
   }
 }
 
-/** Those that `viommu guest` has itself. */
-const GUEST_OPTIONS = new Set(["-qtest", "-qmp"]);
-const isProgramName = (word: string | undefined): boolean => word !== undefined && /(?:^|\/)qemu-(?:system-[^/]*|kvm)$/.test(word);
-
-/**
- * Puts the `--` before a pasted command line where it was left out (`viommu run qemu-system-aarch64 -M virt`),
- * and options of QEMU that stand before it behind it, before the others.
- * @param ownOptions the command's own, with their dashes
- */
-function separate(words: readonly string[], ownOptions: ReadonlySet<string>): string[] {
-  const takesMachine = words[0] === "run" || words[0] === "tables";
-  const own: string[] = [];
-  const moved: string[] = [];
-  let at = 0;
-  for (; at < words.length && words[at] !== "--" && !isProgramName(words[at]); at++) {
-    const word = words[at];
-    // QEMU takes its options with one dash and with two; what is written as one of ours is ours.
-    const rule = takesMachine && word.startsWith("-") && !ownOptions.has(word) ? optionRules.get(word.replace(/^--?/, "")) : undefined;
-    if (rule !== undefined) {
-      moved.push(...words.slice(at, rule.argument ? at + 2 : at + 1));
-      at += rule.argument ? 1 : 0;
-    } else {
-      own.push(words[0] === "guest" && GUEST_OPTIONS.has(word) ? `-${word}` : word);
-    }
+/** Words among which QEMU's may be, with those behind `--`. @throws Refusal */
+async function separated(words: readonly string[], program: Command): Promise<readonly string[]> {
+  const command = program.commands.find((one) => one.name() === words[0]);
+  if (command === undefined || !QEMU_WORDS.has(words[0])) {
+    return words;
   }
-  const rest = words.slice(words[at] === "--" ? at + 1 : at);
-  if (takesMachine) {
-    refuseOwn(words[0], rest, ownOptions);
-  }
-  if (at >= words.length && moved.length === 0) {
-    return own;
-  }
-  return [...own, "--", ...(isProgramName(rest[0]) ? [rest[0], ...moved, ...rest.slice(1)] : [...moved, ...rest])];
-}
-
-/** An option of the command among QEMU's, which has none of that name. @throws Refusal */
-function refuseOwn(command: string, words: readonly string[], ownOptions: ReadonlySet<string>): void {
-  for (let i = 0; i < words.length; i++) {
-    const rule = optionRules.get(words[i].replace(/^--?/, ""));
-    if (words[i].startsWith("-") && rule !== undefined) {
-      i += rule.argument ? 1 : 0;
-    } else if (ownOptions.has(words[i])) {
-      throw new Refusal(`${words[i]}: invalid option`, { found: `an option of viommu ${command} among QEMU's`, wouldWork: `viommu ${command} ${words[i]} ... -- and QEMU's arguments` });
-    }
-  }
+  const ownOptions = new Set(["-h", "--help", ...command.options.flatMap(({ long, short }) => [long, short]).filter((name) => typeof name === "string")]);
+  const { separate } = await import("./words.js");
+  return separate(words, ownOptions);
 }
 
 /** The words stay in one line, for they are searched for; what is found and what would work keep to 80 columns. */

@@ -1,6 +1,7 @@
 import { type Command, Option } from "commander";
+import { DEFAULT_GUEST, GUEST_NAMES } from "../guest/choices/index.js";
+import { DEFAULT_HOSTS_TEXT, loadHost, shippedHosts } from "../host/shipped/index.js";
 import { parseArguments } from "../machine/arguments/index.js";
-import { DEFAULT_GUEST, DEFAULT_HOSTS_TEXT, defaultHost, findGuest, formatAccount, guestNames, loadHost, runMachine, shippedHosts, speaksOnStandardOutput } from "../run/index.js";
 import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
 import { machineWords } from "./machine-words.js";
 import { progress } from "./progress.js";
@@ -18,13 +19,11 @@ interface RunOptions extends VtdOptions {
 }
 
 /** `viommu run`: a machine on a host, a guest in it, and the account of what happened. */
-export function runCommand(program: Command, streams: Streams, finish: (code: number) => void): Command {
-  return program
-    .command("run")
-    .description("run a machine, given by QEMU's arguments after -- or in a file")
+export function addTo(run: Command, streams: Streams, finish: (code: number) => void): void {
+  run
     .argument("[arguments...]", "FILE.args, or -- and QEMU's arguments")
     .option("--host <file>", `the host: a file, or ${shippedHosts().join(", ")} (default: ${DEFAULT_HOSTS_TEXT})`)
-    .option("--guest <name|file>", `the guest: ${guestNames().join(", ")}, or a script`, DEFAULT_GUEST)
+    .option("--guest <name|file>", `the guest: ${GUEST_NAMES.join(", ")}, or a script`, DEFAULT_GUEST)
     .option("--json", "print the account as JSON (docs/json.md)")
     .option("--trace <pattern>", "show trace events whose name matches, on standard error; * and ? as in a shell", collect)
     .option("--firmware <dt|acpi>", "the guest boots by the device tree or by ACPI", parseFirmware, "dt")
@@ -37,11 +36,13 @@ export function runCommand(program: Command, streams: Streams, finish: (code: nu
     .action(async (words: string[], options: RunOptions, command: Command) => {
       const ending = endBySignal();
       const finishProgress = progress(streams, options.json === true);
+      // What is refused is refused before the machine's code is loaded.
       const machine = parseArguments(machineWords(words));
       const said = (option: string): boolean => command.getOptionValueSource(option) !== "default";
+      const { defaultHost, findGuest, formatAccount, runMachine, speaksOnStandardOutput } = await import("../run/index.js");
       const report = await runMachine({
         arguments: machine,
-        host: loadHost(options.host ?? defaultHost(machine)),
+        host: await loadHost(options.host ?? defaultHost(machine)),
         guest: await findGuest(options.guest),
         guestByDefault: !said("guest"),
         trace: options.trace,

@@ -1,5 +1,6 @@
 /** What a guest program is given and what it gives back. */
 import type { MachineOperator, MachinePort } from "../port/index.js";
+import type { Tolerance } from "./choices/index.js";
 import type { DecodedEvent } from "./iommu/events.js";
 import type { VtdChoice } from "./vtd/features.js";
 import type { SyncMode } from "./smmu/command-queue.js";
@@ -10,18 +11,6 @@ export interface HotplugCandidate {
   /** QEMU's spelling without `-device`. */
   readonly argument: string;
 }
-
-/**
- * What a machine may do against the architecture without failing the guest (docs/differences.md says which QEMU
- * does it): `event-class`: the CLASS field of an SMMU's event record is 0. VT-d: `pass-through`: a function leaves
- * it only when its context entry is invalidated; `second-stage-reason`: faults of the second stage have legacy
- * mode's reasons in scalable mode; `cached-permission`: what a cached translation forbids leaves no record;
- * `rid-pasid`: records of requests without PASID have PASID 0; `unreported-fault`: the entry that a request comes to
- * is a host's, which does not tell of faults there; `unnoticed-pasid`: without caching mode a PASID's entry that
- * becomes present is not looked at before it is invalidated.
- */
-export const GUEST_TOLERANCES = ["event-class", "pass-through", "second-stage-reason", "cached-permission", "rid-pasid", "unreported-fault", "unnoticed-pasid"] as const;
-export type Tolerance = (typeof GUEST_TOLERANCES)[number];
 
 export interface GuestOptions {
   /** Seed of all patterns and sizes. */

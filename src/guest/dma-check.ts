@@ -1,6 +1,6 @@
 /** DMA through a device with the data compared in memory, and DMA that has to fail with the right event. */
 import type { DmaDevice, DmaRequest } from "./devices/dma-device.js";
-import type { Tolerance } from "./context.js";
+import type { Tolerance } from "./choices/index.js";
 import { GuestFailure, check } from "./failure.js";
 import type { Device } from "./device.js";
 import type { Kernel } from "./kernel.js";

@@ -1,7 +1,8 @@
 /** The guest: what plays the operating system. It sees the machine's port, nothing else. */
-export { GUEST_TOLERANCES, type GuestContext, type GuestFunction, type GuestOptions, type GuestProgram, type GuestReport, type GuestStep, type HotplugCandidate, type Provoked, type Tolerance } from "./context.js";
+export { type GuestContext, type GuestFunction, type GuestOptions, type GuestProgram, type GuestReport, type GuestStep, type HotplugCandidate, type Provoked } from "./context.js";
 export { GuestFailure, check } from "./failure.js";
 export { guestPrograms, loadGuest, type ScriptContext } from "./load.js";
+export { DEFAULT_GUEST, GUEST_NAMES, GUEST_TOLERANCES, type GuestName, REMOTE_BOARDS, type RemoteBoard, type Tolerance } from "./choices/index.js";
 export { helpers, type GuestHelpers } from "./helpers.js";
 export { linux } from "./linux.js";
 export { IommuSet, type Source } from "./iommus.js";

@@ -1,6 +1,6 @@
 /** The machine's IOMMUs: their drivers, and which of them a function is behind (IORT or iommu-map; DMAR's device scopes). */
 import type { MachinePort } from "../port/index.js";
-import type { Tolerance } from "./context.js";
+import type { Tolerance } from "./choices/index.js";
 import type { Device, HostBridge } from "./device.js";
 import { streamOf, type FirmwareDescription, type ReservedWindow } from "./firmware/description.js";
 import { SCOPE, type Dmar, type DeviceScope } from "./firmware/dmar.js";

@@ -2,7 +2,8 @@
  * One boot of the guest's operating system: firmware, memory, interrupts, IOMMU drivers, PCI, and the devices
  * with their domains. Scripts and the `linux` program are written on top of it.
  */
-import type { GuestFunction, Tolerance } from "./context.js";
+import type { Tolerance } from "./choices/index.js";
+import type { GuestFunction } from "./context.js";
 import type { Device, HostBridge } from "./device.js";
 import type { MachinePort } from "../port/index.js";
 import { findDmaDevice } from "./devices/find.js";

@@ -3,6 +3,7 @@ import { existsSync, statSync } from "node:fs";
 import { extname, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Refusal } from "../support/index.js";
+import { GUEST_NAMES, type GuestName } from "./choices/index.js";
 import type { GuestContext, GuestProgram, GuestReport, GuestStep } from "./context.js";
 import { GuestFailure } from "./failure.js";
 import { helpers, type GuestHelpers } from "./helpers.js";
@@ -21,12 +22,8 @@ async function none(): Promise<GuestReport> {
 }
 
 /** The programs that `--guest NAME` knows. */
-export const guestPrograms: ReadonlyMap<string, GuestProgram> = new Map<string, GuestProgram>([
-  ["linux", linux],
-  ["none", none],
-]);
-
-const names = (): string => [...guestPrograms.keys()].join(", ");
+const programs: Readonly<Record<GuestName, GuestProgram>> = { linux, none };
+export const guestPrograms: ReadonlyMap<string, GuestProgram> = new Map(Object.entries(programs));
 
 /**
  * The program of that name, or the one in a file: an ES module (.js, .mjs, or .ts where Node.js runs it) whose
@@ -43,7 +40,7 @@ export async function loadGuest(nameOrFile: string): Promise<GuestProgram> {
   if (!existsSync(path) || !statSync(path).isFile()) {
     throw new Refusal(`no guest '${nameOrFile}'`, {
       found: existsSync(path) ? `${nameOrFile} is not a file` : `neither a program of that name nor a file`,
-      wouldWork: `--guest NAME with one of ${names()}, or --guest FILE with a script (docs/guest-scripts.md)`,
+      wouldWork: `--guest NAME with one of ${GUEST_NAMES.join(", ")}, or --guest FILE with a script (docs/guest-scripts.md)`,
     });
   }
   if (![".js", ".mjs", ".ts", ".mts"].includes(extname(path))) {

@@ -1,7 +1,8 @@
 /** The account of a run for people: 80 columns, colours where the terminal has them. */
 import pc from "picocolors";
-import type { IommuReport, RunReport } from "./report.js";
-import { machineTree, wrap } from "./tree.js";
+import { plural, wrap } from "../support/index.js";
+import type { IommuReport, RunReport } from "./report/index.js";
+import { machineTree } from "./tree.js";
 
 export interface AccountOptions {
   readonly color: boolean;
@@ -110,11 +111,6 @@ function features(of: IommuReport["features"]): string {
 
 function onOff(value: boolean): string {
   return value ? "on" : "off";
-}
-
-/** `1 call`, `2 calls`. */
-export function plural(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function msiName(controller: RunReport["machine"]["msiController"]): string {

@@ -3,7 +3,7 @@ import type { CallCounter } from "../host/instruments/index.js";
 import type { BusDescription, Machine, MachineDescription } from "../machine/index.js";
 import { hex, type Log } from "../support/index.js";
 import { type GuestReport, isProvoked } from "../guest/index.js";
-import type { BusReport, RunReport } from "./report.js";
+import type { BusReport, RunReport } from "./report/index.js";
 import type { Said } from "./said.js";
 
 /** DMA of one function of the host. */

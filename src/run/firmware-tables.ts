@@ -1,4 +1,5 @@
-import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
+import type { HostDescription } from "../host/simulated/file/index.js";
+import { createSimulatedHost } from "../host/simulated/host/index.js";
 import type { MachineArguments } from "../machine/arguments/index.js";
 import { Machine } from "../machine/index.js";
 import { Log } from "../support/index.js";

@@ -2,8 +2,7 @@
 import { type Chardev, describeChardev, openChardev } from "../chardev/index.js";
 import type { MachineArguments, MonitorArgument } from "../machine/arguments/index.js";
 import type { Machine } from "../machine/index.js";
-import { QmpMonitor } from "../qmp/index.js";
-import { packageVersion } from "./package-files.js";
+import { packageVersion } from "../support/index.js";
 
 /** A client that does not read has this long to take its last answers, in milliseconds. */
 const LAST_WORDS = 1000;
@@ -44,6 +43,7 @@ export async function openMonitors(machine: Machine, options: MonitorOptions): P
   let end: () => void = () => {};
   const ended = new Promise<void>((resolve) => (end = resolve));
   const opened: Array<{ label: string; chardev: Chardev | null; filename: string; peers: number }> = [];
+  const { QmpMonitor } = await import("../qmp/index.js");
   const monitor = new QmpMonitor({
     machine,
     packageName: `viommu ${packageVersion()}`,

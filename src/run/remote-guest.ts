@@ -1,18 +1,15 @@
 /** A guest on a machine of another process: QEMU, or viommu itself, behind its qtest socket. */
 import { type ByteStream, type ChardevSpec, openChardev } from "../chardev/index.js";
-import { AbsentOperator, openQ35, openVirt, QmpClient, QmpOperator, type RemoteCandidate } from "../remote/index.js";
+import type { QmpClient, QmpOperator, RemoteCandidate } from "../remote/index.js";
 import type { MachineOperator } from "../port/index.js";
 import { QtestClient, type QtestPort } from "../qtest/index.js";
 import { Refusal } from "../support/index.js";
 import { guestReport, namedEvents } from "./collect.js";
+import type { RemoteBoard } from "../guest/choices/index.js";
 import type { GuestOptions, GuestReport } from "../guest/index.js";
 import type { GuestToRun } from "./guest.js";
-import type { RunReport } from "./report.js";
+import type { RunReport } from "./report/index.js";
 import { Said } from "./said.js";
-
-/** Boards that the guest knows in another process. */
-export const REMOTE_BOARDS = ["virt", "q35"] as const;
-export type RemoteBoard = (typeof REMOTE_BOARDS)[number];
 
 export interface RemoteRequest {
   readonly board: RemoteBoard;
@@ -45,6 +42,7 @@ export async function runRemoteGuest(request: RemoteRequest): Promise<RemoteRepo
     const qtest = await openSide(request.qtest, closing);
     const qmp = request.qmp === null ? null : await openSide(request.qmp, closing);
     request.onListening?.({ qtest: qtest.port, qmp: qmp?.port ?? null });
+    const { QmpClient } = await import("../remote/index.js");
     const client = new QtestClient(await qtest.peer);
     const monitor = qmp === null ? null : new QmpClient(await qmp.peer);
     return await play(request, client, monitor);
@@ -59,8 +57,8 @@ async function play(request: RemoteRequest, client: QtestClient, monitor: QmpCli
   let summary: GuestReport | null = null;
   let failure: string | null = null;
   try {
-    const { operator, controller, hotplug } = await administer(monitor);
-    const port = await openBoard(request, client, operator, controller);
+    const { operator, remote, controller, hotplug } = await administer(monitor);
+    const port = await openBoard(request, client, remote, controller);
     summary = await guest.run({ port, operator, say: said.say, options: { seed, granule, firmware, hotplug, tolerate, vtd, kexecs, ...(monitor === null ? { noReset: "a reset needs QMP (--qmp)" } : {}) } });
   } catch (error) {
     if (error instanceof Refusal) {
@@ -75,8 +73,8 @@ async function play(request: RemoteRequest, client: QtestClient, monitor: QmpCli
   return { ok: failure === null, failure, guest: guestReport(guest.name, summary, said), events: namedEvents(summary, (smmu) => smmu) };
 }
 
-function openBoard({ board, firmware }: RemoteRequest, client: QtestClient, operator: MachineOperator, controller: string | null): Promise<QtestPort> {
-  const remote = operator instanceof QmpOperator ? operator : null;
+async function openBoard({ board, firmware }: RemoteRequest, client: QtestClient, remote: QmpOperator | null, controller: string | null): Promise<QtestPort> {
+  const { openQ35, openVirt } = await import("../remote/index.js");
   const onReset = (listener: () => void): void => {
     if (remote !== null) {
       remote.onReset = listener;
@@ -87,13 +85,14 @@ function openBoard({ board, firmware }: RemoteRequest, client: QtestClient, oper
     : openVirt(client, { interruptController: controller, acpi: firmware === "acpi", onReset });
 }
 
-async function administer(monitor: QmpClient | null): Promise<{ operator: MachineOperator; controller: string | null; hotplug: RemoteCandidate[] }> {
+async function administer(monitor: QmpClient | null): Promise<{ operator: MachineOperator; remote: QmpOperator | null; controller: string | null; hotplug: RemoteCandidate[] }> {
+  const { AbsentOperator, QmpOperator } = await import("../remote/index.js");
   if (monitor === null) {
-    return { operator: new AbsentOperator(), controller: null, hotplug: [] };
+    return { operator: new AbsentOperator(), remote: null, controller: null, hotplug: [] };
   }
   await monitor.negotiate();
   const operator = new QmpOperator(monitor);
-  return { operator, controller: await operator.interruptController(), hotplug: await operator.candidates() };
+  return { operator, remote: operator, controller: await operator.interruptController(), hotplug: await operator.candidates() };
 }
 
 /** Opens one side; the first peer is the machine. */

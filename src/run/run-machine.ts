@@ -1,7 +1,8 @@
 /** One run: a host, a machine on it, a guest in the machine, and the account of what happened. */
 import { describeChardev } from "../chardev/index.js";
-import { createSimulatedHost, type HostDescription } from "../host/simulated/index.js";
 import { CallCounter, countCalls, traceHost } from "../host/instruments/index.js";
+import type { HostDescription } from "../host/simulated/file/index.js";
+import { createSimulatedHost } from "../host/simulated/host/index.js";
 import { type Host, HostError } from "../iommufd/index.js";
 import { type MachineArguments, parseArguments } from "../machine/arguments/index.js";
 import { Machine } from "../machine/index.js";
@@ -21,7 +22,7 @@ import type { GuestOptions, GuestReport } from "../guest/index.js";
 import type { GuestToRun } from "./guest.js";
 import { type MonitorSession, monitorsThatSpeak, openMonitors } from "./monitor-session.js";
 import { openQtest, type QtestSession } from "./qtest-session.js";
-import type { RunReport } from "./report.js";
+import type { RunReport } from "./report/index.js";
 import { Said } from "./said.js";
 import { startTracing } from "./tracing.js";
 import { UnclaimedFaults } from "./unclaimed-faults.js";

@@ -1,8 +1,7 @@
 /** Traces of a run: which events are on, and where their lines go. */
 import { closeSync, openSync, writeSync } from "node:fs";
 import { parseTrace, type TraceArguments, traceFilePatterns, type TraceRequest } from "../machine/arguments/index.js";
-import { type Log, Refusal, systemWords, Tracing } from "../support/index.js";
-import { readTextFile } from "./text-file.js";
+import { type Log, readTextFile, Refusal, systemWords, Tracing } from "../support/index.js";
 
 export interface TracingOptions {
   /** Of the machine's arguments. */

@@ -1,5 +1,6 @@
 /** The machine as a tree of text. */
-import type { BusReport, FunctionReport, RunReport } from "./report.js";
+import { wrap } from "../support/index.js";
+import type { BusReport, FunctionReport, RunReport } from "./report/index.js";
 
 /** Lines of at most `width` columns; what does not fit goes to lines of its own below. */
 export function machineTree(machine: RunReport["machine"], width = 80): string[] {
@@ -52,21 +53,4 @@ function functionTitle(machine: RunReport["machine"], fn: FunctionReport): strin
 
 function fit(indent: string, text: string, width: number): string[] {
   return wrap(text, width - indent.length).map((line, index) => `${indent}${index === 0 ? "" : "  "}${line}`);
-}
-
-/** Breaks at spaces; a continued line is two columns shorter, for its indent. A word that is too long stays whole. */
-export function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = "";
-  for (const word of text.split(/ +/).filter((one) => one !== "")) {
-    const room = lines.length === 0 ? width : width - 2;
-    if (line !== "" && line.length + 1 + word.length > room) {
-      lines.push(line);
-      line = word;
-    } else {
-      line = line === "" ? word : `${line} ${word}`;
-    }
-  }
-  lines.push(line);
-  return lines;
 }

@@ -1,5 +1,5 @@
 /** What the host's faults that no guest is told of mean for the machine's user. */
-import type { UnclaimedFault } from "../host/simulated/index.js";
+import type { UnclaimedFault } from "../host/simulated/kernel/index.js";
 import type { Machine } from "../machine/index.js";
 import { barPieces, type PciFunction } from "../pci/index.js";
 import { hex } from "../support/index.js";

@@ -9,7 +9,7 @@ import { createSimulatedHost, describeHost, type SimulatedHost } from "../../src
 import { HostObserver, observeHost } from "../../src/host/instruments/index.js";
 import { parseArguments, splitWords } from "../../src/machine/arguments/index.js";
 import { Machine } from "../../src/machine/index.js";
-import { reportSchema, type RunReport } from "../../src/run/index.js";
+import { reportSchema, type RunReport } from "../../src/run/report/index.js";
 import { Log, Refusal } from "../../src/support/index.js";
 import { viommu } from "../cli/streams.js";
 import { hostInput } from "../machine/build.js";

@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { checkTransfer, type Device, fillBuffers, type GuestOptions, type GuestReport, type Kernel, linux, makeBuffers, Random } from "../../src/guest/index.js";
 import type { SimulatedHost } from "../../src/host/simulated/index.js";
 import type { Machine } from "../../src/machine/index.js";
-import { reportSchema, type RunReport } from "../../src/run/index.js";
+import { reportSchema, type RunReport } from "../../src/run/report/index.js";
 import { Refusal } from "../../src/support/index.js";
 import { ACCESS_READ } from "../../src/translation/index.js";
 import type { VfioPci } from "../../src/vfio/index.js";

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
-import { reportSchema } from "../../src/run/index.js";
+import { reportSchema } from "../../src/run/report/index.js";
 import { viommu } from "./streams.js";
 
 const examples = fileURLToPath(new URL("../../examples/", import.meta.url));

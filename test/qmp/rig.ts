@@ -1,11 +1,11 @@
 /** A machine with a monitor in the process, and a client of it. */
 import { PassThrough } from "node:stream";
-import { createSimulatedHost } from "../../src/host/simulated/index.js";
+import { createSimulatedHost, describeHost } from "../../src/host/simulated/index.js";
 import { parseArguments } from "../../src/machine/arguments/index.js";
 import { Machine } from "../../src/machine/index.js";
 import { QmpMonitor } from "../../src/qmp/index.js";
-import { loadHost } from "../../src/run/index.js";
 import { Log } from "../../src/support/index.js";
+import { hostInput } from "../machine/build.js";
 
 export type Answer = { [key: string]: unknown };
 
@@ -79,7 +79,7 @@ export class MonitorRig {
   quits = 0;
 
   constructor(words: string, host = "board") {
-    this.host = createSimulatedHost(loadHost(host));
+    this.host = createSimulatedHost(describeHost(hostInput(host)));
     this.machine = new Machine(parseArguments(words.split(" ")), this.host, new Log());
     this.machine.start();
     this.monitor = new QmpMonitor({

@@ -4,8 +4,9 @@ import { connect, createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { loadHost } from "../../src/host/shipped/index.js";
 import { parseArguments } from "../../src/machine/arguments/index.js";
-import { findGuest, loadHost, runMachine, type RunReport, type RunRequest, speaksOnStandardOutput } from "../../src/run/index.js";
+import { findGuest, runMachine, type RunReport, type RunRequest, speaksOnStandardOutput } from "../../src/run/index.js";
 import { stockClients } from "./stock-clients.js";
 
 let folder: string;
@@ -19,7 +20,7 @@ async function start(extra: string, more: Partial<RunRequest> = {}): Promise<{ p
   const path = join(folder, "q.sock");
   const report = runMachine({
     arguments: [...`-M virt,accel=kvm,gic-version=3 -cpu host -m 1G -nodefaults ${extra}`.trim().split(" "), "-qmp", `unix:${path},server=on,wait=off`],
-    host: loadHost("board"),
+    host: await loadHost("board"),
     guest: null,
     ...more,
   });
@@ -139,7 +140,7 @@ describe("a run with a monitor", () => {
     let ended = false;
     const report = runMachine({
       arguments: ["-M", "virt", "-nodefaults", "-chardev", `socket,id=m,path=${path},server=on`, "-mon", "chardev=m,mode=control,pretty=on"],
-      host: loadHost("board"),
+      host: await loadHost("board"),
       guest: { name: "none", run: () => Promise.resolve({ steps: [], dmaChecked: 0, events: [], ok: true }) },
     }).finally(() => (ended = true));
     while (!existsSync(path)) {
@@ -157,14 +158,14 @@ describe("a run with a monitor", () => {
 
   it("has no monitor where its device leads nowhere, and says who has standard output", async () => {
     const words = "-M virt -nodefaults -qmp null".split(" ");
-    const report = await runMachine({ arguments: words, host: loadHost("board"), guest: { name: "none", run: () => Promise.resolve({ steps: [], dmaChecked: 0, events: [], ok: true }) }, guestByDefault: true });
+    const report = await runMachine({ arguments: words, host: await loadHost("board"), guest: { name: "none", run: () => Promise.resolve({ steps: [], dmaChecked: 0, events: [], ok: true }) }, guestByDefault: true });
     expect(report).toMatchObject({ ok: true, guest: { name: "none" } });
     expect(speaksOnStandardOutput(parseArguments(words))).toBe(false);
     expect(speaksOnStandardOutput(parseArguments([...words, "-mon", "m", "-chardev", "stdio,id=m"]))).toBe(true);
   });
 
   it("refuses a monitor that cannot be", async () => {
-    const words = (...more: string[]) => runMachine({ arguments: ["-M", "virt", "-nodefaults", ...more], host: loadHost("board"), guest: null });
+    const words = async (...more: string[]) => runMachine({ arguments: ["-M", "virt", "-nodefaults", ...more], host: await loadHost("board"), guest: null });
     await expect(words("-qmp", "nothing:1")).rejects.toThrow("'nothing:1' is not a valid char driver name");
     await expect(words("-mon", "chardev=m,mode=control")).rejects.toThrow("Cannot find character device 'm'");
     await expect(words("-chardev", "null,id=m", "-mon", "m,mode=robot")).rejects.toThrow("Parameter 'mode' does not accept value 'robot'");

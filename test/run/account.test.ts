@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { size } from "../../src/run/account.js";
-import { formatAccount, machineTree, type RunReport, wrap } from "../../src/run/index.js";
+import { formatAccount, machineTree, type RunReport } from "../../src/run/index.js";
+import { wrap } from "../../src/support/index.js";
 
 const machine: RunReport["machine"] = {
   type: "virt-11.1",

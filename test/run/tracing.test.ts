@@ -2,7 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { findGuest, type GuestToRun, loadHost, runMachine, type RunReport } from "../../src/run/index.js";
+import { loadHost } from "../../src/host/shipped/index.js";
+import { findGuest, type GuestToRun, runMachine, type RunReport } from "../../src/run/index.js";
 import { traceEvents } from "../../src/support/index.js";
 
 let folder: string;
@@ -18,7 +19,7 @@ async function traced(words: string[], options: { more?: string[]; guest?: strin
   const lines: string[] = [];
   const report = await runMachine({
     arguments: words,
-    host: loadHost("board"),
+    host: await loadHost("board"),
     guest: await findGuest(options.guest ?? "none"),
     trace: options.more,
     onTrace: (line) => lines.push(line),
@@ -62,8 +63,8 @@ describe("traces of a run", () => {
     const linux = (await findGuest("linux"))!;
     let free = (): void => {};
     const gate = new Promise<void>((resolve) => (free = resolve));
-    const begin = (trace: string[], guest: GuestToRun, lines: string[]): Promise<RunReport> =>
-      runMachine({ arguments: PASSTHROUGH.split(" "), host: loadHost("board"), guest, trace, onTrace: (line) => lines.push(line) });
+    const begin = async (trace: string[], guest: GuestToRun, lines: string[]): Promise<RunReport> =>
+      runMachine({ arguments: PASSTHROUGH.split(" "), host: await loadHost("board"), guest, trace, onTrace: (line) => lines.push(line) });
     const lines: string[][] = [[], [], []];
     const late: GuestToRun = {
       name: "late",
@@ -91,7 +92,7 @@ describe("traces of a run", () => {
   it("leave nothing on where the run cannot begin", async () => {
     const file = join(folder, "out");
     const run = (host: object): Promise<RunReport> =>
-      runMachine({ arguments: [...PASSTHROUGH.split(" "), "-trace", `iommufd_*,file=${file}`], host: host as ReturnType<typeof loadHost>, guest: null });
+      runMachine({ arguments: [...PASSTHROUGH.split(" "), "-trace", `iommufd_*,file=${file}`], host: host as Awaited<ReturnType<typeof loadHost>>, guest: null });
     await expect(run({})).rejects.toThrow();
     expect(traceEvents().filter((event) => event.on)).toEqual([]);
   });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { type Device, type DmaDevice, type GuestContext, type GuestReport, Kernel } from "../../src/guest/index.js";
-import { loadHost, runMachine, type RunReport } from "../../src/run/index.js";
+import { loadHost } from "../../src/host/shipped/index.js";
+import { runMachine, type RunReport } from "../../src/run/index.js";
 
 const NOTHING: GuestReport = { steps: [], dmaChecked: 0, events: [], ok: true };
 const GRACE =
@@ -23,7 +24,7 @@ async function run(line: string, host: string, play: (kernel: Kernel, first: Pla
     await play(kernel, first, second);
     return NOTHING;
   };
-  return runMachine({ arguments: line.split(" "), host: loadHost(host), guest: { name: "test", run: guest } });
+  return runMachine({ arguments: line.split(" "), host: await loadHost(host), guest: { name: "test", run: guest } });
 }
 
 /** A write to the other's first BAR, at a page of its own. */

@@ -17,7 +17,7 @@ import {
   TTM_LEGACY,
   TTM_SCALABLE,
 } from "../../vtd/spec/index.js";
-import type { Tolerance } from "../context.js";
+import type { Tolerance } from "../choices/index.js";
 import { check } from "../failure.js";
 import type { AddressRange } from "../firmware/description.js";
 import type { RemappingUnit } from "../firmware/dmar.js";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { Refusal } from "../../../src/support/index.js";
-import { hostFileJsonSchema, loadHostDescription, SimulatedHardware } from "../../../src/host/simulated/hardware/index.js";
+import { hostFileJsonSchema, loadHostDescription, SimulatedHardware } from "../../../src/host/simulated/index.js";
 import { hostInput } from "./rig.js";
 
 type Json = Record<string, unknown>;

@@ -12,7 +12,7 @@ import {
   type HardwareSmmu,
   type HostDescriptionInput,
   SimulatedHardware,
-} from "../../../src/host/simulated/hardware/index.js";
+} from "../../../src/host/simulated/index.js";
 
 export const GUEST_BASE = 0x4000_0000;
 export const GUEST_BYTES = 0x200_0000;

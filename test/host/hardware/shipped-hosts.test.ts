@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { extract, IDR0, IDR1, IDR3, IDR5 } from "../../../src/smmuv3/spec/index.js";
-import { loadHostDescription, SimulatedHardware } from "../../../src/host/simulated/hardware/index.js";
+import { loadHostDescription, SimulatedHardware } from "../../../src/host/simulated/index.js";
 
 const shipped = readdirSync("hosts").filter((name) => name.endsWith(".json"));
 

@@ -1,4 +1,4 @@
-import type { FunctionDescription } from "./host-description.js";
+import type { FunctionDescription } from "../file/index.js";
 
 /** Where the capabilities of a function lie in its configuration space; 0: not there. */
 export interface CapabilityOffsets {

@@ -21,7 +21,8 @@ import {
   PASID_EXECUTE,
   PASID_PRIVILEGED,
 } from "./function-config.js";
-import { type FunctionDescription, sourceIdOf } from "./host-description.js";
+import { sourceIdOf } from "../names/index.js";
+import type { FunctionDescription } from "../file/index.js";
 import type { HardwareIommu } from "./iommu.js";
 import { HardwareSmmu } from "./smmu/smmu.js";
 

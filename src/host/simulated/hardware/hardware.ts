@@ -1,6 +1,7 @@
 import type { MakeMemory } from "../../../memory/index.js";
 import { HardwareFunction, type HostBus } from "./function.js";
-import { type HostDescription, iommuOf, sourceIdOf } from "./host-description.js";
+import { iommuOf, sourceIdOf } from "../names/index.js";
+import type { HostDescription } from "../file/index.js";
 import { PhysicalMemory } from "./physical-memory.js";
 import { HardwareSmmu } from "./smmu/smmu.js";
 import { HardwareVtd } from "./vtd/vtd.js";

@@ -9,7 +9,7 @@ import {
   IDR3,
   IDR5,
 } from "../../../../smmuv3/spec/index.js";
-import type { SmmuDescription } from "../host-description.js";
+import type { SmmuDescription } from "../../file/index.js";
 
 /** Larger encodings of IDR5.OAS mean 52 bits and more; tables hold 48-bit addresses here. */
 const OAS_48 = 5;

@@ -28,7 +28,7 @@ import {
 } from "../../../../smmuv3/spec/index.js";
 import { NO_PASID } from "../device-cache.js";
 import { DirtyState } from "./dirty-state.js";
-import type { SmmuDescription } from "../host-description.js";
+import type { SmmuDescription } from "../../file/index.js";
 import { HostStreamTable } from "./stream-table.js";
 import type { PhysicalMemory } from "../physical-memory.js";
 import { HardwareUnit } from "../unit.js";

@@ -1,6 +1,6 @@
 import { type Field, put } from "../../../../support/index.js";
 import { CAP, ECAP } from "../../../../vtd/spec/index.js";
-import type { VtdDescription } from "./vtd-description.js";
+import type { VtdDescription } from "../../file/index.js";
 
 /** Domain ids of 16 bits: CAP.ND = 6. */
 const DOMAINS_16_BITS = 6;

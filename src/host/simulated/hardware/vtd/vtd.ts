@@ -26,7 +26,7 @@ import {
 import type { PhysicalMemory } from "../physical-memory.js";
 import { HardwareUnit } from "../unit.js";
 import { capabilityRegisters } from "./capability-registers.js";
-import type { VtdDescription } from "./vtd-description.js";
+import type { VtdDescription } from "../../file/index.js";
 
 /** In place of an IQEI code: a wait descriptor after a device-TLB invalidation that was not answered (FSTS.ITE). */
 export const INVALIDATION_TIMEOUT = -1;

@@ -146,3 +146,8 @@ export type RunReport = z.infer<typeof reportSchema>;
 export type IommuReport = z.infer<typeof iommuSchema>;
 export type FunctionReport = z.infer<typeof functionSchema>;
 export type BusReport = z.infer<typeof busSchema>;
+
+/** The JSON Schema of the account (draft 7, which editors know). */
+export function accountJsonSchema(): object {
+  return z.toJSONSchema(reportSchema, { target: "draft-7" });
+}

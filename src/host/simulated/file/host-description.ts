@@ -3,7 +3,8 @@ import { extract, IDR0, IDR0_TTF_AARCH32, IDR1, IDR5, OAS_BITS } from "../../../
 import { Refusal } from "../../../support/index.js";
 import { INTERRUPT_RANGE_FIRST } from "../../../vtd/spec/index.js";
 import { byteCount, physicalAddress, refusal, u16, u32, wholeNumber } from "./description-values.js";
-import { checkVtdFunction, checkVtds, vtdSchema } from "./vtd/vtd-description.js";
+import { ENGINE_BAR_BYTES, PCI_ADDRESS, sourceIdOf } from "../names/index.js";
+import { checkVtdFunction, checkVtds, vtdSchema } from "./vtd-description.js";
 
 /**
  * Errata of SMMUs that change what the hardware does or what the kernel offers, by the silicon's name for them
@@ -20,7 +21,6 @@ export const SMMU_ERRATA = {
 export type SmmuErratum = keyof typeof SMMU_ERRATA;
 const errata = Object.keys(SMMU_ERRATA) as [SmmuErratum, ...SmmuErratum[]];
 
-const PCI_ADDRESS = /^([0-9a-f]{4}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])$/;
 /** Where the ITS of Arm's example platforms has GITS_TRANSLATER. */
 const DEFAULT_DOORBELL = 0x0809_0040;
 
@@ -102,9 +102,6 @@ export type HostDescription = z.output<typeof hostSchema> & {
 /** A host description as it is written: numbers may be strings, defaults may be left out. */
 export type HostDescriptionInput = z.input<typeof hostSchema> & { smmus: Array<z.input<typeof smmuSchema>> };
 
-/** Bytes that BAR 0 has at least: the DMA engine's registers and its buffer. */
-export const ENGINE_BAR_BYTES = 0x1_0000;
-
 /**
  * Reads a host file.
  *
@@ -146,28 +143,9 @@ export function describeHost(input: HostDescriptionInput, fileName = "host descr
   return host;
 }
 
-/** The JSON Schema of host files as they are written. */
+/** The JSON Schema of host files as they are written (draft 7, which editors know). */
 export function hostFileJsonSchema(): object {
-  return z.toJSONSchema(hostSchema, { io: "input" });
-}
-
-/** bus << 8 | device << 3 | function of a PCI address such as 0009:01:00.0. */
-export function requesterIdOf(address: string): number {
-  const match = PCI_ADDRESS.exec(address);
-  if (match === null) {
-    throw new RangeError(`${address} is not a PCI address`);
-  }
-  return (parseInt(match[2], 16) << 8) | (parseInt(match[3], 16) << 3) | Number(match[4]);
-}
-
-/** The IOMMU in front of a function, by the host's name; null: none. */
-export function iommuOf(description: FunctionDescription): string | null {
-  return description.smmu ?? description.vtd ?? null;
-}
-
-/** The id with which a function's transactions reach its IOMMU: StreamID of an SMMU, requester id of a VT-d. */
-export function sourceIdOf(description: FunctionDescription): number {
-  return description.streamId ?? requesterIdOf(description.address);
+  return z.toJSONSchema(hostSchema, { io: "input", target: "draft-7" });
 }
 
 function pathText(path: ReadonlyArray<PropertyKey>): string {

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
-import { Refusal, systemWords } from "../support/index.js";
+import { systemWords } from "./errno.js";
+import { Refusal } from "./errors.js";
 
 /** Larger than any file that a user means to give here. */
 const LIMIT = 16 * 2 ** 20;

@@ -1,7 +1,7 @@
 /** The part of a host file that describes VT-d remapping units, and its rules. */
 import { z } from "zod";
-import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST } from "../../../../vtd/spec/index.js";
-import { physicalAddress, refusal, wholeNumber } from "../description-values.js";
+import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST } from "../../../vtd/spec/index.js";
+import { physicalAddress, refusal, wholeNumber } from "./description-values.js";
 
 /** Errata of VT-d units that change what the kernel offers, by the number of Intel's document. */
 export const VTD_ERRATA = {

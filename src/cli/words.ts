@@ -1,0 +1,50 @@
+/** Which words of a command line are the command's, and which are QEMU's. */
+import { optionRules } from "../machine/arguments/index.js";
+import { Refusal } from "../support/index.js";
+
+/** Those that `viommu guest` has itself. */
+const GUEST_OPTIONS = new Set(["-qtest", "-qmp"]);
+const isProgramName = (word: string | undefined): boolean => word !== undefined && /(?:^|\/)qemu-(?:system-[^/]*|kvm)$/.test(word);
+
+/**
+ * Puts the `--` before a pasted command line where it was left out (`viommu run qemu-system-aarch64 -M virt`),
+ * and options of QEMU that stand before it behind it, before the others.
+ * @param ownOptions the command's own, with their dashes
+ */
+export function separate(words: readonly string[], ownOptions: ReadonlySet<string>): string[] {
+  const takesMachine = words[0] === "run" || words[0] === "tables";
+  const own: string[] = [];
+  const moved: string[] = [];
+  let at = 0;
+  for (; at < words.length && words[at] !== "--" && !isProgramName(words[at]); at++) {
+    const word = words[at];
+    // QEMU takes its options with one dash and with two; what is written as one of ours is ours.
+    const rule = takesMachine && word.startsWith("-") && !ownOptions.has(word) ? optionRules.get(word.replace(/^--?/, "")) : undefined;
+    if (rule !== undefined) {
+      moved.push(...words.slice(at, rule.argument ? at + 2 : at + 1));
+      at += rule.argument ? 1 : 0;
+    } else {
+      own.push(words[0] === "guest" && GUEST_OPTIONS.has(word) ? `-${word}` : word);
+    }
+  }
+  const rest = words.slice(words[at] === "--" ? at + 1 : at);
+  if (takesMachine) {
+    refuseOwn(words[0], rest, ownOptions);
+  }
+  if (at >= words.length && moved.length === 0) {
+    return own;
+  }
+  return [...own, "--", ...(isProgramName(rest[0]) ? [rest[0], ...moved, ...rest.slice(1)] : [...moved, ...rest])];
+}
+
+/** An option of the command among QEMU's, which has none of that name. @throws Refusal */
+function refuseOwn(command: string, words: readonly string[], ownOptions: ReadonlySet<string>): void {
+  for (let i = 0; i < words.length; i++) {
+    const rule = optionRules.get(words[i].replace(/^--?/, ""));
+    if (words[i].startsWith("-") && rule !== undefined) {
+      i += rule.argument ? 1 : 0;
+    } else if (ownOptions.has(words[i])) {
+      throw new Refusal(`${words[i]}: invalid option`, { found: `an option of viommu ${command} among QEMU's`, wouldWork: `viommu ${command} ${words[i]} ... -- and QEMU's arguments` });
+    }
+  }
+}

@@ -1,0 +1,15 @@
+/** Host files: what they say, checked. It is what loads zod, and no more than a file that is checked needs it. */
+export {
+  describeHost,
+  hostFileJsonSchema,
+  loadHostDescription,
+  SMMU_ERRATA,
+  type BarDescription,
+  type FunctionDescription,
+  type HostDescription,
+  type HostDescriptionInput,
+  type MemoryDescription,
+  type SmmuDescription,
+  type SmmuErratum,
+} from "./host-description.js";
+export { VTD_ERRATA, type VtdDescription, type VtdErratum } from "./vtd-description.js";
