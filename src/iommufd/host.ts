@@ -22,8 +22,9 @@ export interface HostFunction {
 export const VTD_FAULT_BYTES = 16;
 
 /**
- * Faults of guests' first stages in the nested tables (VTD_S1) that a device is attached to, of any PASID. Linux
- * has no such thing for VT-d: its kernel logs these faults.
+ * Faults of guests' first stages in the nested tables (VTD_S1) that a device is attached to, of any PASID; and of its
+ * requests that reach another table, or none, as the hardware has recorded them. Linux has no such thing for VT-d: its
+ * kernel logs these faults.
  */
 export interface VtdFaultSource {
   /**

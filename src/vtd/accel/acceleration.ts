@@ -16,6 +16,7 @@ import { checkHostServes, checkUsableAddresses, usableAddressBits } from "./comp
 import * as trace from "../device/trace.js";
 import { FunctionAttachments } from "./attachments.js";
 import { HostFaults } from "./events.js";
+import { guestReason } from "./fault-reasons.js";
 import { PasidIotlbForwarder } from "./invalidations.js";
 import { PassthroughFunction, type VtdFunctionTable } from "./function.js";
 import { Placement } from "./placement.js";
@@ -159,20 +160,18 @@ export class VtdAcceleration implements VtdBackend {
     this.functions.push(fn);
     this.budget.refill();
     try {
-      if (properties.fsts) {
-        fn.faults = HostFaults.open(
-          device,
-          {
-            get sourceId() {
-              return fn.sourceId;
-            },
-            isReported: (pasid) => !(fn.bindings.get(pasid < 0 ? fn.ridPasid : pasid)?.faultsDisabled ?? fn.faultsDisabled),
-            recordFault: (record) => this.unit.recordFault(record),
-            faultsLost: () => this.unit.faultsLost(),
+      fn.faults = HostFaults.open(
+        device,
+        {
+          get sourceId() {
+            return fn.sourceId;
           },
-          this.log,
-        );
-      }
+          reasonOf: (pasid, reason, write, address) => guestReason(fn, this.unit.tableMode, pasid, reason, write, address),
+          recordFault: (record) => this.unit.recordFault(record),
+          faultsLost: () => this.unit.faultsLost(),
+        },
+        this.log,
+      );
       this.settle([fn]);
       this.checkGuarded(fn);
     } catch (error) {

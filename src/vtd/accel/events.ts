@@ -1,17 +1,18 @@
 /**
- * First-stage faults of the physical VT-d on their way to the guest's fault recording registers. Linux has no
+ * Faults of the physical VT-d on their way to the guest's fault recording registers. Linux has no
  * way to deliver them; a host that has one tells by `Host.vtdFaults`.
  */
 import type { EventStream, IommufdDevice } from "../../iommufd/index.js";
 import { EventReader } from "../../nesting/index.js";
-import { get, type Log, put } from "../../support/index.js";
+import { get, type Log, put, toNumber } from "../../support/index.js";
 import { FAULT_RECORD_BYTES, FAULT_RECORD_WORDS, FRCD } from "../spec/index.js";
 
-/** What is done with a record: its PASID (-1: none) tells which entry it is about. */
+/** What is done with a record. */
 export interface FaultReceiver {
   /** The guest's source id of the function; null: it has none now. */
   readonly sourceId: number | null;
-  isReported(pasid: number): boolean;
+  /** The reason that the guest is told for the hardware's, of a request with a PASID (-1: none); 0: it is not told. */
+  reasonOf(pasid: number, reason: number, write: boolean, address: number): number;
   recordFault(record: Int32Array): void;
   faultsLost(): void;
 }
@@ -67,9 +68,11 @@ export class HostFaults {
     }
     const pasid = get(record, FRCD.PP) === 0 ? -1 : get(record, FRCD.PV);
     const { sourceId } = receiver;
-    if (sourceId === null || !receiver.isReported(pasid)) {
+    const reason = receiver.reasonOf(pasid, get(record, FRCD.FR), get(record, FRCD.T1) === 0, toNumber(record[1], record[0] & ~0xfff));
+    if (sourceId === null || reason === 0) {
       return;
     }
+    put(record, FRCD.FR, reason);
     // The hardware names the host's function.
     put(record, FRCD.SID, sourceId);
     this.delivered++;

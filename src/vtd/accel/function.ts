@@ -51,6 +51,8 @@ export class PassthroughFunction {
   faultsDisabled = false;
   /** Why it is blocked. */
   reason: string | null = null;
+  /** What the guest's fault record says of its requests while it is blocked; 0: it is so for no entry of the guest's. */
+  faultReason = 0;
   /** The mirror that it is on, and the one that is being made in its place. */
   shadow: Mirror | null = null;
   growing: Mirror | null = null;

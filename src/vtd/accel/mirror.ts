@@ -152,6 +152,11 @@ export class Mirror implements DirtySource {
     this.waiting.clear();
   }
 
+  /** Something is mapped at an IOVA (bytes). */
+  has(iova: number): boolean {
+    return this.mapped.within(iova, iova).next().done !== true;
+  }
+
   get mappings(): number {
     return this.mapped.size;
   }

@@ -56,6 +56,7 @@ export class Placement {
     fn.absent = false;
     fn.unsettled = false;
     fn.stale = false;
+    fn.faultReason = 0;
     const sourceId = fn.sourceId;
     fn.settledSourceId = sourceId;
     if (trace.traceSwitchAddressSpace.on && sourceId !== null) {
@@ -73,6 +74,7 @@ export class Placement {
         if (reason !== 0) {
           fn.absent = isAbsent(reason);
           this.attachments.block(fn, reasonText(reason));
+          fn.faultReason = reason;
           this.recordUnless(context.faultsDisabled || fn.absent, reason, sourceId, -1);
         } else if (context.stage2 === undefined) {
           this.attachments.attachParent(fn);
@@ -290,7 +292,8 @@ export class Placement {
     const binding = fn.bindings.get(pasid);
     if (pasid === fn.ridPasid) {
       fn.absent = view.kind === PASID_NOT_PRESENT;
-      this.attachments.block(fn, reasonText(view.kind > 0 ? FAULT.SM_PASID_INVALID : view.reason));
+      fn.faultReason = view.kind > 0 ? FAULT.SM_PASID_INVALID : view.reason;
+      this.attachments.block(fn, reasonText(fn.faultReason));
     } else if (binding !== undefined) {
       this.attachments.unbind(binding);
     }

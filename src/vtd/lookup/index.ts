@@ -44,3 +44,4 @@ export {
   dropCached,
   hiddenFunctionBits,
 } from "./commands.js";
+export { isQualified } from "./conditions.js";

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { R } from "../rig.js";
-import { A, Board, IOVA, pasidCache } from "./rig.js";
+import { A, Board, contextDevice, IOVA, iotlbPages, pasidCache, SHADOWED } from "./rig.js";
 
 const nested = (): Board => {
   const board = new Board();
@@ -17,6 +17,9 @@ describe("first-stage faults of the hardware", () => {
     const board = nested();
     board.number(0, 7);
     expect(board.dmaWrite(A, IOVA + 0x5000n, 1n)).toBe(false);
+    // Bus 7 has no root entry.
+    expect([board.read64(R.FRCD + 8) & 0xffffn, (board.read64(R.FRCD + 8) >> 32n) & 0xffn]).toEqual([0x700n, 0x39n]);
+    board.vtd.write(R.FRCD + 12, 4, 0x8000_0000n);
     board.number(0, 1);
     board.vtd.acceleration.busNumbersChanged();
     expect(board.dmaWrite(A, IOVA + 0x5000n, 1n)).toBe(false);
@@ -47,5 +50,84 @@ describe("first-stage faults of the hardware", () => {
     const board = nested();
     board.close();
     expect(board.live()).toEqual({});
+  });
+});
+
+describe("faults of functions that are not on the guest's own tables", () => {
+  const reason = (board: Board): number => Number((board.read64(R.FRCD + 8) >> 32n) & 0xffn);
+
+  it.each([
+    ["a write", (board: Board) => board.dmaWrite(A, 0x9000n, 1n), 5],
+    ["a read", (board: Board) => board.hardware(A).readMemory(0, 0x9000, new Uint8Array(8), -1, 1, false), 6],
+  ] as const)("reach the guest's record from a mirror in legacy mode: %s", (_name, act, expected) => {
+    const board = new Board(SHADOWED);
+    board.plug(A);
+    board.legacyContext(A, 5, 0n, board.table(3n));
+    board.start(false);
+    expect(act(board)).toBe(false);
+    const record = board.read64(R.FRCD + 8);
+    expect([Number(record & 0xffffn), reason(board), board.read64(R.FRCD)]).toEqual([board.sid(A), expected, 0x9000n]);
+  });
+
+  it("reach it from a mirror of scalable mode, and of a function whose entry is not present", () => {
+    const board = new Board({ ...SHADOWED, scalableMode: true, pasidBits: 20 });
+    board.plug(A);
+    board.context(A);
+    board.entry(A, 0, [1n | (2n << 6n) | (2n << 2n) | BigInt(board.base(board.table(3n))), 5n, 0n]);
+    board.start(true);
+    board.dmaWrite(A, 0x9000n, 1n);
+    expect(reason(board)).toBe(0x79);
+    board.vtd.write(R.FRCD + 12, 4, 0x8000_0000n);
+    // Mapped to be read.
+    board.map(0, 0x9000n, 0x9000, 3n);
+    board.store(board.base(0) + 0x3000 + 8 * 9, 0x9001n);
+    board.run(iotlbPages(5, 0x9000n));
+    board.dmaWrite(A, 0x9000n, 1n);
+    expect(reason(board)).toBe(0x85);
+    board.vtd.write(R.FRCD + 12, 4, 0x8000_0000n);
+    board.entry(A, 0, []);
+    board.run(pasidCache(5, 0));
+    board.dmaWrite(A, 0x9000n, 1n);
+    expect(reason(board)).toBe(0x59);
+  });
+
+  it("are silent with FPD of the context entry", () => {
+    const board = new Board(SHADOWED);
+    board.plug(A);
+    board.legacyContext(A, 5, 0n, board.table(3n));
+    const entry = 0x11_0000 + 0x1000 * (board.sid(A) >> 8);
+    board.store(entry, board.load(entry) | 2n);
+    board.start(false);
+    board.dmaWrite(A, 0x9000n, 1n);
+    expect(board.read(R.FSTS)).toBe(0);
+  });
+
+  it("of the first stage are silent with FPD of the context entry, too", () => {
+    const board = nested();
+    const entry = 0x11_0000 + 0x1000 * (board.sid(A) >> 8);
+    board.store(entry, board.load(entry) | 2n);
+    board.run(contextDevice(board.sid(A)));
+    expect(board.dmaWrite(A, IOVA + 0x5000n, 1n)).toBe(false);
+    expect(board.read(R.FSTS)).toBe(0);
+  });
+
+  it.each([
+    ["an address that is not canonical", 0x8000_0000_0000n, 0x80],
+    ["a read of the interrupt range", 0xfee0_0000n, 0x29],
+  ] as const)("of a nested table: %s", (_name, address, expected) => {
+    const board = nested();
+    expect(board.hardware(A).readMemory(Number(address >> 32n), Number(BigInt.asIntN(32, address)), new Uint8Array(8), -1, 1, false)).toBe(false);
+    expect(reason(board)).toBe(expected);
+  });
+
+  it("are not told of where translation is off or the guest passes through", () => {
+    const board = new Board();
+    board.plug(A);
+    board.dmaWrite(A, 0x1_0000_0000n, 1n);
+    board.context(A);
+    board.entry(A, 0, board.passThrough(5));
+    board.start();
+    board.dmaWrite(A, 0x1_0000_0000n, 1n);
+    expect(board.read(R.FSTS)).toBe(0);
   });
 });

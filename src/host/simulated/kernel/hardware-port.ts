@@ -33,7 +33,7 @@ export interface PhysicalSmmu {
   onEvent(listener: (record: Int32Array) => void): void;
 }
 
-export type FaultOrigin = "first" | "tables" | "other";
+export type FaultOrigin = "first" | "tables" | "other" | "own";
 
 export interface PhysicalVtd {
   readonly name: string;

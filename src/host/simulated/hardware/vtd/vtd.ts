@@ -37,9 +37,9 @@ const HOST_ADDRESS_BITS = 52;
 /**
  * Called with each fault record: the four words of a fault recording register (11.4.7.6), to be copied;
  * whose fault it is: "first" that of the first stage of a nested PASID entry, "tables" one that the second stage
- * met on the way to that one's tables, "other".
+ * met on the way to that one's tables, "other" another of a nested entry, "own" one without a nested entry.
  */
-export type FaultListener = (record: Int32Array, origin: "first" | "tables" | "other") => void;
+export type FaultListener = (record: Int32Array, origin: "first" | "tables" | "other" | "own") => void;
 
 /**
  * A physical Intel VT-d remapping unit. Its root, context and PASID tables are the host kernel's, in host
@@ -167,13 +167,13 @@ export class HardwareVtd extends HardwareUnit<VtdDescription, FaultListener> {
     return answer;
   }
 
-  private faultOrigin(): "first" | "tables" | "other" {
+  private faultOrigin(): "first" | "tables" | "other" | "own" {
     const { entryKind, faultStage, faultOnTables, reason } = this.translator;
     if (entryKind !== PASID_NESTED) {
-      return "other";
+      return "own";
     }
-    // SRE and the interrupt range are no tables' fault; in a nested entry the guest has said both.
-    const isGuests = faultStage === 1 || reason === FAULT.SM_SRE || reason === FAULT.SM_INTERRUPT_RANGE;
+    // SRE, canonical addresses and the interrupt range are no tables' fault; in a nested entry the guest has said all.
+    const isGuests = faultStage === 1 || reason === FAULT.SM_SRE || reason === FAULT.SM_NOT_CANONICAL || reason === FAULT.SM_INTERRUPT_RANGE;
     return isGuests ? "first" : faultOnTables ? "tables" : "other";
   }
 

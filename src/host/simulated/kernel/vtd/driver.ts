@@ -16,7 +16,7 @@ import { guarded, type Refuse } from "../objects.js";
 import { TagPool } from "../tag-pool.js";
 import type { UnclaimedFaultListener } from "../unclaimed-fault.js";
 import { waitDescriptor } from "./descriptors.js";
-import { guestRecord } from "./guest-faults.js";
+import { guestRecord, recordBytes } from "./guest-faults.js";
 import { type UnitFeatures, unitFeatures } from "./features.js";
 import { VtdMaster } from "./master.js";
 import { readGuestTable, VtdNestedDomain } from "./nested-domain.js";
@@ -163,6 +163,10 @@ export class VtdDriver implements IommuDriver {
   private handleFault(record: Int32Array, origin: FaultOrigin): void {
     const forGuest = guestRecord(record, origin);
     const master = this.masters.get(get(record, FRCD.SID));
+    if (forGuest === null && origin === "own") {
+      // What it is to a guest whose tables the host mirrors is for who mirrors them to say; it stays the host's, too.
+      master?.report(recordBytes(record));
+    }
     if (forGuest === null || master?.report(forGuest) !== true) {
       const reason = get(record, FRCD.FR);
       if (master !== undefined && this.onUnclaimedFault !== null) {

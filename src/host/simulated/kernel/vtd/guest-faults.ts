@@ -27,7 +27,12 @@ export function guestRecord(record: Int32Array, origin: FaultOrigin): Uint8Array
   }
   const words = record.slice(0, FAULT_RECORD_WORDS);
   put(words, FRCD.FR, shown);
+  return recordBytes(words);
+}
+
+/** A fault record's words as bytes, little-endian. */
+export function recordBytes(record: Int32Array): Uint8Array {
   const bytes = new DataView(new ArrayBuffer(FAULT_RECORD_BYTES));
-  words.forEach((word, i) => bytes.setInt32(4 * i, word, true));
+  record.subarray(0, FAULT_RECORD_WORDS).forEach((word, i) => bytes.setInt32(4 * i, word, true));
   return new Uint8Array(bytes.buffer);
 }
