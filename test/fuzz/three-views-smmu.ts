@@ -87,6 +87,8 @@ interface Debt {
   readonly buses: ReadonlySet<number>;
   readonly space?: Space;
   readonly contexts?: Contexts;
+  /** A stream led to these, which may be cached: they are used under its StreamID until that is invalidated. */
+  readonly former?: { readonly bus: number; readonly contexts: Contexts };
   /** ASIDs that descriptors had, which may be cached. */
   readonly asids: ReadonlyArray<{ space: Space; asid: number }>;
 }
@@ -355,7 +357,10 @@ class Driver {
   }
 
   busesWith(contexts: Contexts): Set<number> {
-    return new Set([...this.streams].filter(([, stream]) => stream.contexts === contexts).map(([bus]) => bus));
+    return new Set([
+      ...[...this.streams].filter(([, stream]) => stream.contexts === contexts).map(([bus]) => bus),
+      ...this.debts.flatMap(({ former }) => (former?.contexts === contexts ? [former.bus] : [])),
+    ]);
   }
 
   asidsOf(space: Space): Set<number> {
@@ -479,11 +484,10 @@ class Driver {
 
   /** Those of every SubstreamID that leads to a space. */
   spaceAtcDues(space: Space, change: Change | null, random: Random): Due[] {
-    return [...this.streams].flatMap(([bus, { contexts }]) =>
-      [...contexts.spaces].filter(([, one]) => one === space).flatMap(([substream]) => [
-        ...this.atcDues([bus], contexts.bits === 0 ? null : substream, change, random),
-        // Without SubstreamID it may be S1DSS's.
-      ]),
+    return this.contexts.flatMap((contexts) =>
+      [...contexts.spaces]
+        .filter(([, one]) => one === space)
+        .flatMap(([substream]) => this.atcDues(this.busesWith(contexts), contexts.bits === 0 ? null : substream, change, random)),
     );
   }
 
@@ -586,7 +590,7 @@ class Driver {
     this.storeStream(bus);
     const dues = [...this.streamDues(bus, true, random), ...(before.ats ? this.atcEverything(bus) : [])];
     const asids = [...before.contexts.spaces.values()].map((space) => ({ space, asid: space.domain }));
-    return `stream ${hex(bus << 8)}: ${before.kind} ${before.contexts.name} becomes ${stream.kind} ${stream.contexts.name}, ATS ${stream.ats}, S1DSS ${stream.rule}; ${this.owe({ dues, buses: new Set([bus]), asids }, random, quiet)}`;
+    return `stream ${hex(bus << 8)}: ${before.kind} ${before.contexts.name} becomes ${stream.kind} ${stream.contexts.name}, ATS ${stream.ats}, S1DSS ${stream.rule}; ${this.owe({ dues, buses: new Set([bus]), former: { bus, contexts: before.contexts }, asids }, random, quiet)}`;
   }
 
   private atcEverything(bus: number): Due[] {
@@ -607,6 +611,7 @@ class Driver {
     }
     const bus = random.pick(this.buses);
     const on = this.isLevel1On(bus);
+    const former = { bus, contexts: this.streams.get(bus)!.contexts };
     let text: string;
     if (on && random.oneIn(2)) {
       Object.assign(this.streams.get(bus)!, { kind: random.oneIn(3) ? "abort" : "translate", contexts: random.pick(this.contexts) });
@@ -617,7 +622,7 @@ class Driver {
       text = on ? "level 2 goes" : "level 2 comes";
     }
     const dues = [...this.streamDues(bus, false, random), ...this.atcEverything(bus)];
-    return `bus ${bus}: ${text}; ${this.owe({ dues, buses: new Set([bus]), asids: this.spaces.map((space) => ({ space, asid: space.domain })) }, random, quiet)}`;
+    return `bus ${bus}: ${text}; ${this.owe({ dues, buses: new Set([bus]), former, asids: this.spaces.map((space) => ({ space, asid: space.domain })) }, random, quiet)}`;
   }
 
   extra(random: Random): Due {
