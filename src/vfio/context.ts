@@ -21,6 +21,8 @@ export class IommufdContext {
     readonly id: string,
     private readonly host: Host,
     private readonly log: Log,
+    /** A descriptor that the process was given: it is used instead of opening one, and stays open. */
+    private readonly given?: { readonly fd: number },
   ) {}
 
   /** Functions that use it now. */
@@ -30,10 +32,10 @@ export class IommufdContext {
 
   /** Opens /dev/iommu for the first user. Throws HostError. */
   connect(): Iommufd {
-    this.opened ??= this.host.openIommufd();
+    this.opened ??= this.host.openIommufd(this.given);
     this.users++;
     if (traceConnect.on) {
-      traceConnect.emit(this.opened.fd, 1, this.users);
+      traceConnect.emit(this.opened.fd, this.given === undefined ? 1 : 0, this.users);
     }
     return this.opened;
   }

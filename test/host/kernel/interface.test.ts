@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { QueueStream } from "../../../src/host/simulated/kernel/event-queue.js";
 import { createSimulatedHost, describeHost, type SimulatedHost } from "../../../src/host/simulated/index.js";
 import { VfioFeature, VfioFeatureFlags, VfioIrq, VfioRegion } from "../../../src/iommufd/index.js";
 import type { RamBacking } from "../../../src/memory/index.js";
@@ -62,6 +63,35 @@ describe("events", () => {
     event.close();
     await Promise.resolve();
     expect(calls, "closed").toBe(11);
+  });
+
+  test("of a queue come again while its listener leaves something behind, and not where it reads nothing", () => {
+    const tasks: Array<() => void> = [];
+    let left = 3;
+    const queue = {
+      users: 0,
+      get readable() {
+        return left > 0;
+      },
+      read: () => (left-- > 0 ? new Uint8Array(1) : null),
+    };
+    const stream = new QueueStream(
+      queue,
+      (task) => tasks.push(task),
+      () => {},
+    );
+    let calls = 0;
+    const turn = (): void => tasks.splice(0).forEach((task) => task());
+    stream.onReadable(() => void (calls++, stream.read(1)));
+    expect([tasks.length, calls], "it was readable before").toEqual([1, 0]);
+    for (let i = 0; i < 5; i++) {
+      turn();
+    }
+    expect([calls, left, tasks.length]).toEqual([3, 0, 0]);
+    left = 1;
+    stream.onReadable(() => calls++);
+    turn();
+    expect([calls, tasks.length]).toEqual([4, 0]);
   });
 
   test("a fault queue reads nothing, takes whole responses, and knows no request", () => {
