@@ -47,8 +47,7 @@ export class FunctionAttachments {
     const width = view.firstStageLevels === 5 ? 57 : 48;
     const old = fn.bindings.get(pasid);
     if (old !== undefined && !old.stale && old.hwptId !== null && old.flags === flags && old.width === width && old.base === view.firstStagePointer) {
-      this.forwarder.retag(old, view.domain);
-      old.faultsDisabled = view.faultsDisabled;
+      this.keep(old, view);
       return;
     }
     const { host } = fn;
@@ -76,8 +75,7 @@ export class FunctionAttachments {
   bindParent(fn: PassthroughFunction, pasid: number, view: PasidView): void {
     const old = fn.bindings.get(pasid);
     if (old !== undefined && old.hwptId === null) {
-      this.forwarder.retag(old, view.domain);
-      old.faultsDisabled = view.faultsDisabled;
+      this.keep(old, view);
       return;
     }
     if (pasid === fn.ridPasid) {
@@ -86,6 +84,16 @@ export class FunctionAttachments {
       this.attach(fn, pasid, fn.host.parentHwptId);
     }
     this.bound(fn, pasid, view.domain, { hwptId: null, faultsDisabled: view.faultsDisabled, flags: 0, width: 0, base: 0 });
+  }
+
+  /** A binding is on the table that its entry names. A mirror begun for what the entry named in between is not wanted. */
+  private keep(binding: PasidBinding, view: PasidView): void {
+    const { fn } = binding;
+    if (binding.pasid === fn.ridPasid) {
+      this.dropGrowing(fn);
+    }
+    this.forwarder.retag(binding, view.domain);
+    binding.faultsDisabled = view.faultsDisabled;
   }
 
   /** Notes a binding that is attached; the table that it replaces is freed. */

@@ -1,7 +1,7 @@
 /** A mirror is made and kept in bounded steps, and nothing is told as done before it is. */
 import { describe, expect, it } from "vitest";
 import { R, TE } from "../rig.js";
-import { A, B, Board, contextDevice, IOVA, iotlbDomain, iotlbPages, pasidCache, pasidCacheDomain, pasidCacheGlobal, SHADOWED, STATUS, wait } from "./rig.js";
+import { A, B, Board, contextDevice, FIRST_STAGE, IOVA, iotlbDomain, iotlbPages, pasidCache, pasidCacheDomain, pasidCacheGlobal, SHADOWED, STATUS, wait } from "./rig.js";
 
 
 const mappings = (board: Board): number => board.vtd.acceleration.describeFunctions()[0].shadowMappings;
@@ -244,5 +244,43 @@ describe("a mirror that a PASID-cache invalidation asks for", () => {
     expect([board.vtd.acceleration.progress, status(board)]).toEqual(["working", 0n]);
     expect(board.goOn()).toBeGreaterThan(3);
     expect([board.vtd.acceleration.progress, status(board), mappings(board) > 4096]).toEqual(["done", 7n, true]);
+  });
+
+  it("is given up when the entry goes back to pass-through before it is made", () => {
+    const board = started({ ...SHADOWED, scalableMode: true, pasidBits: 20 });
+    board.context(A);
+    board.entry(A, 0, board.passThrough(5));
+    board.start();
+    board.entry(A, 0, [1n | (2n << 6n) | (2n << 2n) | BigInt(board.base(0)), 5n, 0n]);
+    board.run(pasidCache(5, 0));
+    expect(board.vtd.acceleration.progress).toBe("working");
+    board.entry(A, 0, board.passThrough(5));
+    board.run(pasidCache(5, 0), wait(7));
+    expect([board.vtd.acceleration.progress, status(board)]).toEqual(["done", 7n]);
+    board.goOn();
+    expect(board.probe(A)).toContain("bypass");
+    board.close();
+    expect(board.live()).toEqual({});
+  });
+});
+
+describe("a mirror that legacy mode asks for", () => {
+  it("is given up when the root table goes back to scalable mode before it is made", () => {
+    const board = started(FIRST_STAGE);
+    const first = board.table();
+    board.context(A);
+    board.entry(A, 0, board.firstStage(first, 5));
+    board.start();
+    expect(board.probe(A)).toBe("table 1");
+    board.legacyContext(A, 5, 0n, 0);
+    board.setRoot(false);
+    expect(board.vtd.acceleration.progress).toBe("working");
+    board.context(A);
+    board.setRoot(true);
+    expect(board.vtd.acceleration.progress).toBe("done");
+    board.goOn();
+    expect(board.probe(A)).toBe("table 1");
+    board.close();
+    expect(board.live()).toEqual({});
   });
 });
