@@ -147,7 +147,6 @@ function tablesAt(format: WalkFormat, stage: 1 | 2, base: number): Tables {
         accessFlagFaultsDisabled: false,
         hierarchicalDisabled: false,
         writeImpliesNoExecute: false,
-        unprivilegedWriteImpliesNoPrivilegedExecute: false,
       };
 }
 

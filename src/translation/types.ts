@@ -60,10 +60,8 @@ export interface StageTables {
   readonly accessFlagFaultsDisabled: boolean;
   /** Stage 1 only: hierarchical attributes of table descriptors are ignored (CD.HPD0/HPD1). */
   readonly hierarchicalDisabled: boolean;
-  /** Stage 1 only: writable implies not executable (CD.WXN), and writable by EL0 implies not privileged-executable (CD.UWXN). */
+  /** Stage 1 only: writable implies not executable (CD.WXN). What EL0 may write is never privileged-executable, whatever CD.UWXN says (VMSAv8-64). */
   readonly writeImpliesNoExecute: boolean;
-  /** Kept for the record: what EL0 may write is never privileged-executable in VMSAv8-64, whatever CD.UWXN says (IHI 0070 5.4). */
-  readonly unprivilegedWriteImpliesNoPrivilegedExecute: boolean;
   /** Stage 1 only: no privileged data access to what EL0 may access (CD.PAN). Default false. */
   readonly privilegedAccessNever?: boolean;
   /** Stage 2 only: XN[1:0] tells privileged from unprivileged execution (SMMU_IDR3.XNX). Default false: XN[1] alone counts. */

@@ -25,7 +25,6 @@ function tables(table: PageTable): StageTables {
     accessFlagFaultsDisabled: false,
     hierarchicalDisabled: false,
     writeImpliesNoExecute: false,
-    unprivilegedWriteImpliesNoPrivilegedExecute: false,
   };
 }
 

@@ -89,7 +89,6 @@ function randomTables(random: Random, stage: 1 | 2, flatBase: number, granules: 
     accessFlagFaultsDisabled: random.chance(4),
     hierarchicalDisabled: random.chance(4),
     writeImpliesNoExecute: random.chance(4),
-    unprivilegedWriteImpliesNoPrivilegedExecute: random.chance(4),
     privilegedAccessNever: random.chance(4),
     executeNeverPerPrivilege: random.chance(2),
     protectedTableWalk: random.chance(8),
@@ -205,7 +204,6 @@ describe("the fast way", () => {
       accessFlagFaultsDisabled: false,
       hierarchicalDisabled: false,
       writeImpliesNoExecute: false,
-      unprivilegedWriteImpliesNoPrivilegedExecute: false,
     } as const;
     const stage1: StageTables = { ...common, inputBits: 48, startLevel: 0, baseHigh: 0, baseLow: 0 };
     const base2 = PLACES[1].base;

@@ -63,7 +63,6 @@ const common = {
   accessFlagFaultsDisabled: false,
   hierarchicalDisabled: false,
   writeImpliesNoExecute: false,
-  unprivilegedWriteImpliesNoPrivilegedExecute: false,
 } as const;
 
 function tablesAt(base: number, changes: Partial<StageTables> = {}): StageTables {
@@ -172,7 +171,7 @@ for (const [name, Walker] of [
       expect(permissionsWith(AP_UNPRIV, { writeImpliesNoExecute: true })).toBe("rw-rw-");
       expect(permissionsWith(0n, { writeImpliesNoExecute: true })).toBe("--xrw-");
       expect(permissionsWith(AP_RDONLY, { writeImpliesNoExecute: true })).toBe("--xr-x");
-      expect(permissionsWith(AP_UNPRIV, { unprivilegedWriteImpliesNoPrivilegedExecute: false })).toBe("rwxrw-");
+      expect(permissionsWith(AP_UNPRIV, {})).toBe("rwxrw-");
       expect(permissionsWith(AP_UNPRIV | AP_RDONLY, { privilegedAccessNever: true })).toBe("r-x--x");
       expect(permissionsWith(0n, { privilegedAccessNever: true })).toBe("--xrwx");
     });

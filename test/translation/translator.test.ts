@@ -27,7 +27,6 @@ function table(offset: number): StageTables {
     accessFlagFaultsDisabled: false,
     hierarchicalDisabled: false,
     writeImpliesNoExecute: false,
-    unprivilegedWriteImpliesNoPrivilegedExecute: false,
   };
 }
 

@@ -373,7 +373,6 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
     translator.atsCheck = extract(cr0, CR0.ATSCHK) !== 0;
     translator.recordInvalidSid = extract(cr2, CR2.RECINVSID) !== 0;
     translator.recordAtsErrors = extract(cr2, CR2.REC_CFG_ATS) !== 0;
-    translator.e2h = extract(cr2, CR2.E2H) !== 0;
     translator.globalAbort = this.globalBypassAborts;
     this.baseWords[0] = registers.word(REG.STRTAB_BASE);
     this.baseWords[1] = registers.word(REG.STRTAB_BASE + 4);

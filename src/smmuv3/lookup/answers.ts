@@ -13,8 +13,6 @@ export const BYPASSED = 1;
 export const ABORTED = -1;
 /** The transaction ends well: a read gives zero, a write is ignored (CD.A = 0; 3.12.1). */
 export const READ_AS_ZERO = -2;
-/** The transaction waits for CMD_RESUME or CMD_STALL_TERM with the STAG in the event. */
-export const STALLED = -3;
 /** A Translation Request is answered Unsupported Request, or Completer Abort (3.9.1.2). */
-export const ATS_UNSUPPORTED = -4;
-export const ATS_ABORTED = -5;
+export const ATS_UNSUPPORTED = -3;
+export const ATS_ABORTED = -4;

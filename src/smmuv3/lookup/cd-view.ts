@@ -1,14 +1,6 @@
 import { stage1StartLevel, type StageTables } from "../../translation/index.js";
-import {
-  CD,
-  get,
-  getAddress,
-  IDR0_STALL_MODEL_FORCED,
-  IDR0_STALL_MODEL_TERMINATE,
-  IDR0_TTENDIAN_BIG,
-} from "../spec/index.js";
+import { CD, get, getAddress, IDR0_TTENDIAN_BIG } from "../spec/index.js";
 import { granuleOfTg0, granuleOfTg1, largestTxsz, outputBitsOf, type LookupFeatures } from "./features.js";
-import { WORLD_EL2, type SteView } from "./ste-view.js";
 
 export const CD_OK = 0;
 /** The CD raises C_BAD_CD. */
@@ -20,9 +12,9 @@ export class CdView {
   code = CD_ILLEGAL;
   /** Why the CD is illegal, in words; else empty. */
   reason = "";
-  /** ASID that tags translations; 0 for EL2, which has none. */
+  /** ASID that tags translations. */
   asid = 0;
-  /** Tables of the lower and the upper range; undefined where walks are disabled (EPD0, EPD1; EL2 has no upper). */
+  /** Tables of the lower and the upper range; undefined where walks are disabled (EPD0, EPD1). */
   lower: StageTables | undefined = undefined;
   upper: StageTables | undefined = undefined;
   t0sz = 16;
@@ -32,8 +24,7 @@ export class CdView {
   /** Unprivileged accesses to a range fault (E0PD0, E0PD1). */
   e0pd0 = false;
   e0pd1 = false;
-  /** Stage 1 faults stall (S), abort where they terminate (A), are recorded where they terminate (R). */
-  stalls = false;
+  /** Stage 1 faults abort (A), are recorded (R). */
   aborts = true;
   records = false;
 }
@@ -45,10 +36,10 @@ export class CdView {
  * @param words the CD's sixteen 32-bit words, from index `base` on
  * @returns CD_OK or CD_ILLEGAL, as in `out.code`
  */
-export function decodeCd(words: ArrayLike<number>, features: LookupFeatures, ste: SteView, out: CdView, base = 0): number {
+export function decodeCd(words: ArrayLike<number>, features: LookupFeatures, out: CdView, base = 0): number {
   out.lower = undefined;
   out.upper = undefined;
-  const reason = cdReason(words, base, features, ste, out);
+  const reason = cdReason(words, base, features, out);
   if (reason !== undefined) {
     out.reason = reason;
     out.lower = undefined;
@@ -59,35 +50,20 @@ export function decodeCd(words: ArrayLike<number>, features: LookupFeatures, ste
   return (out.code = CD_OK);
 }
 
-function cdReason(
-  words: ArrayLike<number>,
-  base: number,
-  features: LookupFeatures,
-  ste: SteView,
-  out: CdView,
-): string | undefined {
+function cdReason(words: ArrayLike<number>, base: number, features: LookupFeatures, out: CdView): string | undefined {
   if (get(words, CD.V, base) === 0) {
     return "CD.V is 0";
   }
-  out.stalls = get(words, CD.S, base) !== 0;
   out.aborts = get(words, CD.A, base) !== 0;
   out.records = get(words, CD.R, base) !== 0;
-  if (ste.stallDisabled && out.stalls) {
-    return "CD.S is set with STE.S1STALLD";
-  }
   if (features.abortOnly && !out.aborts) {
     return "CD.A is 0, IDR0.TERM_MODEL is 1";
   }
-  if (features.stallModel === IDR0_STALL_MODEL_TERMINATE && out.stalls) {
+  if (get(words, CD.S, base) !== 0) {
     return "CD.S is set, IDR0.STALL_MODEL has no stalls";
   }
-  if (features.stallModel === IDR0_STALL_MODEL_FORCED && !out.stalls) {
-    return "CD.S is 0, IDR0.STALL_MODEL forces stalls";
-  }
-  // 5.4 CD.EPD0: ignored (as 0) for EL2, which has no upper range at all.
-  const single = ste.world === WORLD_EL2;
-  const uses0 = single || get(words, CD.EPD0, base) === 0;
-  const uses1 = !single && get(words, CD.EPD1, base) === 0;
+  const uses0 = get(words, CD.EPD0, base) === 0;
+  const uses1 = get(words, CD.EPD1, base) === 0;
   if ((uses0 || uses1) && (get(words, CD.ENDI, base) !== 0 || features.endianness === IDR0_TTENDIAN_BIG)) {
     return "CD.ENDI does not fit IDR0.TTENDIAN";
   }
@@ -106,26 +82,26 @@ function cdReason(
     return "CD.HD is set, IDR0.HTTU has the access flag only";
   }
   const asid = get(words, CD.ASID, base);
-  if (!single && !features.asid16 && asid > 0xff) {
+  if (!features.asid16 && asid > 0xff) {
     return `CD.ASID is ${asid}, IDR0.ASID16 is 0`;
   }
-  out.asid = single ? 0 : asid;
+  out.asid = asid;
   out.t0sz = get(words, CD.T0SZ, base);
   out.t1sz = get(words, CD.T1SZ, base);
   out.tbi0 = get(words, CD.TBI0, base) !== 0;
   out.tbi1 = get(words, CD.TBI1, base) !== 0;
-  out.e0pd0 = features.e0pd && !single && get(words, CD.E0PD0, base) !== 0;
-  out.e0pd1 = features.e0pd && !single && get(words, CD.E0PD1, base) !== 0;
+  out.e0pd0 = features.e0pd && get(words, CD.E0PD0, base) !== 0;
+  out.e0pd1 = features.e0pd && get(words, CD.E0PD1, base) !== 0;
   const accessFlagFaultsDisabled = get(words, CD.AFFD, base) !== 0 || access !== 0;
   if (uses0) {
-    const tables = rangeTables(words, base, 0, features, single, accessFlagFaultsDisabled);
+    const tables = rangeTables(words, base, 0, features, accessFlagFaultsDisabled);
     if (typeof tables === "string") {
       return tables;
     }
     out.lower = tables;
   }
   if (uses1) {
-    const tables = rangeTables(words, base, 1, features, false, accessFlagFaultsDisabled);
+    const tables = rangeTables(words, base, 1, features, accessFlagFaultsDisabled);
     if (typeof tables === "string") {
       return tables;
     }
@@ -140,7 +116,6 @@ function rangeTables(
   base: number,
   range: 0 | 1,
   features: LookupFeatures,
-  single: boolean,
   accessFlagFaultsDisabled: boolean,
 ): StageTables | string {
   const granuleBits =
@@ -149,7 +124,7 @@ function rangeTables(
     return `CD.TG${range} is reserved or not supported`;
   }
   const txsz = get(words, range === 0 ? CD.T0SZ : CD.T1SZ, base);
-  if (txsz < (features.wideVirtual && granuleBits === 16 ? 12 : 16) || txsz > largestTxsz(granuleBits, features)) {
+  if (txsz < 16 || txsz > largestTxsz(granuleBits, features)) {
     return `CD.T${range}SZ is ${txsz}`;
   }
   const outputBits = outputBitsOf(get(words, CD.IPS, base), granuleBits, features);
@@ -167,8 +142,7 @@ function rangeTables(
     accessFlagFaultsDisabled,
     hierarchicalDisabled: features.hierarchicalDisable && get(words, range === 0 ? CD.HAD0 : CD.HAD1, base) !== 0,
     writeImpliesNoExecute: get(words, CD.WXN, base) !== 0,
-    unprivilegedWriteImpliesNoPrivilegedExecute: get(words, CD.UWXN, base) !== 0,
-    privilegedAccessNever: !single && get(words, CD.PAN, base) !== 0,
+    privilegedAccessNever: get(words, CD.PAN, base) !== 0,
     executeNeverPerPrivilege: false,
     protectedTableWalk: false,
   };

@@ -7,7 +7,11 @@ import {
   OAS_BITS,
 } from "../spec/index.js";
 
-/** What an SMMU's identification registers say about configuration and translation. */
+/**
+ * What an SMMU's identification registers say about configuration and translation. No SMMU here shows EL2 streams
+ * (IDR0.HYP), stalls (IDR0.STALL_MODEL other than 0b01) or 52-bit virtual addresses (IDR5.VAX): entries are judged as
+ * the architecture has it without them.
+ */
 export interface LookupFeatures {
   readonly stage1: boolean;
   readonly stage2: boolean;
@@ -17,7 +21,6 @@ export interface LookupFeatures {
   readonly aarch32: boolean;
   /** Hardware update of access flag and dirty state (IDR0.HTTU); judged, not done. */
   readonly httu: number;
-  readonly hyp: boolean;
   readonly ats: boolean;
   /** Split-stage ATS is not supported (IDR0.NS1ATS). */
   readonly noSplitStageAts: boolean;
@@ -25,8 +28,6 @@ export interface LookupFeatures {
   readonly vmid16: boolean;
   readonly twoLevelCd: boolean;
   readonly twoLevelStreamTable: boolean;
-  /** IDR0.STALL_MODEL: IDR0_STALL_MODEL_*. */
-  readonly stallModel: number;
   /** RAZ/WI termination is not supported (IDR0.TERM_MODEL). */
   readonly abortOnly: boolean;
   /** Errors of ATS Translated transactions can be recorded (IDR0.ATSRECERR). */
@@ -51,8 +52,6 @@ export interface LookupFeatures {
   readonly outputBits: number;
   /** IAS in bits (Arm IHI 0070, 3.4). */
   readonly inputBits: number;
-  /** 52-bit virtual addresses with the 64K granule (IDR5.VAX). */
-  readonly wideVirtual: boolean;
 }
 
 /** Decodes IDR0 to IDR5, given in this order. */
@@ -68,14 +67,12 @@ export function featuresOf(idr: ArrayLike<number>): LookupFeatures {
     aarch64: (ttf & 2) !== 0,
     aarch32,
     httu: extract(idr[0], IDR0.HTTU),
-    hyp: bit0(IDR0.HYP),
     ats: bit0(IDR0.ATS),
     noSplitStageAts: bit0(IDR0.NS1ATS),
     asid16: bit0(IDR0.ASID16),
     vmid16: bit0(IDR0.VMID16),
     twoLevelCd: bit0(IDR0.CD2L),
     twoLevelStreamTable: extract(idr[0], IDR0.ST_LEVEL) !== 0,
-    stallModel: extract(idr[0], IDR0.STALL_MODEL),
     abortOnly: bit0(IDR0.TERM_MODEL),
     atsErrors: bit0(IDR0.ATSRECERR),
     endianness: extract(idr[0], IDR0.TTENDIAN),
@@ -94,7 +91,6 @@ export function featuresOf(idr: ArrayLike<number>): LookupFeatures {
     outputBits,
     // 3.4: IAS is MAX(40, OAS) with VMSAv8-32 LPAE, else OAS.
     inputBits: aarch32 ? Math.max(40, outputBits) : outputBits,
-    wideVirtual: extract(idr[5], IDR5.VAX) !== 0,
   };
 }
 

@@ -1,5 +1,5 @@
 export { featuresOf, type LookupFeatures } from "./features.js";
-export { decodeSte, STE_ILLEGAL, SteView, WORLD_EL1, WORLD_EL2, WORLD_EL2_E2H } from "./ste-view.js";
+export { decodeSte, STE_ILLEGAL, SteView } from "./ste-view.js";
 export { CD_ILLEGAL, CD_OK, CdView, decodeCd } from "./cd-view.js";
 export { STREAM_FETCH_ABORT, STREAM_FOUND, STREAM_OUT_OF_RANGE, StreamTable } from "./stream-table.js";
 export {
@@ -11,7 +11,6 @@ export {
   KIND_ATS_TRANSLATED,
   KIND_TRANSACTION,
   READ_AS_ZERO,
-  STALLED,
   TRANSLATED,
 } from "./answers.js";
 export { CommandRules, dropCached } from "./commands.js";

@@ -2,32 +2,21 @@ import { stage2StartLevel, type StageTables } from "../../translation/index.js";
 import {
   get,
   getAddress,
-  IDR0_STALL_MODEL_BOTH,
-  IDR0_STALL_MODEL_FORCED,
-  IDR0_STALL_MODEL_TERMINATE,
   IDR0_TTENDIAN_BIG,
   OVERRIDE_CLEAR,
   STE,
   STE_CONFIG_ABORT,
   STE_CONFIG_BYPASS,
-  STE_CONFIG_S1,
+  STE_CONFIG_NESTED,
   STE_EATS_ABORT,
-  STE_EATS_FULL,
   STE_EATS_S1CHK,
   STE_S1FMT_4K_L2,
   STE_S1FMT_64K_L2,
-  STE_STRW_EL2,
-  STE_STRW_NSEL1,
 } from "../spec/index.js";
 import { granuleOfTg0, largestTxsz, outputBitsOf, type LookupFeatures } from "./features.js";
 
 /** `decodeSte`'s answer for an STE that raises C_BAD_STE; every other answer is a STE_CONFIG_* value. */
 export const STE_ILLEGAL = -1;
-
-/** Translation regimes of Non-secure streams (Arm IHI 0070, 3.3.3). */
-export const WORLD_EL1 = 0;
-export const WORLD_EL2 = 1;
-export const WORLD_EL2_E2H = 2;
 
 /** What an STE means. Filled by `decodeSte`; fields that the configuration ignores hold their resting value. */
 export class SteView {
@@ -43,12 +32,8 @@ export class SteView {
   contextPointer = 0;
   /** STE_S1DSS_*; only where cdBits is not 0. */
   defaultSubstream = 0;
-  /** CD.S is not allowed (S1STALLD). */
-  stallDisabled = false;
   /** STE_EATS_*; 0 also where it is ignored. STE_EATS_S1CHK is as 0 while CR0.ATSCHK is 0. */
   eats = STE_EATS_ABORT;
-  /** WORLD_*. */
-  world = WORLD_EL1;
   /** 0 for the incoming attribute, else OVERRIDE_CLEAR or OVERRIDE_SET. */
   privileged = 0;
   instruction = 0;
@@ -56,8 +41,7 @@ export class SteView {
   vmid = 0;
   /** Stage 2's tables; undefined where stage 2 bypasses. */
   stage2: StageTables | undefined = undefined;
-  /** Stage 2 faults stall (S2S), or are recorded where they terminate (S2R). */
-  stage2Stalls = false;
+  /** Stage 2 faults are recorded (S2R). */
   stage2Records = false;
 }
 
@@ -65,27 +49,23 @@ export class SteView {
  * Classifies an STE of the Non-secure stream table, once for the software path, the simulated hardware
  * and the acceleration (Arm IHI 0070, 5.2.2 SteIllegal(), in its order, for SMMUv3.1 and later).
  *
- * Two things are refused as if the SMMU had no support for them, since no tables of the kind are walked:
- * VMSAv8-32 LPAE and big-endian stage-2 tables.
+ * STE.STRW is ignored (IDR0.HYP is 0): every stream is of EL1. Two things are refused as if the SMMU had no support
+ * for them, since no tables of the kind are walked: VMSAv8-32 LPAE and big-endian stage-2 tables.
  *
  * @param words the STE's sixteen 32-bit words, from index `base` on
- * @param e2h CR2.E2H
  * @returns STE_ILLEGAL or STE_CONFIG_*, as in `out.kind`
  */
-export function decodeSte(words: ArrayLike<number>, features: LookupFeatures, out: SteView, base = 0, e2h = false): number {
+export function decodeSte(words: ArrayLike<number>, features: LookupFeatures, out: SteView, base = 0): number {
   out.reason = "";
   out.cdBits = 0;
   out.cdSplit = 0;
   out.contextPointer = 0;
   out.defaultSubstream = 0;
-  out.stallDisabled = false;
   out.eats = STE_EATS_ABORT;
-  out.world = WORLD_EL1;
   out.privileged = 0;
   out.instruction = 0;
   out.vmid = 0;
   out.stage2 = undefined;
-  out.stage2Stalls = false;
   out.stage2Records = false;
 
   if (get(words, STE.V, base) === 0) {
@@ -105,7 +85,6 @@ export function decodeSte(words: ArrayLike<number>, features: LookupFeatures, ou
   }
   const reason =
     atsReason(words, base, config, features, out) ??
-    worldReason(words, base, config, features, out, e2h) ??
     (translates1 ? stage1Reason(words, base, translates2, features, out) : undefined) ??
     (translates2 ? stage2Reason(words, base, features, out) : undefined) ??
     vmidReason(words, base, config, features, out);
@@ -133,35 +112,11 @@ function atsReason(words: ArrayLike<number>, base: number, config: number, featu
     return undefined;
   }
   const eats = get(words, STE.EATS, base);
-  const stalls2 = get(words, STE.S2S, base) !== 0;
-  if (eats === STE_EATS_S1CHK && (config !== 7 || stalls2 || features.noSplitStageAts)) {
-    return "STE.EATS selects split-stage ATS without nested translation, with STE.S2S, or with IDR0.NS1ATS";
-  }
-  if (eats === STE_EATS_FULL && stalls2 && (config & 2) !== 0) {
-    return "STE.EATS selects full ATS with STE.S2S";
+  if (eats === STE_EATS_S1CHK && (config !== STE_CONFIG_NESTED || features.noSplitStageAts)) {
+    return "STE.EATS selects split-stage ATS without nested translation or with IDR0.NS1ATS";
   }
   // 0b11 needs IDR3.DPT, without which it behaves as 0b00.
   out.eats = eats === 3 ? STE_EATS_ABORT : eats;
-  return undefined;
-}
-
-/** 5.2 STE.STRW: only where stage 1 alone translates and IDR0.HYP is set. */
-function worldReason(
-  words: ArrayLike<number>,
-  base: number,
-  config: number,
-  features: LookupFeatures,
-  out: SteView,
-  e2h: boolean,
-): string | undefined {
-  if (!features.hyp || config !== STE_CONFIG_S1) {
-    return undefined;
-  }
-  const strw = get(words, STE.STRW, base);
-  if (strw !== STE_STRW_NSEL1 && strw !== STE_STRW_EL2) {
-    return "STE.STRW is reserved";
-  }
-  out.world = strw === STE_STRW_NSEL1 ? WORLD_EL1 : e2h ? WORLD_EL2_E2H : WORLD_EL2;
   return undefined;
 }
 
@@ -172,8 +127,7 @@ function stage1Reason(
   features: LookupFeatures,
   out: SteView,
 ): string | undefined {
-  out.stallDisabled = get(words, STE.S1STALLD, base) !== 0;
-  if (out.stallDisabled && features.stallModel !== IDR0_STALL_MODEL_BOTH) {
+  if (get(words, STE.S1STALLD, base) !== 0) {
     return "STE.S1STALLD is set, IDR0.STALL_MODEL does not offer both models";
   }
   if (features.ssidBits !== 0) {
@@ -202,13 +156,9 @@ function stage1Reason(
 }
 
 function stage2Reason(words: ArrayLike<number>, base: number, features: LookupFeatures, out: SteView): string | undefined {
-  out.stage2Stalls = get(words, STE.S2S, base) !== 0;
   out.stage2Records = get(words, STE.S2R, base) !== 0;
-  if (out.stage2Stalls && features.stallModel === IDR0_STALL_MODEL_TERMINATE) {
+  if (get(words, STE.S2S, base) !== 0) {
     return "STE.S2S is set, IDR0.STALL_MODEL has no stalls";
-  }
-  if (!out.stage2Stalls && features.stallModel === IDR0_STALL_MODEL_FORCED) {
-    return "STE.S2S is 0, IDR0.STALL_MODEL forces stalls";
   }
   if (get(words, STE.S2AA64, base) === 0) {
     return "STE.S2AA64 selects VMSAv8-32 LPAE tables";
@@ -254,7 +204,6 @@ function stage2Reason(words: ArrayLike<number>, base: number, features: LookupFe
     accessFlagFaultsDisabled: get(words, STE.S2AFFD, base) !== 0 || access !== 0,
     hierarchicalDisabled: true,
     writeImpliesNoExecute: false,
-    unprivilegedWriteImpliesNoPrivilegedExecute: false,
     privilegedAccessNever: false,
     executeNeverPerPrivilege: features.executeNeverPerPrivilege,
     protectedTableWalk: get(words, STE.S2PTW, base) !== 0,
@@ -262,9 +211,9 @@ function stage2Reason(words: ArrayLike<number>, base: number, features: LookupFe
   return undefined;
 }
 
-/** 5.2 STE.S2VMID: tags what EL1 streams translate, where there is a stage 2 at all. */
+/** 5.2 STE.S2VMID: tags translations, where there is a stage 2 at all. */
 function vmidReason(words: ArrayLike<number>, base: number, config: number, features: LookupFeatures, out: SteView): string | undefined {
-  if (!features.stage2 || config === STE_CONFIG_BYPASS || out.world !== WORLD_EL1) {
+  if (!features.stage2 || config === STE_CONFIG_BYPASS) {
     return undefined;
   }
   out.vmid = get(words, STE.S2VMID, base);

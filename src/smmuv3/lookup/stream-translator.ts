@@ -30,7 +30,6 @@ import {
   fillFetchAddress,
   fillFetchEvent,
   fillIpa,
-  fillStall,
   fillStreamDisabled,
   fillTranslationForbidden,
   OVERRIDE_SET,
@@ -48,17 +47,16 @@ import {
   KIND_ATS_TRANSLATED,
   KIND_TRANSACTION,
   READ_AS_ZERO,
-  STALLED,
   TRANSLATED,
 } from "./answers.js";
 import { CD_ILLEGAL, CdView, decodeCd } from "./cd-view.js";
 import { CachedStream, ConfigurationCache } from "./configuration-cache.js";
 import type { LookupFeatures } from "./features.js";
 import { Stage2Memory } from "./stage2-memory.js";
-import { decodeSte, STE_ILLEGAL, WORLD_EL1, WORLD_EL2, type SteView } from "./ste-view.js";
+import { decodeSte, STE_ILLEGAL, type SteView } from "./ste-view.js";
 import { SELECT_BAD_SUBSTREAM, SELECT_BYPASS, SELECT_DISABLED, selectCd } from "./substreams.js";
 import { STREAM_FOUND, STREAM_OUT_OF_RANGE, StreamTable } from "./stream-table.js";
-import { applyTlbi, EL2_E2H_TAG, EL2_TAG } from "./tlb-commands.js";
+import { applyTlbi } from "./tlb-commands.js";
 
 /** The event of a WALK_* code, by its negative. */
 const EVENT_OF_WALK = [0, EVENT.F_TRANSLATION, EVENT.F_ACCESS, EVENT.F_PERMISSION, EVENT.F_ADDR_SIZE, EVENT.F_WALK_EABT];
@@ -79,12 +77,11 @@ export interface StreamTranslatorOptions {
  * simulated hardware host-physical memory.
  */
 export class StreamTranslator {
-  /** CR0.SMMUEN, CR0.ATSCHK, CR2.RECINVSID, CR2.REC_CFG_ATS (if IDR0.ATSRECERR), CR2.E2H. */
+  /** CR0.SMMUEN, CR0.ATSCHK, CR2.RECINVSID, CR2.REC_CFG_ATS (if IDR0.ATSRECERR). */
   enabled = false;
   atsCheck = false;
   recordInvalidSid = false;
   recordAtsErrors = false;
-  e2h = false;
   /** GBPA.ABORT: with SMMUEN = 0 transactions abort, else they bypass. */
   globalAbort = false;
   /** The stream table's place and shape. */
@@ -109,7 +106,6 @@ export class StreamTranslator {
   private readonly cache: ConfigurationCache;
   private readonly words = new Int32Array(STE_WORDS);
   private readonly split: { memory: Stage2Memory; walker: PageWalker };
-  private nextStag = 0;
 
   /** The transaction at hand. */
   private sid = 0;
@@ -223,7 +219,7 @@ export class StreamTranslator {
 
   /** CMD_TLBI_*, given as its four words from index `base` on. Returns false where it is no TLB invalidation. */
   tlbi(command: ArrayLike<number>, base = 0): boolean {
-    return applyTlbi(this.tlb, this.features, command, this.e2h, base);
+    return applyTlbi(this.tlb, this.features, command, base);
   }
 
   /** Forgets everything cached: what a reset does. */
@@ -245,7 +241,7 @@ export class StreamTranslator {
     const code = this.table.fetch(sid, this.words);
     if (code === STREAM_FOUND) {
       const stream = new CachedStream(sid);
-      decodeSte(this.words, this.features, stream.ste, 0, this.e2h);
+      decodeSte(this.words, this.features, stream.ste);
       this.cache.hold(stream);
       return stream;
     }
@@ -360,7 +356,7 @@ export class StreamTranslator {
       return undefined;
     }
     const cd = new CdView();
-    decodeCd(this.words, this.features, ste, cd);
+    decodeCd(this.words, this.features, cd);
     this.cache.holdCd(stream, index, cd);
     return cd;
   }
@@ -405,16 +401,7 @@ export class StreamTranslator {
       this.walker.faultOnTableWalk = 0;
       return this.fault(WALK_TRANSLATION_FAULT, ste, cd, false);
     }
-    let vmid = ste.vmid;
-    let access = this.access;
-    if (ste.world !== WORLD_EL1) {
-      vmid = ste.world === WORLD_EL2 ? EL2_TAG : EL2_E2H_TAG;
-      if (ste.world === WORLD_EL2) {
-        // 13.4.1: EL2 has one privilege; AP[1] counts as 1.
-        access |= ACCESS_PRIVILEGED;
-      }
-    }
-    return this.finish(ste, cd, vmid, cd.asid, tables, access);
+    return this.finish(ste, cd, cd.asid, tables);
   }
 
   /** No stage 1: by configuration, or by S1DSS. */
@@ -429,7 +416,7 @@ export class StreamTranslator {
       this.hasEvent = true;
       return ABORTED;
     }
-    return ste.stage2 === undefined ? this.bypass() : this.finish(ste, undefined, ste.vmid, 0, undefined, this.access);
+    return ste.stage2 === undefined ? this.bypass() : this.finish(ste, undefined, 0, undefined);
   }
 
   /** A Translated transaction of a split-stage stream: its address is an IPA (13.6.3). */
@@ -438,18 +425,11 @@ export class StreamTranslator {
     return this.translateStage2(ste);
   }
 
-  private finish(
-    ste: SteView,
-    cd: CdView | undefined,
-    vmid: number,
-    asid: number,
-    stage1: StageTables | undefined,
-    access: number,
-  ): number {
-    const translator = this.translator;
+  private finish(ste: SteView, cd: CdView | undefined, asid: number, stage1: StageTables | undefined): number {
+    const { translator, access } = this;
     // A Translation Request is told what is permitted; it does not fault for want of permission (3.9.1.2).
     const code = translator.translate(
-      vmid,
+      ste.vmid,
       asid,
       stage1,
       ste.stage2,
@@ -545,14 +525,6 @@ export class StreamTranslator {
     fillFault(this.event, EVENT_OF_WALK[-code], this.sid, this.ssid, this.high, this.low, this.shown, stage2, faultClass);
     if (stage2) {
       fillIpa(this.event, walker.faultHigh, walker.faultLow);
-    }
-    const stalls = this.kind === KIND_TRANSACTION && (stage2 ? ste.stage2Stalls : cd!.stalls);
-    if (stalls) {
-      // 3.12.2: stalled faults are always recorded.
-      this.hasEvent = true;
-      fillStall(this.event, this.nextStag);
-      this.nextStag = (this.nextStag + 1) & 0xffff;
-      return STALLED;
     }
     this.hasEvent = stage2 ? ste.stage2Records : cd!.records;
     return !stage2 && !cd!.aborts ? READ_AS_ZERO : ABORTED;

@@ -2,28 +2,22 @@ import { ANY_ASID, NO_ASID, type Tlb } from "../../translation/index.js";
 import { CMD, get, OP } from "../spec/index.js";
 import type { LookupFeatures } from "./features.js";
 
-/** In place of a VMID: what EL2 and EL2-E2H streams translate; VMIDs have 16 bits. */
-export const EL2_TAG = 0x1_0000;
-export const EL2_E2H_TAG = 0x1_0001;
-
 /** Pages of 4 KiB in one half of the address space that the TLB tells apart (48 bits). */
 const HALF_PAGES = 2 ** 36;
 
 /**
  * Does what a CMD_TLBI_* command says to a TLB (Arm IHI 0070, 4.4). Commands that concern nothing in it
- * (EL3, other opcodes) change nothing; whether a command is legal is the queue's to say.
+ * (EL2, EL3, other opcodes) change nothing; whether a command is legal is the queue's to say.
  *
  * CMD_TLBI_S2_IPA drops stage-2-only translations: what stage 1 had a part in stays until a command of
  * stage 1 or CMD_TLBI_S12_VMALL drops it (4.4.3.2).
  *
  * @param words the command's four words, from index `base` on
- * @param e2h CR2.E2H: which of the EL2 regimes the EL2 commands mean
  * @returns whether the command was a TLB invalidation
  */
-export function applyTlbi(tlb: Tlb, features: LookupFeatures, words: ArrayLike<number>, e2h: boolean, base = 0): boolean {
+export function applyTlbi(tlb: Tlb, features: LookupFeatures, words: ArrayLike<number>, base = 0): boolean {
   // 4.4.2: the VMID is matched only where stage 2 is supported.
   const vmid = features.stage2 ? get(words, CMD.VMID, base) : 0;
-  const el2 = e2h ? EL2_E2H_TAG : EL2_TAG;
   const asid = get(words, CMD.ASID, base);
   switch (get(words, CMD.OPCODE, base)) {
     case OP.TLBI_NH_ALL:
@@ -37,18 +31,6 @@ export function applyTlbi(tlb: Tlb, features: LookupFeatures, words: ArrayLike<n
       return true;
     case OP.TLBI_NH_VAA:
       invalidatePages(tlb, features, words, base, vmid, ANY_ASID);
-      return true;
-    case OP.TLBI_EL2_ALL:
-      tlb.invalidateVmid(el2);
-      return true;
-    case OP.TLBI_EL2_ASID:
-      tlb.invalidateAsid(el2, e2h ? asid : 0);
-      return true;
-    case OP.TLBI_EL2_VA:
-      invalidatePages(tlb, features, words, base, el2, e2h ? asid : 0);
-      return true;
-    case OP.TLBI_EL2_VAA:
-      invalidatePages(tlb, features, words, base, el2, ANY_ASID);
       return true;
     case OP.TLBI_S12_VMALL:
       tlb.invalidateVmid(vmid);

@@ -149,7 +149,7 @@ export function fillBadAtsRequest(
 /**
  * The part that F_UUT, F_WALK_EABT, F_TRANSLATION, F_ADDR_SIZE, F_ACCESS and F_PERMISSION share: StreamID,
  * SubstreamID, access, input address; for all but F_UUT also stage and CLASS. The caller adds the IPA
- * (`fillIpa`), the fetch address (`fillFetchAddress`), or the stall (`fillStall`).
+ * (`fillIpa`) or the fetch address (`fillFetchAddress`).
  */
 export function fillFault(
   out: Int32Array,
@@ -183,9 +183,4 @@ export function fillIpa(out: Int32Array, ipaHigh: number, ipaLow: number): void 
 export function fillFetchAddress(out: Int32Array, fetchHigh: number, fetchLow: number): void {
   out[6] = fetchLow & ~7;
   out[7] = fetchHigh & 0xff_ffff;
-}
-
-/** Marks the record's transaction as stalled under the given STAG (7.3.13). */
-export function fillStall(out: Int32Array, stag: number): void {
-  out[2] = (1 << 31) | (stag & 0xffff);
 }

@@ -80,10 +80,6 @@ export const STE_EATS_FULL = 1;
 /** Split-stage ATS: the device caches stage 1, Translated transactions get stage 2. */
 export const STE_EATS_S1CHK = 2;
 
-/** Values of STE.STRW for Non-secure streams. */
-export const STE_STRW_NSEL1 = 0;
-export const STE_STRW_EL2 = 2;
-
 /** Values of STE.SHCFG. */
 export const STE_SHCFG_NON_SHAREABLE = 0;
 export const STE_SHCFG_INCOMING = 1;

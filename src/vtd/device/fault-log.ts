@@ -89,10 +89,6 @@ export class FaultLog {
     this.raise(FSTS.IQE.inPlace);
   }
 
-  get queueErrorActive(): boolean {
-    return (this.registers.word(REG.FSTS) & FSTS.IQE.inPlace) !== 0;
-  }
-
   /** Software wrote FSTS: with nothing left pending, the event that waits for its mask goes too (11.4.7.2). */
   statusWritten(): void {
     const { registers } = this;

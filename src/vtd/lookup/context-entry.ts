@@ -76,9 +76,8 @@ export class ContextView {
 
   /** Translation Requests and Translated requests are let through (TT = 01b, DTE). */
   deviceTlb = false;
-  /** Scalable mode: requests with PASID (PASIDE), and Page Requests (PRE), are let through. */
+  /** Scalable mode: requests with PASID (PASIDE) are let through. */
   pasids = false;
-  pageRequests = false;
   /** Scalable mode: the PASID directory (bytes), and the number of PASIDs it covers: 2^(PDTS + 13). */
   directory = 0;
   pasidLimit = 0;
@@ -154,7 +153,6 @@ export function decodeScalableContext(words: ArrayLike<number>, features: VtdFea
     return (out.reason = FAULT.SM_CONTEXT_INVALID);
   }
   out.deviceTlb = deviceTlb;
-  out.pageRequests = pageRequests;
   out.pasids = get(words, SM_CONTEXT.PASIDE, base) !== 0;
   out.directory = getAddress(words, SM_CONTEXT.PASIDDIRPTR, base);
   out.pasidLimit = pasidLimit;
@@ -171,7 +169,6 @@ function clear(out: ContextView, words: ArrayLike<number>, base: number, scalabl
   out.stage2 = undefined;
   out.deviceTlb = false;
   out.pasids = false;
-  out.pageRequests = false;
   out.directory = 0;
   out.pasidLimit = 0;
   out.ridPasid = 0;

@@ -117,7 +117,6 @@ export class VtdTranslator implements RootPointer {
     low: 0,
     write: false,
     atomic: false,
-    pageRequest: false,
     execute: false,
     privileged: false,
   };
@@ -129,7 +128,6 @@ export class VtdTranslator implements RootPointer {
   private low = 0;
   private access = 0;
   private kind = KIND_UNTRANSLATED;
-  private pageRequest = false;
   private faultsDisabled = false;
 
   constructor(
@@ -204,38 +202,6 @@ export class VtdTranslator implements RootPointer {
       }
     }
     return scalable ? this.translateScalable(context) : this.translateLegacy(context, cached.inputMask);
-  }
-
-  /**
-   * Whether a Page Request is let through to the page request queue (table 30's last columns): by the context entry's
-   * PRE and PASIDE, and a PASID entry that is in order. What the tables map does not matter.
-   *
-   * @returns TRANSLATED, or BLOCKED (Invalid Request) with `reason`, `hasFault` and `record` as of `translate`
-   */
-  admitPageRequest(requesterId: number, pasid: number, high: number, low: number, access: number): number {
-    this.begin(requesterId, pasid, high, low, access, KIND_UNTRANSLATED);
-    this.pageRequest = true;
-    if (!this.enabled) {
-      return BLOCKED;
-    }
-    if (this.mode === TTM_LEGACY) {
-      return this.block(FAULT.SM_TTM_PAGE_REQUEST);
-    }
-    if (this.mode !== TTM_SCALABLE || !this.features.scalableMode) {
-      return this.refuseMode();
-    }
-    const context = this.findContext(true)?.view;
-    if (context === undefined) {
-      return this.block(this.reason);
-    }
-    this.faultsDisabled = context.faultsDisabled;
-    const reason = !context.pageRequests ? FAULT.SM_PRE : pasid < 0 ? 0 : this.pasidReason(context, pasid);
-    if (reason !== 0) {
-      return this.block(reason);
-    }
-    const index = pasid < 0 ? context.ridPasid : pasid;
-    const entry = this.pasids.find(requesterId, index) ?? this.fetchPasid(context, index);
-    return entry === undefined ? this.block(this.reason) : TRANSLATED;
   }
 
   /** All context entries. */
@@ -328,7 +294,6 @@ export class VtdTranslator implements RootPointer {
     this.high = high;
     this.low = low;
     this.kind = kind;
-    this.pageRequest = false;
     let asked = pasid < 0 ? access & (ACCESS_READ | ACCESS_WRITE) : access;
     if ((asked & (ACCESS_READ | ACCESS_WRITE)) === 0 && !this.features.zeroLengthReads) {
       // 3.14: without CAP.ZLR a zero-length read is a read.
@@ -635,9 +600,8 @@ export class VtdTranslator implements RootPointer {
       request.addressType = this.kind;
       request.high = this.high;
       request.low = this.low;
-      request.write = (this.access & ACCESS_WRITE) !== 0 && !asks && !this.pageRequest;
+      request.write = (this.access & ACCESS_WRITE) !== 0 && !asks;
       request.atomic = request.write && (this.access & ACCESS_READ) !== 0;
-      request.pageRequest = this.pageRequest;
       request.execute = (this.access & ACCESS_EXECUTE) !== 0;
       request.privileged = (this.access & ACCESS_PRIVILEGED) !== 0;
       fillFault(this.record, reason, request, this.features.pasid, this.features.deviceTlb);

@@ -135,9 +135,8 @@ export interface FaultedRequest {
   readonly high: number;
   readonly low: number;
   readonly write: boolean;
-  /** An AtomicOp; a Page Request. */
+  /** An AtomicOp. */
   readonly atomic?: boolean;
-  readonly pageRequest?: boolean;
   /** With a PASID: execution, privileged mode was asked for. */
   readonly execute: boolean;
   readonly privileged: boolean;
@@ -157,11 +156,10 @@ export function fillFault(out: Int32Array, reason: number, request: FaultedReque
   out[3] = 0;
   put(out, FRCD.SID, request.source);
   put(out, FRCD.FR, reason);
-  // T1 and T2: write 00, Page Request 01, read 10, AtomicOp 11.
+  // T1 and T2: write 00, read 10, AtomicOp 11; Page Requests (01) are of no unit here.
   const atomic = request.atomic === true;
-  const page = request.pageRequest === true;
-  put(out, FRCD.T1, (request.write && !atomic) || page ? 0 : 1);
-  put(out, FRCD.T2, atomic || page ? 1 : 0);
+  put(out, FRCD.T1, request.write && !atomic ? 0 : 1);
+  put(out, FRCD.T2, atomic ? 1 : 0);
   put(out, FRCD.F, 1);
   if (deviceTlb) {
     put(out, FRCD.AT, request.addressType);

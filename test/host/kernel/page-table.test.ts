@@ -27,7 +27,6 @@ function tablesOf(table: PageTable): StageTables {
     accessFlagFaultsDisabled: false,
     hierarchicalDisabled: false,
     writeImpliesNoExecute: false,
-    unprivilegedWriteImpliesNoPrivilegedExecute: false,
   };
 }
 

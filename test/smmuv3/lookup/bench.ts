@@ -9,9 +9,9 @@ import { buildCd, buildSte, unpack, EVT, eventName, type CD, type FieldValues, t
 import { ACCESS_READ } from "../../../src/translation/index.js";
 import { highWord, lowWord, toBigInt } from "../../../src/support/index.js";
 
-/** IDR0 to IDR5: both stages, ATS, 16-bit ASID and VMID, two-level tables, stall or terminate, 20-bit substreams, 48 bits, all granules, RIL, HAD. */
+/** IDR0 to IDR5: both stages, ATS, 16-bit ASID and VMID, two-level tables, no stalls, 20-bit substreams, 48 bits, all granules, RIL, HAD. */
 export const FULL_IDR: readonly number[] = [
-  0x1 | 0x2 | (2 << 2) | 0x10 | 0x400 | 0x1000 | 0x40000 | 0x80000 | (2 << 21) | 0x80_0000 | (1 << 27),
+  0x1 | 0x2 | (2 << 2) | 0x10 | 0x400 | 0x1000 | 0x40000 | 0x80000 | (2 << 21) | 0x80_0000 | (1 << 24) | (1 << 27),
   16 | (20 << 6) | (19 << 16) | (19 << 21) | (1 << 26),
   0,
   0x1404,

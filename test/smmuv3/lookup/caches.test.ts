@@ -158,7 +158,6 @@ describe("TLB invalidations of stage 1", () => {
     ["S2_IPA", S1_RW, () => tlbi(OP.TLBI_S2_IPA, { VMID: 1, ADDRESS: BigInt(A) }), "AAA AAA"],
     ["NH_ASID leaves global entries", S1_RW & ~0x800n, () => tlbi(OP.TLBI_NH_ASID, { VMID: 1, ASID: 2 }), "AAA ABA"],
     ["NH_VA drops global entries", S1_RW & ~0x800n, () => tlbi(OP.TLBI_NH_VA, { VMID: 1, ASID: 7, ADDRESS: IOVA }), "BBA AAA"],
-    ["EL2_ALL", S1_RW, () => tlbi(OP.TLBI_EL2_ALL), "AAA AAA"],
   ];
   it.each(cases)("%s", (_name, first, command, expected) => {
     build(first);
@@ -213,36 +212,6 @@ describe("TLB invalidations of stage 1", () => {
     expect(b.translate(1, IOVA, ACCESS_READ)).toBe(TRANSLATED);
     b.map(root, IOVA, A, S1_RW);
     expect(b.translate(1, IOVA, ACCESS_WRITE)).toBe(TRANSLATED);
-  });
-
-  it("EL2 entries follow the EL2 commands, by ASID with E2H", () => {
-    b = new Bench(withIdr(0, 0, 0x200));
-    for (const e2h of [false, true]) {
-      b.translator.e2h = e2h;
-      b.translator.reset();
-      const root = b.page();
-      b.ste(1, { V: 1, CONFIG: 5, S1CONTEXTPTR: CDTAB, STRW: 2 });
-      b.cd(CDTAB, cdFields(root, { ASID: 9 }));
-      const stale = (): void => {
-        b.map(root, IOVA, A, S1_RW);
-        tlbi(OP.TLBI_EL2_ALL);
-        expect(where(1)).toBe(BigInt(A));
-        b.map(root, IOVA, B, S1_RW);
-        tlbi(OP.TLBI_NH_ALL, { VMID: 0 });
-        expect(where(1)).toBe(BigInt(A));
-      };
-      stale();
-      tlbi(OP.TLBI_EL2_VA, { ASID: 9, ADDRESS: IOVA });
-      expect(where(1)).toBe(BigInt(B));
-      stale();
-      tlbi(OP.TLBI_EL2_VAA, { ADDRESS: IOVA });
-      expect(where(1)).toBe(BigInt(B));
-      stale();
-      tlbi(OP.TLBI_EL2_ASID, { ASID: e2h ? 8 : 9 });
-      expect(where(1)).toBe(BigInt(e2h ? A : B));
-      tlbi(OP.TLBI_EL2_ASID, { ASID: 9 });
-      expect(where(1)).toBe(BigInt(B));
-    }
   });
 
   it("says what is no TLB invalidation", () => {

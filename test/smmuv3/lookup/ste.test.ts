@@ -1,18 +1,17 @@
 import { describe, expect, it } from "vitest";
-import { decodeSte, STE_ILLEGAL, SteView, WORLD_EL1, WORLD_EL2, WORLD_EL2_E2H, type LookupFeatures } from "../../../src/smmuv3/lookup/index.js";
+import { decodeSte, STE_ILLEGAL, SteView, type LookupFeatures } from "../../../src/smmuv3/lookup/index.js";
 import { buildSte, type FieldValues, type STE } from "../../../src/smmuv3/spec/index.js";
 import { FULL, stage2Fields, withIdr } from "./bench.js";
 
 type Fields = FieldValues<typeof STE>;
 
 const view = new SteView();
-const decode = (fields: Fields, features: LookupFeatures = FULL, e2h = false): number =>
-  decodeSte(buildSte(fields), features, view, 0, e2h);
+const decode = (fields: Fields, features: LookupFeatures = FULL): number =>
+  decodeSte(buildSte(fields), features, view);
 
 const S1: Fields = { V: 1, CONFIG: 5, S1CONTEXTPTR: 0x1000 };
 const S2: Fields = { V: 1, CONFIG: 6, ...stage2Fields(0x8000) };
 const NESTED: Fields = { ...S1, ...S2, CONFIG: 7 };
-const STALL_MODEL = 3 << 24;
 
 describe("classification of stream table entries", () => {
   it.each([
@@ -42,7 +41,7 @@ describe("classification of stream table entries", () => {
 
   it("ignores the fields of a stage that is off", () => {
     expect(decode({ ...S1, S2TG: 3, S2T0SZ: 63, S2S: 1, S2HA: 1, S2TTB: 0xf_ffff_ffff_fff0n })).toBe(5);
-    expect(decode({ ...S2, S1CDMAX: 31, S1FMT: 2, S1STALLD: 1, S1CONTEXTPTR: 0xf_ffff_ffff_ffc0n }, withIdr(0, 0x80000 | STALL_MODEL, 1 << 24))).toBe(6);
+    expect(decode({ ...S2, S1CDMAX: 31, S1FMT: 2, S1STALLD: 1, S1CONTEXTPTR: 0xf_ffff_ffff_ffc0n }, withIdr(0, 0x80000))).toBe(6);
   });
 
   const cases: Array<[string, Fields, LookupFeatures, string | number]> = [
@@ -52,20 +51,14 @@ describe("classification of stream table entries", () => {
     ["split ATS nested", { ...NESTED, EATS: 2 }, FULL, 7],
     ["split ATS on stage 1", { ...S1, EATS: 2 }, FULL, "split-stage ATS"],
     ["split ATS on stage 2", { ...S2, EATS: 2 }, FULL, "split-stage ATS"],
-    ["split ATS with stalls", { ...NESTED, EATS: 2, S2S: 1 }, FULL, "split-stage ATS"],
+    ["split ATS with stalls", { ...NESTED, EATS: 2, S2S: 1 }, FULL, "S2S is set"],
     ["split ATS with NS1ATS", { ...NESTED, EATS: 2 }, withIdr(0, 0, 0x800), "split-stage ATS"],
     ["full ATS", { ...NESTED, EATS: 1 }, FULL, 7],
-    ["full ATS with stage-2 stalls", { ...S2, EATS: 1, S2S: 1 }, FULL, "full ATS with STE.S2S"],
     ["full ATS, S2S ignored on stage 1", { ...S1, EATS: 1, S2S: 1 }, FULL, 5],
     ["EATS without ATS", { ...S1, EATS: 2 }, withIdr(0, 0x400), 5],
     ["EATS 3 without DPT", { ...S1, EATS: 3 }, FULL, 5],
-    ["STRW without HYP", { ...S1, STRW: 1 }, FULL, 5],
-    ["STRW reserved", { ...S1, STRW: 1 }, withIdr(0, 0, 0x200), "STRW is reserved"],
-    ["STRW 3", { ...S1, STRW: 3 }, withIdr(0, 0, 0x200), "STRW is reserved"],
-    ["STRW ignored nested", { ...NESTED, STRW: 3 }, withIdr(0, 0, 0x200), 7],
-    ["S1STALLD with both models", { ...S1, S1STALLD: 1 }, FULL, 5],
-    ["S1STALLD without stalls", { ...S1, S1STALLD: 1 }, withIdr(0, STALL_MODEL, 1 << 24), "S1STALLD"],
-    ["S1STALLD, stalls forced", { ...S1, S1STALLD: 1 }, withIdr(0, STALL_MODEL, 2 << 24), "S1STALLD"],
+    ["STRW", { ...S1, STRW: 2 }, FULL, 5],
+    ["S1STALLD without stalls", { ...S1, S1STALLD: 1 }, FULL, "S1STALLD"],
     ["S1CDMax at SSIDSIZE", { ...S1, S1CDMAX: 20 }, FULL, 5],
     ["S1CDMax beyond SSIDSIZE", { ...S1, S1CDMAX: 21 }, FULL, "STE.S1CDMax is 21, IDR1.SSIDSIZE 20"],
     ["S1CDMax ignored without substreams", { ...S1, S1CDMAX: 21, S1FMT: 2 }, withIdr(1, 0x7c0), 5],
@@ -77,9 +70,7 @@ describe("classification of stream table entries", () => {
     ["S1ContextPtr at the top", { ...S1, S1CONTEXTPTR: 0xffff_ffff_ffc0n }, FULL, 5],
     ["S1ContextPtr beyond the OAS", { ...S1, S1CONTEXTPTR: 0x1_0000_0000_0000n }, FULL, "S1ContextPtr is beyond 48 bits"],
     ["S1ContextPtr beyond a smaller OAS", { ...S1, S1CONTEXTPTR: 0x1000_0000_0000n }, withIdr(5, 7, 4), "S1ContextPtr is beyond 44 bits"],
-    ["S2S without stalls", { ...S2, S2S: 1 }, withIdr(0, STALL_MODEL, 1 << 24), "S2S is set"],
-    ["S2S with both", { ...S2, S2S: 1 }, FULL, 6],
-    ["no S2S where forced", S2, withIdr(0, STALL_MODEL, 2 << 24), "S2S is 0"],
+    ["S2S without stalls", { ...S2, S2S: 1 }, FULL, "S2S is set"],
     ["VMSAv8-32", { ...S2, S2AA64: 0 }, FULL, "VMSAv8-32"],
     ["no VMSAv8-64", S2, withIdr(0, 0xc, 1 << 2), "no VMSAv8-64"],
     ["S2HA without HTTU", { ...S2, S2HA: 1 }, FULL, "IDR0.HTTU is 0"],
@@ -109,7 +100,6 @@ describe("classification of stream table entries", () => {
     ["VMID beyond 8 bits", { ...S2, S2VMID: 0x100 }, withIdr(0, 0x40000), "STE.S2VMID is 256"],
     ["VMID beyond 8 bits on stage 1", { ...S1, S2VMID: 0x100 }, withIdr(0, 0x40000), "STE.S2VMID is 256"],
     ["VMID ignored without stage 2", { ...S1, S2VMID: 0x100 }, withIdr(0, 0x40001), 5],
-    ["VMID ignored for EL2", { ...S1, S2VMID: 0x100, STRW: 2 }, withIdr(0, 0x40000, 0x200), 5],
   ];
   it.each(cases)("%s", (_name, fields, features, expected) => {
     const kind = decode(fields, features);
@@ -123,20 +113,17 @@ describe("classification of stream table entries", () => {
   });
 
   it("decodes what a legal entry says", () => {
-    decode({ ...NESTED, S1CDMAX: 12, S1FMT: 2, S1DSS: 2, S1STALLD: 1, EATS: 2, S2VMID: 0xbeef, PRIVCFG: 3, INSTCFG: 2, S2PTW: 1 });
+    decode({ ...NESTED, S1CDMAX: 12, S1FMT: 2, S1DSS: 2, EATS: 2, S2VMID: 0xbeef, PRIVCFG: 3, INSTCFG: 2, S2PTW: 1 });
     expect(view).toMatchObject({
       cdBits: 12,
       cdSplit: 10,
       contextPointer: 0x1000,
       defaultSubstream: 2,
-      stallDisabled: true,
       eats: 2,
       vmid: 0xbeef,
       privileged: 3,
       instruction: 2,
       stage2Records: true,
-      stage2Stalls: false,
-      world: WORLD_EL1,
     });
     expect(view.stage2).toMatchObject({
       granuleBits: 12,
@@ -160,16 +147,6 @@ describe("classification of stream table entries", () => {
     expect(view.stage2).toMatchObject({ outputBits: 44 });
   });
 
-  it("tells the regimes apart", () => {
-    const hyp = withIdr(0, 0, 0x200);
-    decode({ ...S1, STRW: 2 }, hyp);
-    expect(view.world).toBe(WORLD_EL2);
-    decode({ ...S1, STRW: 2 }, hyp, true);
-    expect(view.world).toBe(WORLD_EL2_E2H);
-    decode({ ...S1, STRW: 2 });
-    expect(view.world).toBe(WORLD_EL1);
-  });
-
   it("has no overrides without IDR1.ATTR_PERMS_OVR, and takes the reserved 1 as incoming", () => {
     decode({ ...S1, PRIVCFG: 3, INSTCFG: 3 }, withIdr(1, 1 << 26));
     expect([view.privileged, view.instruction]).toEqual([0, 0]);
@@ -178,7 +155,7 @@ describe("classification of stream table entries", () => {
   });
 
   it("leaves nothing of an earlier entry behind", () => {
-    decode({ ...NESTED, S1CDMAX: 12, S1FMT: 2, S1DSS: 2, S1STALLD: 1, EATS: 2, S2VMID: 5, PRIVCFG: 3, INSTCFG: 2, S2S: 0 });
+    decode({ ...NESTED, S1CDMAX: 12, S1FMT: 2, S1DSS: 2, EATS: 2, S2VMID: 5, PRIVCFG: 3, INSTCFG: 2, S2S: 0 });
     decode({ V: 1, CONFIG: 4 });
     expect(view).toEqual(Object.assign(new SteView(), { kind: 4 }));
   });

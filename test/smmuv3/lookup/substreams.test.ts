@@ -124,18 +124,6 @@ describe("address spaces of stage 1", () => {
     expect(b.translate(SID, IOVA, ACCESS_READ | ACCESS_PRIVILEGED)).toBe(TRANSLATED);
   });
 
-  it("EL2 has one privilege and neither ASID nor TTB1", () => {
-    b = new Bench(withIdr(0, 0, 0x200));
-    b.ste(SID, { V: 1, CONFIG: 5, S1CONTEXTPTR: CDTAB, STRW: 2 });
-    const root = b.page();
-    b.cd(CDTAB, cdFields(root, { EPD1: 0, T1SZ: 0, TG1: 0, ASID: 77 }));
-    // AP[1] clear: of EL1 it would be privileged only.
-    b.map(root, IOVA, RAM_BASE, S1_RW & ~0x40n);
-    expect(b.translate(SID, IOVA, ACCESS_WRITE)).toBe(TRANSLATED);
-    expect(b.translate(SID, 0xffff_ffff_ffff_f000n, ACCESS_WRITE)).toBe(ABORTED);
-    expect(b.event).toEqual({ name: "F_TRANSLATION", SID, CLASS: 2, INPUT_ADDR: 0xffff_ffff_ffff_f000n });
-  });
-
   it("reports the mapping's size and the permissions at the access's privilege", () => {
     b.ste(SID, { V: 1, CONFIG: 5, S1CONTEXTPTR: CDTAB });
     const root = b.page();

@@ -23,7 +23,6 @@ import {
   fillFetchAddress,
   fillFetchEvent,
   fillIpa,
-  fillStall,
   fillStreamDisabled,
   fillTranslationForbidden,
   get,
@@ -171,7 +170,7 @@ describe("images of events", () => {
     // A published kernel log: 0x0000000100002810 0x0000020880000b17 0x00000009f44a0300 0.
     out.fill(-1);
     fillFault(out, EVENT.F_TRANSLATION, 1, 2, 9, 0xf44a0300 | 0, read, false, CLASS_IN);
-    fillStall(out, 0xb17);
+    out[2] = (0x8000_0b17) | 0;
     expect(hex(out)).toEqual(["00002810", "00000001", "80000b17", "00000208", "f44a0300", "00000009", "00000000", "00000000"]);
     expect(hex(buildEvent(EVENT.F_TRANSLATION, { SSV: 1, SSID: 2, SID: 1, STAG: 0xb17, STALL: 1, RNW: 1, CLASS: 2, INPUT_ADDR: 0x9_f44a_0300n }))).toEqual(hex(out));
   });

@@ -429,53 +429,6 @@ describe("Translated requests", () => {
   });
 });
 
-describe("Page Requests", () => {
-  const admit = (pasid = -1): [number, number, unknown] => [
-    b.translator.admitPageRequest(RID, pasid, Number(IOVA >> 32n), Number(IOVA & 0xffff_ffffn) | 0, ACCESS_READ),
-    b.translator.reason,
-    b.fault?.FR,
-  ];
-  /** A directory with entries for 0 and 1. */
-  const open = (bits: bigint, second = 0n): void => {
-    const directory = b.page();
-    b.pasid(directory, 0, ...firstStage(RAM_BASE));
-    b.pasid(directory, 1, ...firstStage(RAM_BASE));
-    b.pasid(directory, 2, 1n);
-    b.scalable(RID, BigInt(directory) | 1n | bits, second);
-    b.translator.reset();
-  };
-
-  it("need PRE, a PASID that is let through, and an entry in order", () => {
-    open(0x1cn);
-    expect(admit()).toEqual([TRANSLATED, 0, undefined]);
-    expect(admit(1)).toEqual([TRANSLATED, 0, undefined]);
-    expect(admit(2)).toEqual([BLOCKED, 0x5b, 0x5b]);
-    expect(admit(3)).toEqual([BLOCKED, 0x59, 0x59]);
-    expect(admit(0)).toEqual([BLOCKED, 0x48, 0x48]);
-    expect(b.fault).toEqual({ FI: IOVA, SID: RID, FR: 0x48, T2: 1, PP: 1 });
-    expect(admit(0x2000)).toEqual([BLOCKED, 0x46, 0x46]);
-    open(0x14n);
-    expect(admit(1)).toEqual([BLOCKED, 0x45, 0x45]);
-    open(0xcn);
-    expect(admit()).toEqual([BLOCKED, 0x47, 0x47]);
-    // FPD.
-    open(0xen);
-    expect(admit()).toEqual([BLOCKED, 0x47, undefined]);
-  });
-
-  it("are blocked without scalable mode", () => {
-    open(0x1cn);
-    b.translator.mode = 0;
-    expect(admit()).toEqual([BLOCKED, 0x32, 0x32]);
-    b.translator.mode = 3;
-    expect(admit()).toEqual([BLOCKED, 0x33, 0x33]);
-    b.translator.mode = 2;
-    expect(admit()).toEqual([BLOCKED, 0x30, 0x30]);
-    b.translator.enabled = false;
-    expect(admit()).toEqual([BLOCKED, 0, undefined]);
-  });
-});
-
 describe("zero-length reads and AtomicOps", () => {
   it("zero-length reads need no read permission with CAP.ZLR, and pass the interrupt range", () => {
     for (const [features, code] of [

@@ -25,12 +25,10 @@ describe("a fault record", () => {
     expect(hex(out)).toEqual(["9abcd000", "12345678", "c0001234", "e0000582"]);
   });
 
-  it("tells AtomicOps and Page Requests", () => {
+  it("tells AtomicOps", () => {
     const out = new Int32Array(4);
     fillFault(out, FAULT.SM_READ, { ...request, write: true, atomic: true }, true, true);
     expect(hex(out).slice(2)).toEqual(["10001234", "c0000086"]);
-    fillFault(out, FAULT.SM_PRE, { ...request, pageRequest: true }, true, true);
-    expect(hex(out).slice(2)).toEqual(["10001234", "80000047"]);
   });
 
   it("leaves out what the unit has not", () => {

@@ -47,7 +47,7 @@ export class DirtyState {
       return false;
     }
     const words = this.contextOf(get(event, EVT.SSV) !== 0 ? get(event, EVT.SSID) : 0);
-    if (words === null || get(words, CD.HD) === 0 || decodeCd(words, this.features, this.ste, this.cd) !== CD_OK) {
+    if (words === null || get(words, CD.HD) === 0 || decodeCd(words, this.features, this.cd) !== CD_OK) {
       return false;
     }
     const tables = this.cd.lower;
