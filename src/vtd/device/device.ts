@@ -7,16 +7,16 @@ import {
   type VtdFeatures,
   VtdTranslator,
   descriptorTypeName,
-  hiddenFunctionBits,
 } from "../lookup/index.js";
 import type { AddressSpace, MmioHandler, RamWordMemory } from "../../memory/index.js";
 import { countsByName, deposit, extract, get, getAddress, highWord, type Log, lowWord, toBigInt } from "../../support/index.js";
 import { onEventLoop, type Scheduler } from "../../nesting/index.js";
 import { VtdAcceleration } from "../accel/acceleration.js";
-import type { InvalidationTarget, VtdBackend, VtdForBackend } from "./backend.js";
+import type { VtdBackend, VtdForBackend } from "./backend.js";
 import { DEFAULT_VTD_PROPERTIES, type VtdProperties } from "./capabilities.js";
 import * as trace from "./trace.js";
 import { EventMessage, type MessageSender } from "./event-message.js";
+import { CacheInvalidations } from "./cache-invalidations.js";
 import { FaultLog } from "./fault-log.js";
 import { InvalidationQueue } from "./invalidation-queue.js";
 import { VtdIommuOps } from "./iommu-ops.js";
@@ -28,14 +28,11 @@ import {
   faultName,
   FRCD,
   GCMD,
-  GRANULARITY_GLOBAL,
   GRANULARITY_SELECTIVE,
   IOTLB_REG,
   IQA,
   IRTA,
   IVA,
-  PASID_CACHE_DOMAIN,
-  PASID_CACHE_PASID,
   REG,
   RTADDR,
   TTM_LEGACY,
@@ -95,7 +92,7 @@ const WIDE_REGISTERS: ReadonlySet<number> = new Set([
  * remapping, and the software translation for emulated functions. What passed-through functions need is
  * asked of `backend`, in the guest's order.
  */
-export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend {
+export class VtdDevice implements MmioHandler, VtdForBackend {
   /** Bytes of the register region. */
   static readonly regionBytes = REGISTER_BYTES;
 
@@ -107,6 +104,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
   /** The translation of emulated functions, and of all interrupts. */
   readonly translator: VtdTranslator;
   readonly remapper: InterruptRemapper;
+  private readonly invalidations = new CacheInvalidations(this);
   /** The passed-through functions. */
   readonly acceleration: VtdAcceleration;
   /** For every root bus of the machine. */
@@ -135,7 +133,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
       words,
       memory,
       faults: this.faults,
-      target: this,
+      target: this.invalidations,
       send: sendMessage,
       log,
       addressBits: this.properties.awBits,
@@ -506,7 +504,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     }
     this.programTranslator();
     // CAP.ESIRTPS is clear: software invalidates (6.7); dropping more than asked for is always right.
-    this.interruptEntries(-1, 0);
+    this.invalidations.interruptEntries(-1, 0);
   }
 
   private enableQueue(on: boolean): void {
@@ -545,7 +543,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
       // 11.4.6.1: CAIG 0 tells that nothing was done.
       this.log.guestError("vtd.ccmd", () => `${this.id}: CCMD 0x${toBigInt(high, low).toString(16)} is not performed`);
     } else {
-      this.contextCache(granularity, extract(low, CCMD.DID), extract(low, CCMD.SID), extract(high, CCMD.FM));
+      this.invalidations.contextCache(granularity, extract(low, CCMD.DID), extract(low, CCMD.SID), extract(high, CCMD.FM));
     }
     this.whenFollowed(() => registers.set(REG.CCMD + 4, deposit(high & ~CCMD.ICC.inPlace, CCMD.CAIG, granularity)));
   }
@@ -564,101 +562,9 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
     if (granularity === 0) {
       this.log.guestError("vtd.iotlb", () => `${this.id}: IOTLB 0x${toBigInt(high, 0).toString(16)} is not performed`);
     } else {
-      this.iotlb(granularity, extract(high, IOTLB_REG.DID), iva[1], iva[0] & IVA.ADDR.lowMask, get(iva, IVA.AM));
+      this.invalidations.iotlb(granularity, extract(high, IOTLB_REG.DID), iva[1], iva[0] & IVA.ADDR.lowMask, get(iva, IVA.AM));
     }
     this.whenFollowed(() => registers.set(at, deposit(high & ~IOTLB_REG.IVT.inPlace, IOTLB_REG.IAIG, granularity)));
-  }
-
-  // ---- InvalidationTarget ----
-
-  contextCache(granularity: number, domainId: number, sourceId: number, functionMask: number): boolean {
-    const { translator } = this;
-    if (granularity === GRANULARITY_SELECTIVE) {
-      translator.invalidateContextDevice(domainId, sourceId, functionMask);
-      const mask = hiddenFunctionBits(functionMask);
-      if (trace.traceInvDescCcDevices.on) {
-        trace.traceInvDescCcDevices.emit(sourceId, mask);
-      }
-      return this.backend?.contextCacheInvalidated(sourceId, mask) ?? true;
-    }
-    const everything = granularity === GRANULARITY_GLOBAL;
-    if (everything) {
-      translator.invalidateContextGlobal();
-    } else {
-      translator.invalidateContextDomain(domainId);
-    }
-    if (everything && trace.traceInvDescCcGlobal.on) {
-      trace.traceInvDescCcGlobal.emit();
-    } else if (!everything && trace.traceInvDescCcDomain.on) {
-      trace.traceInvDescCcDomain.emit(domainId);
-    }
-    return this.backend?.contextCacheInvalidated(-1, 0) ?? true;
-  }
-
-  pasidCache(granularity: number, domainId: number, pasid: number): boolean {
-    const { translator } = this;
-    switch (granularity) {
-      case PASID_CACHE_PASID:
-        if (trace.traceInvDescPasidCachePsi.on) {
-          trace.traceInvDescPasidCachePsi.emit(domainId, pasid);
-        }
-        translator.invalidatePasid(domainId, pasid);
-        return this.backend?.pasidCacheInvalidated(pasid) ?? true;
-      case PASID_CACHE_DOMAIN:
-        if (trace.traceInvDescPasidCacheDsi.on) {
-          trace.traceInvDescPasidCacheDsi.emit(domainId);
-        }
-        translator.invalidatePasidDomain(domainId);
-        return this.backend?.pasidCacheInvalidated(-1) ?? true;
-      default:
-        if (trace.traceInvDescPasidCacheGsi.on) {
-          trace.traceInvDescPasidCacheGsi.emit();
-        }
-        translator.invalidatePasidGlobal();
-        return this.backend?.pasidCacheInvalidated(-1) ?? true;
-    }
-  }
-
-  iotlb(granularity: number, domainId: number, addressHigh: number, addressLow: number, addressMask: number): boolean {
-    const { translator, backend } = this;
-    switch (granularity) {
-      case GRANULARITY_SELECTIVE:
-        if (trace.traceInvDescIotlbPages.on) {
-          trace.traceInvDescIotlbPages.emit(domainId, toBigInt(addressHigh, addressLow), addressMask);
-        }
-        translator.invalidateIotlbPages(domainId, addressHigh, addressLow, addressMask);
-        return backend?.iotlbInvalidated(domainId, addressHigh, addressLow, addressMask) ?? true;
-      case GRANULARITY_GLOBAL:
-        if (trace.traceInvDescIotlbGlobal.on) {
-          trace.traceInvDescIotlbGlobal.emit();
-        }
-        translator.invalidateIotlbGlobal();
-        return backend?.iotlbInvalidated(-1, 0, 0, -1) ?? true;
-      default:
-        if (trace.traceInvDescIotlbDomain.on) {
-          trace.traceInvDescIotlbDomain.emit(domainId);
-        }
-        translator.invalidateIotlbDomain(domainId);
-        return backend?.iotlbInvalidated(domainId, 0, 0, -1) ?? true;
-    }
-  }
-
-  pasidIotlb(domainId: number, pasid: number, addressHigh: number, addressLow: number, addressMask: number): boolean {
-    if (addressMask < 0) {
-      this.translator.invalidatePasidIotlb(domainId, pasid);
-    } else {
-      this.translator.invalidatePasidIotlbPages(domainId, pasid, addressHigh, addressLow, addressMask);
-    }
-    return this.backend?.pasidIotlbInvalidated(domainId, addressMask) ?? true;
-  }
-
-  interruptEntries(index: number, mask: number): void {
-    if (index < 0) {
-      this.remapper.invalidateAll();
-    } else {
-      this.remapper.invalidateEntries(index, mask);
-    }
-    this.onInterruptsChanged();
   }
 
   /** Tells translator and remapper what the registers say. Caches stay. */
@@ -688,7 +594,7 @@ export class VtdDevice implements MmioHandler, InvalidationTarget, VtdForBackend
       trace.traceResetExit.emit();
     }
     this.dropCaches();
-    this.interruptEntries(-1, 0);
+    this.invalidations.interruptEntries(-1, 0);
     this.backend?.reset();
   }
 

@@ -18,8 +18,10 @@ describe("requests without PASID", () => {
     board.plug(A);
     expect(board.probe(A)).toBe("bypass");
     board.start();
-    expect(board.probe(A)).toBe("abort");
     expect(board.read(R.FSTS)).toBe(0);
+    expect(board.probe(A)).toBe("abort");
+    // Its requests find no root entry.
+    expect([board.read(R.FSTS), (board.read64(R.FRCD + 8) >> 32n) & 0xffn]).toEqual([2, 0x39n]);
     board.stop();
     expect(board.probe(A)).toBe("bypass");
     board.close();
