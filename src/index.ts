@@ -21,6 +21,8 @@ export * as remote from "./remote/index.js";
 export * as run from "./run/index.js";
 export * as runReport from "./run/report/index.js";
 export * as smmuv3 from "./smmuv3/index.js";
+export * as smmuv3Accel from "./smmuv3/accel/index.js";
+export * as smmuv3Device from "./smmuv3/device/index.js";
 export * as smmuv3Lookup from "./smmuv3/lookup/index.js";
 export * as smmuv3Spec from "./smmuv3/spec/index.js";
 export * as support from "./support/index.js";

@@ -25,7 +25,7 @@ export function addTo(run: Command, streams: Streams, finish: (code: number) => 
     .option("--host <file>", `the host: a file, or ${shippedHosts().join(", ")} (default: ${DEFAULT_HOSTS_TEXT})`)
     .option("--guest <name|file>", `the guest: ${GUEST_NAMES.join(", ")}, or a script`, DEFAULT_GUEST)
     .option("--json", "print the account as JSON (docs/json.md)")
-    .option("--trace <pattern>", "show trace events whose name matches, on standard error; * and ? as in a shell", collect)
+    .option("--trace <pattern>", "show trace events whose name matches, on standard error; * and ? as in a shell, help lists them", collect)
     .option("--firmware <dt|acpi>", "the guest boots by the device tree or by ACPI", parseFirmware, "dt")
     .addOption(new Option("--granule <4K|16K|64K>", "page size of the guest's page tables").argParser(parseGranule).default(4096, "4K"))
     .option("--seed <number>", "seed of the guest's patterns", parseSeed, 1)
@@ -34,10 +34,16 @@ export function addTo(run: Command, streams: Streams, finish: (code: number) => 
     .option("--quiet", "print no account; where the run fails, why")
     .addHelpText("after", QTEST_HELP)
     .action(async (words: string[], options: RunOptions, command: Command) => {
+      if (options.trace?.includes("help") === true) {
+        return finish(await listTraceEvents(streams));
+      }
       const ending = endBySignal();
       const finishProgress = progress(streams, options.json === true);
       // What is refused is refused before the machine's code is loaded.
       const machine = parseArguments(machineWords(words));
+      if (machine.trace.requests.some((request) => "pattern" in request && request.pattern === "help")) {
+        return finish(await listTraceEvents(streams));
+      }
       const said = (option: string): boolean => command.getOptionValueSource(option) !== "default";
       const { defaultHost, findGuest, formatAccount, runMachine, speaksOnStandardOutput } = await import("../run/index.js");
       const report = await runMachine({
@@ -71,6 +77,15 @@ export function addTo(run: Command, streams: Streams, finish: (code: number) => 
       }
       finish(report.ok ? 0 : 1);
     });
+}
+
+/** What `--trace help` prints, as QEMU's `-trace help` does: all there are. @returns the exit code */
+async function listTraceEvents(streams: Streams): Promise<number> {
+  // Events are made where they are told: in the rooms that a run loads.
+  await import("../run/index.js");
+  const { traceEvents } = await import("../support/index.js");
+  traceEvents().map(({ name }) => name).sort().forEach((name) => streams.out(`${name}\n`));
+  return 0;
 }
 
 function collect(value: string, before: string[] | undefined): string[] {

@@ -67,7 +67,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   for (const { option, value } of options) {
     const where = describeArgument(`-${option}`, value);
     located(where, () => {
-      if (isHelp(value)) {
+      if (isHelp(value) && option !== "trace") {
         throw new Refusal(`-${option} ${value} asks QEMU for a list`, { wouldWork: "viommu devices, viommu device NAME, viommu hosts" });
       }
       if (control.take(option, value) || trace.take(option, value, notes)) {
