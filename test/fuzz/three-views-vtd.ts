@@ -4,6 +4,8 @@
  * mode), 6.5.2 and 6.5.3 (which invalidation covers what, by the ids that the cached entries have), 6.6 (SRTP
  * with CAP.ESRTPS owes nothing).
  */
+import { type Errno, HostError } from "../../src/iommufd/index.js";
+import { Refusal } from "../../src/support/index.js";
 import { ACCESS_READ, ACCESS_WRITE } from "../../src/translation/index.js";
 import type { VtdProperties } from "../../src/vtd/index.js";
 import { Board, HOST_FUNCTIONS, hostDescription, iotlbDomain, iotlbGlobal, contextGlobal, pasidCache, pasidCacheDomain, pasidCacheGlobal, piotlbAll, wait } from "../vtd/accel/rig.js";
@@ -15,7 +17,7 @@ import { ADDRESSES, type Change, type Format, MARK, MARK_MASK, type Space as Tab
 
 export interface VtdPlayOptions {
   readonly properties: Partial<VtdProperties>;
-  /** Host calls fail at random. */
+  /** Host calls fail at random: then a function may be blocked, and is right again after the next invalidation of all. */
   readonly failing?: boolean;
 }
 
@@ -45,6 +47,18 @@ export const VTD_WEIGHTS: Weights = {
   invalidate: 3,
   recycle: 2,
 };
+/** Where host calls fail. */
+export const VTD_FAILING_WEIGHTS: Weights = { ...VTD_WEIGHTS, recover: 3 };
+
+const FAILURES: ReadonlyArray<readonly [operation: string, errno: Errno]> = [
+  ["HWPT_ALLOC", "ENOMEM"],
+  ["VFIO_ATTACH_IOMMUFD_PT", "ENOMEM"],
+  ["VFIO_ATTACH_IOMMUFD_PT", "EBUSY"],
+  ["HWPT_INVALIDATE", "ENOMEM"],
+  ["HWPT_INVALIDATE", "EIO"],
+  ["IOAS_ALLOC", "ENOMEM"],
+  ["IOAS_MAP", "ENOMEM"],
+];
 
 const FIRST_PAGE = 0x20_0000;
 const LAST_PAGE = TARGETS - 0x1000;
@@ -123,9 +137,11 @@ export class VtdPlay implements Play {
   /** Without caching mode, what became present and was not told of: bus and PASID. */
   private readonly untold = new Set<string>();
   private focus: bigint[] = [];
+  /** A host call may have failed since the last invalidation of all. */
+  private mayBeBlocked = false;
   private readonly portOf = new Map<string, number>();
 
-  constructor(options: VtdPlayOptions) {
+  constructor(private readonly options: VtdPlayOptions) {
     this.board = new Board(options.properties, hostDescription());
     for (let page = FIRST_PAGE; page <= LAST_PAGE; page += 0x1000) {
       this.free.push(page);
@@ -369,6 +385,14 @@ export class VtdPlay implements Play {
     const status = Number((this.token += 0x1_0001n) & 0xffff_ffffn);
     board.run(wait(status));
     board.goOn();
+    for (let tries = 0; this.options.failing === true && (board.read(R.FSTS) & 0x10) !== 0; tries++) {
+      // 6.5.2.11: the queue goes on when software has cleared the error.
+      if (tries === 8) {
+        board.observer.clearFailures();
+      }
+      board.vtd.write(R.FSTS, 4, 0x10n);
+      board.goOn();
+    }
     if ((board.read(R.FSTS) & 0x10) !== 0) {
       throw new Error(`the queue stands with IQE, IQERCD ${hex(board.read64(R.IQERCD))}`);
     }
@@ -597,6 +621,11 @@ export class VtdPlay implements Play {
     const all = [...ADDRESSES, ...UPPER];
     this.focus = [...new Set([random.pick(all), random.pick(all), ...(this.debts.length === 0 ? [] : this.focus.slice(0, 4))])];
     this.use(random);
+    if (this.options.failing === true && random.oneIn(3)) {
+      const [call, errno] = random.pick(FAILURES);
+      this.mayBeBlocked = true;
+      this.board.observer.failOn({ operation: call, nth: 1 + random.below(2), errno });
+    }
     const text = this.act(operation, random);
     // A guest polls until its commands are done; buses, plugs and resets leave work, too.
     this.board.goOn();
@@ -689,9 +718,27 @@ export class VtdPlay implements Play {
       }
       case "recycle":
         return this.recycle(random);
+      case "recover":
+        return this.recover(random);
       default:
         throw new Error(`no operation '${operation}'`);
     }
+  }
+
+  /** The host does again what it is asked, and all is invalidated. */
+  private recover(random: Random): string {
+    this.board.observer.clearFailures();
+    this.settleDebts(random);
+    this.send(
+      [
+        { phase: 0, text: "context-cache global", descriptor: contextGlobal },
+        ...(this.scalable ? [{ phase: 1, text: "PASID-cache global", descriptor: pasidCacheGlobal } as const] : []),
+        this.iotlb(-1),
+      ],
+      random,
+    );
+    this.mayBeBlocked = false;
+    return "all is invalidated";
   }
 
   private startQueue(): void {
@@ -1005,7 +1052,14 @@ export class VtdPlay implements Play {
       return `unplug ${address}`;
     }
     const iommufd = random.below(2);
-    board.plug(address, iommufd, true);
+    try {
+      board.plug(address, iommufd, true);
+    } catch (error) {
+      if (!this.mayBeBlocked || !(error instanceof Refusal || error instanceof HostError)) {
+        throw error;
+      }
+      return `plug of ${address} is refused: ${error.message}`;
+    }
     const bus = board.ports[this.portOf.get(address)!].secondary.number;
     // What is there is bound at a plug.
     [...this.untold].filter((one) => one.startsWith(`${bus}:`)).forEach((one) => this.untold.delete(one));
@@ -1088,7 +1142,7 @@ export class VtdPlay implements Play {
                 continue;
               }
               const found = this.probe(go, address, write, wanted);
-              if (found === wanted || (name === "passed-through" && found === null && this.untold.has(`${bus}:${Math.max(pasid, 0)}`))) {
+              if (found === wanted || (name === "passed-through" && found === null && this.mayBeBlocked) || (name === "passed-through" && found === null && this.untold.has(`${bus}:${Math.max(pasid, 0)}`))) {
                 continue;
               }
               throw new Error(
@@ -1171,7 +1225,11 @@ export class VtdPlay implements Play {
 
   finish(): void {
     const random = new Random(1);
-    this.settleDebts(random);
+    if (this.options.failing === true) {
+      this.recover(random);
+    } else {
+      this.settleDebts(random);
+    }
     this.compare(random);
     this.board.close();
     const left = this.board.live();
