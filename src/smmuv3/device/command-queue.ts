@@ -63,7 +63,10 @@ export class CommandQueue extends QueueDrain {
   /** An ATC_INV did not complete; the next CMD_SYNC says so. */
   private atcFailed = false;
   private flushError = CERROR_NONE;
-  /** The command of which a part is done already, as four words and its position (-1: none). */
+  /**
+   * The command of which a part is done already, as four words and its position (-1: none). A part that the batch
+   * lost, or that the guest took back by something between, is not done: then the command begins anew.
+   */
   private readonly begun = new Int32Array(CMD_WORDS);
   private begunAt = -1;
 
@@ -85,6 +88,11 @@ export class CommandQueue extends QueueDrain {
   reset(): void {
     this.forget();
     this.atcFailed = false;
+    this.begunAt = -1;
+  }
+
+  /** CR0.CMDQEN has changed: the guest may set the queue's registers, and what they name is another queue. */
+  enableChanged(): void {
     this.begunAt = -1;
   }
 
@@ -138,6 +146,9 @@ export class CommandQueue extends QueueDrain {
       return this.failBehindBatch(CERROR_ABT, at);
     }
     const command = this.entry;
+    if (this.begunAt >= 0 && !(this.begunAt === at && this.begun.every((word, index) => word === command[index]))) {
+      this.begunAt = -1;
+    }
     const opcode = (this.kind = command[0] & CMD.OPCODE.mask);
     if (traceCmdqOpcode.on) {
       traceCmdqOpcode.emit(traceCommandName(opcode));
@@ -238,11 +249,11 @@ export class CommandQueue extends QueueDrain {
   /** 4.1.7: StreamIDs beyond IDR1.SIDSIZE have no effect. */
   private install(first: number, last: number, at: number): StepResult {
     const limit = 2 ** extract(this.parts.registers.idr[1], IDR1.SIDSIZE);
-    const { backend, entry, begun } = this;
+    const { backend, entry } = this;
     if (backend === null || first >= limit) {
       return NEXT;
     }
-    const goOn = this.begunAt === at && begun.every((word, index) => word === entry[index]);
+    const goOn = this.begunAt >= 0;
     this.begunAt = -1;
     const sent = backend.flushes;
     const result = backend.installEntries(first, Math.min(last, limit - 1), goOn);
@@ -259,7 +270,7 @@ export class CommandQueue extends QueueDrain {
       case CERROR_NONE:
         return NEXT;
       case UNFINISHED:
-        begun.set(entry.subarray(0, CMD_WORDS));
+        this.begun.set(entry.subarray(0, CMD_WORDS));
         this.begunAt = at;
         return AGAIN;
       default:
@@ -306,6 +317,7 @@ export class CommandQueue extends QueueDrain {
   private fail(code: number): StepResult {
     const { registers, log, id, interrupts } = this.parts;
     const cons = registers.word(REG.CMDQ_CONS) & ~CMDQ_CONS.ERR.inPlace;
+    this.begunAt = -1;
     const fetched = this.fetch(cons);
     this.fetches--;
     const opcode = fetched ? this.entry[0] & CMD.OPCODE.mask : 0;

@@ -292,6 +292,9 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
     registers.set(REG.CR0ACK, registers.cr0);
     const changed = before ^ registers.cr0;
     this.programTranslator();
+    if ((changed & CR0.CMDQEN.inPlace) !== 0) {
+      this.commands.enableChanged();
+    }
     if ((changed & CR0.SMMUEN.inPlace) !== 0) {
       this.backend?.translationChanged();
     }

@@ -384,6 +384,49 @@ describe("a configuration command that is not finished at once", () => {
     rig.submit(C.nhAsid(1), C.ste(5));
     expect(asked[2]).toBe("5-5");
   });
+
+  it("begins anew where the host has refused the batch that its first part was in", () => {
+    const rig = new Rig();
+    const backend = new RecordingBackend();
+    const asked: boolean[] = [];
+    rig.smmu.backend = backend;
+    // Of the first function a CFGI_CD_ALL, and no more.
+    backend.installEntries = (_first, _last, goOn) => {
+      asked.push(goOn);
+      backend.forward(6, 9, 0, 0);
+      return asked.length < 2 ? UNFINISHED : 0;
+    };
+    let failing = true;
+    backend.judge = () => (failing ? CERROR_ILL : 0);
+    rig.start();
+    rig.submit(C.nhAsid(1), C.all(), C.sync());
+    expect([rig.cons, rig.commandError, asked]).toEqual([0, true, [false]]);
+    failing = false;
+    rig.store(CMDQ, ...C.sync());
+    rig.acknowledge();
+    expect([rig.cons, asked, backend.done]).toEqual([3, [false, false], ["6:9"]]);
+  });
+
+  it("begins anew where the queue was off meanwhile", () => {
+    const { rig, asked } = suspended();
+    rig.set(R.CR0, 0);
+    rig.set(R.CMDQ_CONS, 1);
+    rig.set(R.CR0, 8);
+    expect([rig.smmu.registers.word(R.CMDQ_CONS), asked]).toEqual([1, ["0-ffff", "0-ffff"]]);
+  });
+
+  it("begins anew where others have been at its place", () => {
+    const { rig, asked } = suspended();
+    rig.store(CMDQ + 16, ...C.sync());
+    rig.later.shift()!();
+    expect([rig.cons, asked.length]).toEqual([3, 1]);
+    // Twice around the queue to the same position.
+    while (rig.prod !== 1) {
+      rig.submit(C.sync());
+    }
+    rig.submit(C.all());
+    expect(asked[1]).toBe("0-ffff");
+  });
 });
 
 describe("configuration commands", () => {
