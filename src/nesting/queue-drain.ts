@@ -181,11 +181,14 @@ export abstract class QueueDrain {
     return true;
   }
 
-  /** One of the batch is not done: the queue is at its entry again, `next` being the first that is not counted. */
+  /**
+   * One of the batch is not done: the queue is at its entry again, `next` being the first that is not counted. Behind
+   * those whose positions are noted are what the entry at `next` itself has put there.
+   */
   protected refuse(index: number, next: number): void {
-    const at = this.positions[Math.min(index, this.batched - 1)];
+    const at = index < this.batched ? this.positions[index] : next;
     this.flushes++;
-    this.forwarded += index;
+    this.forwarded += Math.min(index, this.batched);
     this.batched = 0;
     for (let n = (next - at) & this.mask; n > 0; n--) {
       this.consumed[this.kinds[--this.counted]]--;

@@ -259,6 +259,10 @@ export class CommandQueue extends QueueDrain {
     const result = backend.installEntries(first, Math.min(last, limit - 1), goOn);
     this.atcFailed ||= backend.flushTimedOut;
     if (result === BATCH_REFUSED) {
+      if (backend.flushes > sent + 1) {
+        // One before it went well: all that is older than this command is done.
+        this.batchSent();
+      }
       this.flushError = CERROR_ILL;
       this.refuse(backend.flushHandled, at);
       return STOPPED;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { UNFINISHED } from "../../../src/smmuv3/device/backend.js";
-import { A, B, Board, encodeCommand, EXPLICIT, IOVA, OP } from "./rig.js";
+import { A, B, Board, C, encodeCommand, EXPLICIT, IOVA, OP } from "./rig.js";
 
 const SYNC = encodeCommand(OP.SYNC);
 const hex = (...words: number[]): string => words.map((word) => (word >>> 0).toString(16)).join(" ");
@@ -183,6 +183,36 @@ describe("a batch", () => {
     expect([board.smmu.cerror, board.smmu.cons - start, board.probe(A)]).toEqual([1, 1, "table 0"]);
     board.smmu.set(0x64, board.smmu.get(0x60));
     expect([board.smmu.cons, board.probe(A), board.probe(B)]).toEqual([board.smmu.produced, "table 1", "table 1"]);
+  });
+
+  test("refused with what the command itself has put there is told at the command", () => {
+    const board = booted();
+    board.smmu.submit(asid(1), SYNC);
+    const start = board.smmu.cons;
+    board.smmu.ste(0xa00, board.stage1(0));
+    board.observer.failOn({ operation: "HWPT_INVALIDATE", nth: 1, errno: "EIO", handled: 0 });
+    board.smmu.configureAll();
+    expect([board.smmu.cerror, board.smmu.cons, board.probe(B)]).toEqual([1, start, "table 1"]);
+    board.smmu.set(0x64, board.smmu.get(0x60));
+    expect([board.smmu.commandError, board.smmu.cons, board.probe(B)]).toEqual([false, board.smmu.produced, "table 0"]);
+  });
+
+  test("refused after another of the same command is told at the command, not at an older one that is done", () => {
+    const board = booted();
+    board.plug(C, 2);
+    board.number(2, 11);
+    board.smmu.ste(0xb00, board.stage1(board.table()));
+    board.smmu.configureAll();
+    const start = board.smmu.cons;
+    // A batch before the first function's change, and one with the second's invalidation before the third's change.
+    board.smmu.ste(0x900, board.stage1(2));
+    board.smmu.ste(0xb00, board.stage1(0));
+    board.observer.failOn({ operation: "HWPT_INVALIDATE", nth: 2, errno: "EIO", handled: 0 });
+    board.smmu.submit(asid(1), asid(2), encodeCommand(OP.CFGI_STE_RANGE, { RANGE: 31 }), SYNC);
+    expect([board.smmu.cerror, board.smmu.cons - start, board.probe(A), board.probe(C)]).toEqual([1, 2, "table 2", "table 2"]);
+    expect(board.smmu.smmu.counters().commandsByName).toMatchObject({ CMD_TLBI_NH_ASID: 2 });
+    board.smmu.set(0x64, board.smmu.get(0x60));
+    expect([board.smmu.commandError, board.smmu.cons, board.probe(C)]).toEqual([false, board.smmu.produced, "table 0"]);
   });
 
   test("entries of more functions than the budget lasts for are installed by and by", () => {
