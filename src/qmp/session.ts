@@ -12,7 +12,7 @@ import { QEMU_VERSION } from "./version.js";
 
 /** Commands that wait; beyond, reading stops (QEMU has 8). */
 const QUEUE_LIMIT = 8;
-/** Bytes that a client has not read, beyond which it gets no events. */
+/** Bytes that a client has not read, beyond which its commands wait and it gets no events. */
 const UNREAD_LIMIT = 4 << 20;
 
 export interface SessionOwner {
@@ -51,7 +51,10 @@ export class QmpSession {
     // What was asked before an orderly end is still answered.
     readable.once("close", () => (readable.readableEnded ? this.enqueue(() => this.close()) : this.close()));
     writable.on("error", () => this.close());
-    writable.on("drain", () => this.flow());
+    writable.on("drain", () => {
+      this.flow();
+      void this.work();
+    });
     const { packageName } = owner.context.target;
     this.send({ QMP: { version: { qemu: { ...QEMU_VERSION }, package: packageName }, capabilities: ["oob"] } });
     readable.resume();
@@ -94,8 +97,14 @@ export class QmpSession {
     void this.work();
   }
 
+  /** The client is there and leaves its answers lie. */
+  private get unread(): boolean {
+    const { writable } = this.stream;
+    return writable.writable && writable.writableLength >= UNREAD_LIMIT;
+  }
+
   private flow(): void {
-    const full = this.queue.length >= QUEUE_LIMIT || this.stream.writable.writableLength >= UNREAD_LIMIT;
+    const full = this.queue.length >= QUEUE_LIMIT || this.unread;
     if (this.closed) {
       return;
     }
@@ -111,8 +120,9 @@ export class QmpSession {
       return;
     }
     this.working = true;
-    for (let task = this.queue.shift(); task !== undefined && !this.closed; task = this.queue.shift()) {
-      await task();
+    // One piece of the client's bytes may hold thousands of commands.
+    while (this.queue.length > 0 && !this.closed && !this.unread) {
+      await this.queue.shift()!();
       this.flow();
     }
     this.working = false;

@@ -75,6 +75,21 @@ describe("JSON from a client", () => {
     expect(parse([Uint8Array.of(0x22, 0xc0, 0x22)])).toEqual(["1:1: JSON parse error, invalid UTF-8 sequence in string"]);
   });
 
+  it.each([0xfe, 0xff])("ends a token at the byte %i, which UTF-8 never has, in strings and their escapes too", (byte) => {
+    for (const before of ['"ab', "'ab", '"ab\\', "'ab\\"]) {
+      const bytes = Buffer.concat([Buffer.from(before), Uint8Array.of(byte), Buffer.from(`cd${before[0]}\n{"c":1}`)]);
+      const expected = [`1:1: JSON parse error, stray '${before}${String.fromCharCode(byte)}'`, { value: { c: 1 } }];
+      expect(parse([bytes])).toEqual(expected);
+      expect(parse([...bytes].map((one) => Uint8Array.of(one)))).toEqual(expected);
+    }
+  });
+
+  it.each([0x80, 0xbf, 0xc0, 0xc1, 0xf5, 0xf8, 0xfc, 0xfd])("refuses a string with the byte %i, with which no character begins", (byte) => {
+    for (const quote of [0x22, 0x27]) {
+      expect(parse([Uint8Array.of(quote, 0x61, byte, 0x80, 0x80, 0x80, quote)])).toEqual(["1:1: JSON parse error, invalid UTF-8 sequence in string"]);
+    }
+  });
+
   it("does not take a member for something of Object's", () => {
     const [one] = parse(['{"__proto__":{"x":1},"constructor":2}']) as Array<{ value: { [key: string]: Json } }>;
     expect(Object.keys(one.value)).toEqual(["__proto__", "constructor"]);
