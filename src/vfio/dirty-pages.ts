@@ -34,6 +34,21 @@ export class DirtyPages {
     this.left.set(address, Math.max(bytes, this.left.get(address) ?? 0));
   }
 
+  /** Notes the pages of a bitmap, of pages from `address` on. */
+  noteAll(address: number, bitmap: Uint8Array): void {
+    const pages = bitmap.length * 8;
+    const isSet = (page: number): boolean => page < pages && (bitmap[page >> 3] & (1 << (page & 7))) !== 0;
+    for (let page = 0; page < pages; page++) {
+      const first = page;
+      while (isSet(page)) {
+        page++;
+      }
+      if (page > first) {
+        this.note(address + first * DIRTY_PAGE, (page - first) * DIRTY_PAGE);
+      }
+    }
+  }
+
   forget(): void {
     this.left.clear();
   }

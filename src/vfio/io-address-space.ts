@@ -151,20 +151,29 @@ export class IoAddressSpace {
 
   /**
    * Ors the pages that devices have written since the last reading into `bitmap`: bit n is the page of 4 KiB n pages
-   * behind `address` (guest-physical, bytes); `clear`: from then on they count as clean. Throws HostError.
+   * behind `address` (guest-physical, bytes); `clear`: from then on they count as clean. Throws HostError; what is
+   * in the bitmap then is found again by the next reading.
    */
   readDirtyPages(address: number, bitmap: Uint8Array, clear: boolean): void {
-    for (const parent of this.tracked()) {
-      this.iommufd.hwptGetDirtyBitmap({
-        hwptId: parent.hwptId,
-        flags: clear ? 0 : DIRTY_BITMAP_NO_CLEAR,
-        iova: BigInt(address),
-        length: BigInt(bitmap.length * 8 * DIRTY_PAGE),
-        pageSize: BigInt(DIRTY_PAGE),
-        bitmap,
-      });
+    try {
+      for (const parent of this.tracked()) {
+        this.iommufd.hwptGetDirtyBitmap({
+          hwptId: parent.hwptId,
+          flags: clear ? 0 : DIRTY_BITMAP_NO_CLEAR,
+          iova: BigInt(address),
+          length: BigInt(bitmap.length * 8 * DIRTY_PAGE),
+          pageSize: BigInt(DIRTY_PAGE),
+          bitmap,
+        });
+      }
+      this.dirty.read(address, bitmap, clear);
+    } catch (error) {
+      if (clear) {
+        // Clean in the host's tables by now, and nobody gets the bitmap.
+        this.dirty.noteAll(address, bitmap);
+      }
+      throw error;
     }
-    this.dirty.read(address, bitmap, clear);
   }
 
   private tracked(): ParentTable[] {

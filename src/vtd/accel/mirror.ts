@@ -386,15 +386,19 @@ export class Mirror implements DirtySource {
     const meant = [...this.mapped.all()].filter((one) => (one.access & SS_W) !== 0 && one.gpa < end && one.gpa + one.bytes > address);
     for (const { start, bytes } of runsOf(meant)) {
       const bits = new Uint8Array(Math.ceil(bytes / PAGE / 8));
-      this.iommufd.hwptGetDirtyBitmap({
-        hwptId: this.hwptId,
-        flags: clear ? 0 : DIRTY_BITMAP_NO_CLEAR,
-        iova: BigInt(start),
-        length: BigInt(bytes),
-        pageSize: BigInt(PAGE),
-        bitmap: bits,
-      });
-      this.translate(start, bits, address, bitmap, clear);
+      try {
+        this.iommufd.hwptGetDirtyBitmap({
+          hwptId: this.hwptId,
+          flags: clear ? 0 : DIRTY_BITMAP_NO_CLEAR,
+          iova: BigInt(start),
+          length: BigInt(bytes),
+          pageSize: BigInt(PAGE),
+          bitmap: bits,
+        });
+      } finally {
+        // Refused on the way, what the host has told is clean there already.
+        this.translate(start, bits, address, bitmap, clear);
+      }
     }
   }
 

@@ -63,6 +63,25 @@ describe("dirty pages of the stage-2 tables", () => {
     expect(() => dirty(board)).toThrow(/EINVAL/);
   });
 
+  it("are found again after a reading that the host has refused at a later table", () => {
+    const board = tracked();
+    board.plug(A);
+    board.plug(C);
+    board.context(A);
+    board.context(C);
+    board.entry(A, 0, board.passThrough(5));
+    board.entry(C, 0, board.passThrough(6));
+    board.start();
+    board.contexts[0].setDirtyTracking(true);
+    board.dmaWrite(A, 0x9000n, 1n);
+    board.dmaWrite(A, 0xa000n, 1n);
+    board.dmaWrite(C, 0xc000n, 1n);
+    board.observer.failOn({ operation: "HWPT_GET_DIRTY_BITMAP", nth: 2, errno: "ENOMEM" });
+    expect(() => dirty(board)).toThrow(/ENOMEM/);
+    expect(dirty(board)).toEqual([0x9000, 0xa000, 0xc000]);
+    expect(dirty(board)).toEqual([]);
+  });
+
   it("stay off everywhere where one table cannot", () => {
     const board = tracked();
     board.plug(A);
@@ -133,6 +152,20 @@ describe("dirty pages of a function on a mirror", () => {
     expect(dirty(board)).toEqual([board.target(0)]);
     expect(board.contexts[0].readDirtyPages(0x100_0000, 8)).toEqual(Uint8Array.of(1));
     expect(board.contexts[0].readDirtyPages(0x100_0000, 8)).toEqual(Uint8Array.of(0));
+  });
+
+  it("are found again after a reading that the host has refused at a later range", () => {
+    const board = legacy();
+    board.map(0, 0x9000n, 0x9000, 3n);
+    board.start(false);
+    board.contexts[0].setDirtyTracking(true);
+    board.dmaWrite(A, 0x9000n, 1n);
+    board.dmaWrite(A, IOVA, 1n);
+    // The stage-2 table's, and the first range's.
+    board.observer.failOn({ operation: "HWPT_GET_DIRTY_BITMAP", nth: 3, errno: "ENOMEM" });
+    expect(() => dirty(board)).toThrow(/ENOMEM/);
+    expect(dirty(board)).toEqual([0x9000, board.target(0)]);
+    expect(dirty(board)).toEqual([]);
   });
 
   it("block a function whose mirror the host cannot track, and leave tracking off where it refuses", () => {
