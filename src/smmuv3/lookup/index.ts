@@ -1,6 +1,7 @@
 export { featuresOf, type LookupFeatures } from "./features.js";
 export { decodeSte, STE_ILLEGAL, SteView } from "./ste-view.js";
 export { CD_ILLEGAL, CD_OK, CdView, decodeCd } from "./cd-view.js";
+export { CONTEXT_FOUND, ContextTable } from "./context-table.js";
 export { STREAM_FETCH_ABORT, STREAM_FOUND, STREAM_OUT_OF_RANGE, StreamTable } from "./stream-table.js";
 export {
   ABORTED,

@@ -87,6 +87,6 @@ export class StreamTable {
 }
 
 /** `address` rounded down to a multiple of 2^bits. */
-function aligned(address: number, bits: number): number {
+export function aligned(address: number, bits: number): number {
   return address - (address % 2 ** bits);
 }

@@ -1,4 +1,4 @@
-import { MEMORY_OK, type WordMemory } from "../../memory/index.js";
+import type { WordMemory } from "../../memory/index.js";
 import {
   ACCESS_EXECUTE,
   ACCESS_PRIVILEGED,
@@ -18,48 +18,30 @@ import {
   type StageTables,
 } from "../../translation/index.js";
 import {
-  CLASS_CD,
-  CLASS_IN,
-  CLASS_TT,
   EVENT,
   EVENT_WORDS,
-  fillBadAtsRequest,
   fillBadSubstream,
   fillEvent,
-  fillFault,
-  fillFetchAddress,
   fillFetchEvent,
-  fillIpa,
   fillStreamDisabled,
   fillTranslationForbidden,
-  OVERRIDE_SET,
   STE_CONFIG_ABORT,
   STE_EATS_ABORT,
   STE_EATS_S1CHK,
   STE_WORDS,
 } from "../spec/index.js";
-import {
-  ABORTED,
-  ATS_ABORTED,
-  ATS_UNSUPPORTED,
-  BYPASSED,
-  KIND_ATS_REQUEST,
-  KIND_ATS_TRANSLATED,
-  KIND_TRANSACTION,
-  READ_AS_ZERO,
-  TRANSLATED,
-} from "./answers.js";
+import { ABORTED, ATS_ABORTED, ATS_UNSUPPORTED, BYPASSED, KIND_ATS_REQUEST, KIND_ATS_TRANSLATED, KIND_TRANSACTION, READ_AS_ZERO, TRANSLATED } from "./answers.js";
+import { completedPermissions, overridden } from "./attributes.js";
 import { CD_ILLEGAL, CdView, decodeCd } from "./cd-view.js";
 import { CachedStream, ConfigurationCache } from "./configuration-cache.js";
+import { CONTEXT_BAD_SUBSTREAM, CONTEXT_FOUND, CONTEXT_STAGE2_FAULT, ContextTable } from "./context-table.js";
+import { FaultRecords } from "./fault-records.js";
 import type { LookupFeatures } from "./features.js";
-import { Stage2Memory } from "./stage2-memory.js";
+import { SplitStage } from "./split-stage.js";
 import { decodeSte, STE_ILLEGAL, type SteView } from "./ste-view.js";
 import { SELECT_BAD_SUBSTREAM, SELECT_BYPASS, SELECT_DISABLED, selectCd } from "./substreams.js";
 import { STREAM_FOUND, STREAM_OUT_OF_RANGE, StreamTable } from "./stream-table.js";
 import { applyTlbi } from "./tlb-commands.js";
-
-/** The event of a WALK_* code, by its negative. */
-const EVENT_OF_WALK = [0, EVENT.F_TRANSLATION, EVENT.F_ACCESS, EVENT.F_PERMISSION, EVENT.F_ADDR_SIZE, EVENT.F_WALK_EABT];
 
 export interface StreamTranslatorOptions {
   /** Entries of the TLB, a power of two; default 4096. */
@@ -105,7 +87,9 @@ export class StreamTranslator {
   private readonly translator: Translator;
   private readonly cache: ConfigurationCache;
   private readonly words = new Int32Array(STE_WORDS);
-  private readonly split: { memory: Stage2Memory; walker: PageWalker };
+  private readonly contextTable: ContextTable;
+  private readonly faults: FaultRecords;
+  private readonly splitStage: SplitStage;
 
   /** The transaction at hand. */
   private sid = 0;
@@ -116,13 +100,12 @@ export class StreamTranslator {
   private incoming = 0;
   /** After the STE's overrides. */
   private access = 0;
-  private readonly shown = { rnw: true, ind: false, pnu: false };
   private skipsStage1 = false;
   /** Where `findCd` ended without a CD. */
   private answer = ABORTED;
 
   constructor(
-    private readonly memory: WordMemory,
+    memory: WordMemory,
     readonly features: LookupFeatures,
     options: StreamTranslatorOptions = {},
   ) {
@@ -131,8 +114,9 @@ export class StreamTranslator {
     this.walker = new PageWalker(memory);
     this.translator = new Translator(this.walker, this.tlb);
     this.cache = new ConfigurationCache(options.streams ?? 1024, options.contexts ?? 4096);
-    const splitMemory = new Stage2Memory(memory);
-    this.split = { memory: splitMemory, walker: new PageWalker(splitMemory) };
+    this.contextTable = new ContextTable(memory, features, this.walker);
+    this.faults = new FaultRecords(this.event, this.walker);
+    this.splitStage = new SplitStage(memory);
   }
 
   /**
@@ -179,7 +163,12 @@ export class StreamTranslator {
         return this.refuseAts();
       }
       if (kind === KIND_ATS_TRANSLATED) {
-        return eats === STE_EATS_S1CHK ? this.translateSplit(ste) : this.bypass();
+        if (eats !== STE_EATS_S1CHK) {
+          return this.bypass();
+        }
+        // 13.6.3: the address of a split-stage stream's Translated transaction is an IPA.
+        this.access = overridden(this.incoming, ste);
+        return this.translateStage2(ste);
       }
     }
     // Step 4: the CD, where stage 1 translates.
@@ -272,14 +261,7 @@ export class StreamTranslator {
   private refuseAts(): number {
     this.hasEvent = this.features.ats;
     if (this.kind === KIND_ATS_REQUEST) {
-      // 7.3.6: reads are always asked for.
-      fillBadAtsRequest(this.event, this.sid, this.ssid, this.high, this.low, {
-        read: true,
-        write: (this.incoming & ACCESS_WRITE) !== 0,
-        execute: (this.incoming & ACCESS_EXECUTE) !== 0,
-        privileged: (this.incoming & ACCESS_PRIVILEGED) !== 0,
-        span: 1,
-      });
+      this.faults.atsRequest(this.sid, this.ssid, this.high, this.low, this.incoming);
       return ATS_UNSUPPORTED;
     }
     fillTranslationForbidden(this.event, this.sid, this.high, this.low, (this.incoming & ACCESS_WRITE) === 0);
@@ -308,85 +290,49 @@ export class StreamTranslator {
     }
     const cd = stream.cd(index) ?? this.fetchCd(stream, ste, index);
     if (cd !== undefined && cd.code === CD_ILLEGAL) {
-      this.reason = cd.reason;
       fillEvent(this.event, EVENT.C_BAD_CD, this.sid, ssid);
-      this.answer = this.configurationError(true);
-      return undefined;
+      return this.withoutCd(cd.reason);
     }
     return cd;
   }
 
   private badSubstream(ssid: number, reason: string): undefined {
-    this.reason = reason;
     fillBadSubstream(this.event, this.sid, ssid);
-    this.answer = this.configurationError(true);
-    return undefined;
+    return this.withoutCd(reason);
   }
 
   private streamDisabled(): undefined {
-    this.reason = "STE.S1DSS does not allow the substream";
     fillStreamDisabled(this.event, this.sid);
+    return this.withoutCd("STE.S1DSS does not allow the substream");
+  }
+
+  /** Ends a transaction with a record that is filled, and its reason in words. */
+  private withoutCd(reason: string): undefined {
+    this.reason = reason;
     this.answer = this.configurationError(true);
     return undefined;
   }
 
-  /** Fetches and holds a CD (5.2 S1Fmt, 5.3); leaves `answer` where there is none. */
+  /** Fetches and holds a CD; leaves `answer` where there is none. */
   private fetchCd(stream: CachedStream, ste: SteView, index: number): CdView | undefined {
-    let address: number;
-    if (ste.cdSplit === 0) {
-      // A linear table is aligned to its size: its RES0 bits are taken as zero.
-      address = alignedTo(ste.contextPointer, ste.cdBits + 6) + index * 64;
-    } else {
-      const split = ste.cdSplit;
-      const levelOne = alignedTo(ste.contextPointer, Math.max(6, ste.cdBits - split + 3)) + (index >>> split) * 8;
-      if (!this.fetchWords(ste, levelOne, 2)) {
-        return undefined;
+    const { contextTable, words } = this;
+    switch (contextTable.fetch(ste, index, words)) {
+      case CONTEXT_FOUND: {
+        const cd = new CdView();
+        decodeCd(words, this.features, cd);
+        this.cache.holdCd(stream, index, cd);
+        return cd;
       }
-      const pointer = ((this.words[1] & 0xff_ffff) * 0x1_0000_0000) + ((this.words[0] & ~0xfff) >>> 0);
-      const bits = ste.stage2 === undefined ? this.features.outputBits : this.features.inputBits;
-      if ((this.words[0] & 1) === 0) {
-        return this.badSubstream(index, "L1CD.V is 0");
-      }
-      if (pointer >= 2 ** bits) {
-        return this.badSubstream(index, `L1CD.L2Ptr is beyond ${bits} bits`);
-      }
-      address = alignedTo(pointer, split + 6) + (index & ((1 << split) - 1)) * 64;
-    }
-    if (!this.fetchWords(ste, address, 16)) {
-      return undefined;
-    }
-    const cd = new CdView();
-    decodeCd(this.words, this.features, cd);
-    this.cache.holdCd(stream, index, cd);
-    return cd;
-  }
-
-  /** Loads words of a CD or L1CD, through stage 2 where there is one (5.4.1). On failure leaves `answer`. */
-  private fetchWords(ste: SteView, address: number, count: number): boolean {
-    let high = Math.floor(address / 0x1_0000_0000);
-    let low = address | 0;
-    if (ste.stage2 !== undefined) {
-      // An implicit data read, for the purposes of stage 2.
-      const code = this.walker.walkStage2(ste.stage2, high, low, ACCESS_READ);
-      if (code !== WALK_OK) {
+      case CONTEXT_BAD_SUBSTREAM:
+        return this.badSubstream(index, contextTable.reason);
+      case CONTEXT_STAGE2_FAULT:
         this.access = overridden(this.incoming, ste);
-        this.answer = this.fault(code, ste, undefined, true);
-        return false;
-      }
-      high = this.walker.outHigh;
-      low = this.walker.outLow;
+        this.answer = this.fault(contextTable.walkFault, ste, undefined, true);
+        return undefined;
+      default:
+        fillFetchEvent(this.event, EVENT.F_CD_FETCH, this.sid, this.ssid, contextTable.fetchHigh, contextTable.fetchLow);
+        return this.withoutCd("the CD could not be fetched");
     }
-    for (let word = 0; word < count; word += 2) {
-      if (this.memory.load64(high, low | (word * 4)) !== MEMORY_OK) {
-        this.reason = "the CD could not be fetched";
-        fillFetchEvent(this.event, EVENT.F_CD_FETCH, this.sid, this.ssid, high, low);
-        this.answer = this.configurationError(true);
-        return false;
-      }
-      this.words[word] = this.memory.loadedLow;
-      this.words[word + 1] = this.memory.loadedHigh;
-    }
-    return true;
   }
 
   /** Stage 1, and stage 2 where enabled. */
@@ -411,18 +357,11 @@ export class StreamTranslator {
       if (this.kind === KIND_ATS_REQUEST) {
         return this.deny();
       }
-      this.show();
-      fillFault(this.event, EVENT.F_ADDR_SIZE, this.sid, this.ssid, this.high, this.low, this.shown, false, CLASS_IN);
+      this.faults.inputSize(this.sid, this.ssid, this.high, this.low, this.access);
       this.hasEvent = true;
       return ABORTED;
     }
     return ste.stage2 === undefined ? this.bypass() : this.finish(ste, undefined, 0, undefined);
-  }
-
-  /** A Translated transaction of a split-stage stream: its address is an IPA (13.6.3). */
-  private translateSplit(ste: SteView): number {
-    this.access = overridden(this.incoming, ste);
-    return this.translateStage2(ste);
   }
 
   private finish(ste: SteView, cd: CdView | undefined, asid: number, stage1: StageTables | undefined): number {
@@ -449,18 +388,9 @@ export class StreamTranslator {
     return this.kind === KIND_ATS_REQUEST ? this.answerRequest(ste, stage1) : TRANSLATED;
   }
 
-  /** 13.7.1: the permissions of a Translation Completion. Execution and reads follow INSTCFG. */
+  /** A Translation Completion. */
   private answerRequest(ste: SteView, stage1: StageTables | undefined): number {
-    const granted = this.outPermissions;
-    const asked = this.incoming;
-    const readable = (granted & PERM_READ) !== 0;
-    const executable = (granted & PERM_EXECUTE) !== 0;
-    const reads = ste.instruction === OVERRIDE_SET ? executable : readable;
-    const executes = ste.instruction === 0 ? readable && executable : reads;
-    this.outPermissions =
-      (reads ? ACCESS_READ : 0) |
-      ((granted & PERM_WRITE & asked) !== 0 ? ACCESS_WRITE : 0) |
-      ((asked & ACCESS_EXECUTE) !== 0 && executes ? ACCESS_EXECUTE : 0);
+    this.outPermissions = completedPermissions(this.outPermissions, this.incoming, ste);
     if (ste.eats !== STE_EATS_S1CHK) {
       return TRANSLATED;
     }
@@ -470,9 +400,8 @@ export class StreamTranslator {
       this.outLow = this.low;
       return TRANSLATED;
     }
-    const { memory, walker } = this.split;
-    memory.tables = ste.stage2!;
-    if (walker.walkStage1(stage1, this.high, this.low, 0) !== WALK_OK) {
+    const walker = this.splitStage.walk(stage1, ste.stage2!, this.high, this.low);
+    if (walker === null) {
       // The tables changed under a cached translation: the answer is the fault's.
       return this.deny();
     }
@@ -500,62 +429,27 @@ export class StreamTranslator {
   }
 
   /**
-   * Fills the record of a walk's fault from the walker's fault* fields and says how the transaction ends
-   * (3.12, 7.3.12 to 7.3.16).
+   * Fills the record of a walk's fault and says how the transaction ends (3.12).
    *
    * @param onCd stage 2 faulted on the address of a CD or L1CD
    */
   private fault(code: number, ste: SteView, cd: CdView | undefined, onCd: boolean): number {
-    const walker = this.walker;
-    const stage2 = walker.faultStage === 2;
-    if (code === WALK_EXTERNAL_ABORT) {
-      // 7.3.12: CLASS is TT also for stage 1's own descriptors.
-      const faultClass = onCd ? CLASS_CD : stage2 && walker.faultOnTableWalk === 0 ? CLASS_IN : CLASS_TT;
-      this.show();
-      fillFault(this.event, EVENT.F_WALK_EABT, this.sid, this.ssid, this.high, this.low, this.shown, stage2, faultClass);
-      fillFetchAddress(this.event, walker.fetchHigh, walker.fetchLow);
-      this.hasEvent = this.kind !== KIND_ATS_REQUEST || (this.recordAtsErrors && this.features.atsErrors);
-      return this.kind === KIND_ATS_REQUEST ? ATS_ABORTED : ABORTED;
-    }
-    if (this.kind === KIND_ATS_REQUEST) {
+    const asks = this.kind === KIND_ATS_REQUEST;
+    if (asks && code !== WALK_EXTERNAL_ABORT) {
       return this.deny();
     }
-    const faultClass = onCd ? CLASS_CD : stage2 && walker.faultOnTableWalk !== 0 ? CLASS_TT : CLASS_IN;
-    this.show();
-    fillFault(this.event, EVENT_OF_WALK[-code], this.sid, this.ssid, this.high, this.low, this.shown, stage2, faultClass);
-    if (stage2) {
-      fillIpa(this.event, walker.faultHigh, walker.faultLow);
+    this.faults.walk(code, this.sid, this.ssid, this.high, this.low, this.access, onCd);
+    if (code === WALK_EXTERNAL_ABORT) {
+      this.hasEvent = !asks || (this.recordAtsErrors && this.features.atsErrors);
+      return asks ? ATS_ABORTED : ABORTED;
     }
+    const stage2 = this.walker.faultStage === 2;
     this.hasEvent = stage2 ? ste.stage2Records : cd!.records;
     return !stage2 && !cd!.aborts ? READ_AS_ZERO : ABORTED;
-  }
-
-  /** The access as records show it: after the STE's overrides. */
-  private show(): void {
-    this.shown.rnw = (this.access & ACCESS_WRITE) === 0;
-    this.shown.ind = (this.access & ACCESS_EXECUTE) !== 0;
-    this.shown.pnu = (this.access & ACCESS_PRIVILEGED) !== 0;
   }
 
   /** Whether the input address has bits at or above bit `bits`. */
   private beyond(bits: number): boolean {
     return bits >= 32 ? this.high >>> (bits - 32) !== 0 : this.high !== 0 || this.low >>> bits !== 0;
   }
-}
-
-/** PRIVCFG and INSTCFG; a write is never an instruction fetch (13.1.2). */
-function overridden(access: number, ste: SteView): number {
-  let result = access;
-  if (ste.privileged !== 0) {
-    result = ste.privileged === OVERRIDE_SET ? result | ACCESS_PRIVILEGED : result & ~ACCESS_PRIVILEGED;
-  }
-  if (ste.instruction !== 0) {
-    result = ste.instruction === OVERRIDE_SET ? result | ACCESS_EXECUTE : result & ~ACCESS_EXECUTE;
-  }
-  return (result & ACCESS_WRITE) !== 0 ? result & ~ACCESS_EXECUTE : result;
-}
-
-/** `address` rounded down to a multiple of 2^bits. */
-function alignedTo(address: number, bits: number): number {
-  return address - (address % 2 ** bits);
 }

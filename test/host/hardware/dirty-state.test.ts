@@ -71,7 +71,9 @@ describe("the dirty state", () => {
   });
 
   it("of stage 1 alone is set by CD.HD", () => {
-    const rig = new Rig(withDirtyState());
+    const input = withDirtyState();
+    // IDR1.SSIDSIZE 16.
+    const rig = new Rig({ ...input, smmus: [{ ...input.smmus[0], idr1: "0x02730410" }] });
     const fn = rig.fn();
     const root = rig.hardware.memory.allocatePage(12);
     const [two, three] = [rig.hardware.memory.allocatePage(12), rig.hardware.memory.allocatePage(12)];
@@ -84,6 +86,18 @@ describe("the dirty state", () => {
     rig.write64(cd + 8, BigInt(root));
     // Config 5: stage 1 alone.
     rig.install(fn, ste(0xbn | BigInt(cd), 1n << 44n));
+    expect(write(rig)).toBe(2);
+    expect(rig.read64(three)).toBe(BigInt(rig.hpa(DATA)) | (CLEAN & ~0x80n));
+    // The same through 2^15 CDs in leaves of 2^6 (S1CDMax, S1Fmt, S1DSS): the level 1 table is aligned to its 4 KiB,
+    // bits of S1ContextPtr below are RES0 and taken as zero (5.2).
+    const levelOne = rig.hardware.memory.allocatePage(12);
+    const leaf = rig.hardware.memory.allocatePage(12);
+    rig.write64(levelOne, BigInt(leaf) | 1n);
+    rig.write64(leaf, rig.read64(cd));
+    rig.write64(leaf + 8, rig.read64(cd + 8));
+    rig.write64(three, BigInt(rig.hpa(DATA)) | CLEAN);
+    rig.install(fn, ste(0x1bn | BigInt(levelOne) | 0x400n | (15n << 59n), 2n | (1n << 44n)));
+    rig.flush();
     expect(write(rig)).toBe(2);
     expect(rig.read64(three)).toBe(BigInt(rig.hpa(DATA)) | (CLEAN & ~0x80n));
   });

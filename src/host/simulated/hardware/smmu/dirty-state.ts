@@ -1,8 +1,8 @@
 import { MEMORY_ABORT, MEMORY_CHANGED, MEMORY_OK, type WordMemory } from "../../../../memory/index.js";
 import { highWord, lowWord, toNumber } from "../../../../support/index.js";
-import { CD_OK, CdView, decodeCd, decodeSte, type LookupFeatures, STE_ILLEGAL, SteView } from "../../../../smmuv3/lookup/index.js";
-import { CD, CLASS_IN, EVENT, EVT, get, L1CD, getAddress, STE } from "../../../../smmuv3/spec/index.js";
-import { levelShift, type StageTables } from "../../../../translation/index.js";
+import { CD_OK, CdView, CONTEXT_FOUND, ContextTable, decodeCd, decodeSte, type LookupFeatures, STE_ILLEGAL, SteView } from "../../../../smmuv3/lookup/index.js";
+import { CD, CD_WORDS, CLASS_IN, EVENT, EVT, get, getAddress, STE } from "../../../../smmuv3/spec/index.js";
+import { levelShift, PageWalker, type StageTables } from "../../../../translation/index.js";
 
 /** Dirty bit modifier: bit 51 of a leaf descriptor, in its high word (DDI 0487 D8.3.2, HTTU). */
 const DIRTY_BIT_MODIFIER = 1 << 19;
@@ -20,11 +20,15 @@ const MOST_RESTARTS = 16;
 export class DirtyState {
   private readonly ste = new SteView();
   private readonly cd = new CdView();
+  private readonly words = new Int32Array(CD_WORDS);
+  private readonly contexts: ContextTable;
 
   constructor(
     private readonly memory: WordMemory,
     private readonly features: LookupFeatures,
-  ) {}
+  ) {
+    this.contexts = new ContextTable(memory, features, new PageWalker(memory));
+  }
 
   /**
    * Makes the page dirty whose write ended with the permission fault in `event`.
@@ -46,37 +50,14 @@ export class DirtyState {
     if (this.ste.stage2 !== undefined) {
       return false;
     }
-    const words = this.contextOf(get(event, EVT.SSV) !== 0 ? get(event, EVT.SSID) : 0);
-    if (words === null || get(words, CD.HD) === 0 || decodeCd(words, this.features, this.cd) !== CD_OK) {
+    const { words } = this;
+    const found = this.contexts.fetch(this.ste, get(event, EVT.SSV) !== 0 ? get(event, EVT.SSID) : 0, words) === CONTEXT_FOUND;
+    if (!found || get(words, CD.HD) === 0 || decodeCd(words, this.features, this.cd) !== CD_OK) {
       return false;
     }
     const tables = this.cd.lower;
     const high = event[EVT.INPUT_ADDR.word + 1];
     return tables !== undefined && high >>> 16 === 0 && this.makeDirty(tables, toNumber(high, event[EVT.INPUT_ADDR.word]), 0);
-  }
-
-  /** A CD in physical memory, sixteen words; null where there is none. */
-  private contextOf(ssid: number): Int32Array | null {
-    const { contextPointer, cdBits, cdSplit } = this.ste;
-    if (cdSplit === 0) {
-      return this.load(contextPointer - (contextPointer % 2 ** (cdBits + 6)) + ssid * 64, 16);
-    }
-    const descriptor = this.load(contextPointer + Math.floor(ssid / 2 ** cdSplit) * 8, 2);
-    return descriptor === null || get(descriptor, L1CD.V) === 0
-      ? null
-      : this.load(getAddress(descriptor, L1CD.L2PTR) + (ssid % 2 ** cdSplit) * 64, 16);
-  }
-
-  private load(address: number, count: number): Int32Array | null {
-    const out = new Int32Array(count);
-    for (let i = 0; i < count; i += 2) {
-      if (this.memory.load64(highWord(address), lowWord(address) + i * 4) !== MEMORY_OK) {
-        return null;
-      }
-      out[i] = this.memory.loadedLow;
-      out[i + 1] = this.memory.loadedHigh;
-    }
-    return out;
   }
 
   /**
