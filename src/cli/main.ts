@@ -32,7 +32,7 @@ const QEMU_WORDS: ReadonlySet<string> = new Set(["run", "tables", "guest"]);
 export async function main(words: readonly string[], streams: Streams): Promise<number> {
   const program = new Command("viommu")
     .description("Virtual IOMMUs whose translation is done by the host's IOMMU hardware")
-    .version(packageVersion(), "--version", "print the version")
+    .version(packageVersion(), "-V, --version", "print the version")
     .exitOverride()
     .configureOutput({
       writeOut: (text) => streams.out(text),
