@@ -11,7 +11,7 @@ import { rooms } from "./rooms.js";
 
 const root = import.meta.dirname;
 const library = path.join(root, "dist/lib");
-const { dependencies } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
+const { dependencies, optionalDependencies } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
 
 rmSync(library, { recursive: true, force: true });
 const bundle = await rolldown({
@@ -19,9 +19,11 @@ const bundle = await rolldown({
   input: {
     index: path.join(root, "src/index.ts"),
     "cli/main": path.join(root, "src/cli/main.ts"),
+    // A thread's program, which is loaded by its address.
+    "vcpu-thread": path.join(root, "src/kvm/vcpu-thread.ts"),
     ...Object.fromEntries(Object.keys(rooms).filter((room) => room !== "cli").map((room) => [fileOf(room), path.join(root, "src", room, "index.ts")])),
   },
-  external: Object.keys(dependencies),
+  external: [...Object.keys(dependencies), ...Object.keys(optionalDependencies)],
   platform: "node",
   // No module does anything by being loaded, so that a room that uses one thing behind a door loads no other.
   treeshake: { moduleSideEffects: false },

@@ -4,6 +4,9 @@
  */
 export const rooms = {
   support: [],
+  linux: ["support"],
+  kvm: ["support", "linux"],
+  boot: ["support"],
   chardev: ["support"],
   memory: ["support"],
   translation: ["support", "memory"],
@@ -36,11 +39,12 @@ export const rooms = {
   "machine/arguments": ["support", "chardev", "smmuv3", "vtd"],
   machine: ["machine/arguments", "machine/firmware", "support", "chardev", "memory", "iommufd", "pci", "msi", "smmuv3", "vtd", "devices", "vfio", "port"],
   qmp: ["support", "chardev", "memory", "pci", "iommufd", "msi", "smmuv3", "vfio", "machine/arguments", "machine"],
+  "kernel-guest": ["support", "linux", "kvm", "boot", "chardev", "memory", "port", "machine/arguments", "machine"],
   "guest/choices": [],
   guest: ["guest/choices", "support", "port", "smmuv3/spec", "vtd/spec"],
   remote: ["support", "chardev", "port", "qtest", "guest"],
   "run/report": [],
-  run: ["run/report", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "chardev", "qtest", "remote", "qmp", "host/instruments"],
+  run: ["run/report", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "chardev", "qtest", "remote", "qmp", "host/instruments", "kernel-guest"],
   cli: ["support", "iommufd", "guest/choices", "guest", "machine/arguments", "machine", "host/simulated/names", "host/shipped", "remote", "run/report", "run", "chardev", "qtest"],
 };
 
@@ -52,5 +56,6 @@ export const internal = {
   "host/simulated/hardware": "host/simulated gives what is in it",
   "host/simulated/kernel": "host/simulated gives what is in it",
   "host/simulated/host": "host/simulated gives what is in it",
+  linux: "its types need koffi's, which may not be there",
   cli: "it is a program",
 };

@@ -1,4 +1,5 @@
 /** The package's door: each room under its name, for those who embed the models (docs/embedding.md). Made by package-door.js. */
+export * as boot from "./boot/index.js";
 export * as chardev from "./chardev/index.js";
 export * as devices from "./devices/index.js";
 export * as dmaEngine from "./dma-engine/index.js";
@@ -7,6 +8,8 @@ export * as hostInstruments from "./host/instruments/index.js";
 export * as hostShipped from "./host/shipped/index.js";
 export * as hostSimulated from "./host/simulated/index.js";
 export * as iommufd from "./iommufd/index.js";
+export * as kernelGuest from "./kernel-guest/index.js";
+export * as kvm from "./kvm/index.js";
 export * as machine from "./machine/index.js";
 export * as machineArguments from "./machine/arguments/index.js";
 export * as machineFirmware from "./machine/firmware/index.js";

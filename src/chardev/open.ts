@@ -1,9 +1,9 @@
 /** Opens character devices: connects, or listens and takes one peer after the other as QEMU's socket backend does. */
 import { once } from "node:events";
-import { existsSync, lstatSync, unlinkSync } from "node:fs";
+import { createWriteStream, existsSync, lstatSync, unlinkSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
-import type { Readable, Writable } from "node:stream";
+import { Readable, type Writable } from "node:stream";
 import { Refusal, systemWords } from "../support/index.js";
 import { type ChardevSpec, describeChardev } from "./spec.js";
 
@@ -43,9 +43,25 @@ export async function openChardev(spec: ChardevSpec, onPeer: (stream: ByteStream
       onPeer(stream);
       return { spec, port: null, done, close: stream.close };
     }
+    case "file":
+      return recordIn(spec, onPeer);
     default:
       return spec.server ? listen(spec, onPeer) : dial(spec, onPeer);
   }
+}
+
+/** @throws Refusal where the file cannot be written */
+async function recordIn(spec: Extract<ChardevSpec, { kind: "file" }>, onPeer: (stream: ByteStream) => void): Promise<Chardev> {
+  const writable = createWriteStream(spec.path, { flags: spec.append ? "a" : "w" });
+  try {
+    await once(writable, "open");
+  } catch (error) {
+    throw new Refusal(`Could not open '${spec.path}': ${systemWords(error)}`, { found: describeChardev(spec), wouldWork: "a path in a folder that can be written" });
+  }
+  const done = ended(writable);
+  const close = (): void => void writable.end();
+  onPeer({ readable: Readable.from([]), writable, end: close, close });
+  return { spec, port: null, done, close };
 }
 
 /** Nobody comes, and nobody goes before `close`. */

@@ -33,6 +33,10 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
   }
   lines.push(...machineTree(machine, width - 2).map((line) => `  ${line}`));
 
+  if (report.kernel !== null) {
+    title("Guest kernel");
+    kernelRows(report.kernel, row);
+  }
   if (report.guest !== null) {
     title(`Guest ${report.guest.name}`);
     lines.push(...guestLines(report.guest, options));
@@ -69,6 +73,22 @@ export function guestLines(guest: NonNullable<RunReport["guest"]>, options: Acco
     return [`  ${color.dim("said")} ${first}`, ...rest.map((line) => `         ${line}`)];
   });
   return [...steps, ...said];
+}
+
+/** What a kernel's vCPUs did. */
+function kernelRows(kernel: NonNullable<RunReport["kernel"]>, row: (name: string, text: string) => void): void {
+  const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
+  const most = (counts: Readonly<Record<string, number>>): string =>
+    Object.entries(counts)
+      .sort((a, b) => b[1] - a[1])
+      .slice(0, SHOWN)
+      .map(([name, count]) => `${name} ${count}`)
+      .join(", ") || "none";
+  row("end", `${kernel.end}${kernel.reason === null ? "" : `: ${kernel.reason}`}, after ${seconds(kernel.runMs)}${kernel.resets === 0 ? "" : `, ${plural(kernel.resets, "reset")}`}`);
+  row("boot", kernel.bootMs === null ? "its first program was not seen to start" : `${seconds(kernel.bootMs)} to its first program`);
+  row("vCPUs", `${plural(kernel.vcpus, "vCPU")}, ${seconds(kernel.vcpuMs)} of processor time, KVM_RUN ${kernel.runs}`);
+  row("exits", most(kernel.exits));
+  row("devices", most(kernel.exitsByDevice));
 }
 
 function list(lines: string[], title: string, texts: readonly string[], width: number): void {

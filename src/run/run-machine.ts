@@ -19,7 +19,9 @@ import {
   warningReport,
 } from "./collect.js";
 import type { GuestOptions, GuestReport } from "../guest/index.js";
+import type { KernelReport } from "../kernel-guest/index.js";
 import type { GuestToRun } from "./guest.js";
+import { kernelFailure, kernelReport, openKernelSession } from "./kernel-session.js";
 import { type MonitorSession, monitorsThatSpeak, openMonitors } from "./monitor-session.js";
 import { openQtest, type QtestSession } from "./qtest-session.js";
 import type { RunReport } from "./report/index.js";
@@ -43,6 +45,8 @@ export interface RunRequest {
   readonly trace?: readonly string[];
   /** Takes trace lines. */
   readonly onTrace?: (line: string) => void;
+  /** Takes the output of a kernel's first console besides its own device. */
+  readonly onConsole?: (text: string) => void;
   /** Takes what the guest says while it runs. */
   readonly onProgress?: (text: string) => void;
   readonly onLog?: (line: LogLine) => void;
@@ -86,7 +90,10 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
 }
 
 async function runOnHost(request: RunRequest, args: MachineArguments, log: Log): Promise<RunReport> {
-  const simulated = createSimulatedHost(request.host);
+  const { boot } = args;
+  // A guest that was asked for by name stands before the kernel.
+  const kernel = boot.kernel !== null && (request.guestByDefault === true || request.guest === null) ? await openKernelSession({ ...boot, kernel: boot.kernel }) : null;
+  const simulated = createSimulatedHost(request.host, { makeMemory: kernel?.makeMemory });
   const counter = new CallCounter();
   try {
     const counted = countCalls(simulated, counter);
@@ -99,6 +106,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
     }
     simulated.kernel.onUnclaimedFault(new UnclaimedFaults(machine).take);
     let guest: GuestReport | null = null;
+    let ran: KernelReport | null = null;
     let failure: string | null = null;
     const said = new Said(request.onProgress);
     const names = new Map<string, string>();
@@ -109,14 +117,17 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
       const cold = new Set(machine.board.functions.map(({ fn }) => fn));
       const commanded = monitorsThatSpeak(args).length > 0;
       const stop = args.control.qtest !== null || commanded ? request.stop?.() : undefined;
-      const asked = commanded && request.guestByDefault === true ? null : request.guest;
-      const monitors = await openMonitors(machine, { stop, hasGuest: args.control.qtest !== null || asked !== null });
+      const asked = kernel !== null || (commanded && request.guestByDefault === true) ? null : request.guest;
+      const monitors = await openMonitors(machine, { stop, hasGuest: args.control.qtest !== null || asked !== null || kernel !== null });
       let program: GuestToRun | null = null;
       let qtest: QtestSession | null = null;
       try {
         qtest = await openQtest(machine, { stop, onLog: request.onQtestLog });
         program = qtest ?? asked;
-        if (program !== null) {
+        if (kernel !== null) {
+          ran = await kernel.run(machine, { onConsole: request.onConsole, ended: monitors?.ended ?? null });
+          failure = kernelFailure(ran);
+        } else if (program !== null) {
           ({ guest, failure } = await runGuest(request, program, machine, monitors, said));
         } else {
           await monitors?.ended;
@@ -147,6 +158,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
         host: host.description,
         machine: machineReport(description),
         guest: guestReport(program?.name ?? "", guest, said),
+        kernel: kernelReport(ran),
         dma,
         events: eventReport(guest, description),
         msi: msiReport(machine),
@@ -180,9 +192,10 @@ export function idleOptions(board: string, options: Pick<RunRequest, "firmware" 
   return idle.filter(([is]) => is).map(([, option, why]) => `${option}: it has no effect here, ${why}`);
 }
 
-/** A monitor or qtest has standard output: nothing else may be written there. */
-export function speaksOnStandardOutput({ control: { qtest, monitors } }: MachineArguments): boolean {
-  return [qtest, ...monitors.map(({ spec }) => spec)].some((spec) => spec?.kind === "stdio");
+/** A monitor, a console or qtest has standard output: nothing else may be written there. */
+export function speaksOnStandardOutput({ control, boot }: MachineArguments): boolean {
+  const specs = [...control.monitors, ...boot.serials].map((one) => one?.spec ?? null);
+  return [control.qtest, ...specs].some((spec) => spec?.kind === "stdio");
 }
 
 interface GuestEnd {

@@ -5,6 +5,7 @@
 import { Refusal } from "../../support/index.js";
 import { dropProgram } from "./argument-file.js";
 import { type BoardKind, boardTraits } from "./boards.js";
+import { type BootArguments, BootOptions } from "./boot.js";
 import { type ControlArguments, ControlOptions } from "./control.js";
 import { currentProperties, type DeviceArgument, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty } from "./device.js";
 import { applyAccelOption, applyMachineOption, defaultMachineOptions, type MachineOptions, presetType } from "./machine-options.js";
@@ -33,6 +34,7 @@ export interface MachineArguments {
   readonly name: string | null;
   readonly uuid: string | null;
   readonly control: ControlArguments;
+  readonly boot: BootArguments;
   /** Options that were accepted and have no effect, or were taken for others, a line each. */
   readonly notes: readonly string[];
 }
@@ -58,6 +60,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   const globals: GlobalProperty[] = [];
   const trace = new TraceOptions();
   const control = new ControlOptions();
+  const boot = new BootOptions();
   let nodefaults = false;
   const intelIommu = options.some(({ option, value }) => option === "device" && isIntelIommu(value));
   for (const { option, value } of options.filter((one) => (one.option === "machine" || one.option === "M") && !isHelp(one.value))) {
@@ -70,7 +73,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
       if (isHelp(value) && option !== "trace") {
         throw new Refusal(`-${option} ${value} asks QEMU for a list`, { wouldWork: "viommu devices, viommu device NAME, viommu hosts" });
       }
-      if (control.take(option, value) || trace.take(option, value, notes)) {
+      if (control.take(option, value) || boot.take(option, value) || trace.take(option, value, notes)) {
         return;
       }
       switch (option) {
@@ -142,6 +145,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   checkIds(devices, objects);
   checkSingleIommu(devices);
   devices = numberExpanders(devices, board === "q35" || (machine.highmem && machine.highmemEcam) ? 256 : 16, notes);
+  const controls = control.finish(notes, boot.chardevIds);
   return {
     machine,
     memory: parseMemory(memoryText),
@@ -154,7 +158,8 @@ export function parseArguments(words: readonly string[]): MachineArguments {
     trace: trace.finish(),
     name,
     uuid,
-    control: control.finish(notes),
+    control: controls,
+    boot: boot.finish(controls.chardevs, { kvm: machine.accelerator === "kvm", devices: !nodefaults }, notes),
     notes,
   };
 }

@@ -10,7 +10,7 @@ export interface ChardevArgument {
   readonly spec: ChardevSpec | null;
 }
 
-const FORMS = "unix:PATH, unix:PATH,server=on,wait=off, tcp:HOST:PORT, stdio, chardev:ID";
+const FORMS = "unix:PATH, unix:PATH,server=on,wait=off, tcp:HOST:PORT, stdio, file:PATH, chardev:ID";
 
 /** Options of a socket that say nothing here. */
 const IGNORED = new Set(["id", "path", "host", "port", "server", "wait", "nodelay", "delay", "telnet", "websocket", "tn3270", "reconnect", "reconnect-ms", "mux", "logfile", "logappend", "ipv4", "ipv6", "abstract", "tight", "signal", "backend"]);
@@ -41,6 +41,13 @@ export function parseChardev(argument: string): ChardevArgument {
         return { id, spec: { kind: "stdio" } };
       case "null":
         return { id, spec: { kind: "null" } };
+      case "file": {
+        const path = text("path");
+        if (path === null) {
+          throw new Refusal("chardev: file: no filename given", { wouldWork: "path=PATH" });
+        }
+        return { id, spec: { kind: "file", path, append: values.has("append") && parseBool("append", String(values.get("append"))) } };
+      }
       default:
         return { id, spec: null };
     }
@@ -81,6 +88,10 @@ export function parseChardevShort(option: string, argument: string, chardevs: Re
     const server = serving(values);
     const host = tcp[1] ?? tcp[2];
     return { kind: "tcp", host: host !== "" ? host : server.server ? "0.0.0.0" : "localhost", port: parsePort(tcp[3]), ...server };
+  }
+  const file = /^file:(.+)$/s.exec(first);
+  if (file !== null) {
+    return { kind: "file", path: file[1], append: false };
   }
   if (first === "stdio" || first === "null") {
     return { kind: first };

@@ -116,9 +116,10 @@ export class ControlOptions {
 
   /**
    * @param notes takes a line for each -chardev that nothing here uses
+   * @param elsewhere ids of those that other options use
    * @throws Refusal where a chardev that is named does not exist
    */
-  finish(notes: string[]): ControlArguments {
+  finish(notes: string[], elsewhere: readonly string[]): ControlArguments {
     const { qtest, chardevs, noShutdown, noReboot } = this;
     const find = (option: string, value: string, device: string): ChardevSpec =>
       located(describeArgument(option, value), () => parseChardevShort(option, device, chardevs));
@@ -133,6 +134,7 @@ export class ControlOptions {
       pretty,
     }));
     const used = [...monitors.map(({ label }) => label), chardevId(qtest?.value ?? "")];
+    used.push(...elsewhere);
     checkUsedOnce(used);
     const controlled = qtest !== null || monitors.length > 0;
     if (this.stopped && !controlled) {

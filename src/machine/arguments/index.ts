@@ -17,3 +17,4 @@ export { checkSmmuProperties, type SmmuRequest } from "./smmu.js";
 export { parseTrace, type TraceArguments, traceFilePatterns, type TraceRequest } from "./trace.js";
 export { modelName } from "./unknown-devices.js";
 export { checkVtdProperties, type VtdRequest } from "./vtd.js";
+export type { BootArguments } from "./boot.js";

@@ -24,14 +24,14 @@ const refusedOption = (names: string, reason: string, instead: string, argument 
 const REAL_GUEST = "only a real guest needs it: the guest here is a program (--guest)";
 
 const rules: readonly OptionRule[] = [
-  ...handled("machine M cpu accel smp m numa object device trace global name uuid drive nic net qtest qtest-log chardev qmp qmp-pretty mon monitor d D msg"),
+  ...handled("machine M cpu accel smp m numa object device trace global name uuid drive nic net qtest qtest-log chardev qmp qmp-pretty mon monitor d D msg kernel initrd append serial"),
   { name: "enable-kvm", argument: false },
   { name: "no-user-config", argument: false, note: null },
   { name: "nodefaults", argument: false },
   { name: "nographic", argument: false, note: null },
   ...["S", "no-shutdown", "no-reboot"].map((name) => ({ name, argument: false })),
-  ...noted("display vga audio serial parallel", "there is no such device here", { silentFor: /^none(?:,|$)/ }),
-  ...noted("bios kernel append initrd dtb shim pflash mtdblock", REAL_GUEST),
+  ...noted("display vga audio parallel", "there is no such device here", { silentFor: /^none(?:,|$)/ }),
+  ...noted("bios dtb shim pflash mtdblock", REAL_GUEST),
   ...noted("netdev blockdev fsdev audiodev tpmdev iscsi vnc spice k rtc boot smbios fw_cfg watchdog-action", "no backend is opened here"),
   ...noted("debugcon", "there is no such device here"),
   ...noted("sandbox overcommit run-with compat action add-fd pidfile dfilter seed L mem-path echr semihosting-config", "it has no effect here"),

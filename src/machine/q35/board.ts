@@ -11,7 +11,7 @@ import { Board } from "../board.js";
 import type { PlacedTables } from "../firmware/index.js";
 import { FW_CFG_DMA_PORT, FW_CFG_PORT, FwCfg } from "./fw-cfg.js";
 import { CONFIG_ADDRESS, ConfigPorts, IoPorts } from "./io-ports.js";
-import { IoApic } from "./ioapic.js";
+import { IOAPIC_PINS, IoApic } from "./ioapic.js";
 import { MachineVtd } from "./vtd.js";
 import { Q35_RAM_ALIGNMENT, q35Files, q35MemoryMap, q35Tables } from "./firmware.js";
 import { Ich9Ahci, Ich9Lpc, Ich9Smbus, Mch } from "./chipset.js";
@@ -22,8 +22,6 @@ import { wideMemory } from "../pci-windows.js";
 import { allocateBlock, ramPieces, totalSize } from "../ram-layout.js";
 const RAM_NAME = "pc.ram";
 const PIRQS = 8;
-/** Serial ports that the board has: none is asked for. */
-const SERIAL_PORTS_MADE = 0;
 
 export class Q35Board extends Board {
   readonly kind = "q35";
@@ -63,7 +61,7 @@ export class Q35Board extends Board {
       { setInterrupt: (level) => this.ioapic.setPin(Q35.acpi.sciInterrupt, level ? 1 : 0), powerOff: () => this.outputs.powerOff() },
       () => this.clock?.now ?? process.hrtime.bigint() - this.built,
     );
-    this.serial = new SerialPorts(SERIAL_PORTS_MADE, this.ports, this.ioapic);
+    this.serial = new SerialPorts(args.boot.serials.length, this.ports, this.ioapic);
     this.configPorts = new ConfigPorts(this.pci);
     this.fwCfg = new FwCfg({ ramSize: this.ramSize, cpus: args.smp.cpus, maxCpus: args.smp.maxCpus, files: () => q35Files(this) }, this.memory);
     this.build(() => {
@@ -219,6 +217,17 @@ export class Q35Board extends Board {
     endOfInterrupt: (vector: number): void => this.ioapic.end(vector),
     nameOf: (address: number, isPort: boolean): string => (isPort ? this.ports.nameOf(address) : (this.memory.find(address)?.region.name ?? "nothing")),
   };
+
+  /**
+   * What level-triggered pins of the IOAPIC send, by pin, for a kernel that tells of the ends of such interrupts (KVM's
+   * split irqchip); null: edges, masked, blocked.
+   */
+  levelRoutes(): Array<Message | null> {
+    return Array.from({ length: IOAPIC_PINS }, (_, pin) => {
+      const { masked, levelTriggered, message } = this.ioapic.entry(pin);
+      return masked || !levelTriggered ? null : this.remap(IOAPIC_REQUESTER_ID, message);
+    });
+  }
 
   override pressPowerButton(): void {
     this.acpiHardware.pressPowerButton();

@@ -88,6 +88,23 @@ export const reportSchema = z.strictObject({
       steps: z.array(z.strictObject({ name: z.string(), ok: z.boolean(), skipped: z.string().nullable(), detail: z.string() })),
     })
     .nullable(),
+  /** A kernel on vCPUs; null: the guest was a program. Times in milliseconds. */
+  kernel: z
+    .strictObject({
+      /** power-off, reset (with -no-reboot), quit (from outside), panic, failed. */
+      end: z.enum(["power-off", "reset", "quit", "panic", "failed"]),
+      reason: z.string().nullable(),
+      vcpus: count,
+      exits: z.record(z.string(), count),
+      exitsByDevice: z.record(z.string(), count),
+      runs: count,
+      bootMs: count.nullable(),
+      runMs: count,
+      vcpuMs: count,
+      resets: count,
+      consoleBytes: count,
+    })
+    .nullable(),
   dma: z.strictObject({
     transactions: count,
     bytes: count,

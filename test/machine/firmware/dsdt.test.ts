@@ -37,7 +37,7 @@ function tablesOf(words: string): ReadonlyMap<string, Uint8Array> {
 }
 
 const MACHINE =
-  "-M q35,accel=kvm -m 512 -nodefaults  -device intel-iommu -device pxb-pcie,id=p1,bus_nr=32 -device pcie-root-port,id=r1,bus=p1,chassis=1 -device pxb-pcie,id=p2,bus_nr=128 -device pcie-root-port,id=r2,bus=pcie.0,chassis=2";
+  "-M q35,accel=kvm -m 512 -nodefaults -kernel k -serial null -serial null -device intel-iommu -device pxb-pcie,id=p1,bus_nr=32 -device pcie-root-port,id=r1,bus=p1,chassis=1 -device pxb-pcie,id=p2,bus_nr=128 -device pcie-root-port,id=r2,bus=pcie.0,chassis=2";
 
 describe("what AML tells of a q35", () => {
   const tables = tablesOf(MACHINE);

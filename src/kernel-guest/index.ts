@@ -1,0 +1,3 @@
+export { type KernelFiles, readKernelFiles } from "./files.js";
+export { sharedMemory } from "./guest-memory.js";
+export { type KernelEnd, KernelGuest, type KernelOptions, type KernelReport } from "./session.js";

@@ -1,0 +1,259 @@
+/**
+ * A kernel as the guest of a machine: vCPUs by KVM in the place of a guest program. Made, run, paused, reset and ended
+ * with the machine; nothing of it is left after `run`.
+ */
+import { readFileSync } from "node:fs";
+import { KvmVm, Vcpus } from "../kvm/index.js";
+import { type Machine, Q35Board } from "../machine/index.js";
+import { Refusal } from "../support/index.js";
+import { Console } from "./console.js";
+import { Exits, type VcpuEnd } from "./exits.js";
+import type { KernelFiles } from "./files.js";
+import { MemorySlots } from "./guest-memory.js";
+import { bootX86, prepareVm } from "./x86.js";
+
+/** How a guest has ended. */
+export type KernelEnd =
+  | { readonly kind: "power-off" | "reset" | "quit" }
+  | { readonly kind: "panic"; readonly reason: string }
+  | { readonly kind: "failed"; readonly reason: string };
+
+/** For the account. Times in milliseconds. */
+export interface KernelReport {
+  readonly end: KernelEnd;
+  readonly vcpus: number;
+  /** Exits by KVM's name, and by what answered those to registers and ports. */
+  readonly exits: Readonly<Record<string, number>>;
+  readonly exitsByDevice: Readonly<Record<string, number>>;
+  /** KVM_RUN calls. */
+  readonly runs: number;
+  /** From the first instruction to the kernel's start of its first program, as the console told; null: it did not. */
+  readonly bootMs: number | null;
+  readonly runMs: number;
+  /** Processor time of the vCPUs' threads. */
+  readonly vcpuMs: number;
+  readonly resets: number;
+  readonly consoleBytes: number;
+}
+
+export interface KernelOptions {
+  /** Takes the first console's output besides its own device. */
+  readonly onConsole?: (text: string) => void;
+  /** Ctrl-a c on a console of the terminal; null: there is no monitor. */
+  readonly monitor?: (() => void) | null;
+}
+
+/** What Linux prints when it starts its first program, and when it can go on no more. */
+const FIRST_PROGRAM = /Run \S+ as init process/;
+const PANIC = /Kernel panic - not syncing: ([^\r\n]*)/;
+/** Characters of output in which words are looked for. */
+const TAIL = 512;
+
+interface Running {
+  readonly vm: KvmVm;
+  readonly vcpus: Vcpus;
+  readonly slots: MemorySlots;
+}
+
+export class KernelGuest {
+  private readonly board: Q35Board;
+  private running: Running | null = null;
+  private readonly consoles: Console[] = [];
+  private readonly exits: Exits;
+  private finish: (end: KernelEnd) => void = () => {};
+  private readonly ended = new Promise<KernelEnd>((resolve) => (this.finish = resolve));
+  private readonly started = performance.now();
+  private bootMs: number | null = null;
+  private runs = 0;
+  private vcpuMs = 0;
+  private resets = 0;
+  private resetting = false;
+  private tail = "";
+  private panic: string | null = null;
+
+  constructor(
+    private readonly machine: Machine,
+    private readonly files: KernelFiles,
+    private readonly options: KernelOptions = {},
+  ) {
+    const { board } = machine;
+    if (!(board instanceof Q35Board)) {
+      throw new Refusal("-kernel is for q35 machines on x86", { found: `a ${board.kind} machine`, wouldWork: "-machine q35,accel=kvm; --guest linux on other boards" });
+    }
+    this.board = board;
+    this.exits = new Exits(board.accesses, (address, isPort) => board.accesses.nameOf(address, isPort), (end) => this.vcpuEnded(end), machine.log);
+  }
+
+  /** Runs the guest to its end. @throws Refusal where KVM is not to be had, or a console cannot be opened */
+  async run(): Promise<KernelReport> {
+    const { machine } = this;
+    const unsubscribe = machine.events.subscribe((event) => {
+      switch (event.name) {
+        case "STOP":
+          void this.running?.vcpus.pause();
+          break;
+        case "RESUME":
+          this.running?.vcpus.resume();
+          break;
+        case "SHUTDOWN":
+          this.finish({ kind: event.data.guest ? "power-off" : "quit" });
+          break;
+      }
+    });
+    machine.processors = { hold: () => void this.running?.vcpus.hold(), reset: () => this.restart() };
+    try {
+      this.build();
+      await this.openConsoles();
+      this.running!.vcpus.start();
+      if (!machine.runState.running) {
+        await this.running!.vcpus.pause();
+      }
+      const end = await this.ended;
+      return this.report(this.panic === null || end.kind === "failed" ? end : { kind: "panic", reason: this.panic });
+    } finally {
+      unsubscribe();
+      machine.processors = null;
+      await this.takeDown();
+      this.consoles.forEach((one) => one.close());
+    }
+  }
+
+  /** Ends the guest from outside. */
+  quit(): void {
+    this.finish({ kind: "quit" });
+  }
+
+  /** A VM with the kernel at its entry. @throws Refusal, SystemError; nothing is left then */
+  private build(): void {
+    const { board } = this;
+    const vm = KvmVm.open();
+    let slots: MemorySlots | null = null;
+    try {
+      prepareVm(vm);
+      slots = new MemorySlots(vm, board.memory);
+      const count = this.machine.args.smp.cpus;
+      if (count > vm.mostVcpus) {
+        throw new Refusal(`Number of SMP cpus requested (${count}) exceeds the maximum cpus supported by KVM (${vm.mostVcpus})`, { found: `-smp ${count}`, wouldWork: `-smp ${vm.mostVcpus}` });
+      }
+      const vcpus = new Vcpus(vm, count, (vcpu, reason) => this.exits.answer(vcpu, reason));
+      vcpus.onFailure = (error) => this.finish({ kind: "failed", reason: `a vCPU's thread: ${error.message}` });
+      board.interrupts.sink = (message) => {
+        vm.signal({ address: BigInt(message.address), data: message.data });
+      };
+      // EXIT.IOAPIC_EOI comes for vectors of the routes that KVM knows.
+      let known = "";
+      board.ioapic.onEntry = () => {
+        const routes = board.levelRoutes();
+        const text = JSON.stringify(routes.map((route) => (route === null ? null : [String(route.address), route.data])));
+        if (text !== known) {
+          known = text;
+          vm.setMessageRoutes(routes.map((route) => (route === null ? null : { address: BigInt(route.address), data: route.data })));
+        }
+      };
+      const { acpiRoot, memoryMap } = board.firmware;
+      bootX86(vm, vcpus.all, this.files, { acpiRoot, memoryMap: memoryMap ?? [], write: (address, bytes) => board.memory.writeBytes(address, bytes) === 0 });
+      this.running = { vm, vcpus, slots };
+    } catch (error) {
+      slots?.close();
+      vm.close();
+      throw error;
+    }
+  }
+
+  private async openConsoles(): Promise<void> {
+    const { board } = this;
+    for (const [index, serial] of this.machine.args.boot.serials.entries()) {
+      const one = new Console(() => board.serial.uarts[index], { quit: () => this.quit(), monitor: serial?.monitor === true ? (this.options.monitor ?? null) : null });
+      if (index === 0) {
+        one.onOutput = (text) => this.heard(text);
+      }
+      board.serial.connect(index, { send: (byte) => one.send(byte), hasRoom: () => one.deliver() });
+      this.consoles.push(one);
+      if (serial !== null) {
+        await one.open(serial.spec);
+      }
+    }
+  }
+
+  private heard(text: string): void {
+    this.options.onConsole?.(text);
+    this.tail = (this.tail + text).slice(-TAIL - text.length);
+    if (this.bootMs === null && FIRST_PROGRAM.test(this.tail)) {
+      this.bootMs = performance.now() - this.started;
+    }
+    const panic = PANIC.exec(this.tail);
+    if (panic !== null && this.panic === null) {
+      this.panic = panic[1];
+    }
+    this.tail = this.tail.slice(-TAIL);
+  }
+
+  private vcpuEnded(end: VcpuEnd): void {
+    if (end.kind === "reset") {
+      this.machine.guestReset();
+    } else {
+      this.finish(end);
+    }
+  }
+
+  /** The machine has been reset: the kernel starts anew in a VM of its own. */
+  private restart(): void {
+    if (this.resetting) {
+      return;
+    }
+    this.resetting = true;
+    this.resets++;
+    void (async () => {
+      try {
+        await this.takeDown();
+        this.build();
+        this.running!.vcpus.start();
+      } catch (error) {
+        this.finish({ kind: "failed", reason: error instanceof Error ? error.message : String(error) });
+      } finally {
+        this.resetting = false;
+      }
+    })();
+  }
+
+  private async takeDown(): Promise<void> {
+    const { running } = this;
+    this.running = null;
+    if (running === null) {
+      return;
+    }
+    this.board.interrupts.sink = null;
+    this.board.ioapic.onEntry = () => {};
+    this.vcpuMs += running.vcpus.threads.reduce((sum, thread) => sum + processorMs(thread), 0);
+    this.runs += running.vcpus.runs;
+    await running.vcpus.close();
+    running.slots.close();
+    running.vm.close();
+  }
+
+  private async report(end: KernelEnd): Promise<KernelReport> {
+    const runMs = performance.now() - this.started;
+    await this.takeDown();
+    return {
+      end,
+      vcpus: this.machine.args.smp.cpus,
+      exits: Object.fromEntries(this.exits.byKind),
+      exitsByDevice: Object.fromEntries(this.exits.byDevice),
+      runs: this.runs,
+      bootMs: this.bootMs,
+      runMs,
+      vcpuMs: this.vcpuMs,
+      resets: this.resets,
+      consoleBytes: this.board.serial.uarts.reduce((sum, uart) => sum + uart.sent, 0),
+    };
+  }
+}
+
+/** Time that a thread of this process has had, as its scheduler counts (proc(5), /proc/pid/task/tid/schedstat): nanoseconds first. */
+function processorMs(thread: number): number {
+  try {
+    return Number(readFileSync(`/proc/self/task/${thread}/schedstat`, "latin1").split(" ")[0]) / 1e6;
+  } catch {
+    return 0;
+  }
+}

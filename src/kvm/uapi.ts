@@ -1,0 +1,88 @@
+/** Numbers of Linux's linux/kvm.h, by its names without KVM_. A request's number holds its structure's size, so some differ by architecture. */
+
+/** ioctls of every architecture. */
+export const KVM = {
+  GET_API_VERSION: 0xae00,
+  CREATE_VM: 0xae01,
+  CHECK_EXTENSION: 0xae03,
+  GET_VCPU_MMAP_SIZE: 0xae04,
+  CREATE_VCPU: 0xae41,
+  SET_USER_MEMORY_REGION: 0x4020ae46,
+  SET_GSI_ROUTING: 0x4008ae6a,
+  RUN: 0xae80,
+  ENABLE_CAP: 0x4068aea3,
+  SIGNAL_MSI: 0x4020aea5,
+} as const;
+
+/** ioctls of x86 (asm/kvm.h's structures). */
+export const KVM_X86 = {
+  GET_SUPPORTED_CPUID: 0xc008ae05,
+  SET_TSS_ADDR: 0xae47,
+  SET_IDENTITY_MAP_ADDR: 0x4008ae48,
+  SET_REGS: 0x4090ae82,
+  GET_SREGS: 0x8138ae83,
+  SET_SREGS: 0x4138ae84,
+  SET_CPUID2: 0x4008ae90,
+} as const;
+
+export const KVM_API_VERSION = 12;
+
+export const CAP = {
+  MAX_VCPUS: 66,
+  SPLIT_IRQCHIP: 121,
+  X2APIC_API: 129,
+} as const;
+
+/** Arguments of CAP.X2APIC_API. */
+export const X2APIC_API = { USE_32BIT_IDS: 1 << 0, DISABLE_BROADCAST_QUIRK: 1 << 1 } as const;
+
+export const MEM_READONLY = 1 << 1;
+
+export const EXIT = {
+  UNKNOWN: 0,
+  IO: 2,
+  HLT: 5,
+  MMIO: 6,
+  SHUTDOWN: 8,
+  FAIL_ENTRY: 9,
+  INTR: 10,
+  INTERNAL_ERROR: 17,
+  SYSTEM_EVENT: 24,
+  IOAPIC_EOI: 26,
+} as const;
+
+export const INTERNAL_ERROR = { EMULATION: 1, SIMUL_EX: 2, DELIVERY_EV: 3, UNEXPECTED_EXIT_REASON: 4 } as const;
+export const EXIT_IO_OUT = 1;
+
+/** Byte offsets in struct kvm_run. */
+export const RUN = {
+  IMMEDIATE_EXIT: 1,
+  EXIT_REASON: 8,
+  /** EXIT.IO */
+  IO: { DIRECTION: 32, SIZE: 33, PORT: 34, COUNT: 36, DATA_OFFSET: 40 },
+  /** EXIT.MMIO */
+  MMIO: { ADDRESS: 32, DATA: 40, LENGTH: 48, IS_WRITE: 52 },
+  /** EXIT.FAIL_ENTRY: u64 */
+  FAIL_ENTRY_REASON: 32,
+  /** EXIT.INTERNAL_ERROR */
+  INTERNAL: { SUBERROR: 32, NDATA: 36, DATA: 40 },
+  /** EXIT.IOAPIC_EOI: u8 */
+  EOI_VECTOR: 32,
+} as const;
+
+/** Bytes of structures, and byte offsets in them. */
+export const MEMORY_REGION = { BYTES: 32, SLOT: 0, FLAGS: 4, GUEST_ADDRESS: 8, SIZE: 16, USER_ADDRESS: 24 } as const;
+export const ENABLE_CAP = { BYTES: 104, CAP: 0, ARGS: 8 } as const;
+export const MSI = { BYTES: 32, ADDRESS_LOW: 0, ADDRESS_HIGH: 4, DATA: 8, FLAGS: 12, DEVID: 16 } as const;
+export const MSI_VALID_DEVID = 1 << 0;
+export const IRQ_ROUTING = { HEADER_BYTES: 8, NR: 0, ENTRY_BYTES: 48, GSI: 0, TYPE: 4, FLAGS: 8, MSI_ADDRESS_LOW: 16, MSI_ADDRESS_HIGH: 20, MSI_DATA: 24, MSI_DEVID: 28 } as const;
+export const IRQ_ROUTING_MSI = 2;
+export const CPUID2 = { HEADER_BYTES: 8, NENT: 0, ENTRY_BYTES: 40, FUNCTION: 0, INDEX: 4, FLAGS: 8, EAX: 12, EBX: 16, ECX: 20, EDX: 24 } as const;
+/** struct kvm_regs: 64-bit registers in this order, then rip and rflags. */
+export const REGS = { BYTES: 144, RSI: 32, RSP: 48, RIP: 128, RFLAGS: 136 } as const;
+/** struct kvm_sregs. */
+export const SREGS = { BYTES: 312, CS: 0, DS: 24, ES: 48, FS: 72, GS: 96, SS: 120, TR: 144, LDT: 168, GDT: 192, IDT: 208, CR0: 224, CR3: 240, CR4: 248, EFER: 264, APIC_BASE: 272 } as const;
+/** struct kvm_segment. */
+export const SEGMENT = { BASE: 0, LIMIT: 8, SELECTOR: 12, TYPE: 14, PRESENT: 15, DPL: 16, DB: 17, S: 18, L: 19, G: 20, UNUSABLE: 22 } as const;
+/** struct kvm_dtable. */
+export const DTABLE = { BASE: 0, LIMIT: 8 } as const;

@@ -1,0 +1,32 @@
+/** What the threads of a vCPU and the thread of the device models share: words of a SharedArrayBuffer, a row for each vCPU. */
+
+/** Words of a row. */
+export const VCPU_WORDS = 8;
+
+/** Indexes in a row. */
+export const WORD = {
+  /** STATE. The vCPU's thread waits on it while it is EXITED; the models' thread sets it to RUNNING. */
+  STATE: 0,
+  /** REQUEST. Set by the models' thread. */
+  REQUEST: 1,
+  /** The kernel's id of the vCPU's thread, for the kick. */
+  THREAD: 2,
+  /** With EXITED: EXIT_REASON of kvm_run, or the negative errno of KVM_RUN. */
+  REASON: 3,
+  /** KVM_RUN calls made. */
+  RUNS: 4,
+} as const;
+
+export const STATE = { STARTING: 0, RUNNING: 1, EXITED: 2, PAUSED: 3, ENDED: 4 } as const;
+export const REQUEST = { NONE: 0, PAUSE: 1, END: 2 } as const;
+
+/** What a vCPU's thread is started with. */
+export interface VcpuThreadData {
+  readonly shared: SharedArrayBuffer;
+  readonly index: number;
+  /** The vCPU's descriptor, and the bytes of its shared pages. */
+  readonly fd: number;
+  readonly runBytes: number;
+  /** An eventfd that wakes the models' thread. */
+  readonly doorbell: number;
+}

@@ -1,0 +1,49 @@
+/**
+ * The thread of one vCPU: it sits in KVM_RUN, hands each exit to the models' thread and waits for its answer. It holds
+ * nothing of its own: at a pause, an end or a crash of the process there is nothing to give back but descriptors.
+ */
+import { workerData } from "node:worker_threads";
+import { interruptibleIoctl, map, signalEventFd, threadId, viewOf } from "../linux/index.js";
+import { KVM, RUN } from "./uapi.js";
+import { REQUEST, STATE, VCPU_WORDS, type VcpuThreadData, WORD } from "./vcpu-state.js";
+
+const EINTR = 4;
+const EAGAIN = 11;
+
+function main({ shared, index, fd, runBytes, doorbell }: VcpuThreadData): void {
+  const row = new Int32Array(shared, index * VCPU_WORDS * 4, VCPU_WORDS);
+  const run = viewOf(map(fd, runBytes));
+  const bytes = new Uint8Array(run);
+  const words = new Int32Array(run);
+  const tell = (state: number): void => {
+    Atomics.store(row, WORD.STATE, state);
+    Atomics.notify(row, WORD.STATE);
+    signalEventFd(doorbell);
+  };
+  Atomics.store(row, WORD.THREAD, threadId());
+  for (;;) {
+    const request = Atomics.load(row, WORD.REQUEST);
+    if (request === REQUEST.END) {
+      break;
+    }
+    if (request === REQUEST.PAUSE) {
+      tell(STATE.PAUSED);
+      Atomics.wait(row, WORD.REQUEST, REQUEST.PAUSE);
+      continue;
+    }
+    Atomics.store(row, WORD.STATE, STATE.RUNNING);
+    Atomics.add(row, WORD.RUNS, 1);
+    const result = interruptibleIoctl(fd, KVM.RUN, 0);
+    if (result === -EINTR || result === -EAGAIN) {
+      // First the flag, then what is asked: the other way round a kick in between would be lost.
+      bytes[RUN.IMMEDIATE_EXIT] = 0;
+      continue;
+    }
+    Atomics.store(row, WORD.REASON, result < 0 ? result : words[RUN.EXIT_REASON / 4]);
+    tell(STATE.EXITED);
+    Atomics.wait(row, WORD.STATE, STATE.EXITED);
+  }
+  tell(STATE.ENDED);
+}
+
+main(workerData as VcpuThreadData);

@@ -1,0 +1,226 @@
+/**
+ * The vCPUs of a machine: a thread for each, all exits answered in the models' thread (the main one). Which of the
+ * ways to hand an exit over is the cheapest was measured (docs/speed.md): an eventfd in libuv's loop there, a wait on a
+ * word of shared memory here.
+ */
+import { existsSync } from "node:fs";
+import { Worker } from "node:worker_threads";
+import { closeFd, installKick, ioctl, kick, makeEventFd, map, type Mapping, takeEventFd, unmap, viewOf, type Watch, watchReadable } from "../linux/index.js";
+import { KVM, RUN } from "./uapi.js";
+import { REQUEST, STATE, VCPU_WORDS, type VcpuThreadData, WORD } from "./vcpu-state.js";
+import type { KvmVm } from "./vm.js";
+
+/** A vCPU as those see it who set it up and answer its exits. */
+export interface Vcpu {
+  readonly index: number;
+  readonly fd: number;
+  /** Its struct kvm_run and what follows it. */
+  readonly run: DataView;
+}
+
+/** Answers an exit: reads it in `vcpu.run` and writes its result there. False: the vCPU is to wait, the machine ends or resets. */
+export type ExitHandler = (vcpu: Vcpu, reason: number) => boolean;
+
+interface Slot extends Vcpu {
+  readonly mapping: Mapping;
+  readonly row: Int32Array;
+  thread: Worker | null;
+}
+
+/** How long a thread may take to leave KVM_RUN before it is kicked again. */
+const KICK_AGAIN_MS = 20;
+const HOLD_TRIES = 250;
+
+export class Vcpus {
+  private readonly slots: Slot[] = [];
+  private readonly shared: SharedArrayBuffer;
+  private readonly doorbell: number;
+  private readonly watch: Watch;
+  private readonly endings: Array<Promise<void>> = [];
+  private readonly atExit = (): void => this.kickAll(REQUEST.END);
+  private waiters: Array<() => void> = [];
+  private closed = false;
+  /** A thread has ended that nobody asked to: its error. */
+  onFailure: ((error: Error) => void) | null = null;
+
+  /** Makes `count` vCPUs, which do not run yet. @throws SystemError, nothing left */
+  constructor(
+    vm: KvmVm,
+    count: number,
+    private readonly onExit: ExitHandler,
+  ) {
+    installKick();
+    const runBytes = vm.runBytes;
+    this.shared = new SharedArrayBuffer(count * VCPU_WORDS * 4);
+    this.doorbell = makeEventFd();
+    try {
+      for (let index = 0; index < count; index++) {
+        this.slots.push(this.make(vm, index, runBytes));
+      }
+      this.watch = watchReadable(this.doorbell, () => this.serve());
+    } catch (error) {
+      this.slots.forEach((slot) => release(slot));
+      closeFd(this.doorbell);
+      throw error;
+    }
+  }
+
+  private make(vm: KvmVm, index: number, runBytes: number): Slot {
+    const fd = ioctl(vm.fd, "KVM_CREATE_VCPU", KVM.CREATE_VCPU, index);
+    try {
+      const mapping = map(fd, runBytes);
+      return { index, fd, mapping, run: new DataView(viewOf(mapping)), row: new Int32Array(this.shared, index * VCPU_WORDS * 4, VCPU_WORDS), thread: null };
+    } catch (error) {
+      closeFd(fd);
+      throw error;
+    }
+  }
+
+  get all(): readonly Vcpu[] {
+    return this.slots;
+  }
+
+  /** The kernel's ids of the threads that run. */
+  get threads(): number[] {
+    return this.slots.filter(({ thread }) => thread !== null).map(({ row }) => Atomics.load(row, WORD.THREAD));
+  }
+
+  /** KVM_RUN calls so far. */
+  get runs(): number {
+    return this.slots.reduce((sum, { row }) => sum + Atomics.load(row, WORD.RUNS), 0);
+  }
+
+  /** Starts the threads. A process that ends, for whatever reason, first gets them out of the kernel: it would hang else. */
+  start(): void {
+    process.on("exit", this.atExit);
+    for (const slot of this.slots) {
+      const data: VcpuThreadData = { shared: this.shared, index: slot.index, fd: slot.fd, runBytes: slot.mapping.bytes, doorbell: this.doorbell };
+      const thread = new Worker(threadFile(), { workerData: data, name: `vcpu${slot.index}` });
+      slot.thread = thread;
+      this.endings.push(
+        new Promise((resolve) => {
+          thread.once("exit", () => {
+            Atomics.store(slot.row, WORD.STATE, STATE.ENDED);
+            slot.thread = null;
+            this.wakeWaiters();
+            resolve();
+          });
+        }),
+      );
+      thread.on("error", (error) => this.onFailure?.(error instanceof Error ? error : new Error(String(error))));
+    }
+  }
+
+  /** Answers what has come. In the loop's callback; also called by those who hold the machine's thread for long. */
+  private serve(): void {
+    takeEventFd(this.doorbell);
+    for (const slot of this.slots) {
+      if (Atomics.load(slot.row, WORD.STATE) === STATE.EXITED && this.onExit(slot, Atomics.load(slot.row, WORD.REASON))) {
+        this.answer(slot);
+      }
+    }
+    this.wakeWaiters();
+  }
+
+  private answer(slot: Slot): void {
+    Atomics.store(slot.row, WORD.STATE, STATE.RUNNING);
+    Atomics.notify(slot.row, WORD.STATE);
+  }
+
+  private wakeWaiters(): void {
+    this.waiters.splice(0).forEach((wake) => wake());
+  }
+
+  /** All vCPUs leave the guest and stay out of it; completes when they have. What they have exited for is answered before. */
+  async pause(): Promise<void> {
+    await this.request(REQUEST.PAUSE, STATE.PAUSED);
+  }
+
+  /**
+   * All vCPUs leave the guest, and this thread waits until they have: for what changes the machine below them in the
+   * middle of something else. What one has exited for is left unanswered. @returns false where one did not in time
+   */
+  hold(): boolean {
+    this.kickAll(REQUEST.PAUSE);
+    return this.slots.every((slot) => {
+      for (let tries = 0; tries < HOLD_TRIES; tries++) {
+        const state = Atomics.load(slot.row, WORD.STATE);
+        if (state !== STATE.RUNNING || slot.thread === null) {
+          return true;
+        }
+        Atomics.wait(slot.row, WORD.STATE, state, KICK_AGAIN_MS);
+        this.kickOne(slot, REQUEST.PAUSE);
+      }
+      return false;
+    });
+  }
+
+  resume(): void {
+    for (const { row } of this.slots) {
+      Atomics.compareExchange(row, WORD.REQUEST, REQUEST.PAUSE, REQUEST.NONE);
+      Atomics.notify(row, WORD.REQUEST);
+    }
+  }
+
+  private async request(request: number, reached: number): Promise<void> {
+    this.kickAll(request);
+    const done = (slot: Slot): boolean => {
+      const state = Atomics.load(slot.row, WORD.STATE);
+      return state === reached || state === STATE.ENDED || slot.thread === null;
+    };
+    while (!this.slots.every(done)) {
+      await new Promise<void>((resolve) => {
+        const again = setTimeout(resolve, KICK_AGAIN_MS);
+        this.waiters.push(() => {
+          clearTimeout(again);
+          resolve();
+        });
+      });
+      // A signal between the thread's look and its system call is caught by immediate_exit; a thread that was only starting is met here.
+      this.slots.filter((slot) => !done(slot)).forEach((slot) => this.kickOne(slot, request));
+    }
+  }
+
+  private kickAll(request: number): void {
+    this.slots.forEach((slot) => this.kickOne(slot, request));
+  }
+
+  private kickOne(slot: Slot, request: number): void {
+    const { row, run } = slot;
+    Atomics.store(row, WORD.REQUEST, request);
+    Atomics.notify(row, WORD.REQUEST);
+    run.setUint8(RUN.IMMEDIATE_EXIT, 1);
+    const thread = Atomics.load(row, WORD.THREAD);
+    if (thread !== 0 && slot.thread !== null) {
+      kick(thread);
+    }
+    if (request === REQUEST.END && Atomics.load(row, WORD.STATE) === STATE.EXITED) {
+      this.answer(slot);
+    }
+  }
+
+  /** Ends the threads and closes the vCPUs. Safe to call twice. */
+  async close(): Promise<void> {
+    if (this.closed) {
+      return;
+    }
+    this.closed = true;
+    await this.request(REQUEST.END, STATE.ENDED);
+    await Promise.all(this.endings);
+    process.off("exit", this.atExit);
+    this.watch.close();
+    this.slots.forEach((slot) => release(slot));
+    closeFd(this.doorbell);
+  }
+}
+
+/** The program of a vCPU's thread: beside this module, or above it where the package's chunks are. */
+function threadFile(): URL {
+  const beside = new URL("./vcpu-thread.js", import.meta.url);
+  return existsSync(beside) ? beside : new URL("../vcpu-thread.js", import.meta.url);
+}
+
+function release({ mapping, fd }: Slot): void {
+  unmap(mapping);
+  closeFd(fd);
+}

@@ -1,0 +1,186 @@
+/** A virtual machine of KVM (Linux Documentation/virt/kvm/api.rst): /dev/kvm, memory slots, messages. */
+import { accessSync, constants, existsSync, readFileSync } from "node:fs";
+import { closeFd, ioctl, openFile, SystemError } from "../linux/index.js";
+import { Refusal } from "../support/index.js";
+import { CAP, ENABLE_CAP, IRQ_ROUTING, IRQ_ROUTING_MSI, KVM, KVM_API_VERSION, MEM_READONLY, MEMORY_REGION, MSI, MSI_VALID_DEVID } from "./uapi.js";
+
+const DEVICE = "/dev/kvm";
+
+/** A range of guest-physical memory that the kernel maps from this process's. */
+export interface MemorySlot {
+  readonly guestAddress: number;
+  readonly bytes: number;
+  readonly userAddress: bigint;
+  readonly readOnly: boolean;
+}
+
+/** A message as KVM takes it; `deviceId` where the interrupt controller tells sources apart (an ITS). */
+export interface KvmMessage {
+  /** x86: bits 63:40 hold bits 31:8 of the destination. */
+  readonly address: bigint;
+  readonly data: number;
+  readonly deviceId?: number;
+}
+
+export class KvmVm {
+  private readonly slots: boolean[] = [];
+  private readonly message = Buffer.alloc(MSI.BYTES);
+
+  private constructor(
+    readonly device: number,
+    readonly fd: number,
+  ) {}
+
+  /** @throws Refusal that says what is missing, nothing left open */
+  static open(): KvmVm {
+    const device = openDevice();
+    try {
+      const version = ioctl(device, "KVM_GET_API_VERSION", KVM.GET_API_VERSION);
+      if (version !== KVM_API_VERSION) {
+        throw new Refusal(`Could not access KVM kernel module: its interface is of version ${version}`, { found: `${DEVICE} with version ${version}`, wouldWork: `version ${KVM_API_VERSION}, which Linux has since 2.6.22` });
+      }
+      return new KvmVm(device, ioctl(device, "KVM_CREATE_VM", KVM.CREATE_VM));
+    } catch (error) {
+      closeFd(device);
+      throw error;
+    }
+  }
+
+  /** KVM_CHECK_EXTENSION: 0 where there is none. */
+  extension(capability: number): number {
+    return ioctl(this.fd, "KVM_CHECK_EXTENSION", KVM.CHECK_EXTENSION, capability);
+  }
+
+  /** KVM_ENABLE_CAP of the machine. @throws SystemError */
+  enable(capability: number, argument: number): void {
+    const structure = Buffer.alloc(ENABLE_CAP.BYTES);
+    structure.writeUInt32LE(capability, ENABLE_CAP.CAP);
+    structure.writeBigUInt64LE(BigInt(argument), ENABLE_CAP.ARGS);
+    ioctl(this.fd, "KVM_ENABLE_CAP", KVM.ENABLE_CAP, structure);
+  }
+
+  /** Makes a memory slot; returns its number. @throws SystemError */
+  addSlot(slot: MemorySlot): number {
+    let number = this.slots.indexOf(false);
+    if (number < 0) {
+      number = this.slots.length;
+    }
+    this.setSlot(number, slot);
+    this.slots[number] = true;
+    return number;
+  }
+
+  /** Takes a memory slot away. Its range is to be that of the memory that was given. @throws SystemError */
+  removeSlot(number: number): void {
+    this.setSlot(number, { guestAddress: 0, bytes: 0, userAddress: 0n, readOnly: false });
+    this.slots[number] = false;
+  }
+
+  private setSlot(number: number, slot: MemorySlot): void {
+    const region = Buffer.alloc(MEMORY_REGION.BYTES);
+    region.writeUInt32LE(number, MEMORY_REGION.SLOT);
+    region.writeUInt32LE(slot.readOnly ? MEM_READONLY : 0, MEMORY_REGION.FLAGS);
+    region.writeBigUInt64LE(BigInt(slot.guestAddress), MEMORY_REGION.GUEST_ADDRESS);
+    region.writeBigUInt64LE(BigInt(slot.bytes), MEMORY_REGION.SIZE);
+    region.writeBigUInt64LE(slot.userAddress, MEMORY_REGION.USER_ADDRESS);
+    ioctl(this.fd, "KVM_SET_USER_MEMORY_REGION", KVM.SET_USER_MEMORY_REGION, region);
+  }
+
+  /** KVM_SIGNAL_MSI. False: the guest has the message's target switched off. @throws SystemError */
+  signal({ address, data, deviceId }: KvmMessage): boolean {
+    const { message } = this;
+    message.writeUInt32LE(Number(address & 0xffff_ffffn), MSI.ADDRESS_LOW);
+    message.writeUInt32LE(Number(address >> 32n), MSI.ADDRESS_HIGH);
+    message.writeUInt32LE(data >>> 0, MSI.DATA);
+    message.writeUInt32LE(deviceId === undefined ? 0 : MSI_VALID_DEVID, MSI.FLAGS);
+    message.writeUInt32LE(deviceId ?? 0, MSI.DEVID);
+    return ioctl(this.fd, "KVM_SIGNAL_MSI", KVM.SIGNAL_MSI, message) > 0;
+  }
+
+  /** KVM_SET_GSI_ROUTING: replaces the whole table by messages, `routes[n]` that of GSI n; null: none. @throws SystemError */
+  setMessageRoutes(routes: ReadonlyArray<KvmMessage | null>): void {
+    const present = routes.flatMap((route, gsi) => (route === null ? [] : [{ gsi, route }]));
+    const table = Buffer.alloc(IRQ_ROUTING.HEADER_BYTES + present.length * IRQ_ROUTING.ENTRY_BYTES);
+    table.writeUInt32LE(present.length, IRQ_ROUTING.NR);
+    present.forEach(({ gsi, route }, index) => {
+      const at = IRQ_ROUTING.HEADER_BYTES + index * IRQ_ROUTING.ENTRY_BYTES;
+      table.writeUInt32LE(gsi, at + IRQ_ROUTING.GSI);
+      table.writeUInt32LE(IRQ_ROUTING_MSI, at + IRQ_ROUTING.TYPE);
+      table.writeUInt32LE(route.deviceId === undefined ? 0 : MSI_VALID_DEVID, at + IRQ_ROUTING.FLAGS);
+      table.writeUInt32LE(Number(route.address & 0xffff_ffffn), at + IRQ_ROUTING.MSI_ADDRESS_LOW);
+      table.writeUInt32LE(Number(route.address >> 32n), at + IRQ_ROUTING.MSI_ADDRESS_HIGH);
+      table.writeUInt32LE(route.data >>> 0, at + IRQ_ROUTING.MSI_DATA);
+      table.writeUInt32LE(route.deviceId ?? 0, at + IRQ_ROUTING.MSI_DEVID);
+    });
+    ioctl(this.fd, "KVM_SET_GSI_ROUTING", KVM.SET_GSI_ROUTING, table);
+  }
+
+  /** Processors that a machine may have. */
+  get mostVcpus(): number {
+    return this.extension(CAP.MAX_VCPUS);
+  }
+
+  /** Bytes of a vCPU's shared pages. */
+  get runBytes(): number {
+    return ioctl(this.device, "KVM_GET_VCPU_MMAP_SIZE", KVM.GET_VCPU_MMAP_SIZE);
+  }
+
+  /** Closes the machine; its memory slots and vCPUs go with the last of their descriptors. */
+  close(): void {
+    closeFd(this.fd);
+    closeFd(this.device);
+  }
+}
+
+/** Opens /dev/kvm. @throws Refusal with what would make it there */
+function openDevice(): number {
+  try {
+    return openFile(DEVICE);
+  } catch (error) {
+    if (!(error instanceof SystemError)) {
+      throw error;
+    }
+    throw new Refusal(`Could not access KVM kernel module: ${words(error)}`, { found: `${DEVICE}: ${error.code}`, wouldWork: cure(error) });
+  }
+}
+
+function words(error: SystemError): string {
+  switch (error.code) {
+    case "ENOENT":
+      return "No such file or directory";
+    case "EACCES":
+      return "Permission denied";
+    default:
+      return error.message;
+  }
+}
+
+function cure(error: SystemError): string {
+  if (error.code === "EACCES" || error.code === "EPERM") {
+    return "membership of the group that owns /dev/kvm (often kvm), or root";
+  }
+  const module = process.arch === "x64" ? (processorIs("AuthenticAMD") ? "kvm-amd" : "kvm-intel") : "KVM built into the kernel";
+  if (error.code === "ENOENT" && existsSync("/sys/hypervisor") && !canLoad()) {
+    return "nested virtualization for the virtual machine that this is, or a machine with KVM";
+  }
+  return process.arch === "x64"
+    ? `modprobe ${module}; where it says "Operation not supported": virtualization switched on in the firmware, or nested virtualization in the hypervisor below`
+    : `a kernel with ${module}, started at EL2; in a virtual machine: nested virtualization`;
+}
+
+function processorIs(vendor: string): boolean {
+  return cpuinfo().includes(vendor);
+}
+
+function canLoad(): boolean {
+  return /\b(vmx|svm)\b/.test(cpuinfo());
+}
+
+function cpuinfo(): string {
+  try {
+    accessSync("/proc/cpuinfo", constants.R_OK);
+    return readFileSync("/proc/cpuinfo", "latin1");
+  } catch {
+    return "";
+  }
+}

@@ -1,0 +1,22 @@
+export {
+  addressOf,
+  closeFd,
+  interruptibleIoctl,
+  ioctl,
+  type IoctlArgument,
+  makeEventFd,
+  map,
+  type Mapping,
+  memoryFile,
+  MOST_VIEW_BYTES,
+  openFile,
+  signalEventFd,
+  takeEventFd,
+  threadId,
+  unmap,
+  vacate,
+  viewOf,
+} from "./calls.js";
+export { SystemError } from "./errors.js";
+export { type Watch, watchReadable } from "./poll.js";
+export { installKick, kick } from "./signals.js";

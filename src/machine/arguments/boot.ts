@@ -1,0 +1,84 @@
+/** What a real guest starts with: -kernel, -initrd, -append, and its consoles, -serial. */
+import type { ChardevSpec } from "../../chardev/index.js";
+import { Refusal } from "../../support/index.js";
+import { type ChardevArgument, parseChardevShort } from "./chardev.js";
+import { describeArgument, located } from "./option-string.js";
+
+export interface BootArguments {
+  /** Path of the kernel; null: the guest is a program. */
+  readonly kernel: string | null;
+  readonly initrd: string | null;
+  readonly commandLine: string;
+  /** Serial ports in order; `monitor`: Ctrl-a c changes to the monitor's commands. Null: a port that nobody listens to. */
+  readonly serials: ReadonlyArray<{ readonly spec: ChardevSpec; readonly monitor: boolean } | null>;
+}
+
+interface SerialOption {
+  readonly value: string;
+  readonly device: string;
+  readonly monitor: boolean;
+}
+
+/** Ports that a board has at the most. */
+const MOST_SERIAL_PORTS = 4;
+
+/** Gathers them. Without -kernel they have no effect, and each leaves a note. */
+export class BootOptions {
+  private readonly texts = new Map<string, string>();
+  private readonly serials: Array<SerialOption | null> = [];
+
+  /** @returns false where the option is none of these */
+  take(option: string, value: string): boolean {
+    switch (option) {
+      case "kernel":
+      case "initrd":
+      case "append":
+        this.texts.set(option, value);
+        return true;
+      case "serial": {
+        const device = value.startsWith("mon:") ? value.slice(4) : value;
+        if (value === "none") {
+          return true;
+        }
+        this.serials.push(value === "null" || /^vc(?::|$)/.test(value) ? null : { value, device, monitor: value !== device });
+        return true;
+      }
+      default:
+        return false;
+    }
+  }
+
+  /**
+   * @param kvm the machine has vCPUs by KVM: without, a kernel has nothing to run on
+   * @param devices QEMU's default devices are there: a console on standard streams is one of them
+   * @throws Refusal
+   */
+  finish(chardevs: ReadonlyMap<string, ChardevArgument>, { kvm, devices }: { readonly kvm: boolean; readonly devices: boolean }, notes: string[]): BootArguments {
+    const kernel = kvm ? (this.texts.get("kernel") ?? null) : null;
+    const [initrd, append] = [this.texts.get("initrd") ?? null, this.texts.get("append") ?? null];
+    if (kernel === null) {
+      for (const [option, value] of this.texts) {
+        notes.push(`${describeArgument(`-${option}`, value)}: ${kvm ? "it goes with -kernel, and there is none" : "only vCPUs run a kernel (-accel kvm): the guest here is a program (--guest)"}`);
+      }
+      this.serials.forEach((serial) => serial !== null && notes.push(`${describeArgument("-serial", serial.value)}: the guest here is a program and has no console`));
+      return { kernel: null, initrd: null, commandLine: "", serials: [] };
+    }
+    if (this.serials.length > MOST_SERIAL_PORTS) {
+      throw new Refusal(`max isa serial ports is ${MOST_SERIAL_PORTS}`, { found: `${this.serials.length} times -serial`, wouldWork: `${MOST_SERIAL_PORTS} at the most` });
+    }
+    const open = this.serials.map((serial) =>
+      serial === null ? null : located(describeArgument("-serial", serial.value), () => ({ spec: parseChardevShort("-serial", serial.device, chardevs), monitor: serial.monitor })),
+    );
+    return {
+      kernel,
+      initrd,
+      commandLine: append ?? "",
+      serials: open.length === 0 && devices ? [{ spec: { kind: "stdio" }, monitor: true }] : open,
+    };
+  }
+
+  /** IDs of -chardev that are used. */
+  get chardevIds(): string[] {
+    return this.serials.flatMap((serial) => (serial !== null && serial.device.startsWith("chardev:") ? [serial.device.slice(8)] : []));
+  }
+}

@@ -1,0 +1,62 @@
+/** A kernel in the place of the guest program: -kernel with -accel kvm. koffi is loaded with it, and only then. */
+import type { KernelGuest, KernelReport } from "../kernel-guest/index.js";
+import type { MakeMemory } from "../memory/index.js";
+import type { BootArguments } from "../machine/arguments/index.js";
+import type { Machine } from "../machine/index.js";
+import type { RunReport } from "./report/index.js";
+
+export interface KernelSession {
+  /** How the host makes the machine's memory. */
+  readonly makeMemory: MakeMemory;
+  /** Runs the kernel on a machine that has been started. @throws Refusal */
+  run(machine: Machine, options: { readonly onConsole?: (text: string) => void; readonly ended: Promise<void> | null }): Promise<KernelReport>;
+}
+
+/** @throws Refusal where the files cannot be read, or system calls not be made */
+export async function openKernelSession(boot: BootArguments & { readonly kernel: string }): Promise<KernelSession> {
+  const { KernelGuest, readKernelFiles, sharedMemory } = await import("../kernel-guest/index.js");
+  const files = readKernelFiles(boot);
+  return {
+    makeMemory: sharedMemory,
+    run: async (machine, { onConsole, ended }) => {
+      const guest: KernelGuest = new KernelGuest(machine, files, { onConsole });
+      // A monitor's quit, or a signal.
+      void ended?.then(() => guest.quit());
+      return guest.run();
+    },
+  };
+}
+
+/** What of the account's `kernel` tells. */
+export function kernelReport(report: KernelReport | null): RunReport["kernel"] {
+  if (report === null) {
+    return null;
+  }
+  const { end, exits, exitsByDevice, resets, vcpus, consoleBytes, runs } = report;
+  const round = (ms: number): number => Math.round(ms);
+  return {
+    end: end.kind,
+    reason: "reason" in end ? end.reason : null,
+    vcpus,
+    exits: { ...exits },
+    exitsByDevice: { ...exitsByDevice },
+    runs,
+    bootMs: report.bootMs === null ? null : round(report.bootMs),
+    runMs: round(report.runMs),
+    vcpuMs: round(report.vcpuMs),
+    resets,
+    consoleBytes,
+  };
+}
+
+/** Why the run has failed by its kernel; null: it has not. */
+export function kernelFailure(report: KernelReport | null): string | null {
+  switch (report?.end.kind) {
+    case "panic":
+      return `the guest's kernel has panicked: ${report.end.reason}`;
+    case "failed":
+      return report.end.reason;
+    default:
+      return null;
+  }
+}

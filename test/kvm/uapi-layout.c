@@ -1,0 +1,141 @@
+/*
+ * Prints the numbers of Linux's user-space interface that src/kvm/uapi.ts states, one "name value" a line:
+ * uapi-layout.txt is its output on x86-64. Build on x86-64 with the system's linux/kvm.h (any since Linux 5.0).
+ */
+#include <stddef.h>
+#include <stdio.h>
+#include <linux/kvm.h>
+
+#define VALUE(name, value) printf("%s %llu\n", name, (unsigned long long)(value))
+#define AT(name, type, member) VALUE(name, offsetof(struct type, member))
+
+int main(void)
+{
+	VALUE("KVM.GET_API_VERSION", KVM_GET_API_VERSION);
+	VALUE("KVM.CREATE_VM", KVM_CREATE_VM);
+	VALUE("KVM.CHECK_EXTENSION", KVM_CHECK_EXTENSION);
+	VALUE("KVM.GET_VCPU_MMAP_SIZE", KVM_GET_VCPU_MMAP_SIZE);
+	VALUE("KVM.CREATE_VCPU", KVM_CREATE_VCPU);
+	VALUE("KVM.SET_USER_MEMORY_REGION", KVM_SET_USER_MEMORY_REGION);
+	VALUE("KVM.SET_GSI_ROUTING", KVM_SET_GSI_ROUTING);
+	VALUE("KVM.RUN", KVM_RUN);
+	VALUE("KVM.ENABLE_CAP", KVM_ENABLE_CAP);
+	VALUE("KVM.SIGNAL_MSI", KVM_SIGNAL_MSI);
+	VALUE("KVM_X86.GET_SUPPORTED_CPUID", KVM_GET_SUPPORTED_CPUID);
+	VALUE("KVM_X86.SET_TSS_ADDR", KVM_SET_TSS_ADDR);
+	VALUE("KVM_X86.SET_IDENTITY_MAP_ADDR", KVM_SET_IDENTITY_MAP_ADDR);
+	VALUE("KVM_X86.SET_REGS", KVM_SET_REGS);
+	VALUE("KVM_X86.GET_SREGS", KVM_GET_SREGS);
+	VALUE("KVM_X86.SET_SREGS", KVM_SET_SREGS);
+	VALUE("KVM_X86.SET_CPUID2", KVM_SET_CPUID2);
+	VALUE("KVM_API_VERSION", KVM_API_VERSION);
+	VALUE("CAP.MAX_VCPUS", KVM_CAP_MAX_VCPUS);
+	VALUE("CAP.SPLIT_IRQCHIP", KVM_CAP_SPLIT_IRQCHIP);
+	VALUE("CAP.X2APIC_API", KVM_CAP_X2APIC_API);
+	VALUE("X2APIC_API.USE_32BIT_IDS", KVM_X2APIC_API_USE_32BIT_IDS);
+	VALUE("X2APIC_API.DISABLE_BROADCAST_QUIRK", KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK);
+	VALUE("MEM_READONLY", KVM_MEM_READONLY);
+	VALUE("EXIT.UNKNOWN", KVM_EXIT_UNKNOWN);
+	VALUE("EXIT.IO", KVM_EXIT_IO);
+	VALUE("EXIT.HLT", KVM_EXIT_HLT);
+	VALUE("EXIT.MMIO", KVM_EXIT_MMIO);
+	VALUE("EXIT.SHUTDOWN", KVM_EXIT_SHUTDOWN);
+	VALUE("EXIT.FAIL_ENTRY", KVM_EXIT_FAIL_ENTRY);
+	VALUE("EXIT.INTR", KVM_EXIT_INTR);
+	VALUE("EXIT.INTERNAL_ERROR", KVM_EXIT_INTERNAL_ERROR);
+	VALUE("EXIT.SYSTEM_EVENT", KVM_EXIT_SYSTEM_EVENT);
+	VALUE("EXIT.IOAPIC_EOI", KVM_EXIT_IOAPIC_EOI);
+	VALUE("INTERNAL_ERROR.EMULATION", KVM_INTERNAL_ERROR_EMULATION);
+	VALUE("INTERNAL_ERROR.SIMUL_EX", KVM_INTERNAL_ERROR_SIMUL_EX);
+	VALUE("INTERNAL_ERROR.DELIVERY_EV", KVM_INTERNAL_ERROR_DELIVERY_EV);
+	VALUE("INTERNAL_ERROR.UNEXPECTED_EXIT_REASON", KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON);
+	VALUE("EXIT_IO_OUT", KVM_EXIT_IO_OUT);
+	AT("RUN.IMMEDIATE_EXIT", kvm_run, immediate_exit);
+	AT("RUN.EXIT_REASON", kvm_run, exit_reason);
+	AT("RUN.IO.DIRECTION", kvm_run, io.direction);
+	AT("RUN.IO.SIZE", kvm_run, io.size);
+	AT("RUN.IO.PORT", kvm_run, io.port);
+	AT("RUN.IO.COUNT", kvm_run, io.count);
+	AT("RUN.IO.DATA_OFFSET", kvm_run, io.data_offset);
+	AT("RUN.MMIO.ADDRESS", kvm_run, mmio.phys_addr);
+	AT("RUN.MMIO.DATA", kvm_run, mmio.data);
+	AT("RUN.MMIO.LENGTH", kvm_run, mmio.len);
+	AT("RUN.MMIO.IS_WRITE", kvm_run, mmio.is_write);
+	AT("RUN.FAIL_ENTRY_REASON", kvm_run, fail_entry.hardware_entry_failure_reason);
+	AT("RUN.INTERNAL.SUBERROR", kvm_run, internal.suberror);
+	AT("RUN.INTERNAL.NDATA", kvm_run, internal.ndata);
+	AT("RUN.INTERNAL.DATA", kvm_run, internal.data);
+	AT("RUN.EOI_VECTOR", kvm_run, eoi.vector);
+	VALUE("MEMORY_REGION.BYTES", sizeof(struct kvm_userspace_memory_region));
+	AT("MEMORY_REGION.SLOT", kvm_userspace_memory_region, slot);
+	AT("MEMORY_REGION.FLAGS", kvm_userspace_memory_region, flags);
+	AT("MEMORY_REGION.GUEST_ADDRESS", kvm_userspace_memory_region, guest_phys_addr);
+	AT("MEMORY_REGION.SIZE", kvm_userspace_memory_region, memory_size);
+	AT("MEMORY_REGION.USER_ADDRESS", kvm_userspace_memory_region, userspace_addr);
+	VALUE("ENABLE_CAP.BYTES", sizeof(struct kvm_enable_cap));
+	AT("ENABLE_CAP.CAP", kvm_enable_cap, cap);
+	AT("ENABLE_CAP.ARGS", kvm_enable_cap, args);
+	VALUE("MSI.BYTES", sizeof(struct kvm_msi));
+	AT("MSI.ADDRESS_LOW", kvm_msi, address_lo);
+	AT("MSI.ADDRESS_HIGH", kvm_msi, address_hi);
+	AT("MSI.DATA", kvm_msi, data);
+	AT("MSI.FLAGS", kvm_msi, flags);
+	AT("MSI.DEVID", kvm_msi, devid);
+	VALUE("MSI_VALID_DEVID", KVM_MSI_VALID_DEVID);
+	VALUE("IRQ_ROUTING.HEADER_BYTES", sizeof(struct kvm_irq_routing));
+	AT("IRQ_ROUTING.NR", kvm_irq_routing, nr);
+	VALUE("IRQ_ROUTING.ENTRY_BYTES", sizeof(struct kvm_irq_routing_entry));
+	AT("IRQ_ROUTING.GSI", kvm_irq_routing_entry, gsi);
+	AT("IRQ_ROUTING.TYPE", kvm_irq_routing_entry, type);
+	AT("IRQ_ROUTING.FLAGS", kvm_irq_routing_entry, flags);
+	AT("IRQ_ROUTING.MSI_ADDRESS_LOW", kvm_irq_routing_entry, u.msi.address_lo);
+	AT("IRQ_ROUTING.MSI_ADDRESS_HIGH", kvm_irq_routing_entry, u.msi.address_hi);
+	AT("IRQ_ROUTING.MSI_DATA", kvm_irq_routing_entry, u.msi.data);
+	AT("IRQ_ROUTING.MSI_DEVID", kvm_irq_routing_entry, u.msi.devid);
+	VALUE("IRQ_ROUTING_MSI", KVM_IRQ_ROUTING_MSI);
+	VALUE("CPUID2.HEADER_BYTES", sizeof(struct kvm_cpuid2));
+	AT("CPUID2.NENT", kvm_cpuid2, nent);
+	VALUE("CPUID2.ENTRY_BYTES", sizeof(struct kvm_cpuid_entry2));
+	AT("CPUID2.FUNCTION", kvm_cpuid_entry2, function);
+	AT("CPUID2.INDEX", kvm_cpuid_entry2, index);
+	AT("CPUID2.FLAGS", kvm_cpuid_entry2, flags);
+	AT("CPUID2.EAX", kvm_cpuid_entry2, eax);
+	AT("CPUID2.EBX", kvm_cpuid_entry2, ebx);
+	AT("CPUID2.ECX", kvm_cpuid_entry2, ecx);
+	AT("CPUID2.EDX", kvm_cpuid_entry2, edx);
+	VALUE("REGS.BYTES", sizeof(struct kvm_regs));
+	AT("REGS.RSI", kvm_regs, rsi);
+	AT("REGS.RSP", kvm_regs, rsp);
+	AT("REGS.RIP", kvm_regs, rip);
+	AT("REGS.RFLAGS", kvm_regs, rflags);
+	VALUE("SREGS.BYTES", sizeof(struct kvm_sregs));
+	AT("SREGS.CS", kvm_sregs, cs);
+	AT("SREGS.DS", kvm_sregs, ds);
+	AT("SREGS.ES", kvm_sregs, es);
+	AT("SREGS.FS", kvm_sregs, fs);
+	AT("SREGS.GS", kvm_sregs, gs);
+	AT("SREGS.SS", kvm_sregs, ss);
+	AT("SREGS.TR", kvm_sregs, tr);
+	AT("SREGS.LDT", kvm_sregs, ldt);
+	AT("SREGS.GDT", kvm_sregs, gdt);
+	AT("SREGS.IDT", kvm_sregs, idt);
+	AT("SREGS.CR0", kvm_sregs, cr0);
+	AT("SREGS.CR3", kvm_sregs, cr3);
+	AT("SREGS.CR4", kvm_sregs, cr4);
+	AT("SREGS.EFER", kvm_sregs, efer);
+	AT("SREGS.APIC_BASE", kvm_sregs, apic_base);
+	AT("SEGMENT.BASE", kvm_segment, base);
+	AT("SEGMENT.LIMIT", kvm_segment, limit);
+	AT("SEGMENT.SELECTOR", kvm_segment, selector);
+	AT("SEGMENT.TYPE", kvm_segment, type);
+	AT("SEGMENT.PRESENT", kvm_segment, present);
+	AT("SEGMENT.DPL", kvm_segment, dpl);
+	AT("SEGMENT.DB", kvm_segment, db);
+	AT("SEGMENT.S", kvm_segment, s);
+	AT("SEGMENT.L", kvm_segment, l);
+	AT("SEGMENT.G", kvm_segment, g);
+	AT("SEGMENT.UNUSABLE", kvm_segment, unusable);
+	AT("DTABLE.BASE", kvm_dtable, base);
+	AT("DTABLE.LIMIT", kvm_dtable, limit);
+	return 0;
+}

@@ -1,0 +1,112 @@
+import { spawnSync } from "node:child_process";
+import { accessSync, constants, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { compile } from "../qtest/process.js";
+
+function kvm(): boolean {
+  try {
+    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
+    return process.arch === "x64";
+  } catch {
+    return false;
+  }
+}
+
+/** What each program below begins with: a VM with 64 KiB and vCPUs in real mode at 0x1000 times their number and one. */
+const PRELUDE = `
+const { KvmVm, Vcpus, CAP, EXIT, RUN, SREGS, REGS, KVM_X86 } = await import(process.argv[2] + "/kvm/index.js");
+const { memoryFile, map, viewOf, ioctl } = await import(process.argv[2] + "/linux/index.js");
+const vm = KvmVm.open();
+vm.enable(CAP.SPLIT_IRQCHIP, 24);
+const mapping = map(memoryFile("ram", 0x10000), 0x10000);
+const memory = new Uint8Array(viewOf(mapping));
+vm.addSlot({ guestAddress: 0, bytes: 0x10000, userAddress: mapping.address, readOnly: false });
+function begin(vcpu, code) {
+  const at = 0x1000 * (vcpu.index + 1);
+  memory.set(code, at);
+  const special = Buffer.alloc(SREGS.BYTES);
+  ioctl(vcpu.fd, "KVM_GET_SREGS", KVM_X86.GET_SREGS, special);
+  special.writeBigUInt64LE(0n, SREGS.CS);
+  special.writeUInt16LE(0, SREGS.CS + 12);
+  ioctl(vcpu.fd, "KVM_SET_SREGS", KVM_X86.SET_SREGS, special);
+  const registers = Buffer.alloc(REGS.BYTES);
+  registers.writeBigUInt64LE(BigInt(at), REGS.RIP);
+  registers.writeBigUInt64LE(2n, REGS.RFLAGS);
+  ioctl(vcpu.fd, "KVM_SET_REGS", KVM_X86.SET_REGS, registers);
+}
+/** mov dx,0x3f8; mov cx,COUNT; mov al,'A'; out dx,al; loop; hlt */
+const sends = (count) => [0xba, 0xf8, 0x03, 0xb9, count & 0xff, count >> 8, 0xb0, 0x41, 0xee, 0xe2, 0xfb, 0xf4];
+/** jmp $ */
+const SPINS = [0xeb, 0xfe];
+`;
+
+describe.skipIf(!kvm())("vCPUs", () => {
+  let compiled: ReturnType<typeof compile>;
+  beforeAll(() => {
+    compiled = compile();
+  }, 60_000);
+  afterAll(() => compiled.remove());
+
+  /** Runs a program to its end; a hanging one fails. */
+  function run(program: string): { out: string; status: number | null; signal: NodeJS.Signals | null } {
+    const source = dirname(dirname(compiled.command[1]));
+    const file = join(source, `program-${Math.random().toString(36).slice(2)}.mjs`);
+    writeFileSync(file, PRELUDE + program);
+    const { stdout, stderr, status, signal } = spawnSync(process.execPath, [file, source], { encoding: "utf8", timeout: 30_000 });
+    return { out: stdout + stderr, status, signal };
+  }
+
+  it("exit to the models' thread, which answers each", () => {
+    const { out, status } = run(`
+      let sent = "";
+      const vcpus = new Vcpus(vm, 1, ({ run }, reason) => {
+        sent += reason === EXIT.IO ? String.fromCharCode(run.getUint8(Number(run.getBigUint64(RUN.IO.DATA_OFFSET, true)))) : "?" + reason;
+        if (sent.length === 300) { setImmediate(async () => { await vcpus.close(); vm.close(); console.log(sent === "A".repeat(300), vcpus.runs >= 300); }); }
+        return true;
+      });
+      begin(vcpus.all[0], sends(300));
+      vcpus.start();
+    `);
+    expect([out.trim(), status]).toEqual(["true true", 0]);
+  });
+
+  it("leave the guest for a pause and a hold, though it never exits by itself, and go on after", () => {
+    const { out, status } = run(`
+      const vcpus = new Vcpus(vm, 2, () => true);
+      vcpus.all.forEach((vcpu) => begin(vcpu, SPINS));
+      vcpus.start();
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      for (let n = 0; n < 20; n++) {
+        await vcpus.pause();
+        const runs = vcpus.runs;
+        await new Promise((resolve) => setTimeout(resolve, 2));
+        if (vcpus.runs !== runs) { console.log("ran while paused"); }
+        vcpus.resume();
+        await new Promise((resolve) => setTimeout(resolve, 1));
+        if (!vcpus.hold()) { console.log("not held"); }
+        vcpus.resume();
+      }
+      await vcpus.close();
+      vm.close();
+      console.log("done");
+    `);
+    expect([out.trim(), status]).toEqual(["done", 0]);
+  });
+
+  it("do not keep a process that ends: by process.exit, by an exception, by a signal", () => {
+    const ending = (how: string): unknown[] => {
+      const { out, status, signal } = run(`
+        const vcpus = new Vcpus(vm, 1, () => true);
+        begin(vcpus.all[0], SPINS);
+        vcpus.start();
+        setTimeout(() => { ${how} }, 100);
+      `);
+      return [status, signal, out.includes("on purpose")];
+    };
+    expect(ending("process.exit(7)")).toEqual([7, null, false]);
+    expect(ending("throw new Error('on purpose')")).toEqual([1, null, true]);
+    expect(ending("process.kill(process.pid, 'SIGTERM')")).toEqual([null, "SIGTERM", false]);
+    expect(ending("process.kill(process.pid, 'SIGKILL')")).toEqual([null, "SIGKILL", false]);
+  });
+});
