@@ -116,8 +116,8 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
   private readonly rootTable = new Int32Array(2);
   private readonly interruptTable = new Int32Array(2);
   readonly scheduler: Scheduler;
-  /** What registers tell once the passed-through functions have followed; bits of GSTS that do not show it yet. */
-  private readonly untold: Array<() => void> = [];
+  /** What registers, by their offset, tell once the passed-through functions have followed; bits of GSTS that do not show it yet. */
+  private readonly untold = new Map<number, () => void>();
   private untoldStatus = 0;
 
   constructor(private readonly options: VtdDeviceOptions) {
@@ -361,29 +361,33 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
 
   // ---- what is told when the passed-through functions have followed ----
 
-  private whenFollowed(tell: () => void): void {
-    this.untold.push(tell);
+  private whenFollowed(offset: number, tell: () => void): void {
+    this.untold.set(offset, tell);
     this.tell();
   }
 
   /** Bits of GSTS show a command as done when it is. */
   private tellStatus(bits: number): void {
     this.untoldStatus |= bits;
-    this.whenFollowed(() => {
+    this.whenFollowed(REG.GSTS, () => {
       this.untoldStatus = 0;
     });
   }
 
+  /** Nothing is told as done while a function is on tables that may be stale, as no wait descriptor is done then. */
   private tell(): void {
-    if (this.backend?.progress !== "working") {
-      for (const tell of this.untold.splice(0)) {
-        tell();
-      }
+    if (this.untold.size > 0 && (this.backend?.progress ?? "done") === "done") {
+      const told = [...this.untold.values()];
+      this.untold.clear();
+      told.forEach((tell) => tell());
     }
   }
 
-  /** A guest that polls gets the work done. */
+  /** A guest that polls gets the work done, and has the host asked again. */
   private keepUp(): void {
+    if (this.untold.size > 0 && this.backend?.progress === "refused") {
+      this.backend.retryRefused();
+    }
     if (this.backend?.progress === "working") {
       this.backend.proceed();
     }
@@ -545,7 +549,7 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
     } else {
       this.invalidations.contextCache(granularity, extract(low, CCMD.DID), extract(low, CCMD.SID), extract(high, CCMD.FM));
     }
-    this.whenFollowed(() => registers.set(REG.CCMD + 4, deposit(high & ~CCMD.ICC.inPlace, CCMD.CAIG, granularity)));
+    this.whenFollowed(REG.CCMD, () => registers.set(REG.CCMD + 4, deposit(high & ~CCMD.ICC.inPlace, CCMD.CAIG, granularity)));
   }
 
   private iotlbCommand(): void {
@@ -564,7 +568,7 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
     } else {
       this.invalidations.iotlb(granularity, extract(high, IOTLB_REG.DID), iva[1], iva[0] & IVA.ADDR.lowMask, get(iva, IVA.AM));
     }
-    this.whenFollowed(() => registers.set(at, deposit(high & ~IOTLB_REG.IVT.inPlace, IOTLB_REG.IAIG, granularity)));
+    this.whenFollowed(at, () => registers.set(at, deposit(high & ~IOTLB_REG.IVT.inPlace, IOTLB_REG.IAIG, granularity)));
   }
 
   /** Tells translator and remapper what the registers say. Caches stay. */
@@ -587,7 +591,7 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
     this.queue.reset();
     this.rootTable.fill(0);
     this.interruptTable.fill(0);
-    this.untold.length = 0;
+    this.untold.clear();
     this.untoldStatus = 0;
     this.programTranslator();
     if (trace.traceResetExit.on) {

@@ -258,3 +258,57 @@ describe("register-based invalidation", () => {
     board.run(iotlbPages(5, IOVA));
   });
 });
+
+describe("registers, while the host neither takes a function to its tables nor off those that it has", () => {
+  /** The host refuses the next change of a mirror, and to take the function off it. */
+  function refusing(board: Board, change: "IOAS_UNMAP" | "VFIO_ATTACH_IOMMUFD_PT"): void {
+    for (let nth = 1; nth <= 3; nth++) {
+      board.observer.failOn({ operation: change, nth, errno: "ENOMEM" });
+      board.observer.failOn({ operation: "VFIO_DETACH_IOMMUFD_PT", nth, errno: "ENOMEM" });
+    }
+  }
+
+  /** A function on a mirror, queued invalidation off. */
+  function mirrored(): Board {
+    const board = new Board(SHADOWED);
+    board.plug(A);
+    board.legacyContext(A, 5, 0n, board.table(3n));
+    board.setRoot(false);
+    board.command(TE);
+    expect(board.probe(A)).toBe("table 0");
+    return board;
+  }
+
+  it.each([
+    ["IOTLB.IVT", R.IOTLB, 8, 0x9000_0000_0000_0000n, (board: Board) => board.map(0, IOVA, 0, 3n), "IOAS_UNMAP", "abort"],
+    ["CCMD.ICC", R.CCMD, 8, 0xa000_0000_0000_0000n, (board: Board) => board.legacyContext(A, 5, 0n, board.table(3n)), "VFIO_ATTACH_IOMMUFD_PT", "table 1"],
+  ] as const)("tell nothing as done: %s", (_name, register, size, command, change, refused, found) => {
+    const board = mirrored();
+    change(board);
+    refusing(board, refused);
+    board.vtd.write(register, size, command);
+    expect([board.vtd.acceleration.progress, board.probe(A)]).toEqual(["refused", "table 0"]);
+    // A guest that polls has the host asked again, until it does what is asked of it.
+    let polls = 0;
+    while (board.read(register + 4) >>> 31 === 1) {
+      expect(board.probe(A)).toBe("table 0");
+      polls++;
+    }
+    expect([polls > 0, board.probe(A), board.vtd.acceleration.progress]).toEqual([true, found, "done"]);
+    board.close();
+    expect(board.live()).toEqual({});
+  });
+
+  it("tell nothing as done: GSTS.TES", () => {
+    const board = mirrored();
+    refusing(board, "VFIO_ATTACH_IOMMUFD_PT");
+    board.stop();
+    expect([board.vtd.acceleration.progress, board.probe(A)]).toEqual(["refused", "table 0"]);
+    let polls = 0;
+    while (board.read(R.GSTS) >>> 31 === 1) {
+      polls++;
+    }
+    expect([polls > 0, board.vtd.acceleration.progress]).toEqual([true, "done"]);
+    expect(board.probe(A)).toContain("bypass");
+  });
+});
