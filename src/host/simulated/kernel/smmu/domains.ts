@@ -3,7 +3,8 @@ import { encodeCommand, OP, TLBI_TG_4K } from "../../../../smmuv3/spec/index.js"
 import { PageTable, VMSA_FORMAT, type LeafAttributes } from "../page-table.js";
 import type { NestedDomain, PagingDomain } from "../iommu-driver.js";
 import type { Refuse } from "../objects.js";
-import type { SmmuDriver, SmmuMaster } from "./driver.js";
+import type { SmmuDriver } from "./driver.js";
+import type { SmmuMaster } from "./master.js";
 import type { GuestEntry } from "./stream-entries.js";
 import type { Vsmmu } from "./vsmmu.js";
 

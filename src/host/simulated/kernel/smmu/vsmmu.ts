@@ -2,7 +2,8 @@ import { type HwptAllocRequest, HWPT_ARM_SMMUV3_BYTES, HwptAllocFlags, HwptDataT
 import type { ViommuPort, ViommuShare } from "../iommu-driver.js";
 import type { Refuse } from "../objects.js";
 import { SmmuNestedDomain, type SmmuPagingDomain } from "./domains.js";
-import type { SmmuDriver, SmmuMaster } from "./driver.js";
+import type { SmmuDriver } from "./driver.js";
+import type { SmmuMaster } from "./master.js";
 import { invalidateVsmmu } from "./invalidation.js";
 import { readGuestEntry } from "./stream-entries.js";
 
