@@ -11,6 +11,9 @@ export const EXIT_WRONG_INPUT = 2;
 /** Adds a command's options and what it does. */
 type AddTo = (command: Command, streams: Streams, finish: (code: number) => void) => void;
 
+/** It tells of all the others. */
+const COMPLETION = "completion";
+
 /** The commands; a command's code is loaded when it is named. */
 const COMMANDS: ReadonlyArray<{ readonly name: string; readonly description: string; readonly load: () => Promise<AddTo> }> = [
   { name: "run", description: "run a machine, given by QEMU's arguments after -- or in a file", load: async () => (await import("./run.js")).addTo },
@@ -19,6 +22,7 @@ const COMMANDS: ReadonlyArray<{ readonly name: string; readonly description: str
   { name: "devices", description: "list the devices that -device knows", load: async () => (await import("./devices.js")).addTo },
   { name: "device", description: "list a device's properties", load: async () => (await import("./devices.js")).addDeviceTo },
   { name: "hosts", description: "list the simulated hosts, or what is on one", load: async () => (await import("./hosts.js")).addTo },
+  { name: COMPLETION, description: "print a script by which bash, zsh or fish completes viommu's words", load: async () => (await import("./completion.js")).addTo },
 ];
 
 /** Commands among whose words options of QEMU may be. */
@@ -45,7 +49,7 @@ export async function main(words: readonly string[], streams: Streams): Promise<
   };
   for (const { name, description, load } of COMMANDS) {
     const command = program.command(name).description(description);
-    if (words.includes(name)) {
+    if (words.includes(name) || words[0] === COMPLETION) {
       (await load())(command, streams, finish);
     }
   }

@@ -160,7 +160,7 @@ describe("listings", () => {
     expect((await viommu("hosts")).out).toMatch(/^grace: 7 SMMUs/m);
     expect((await viommu("hosts", "grace")).out).toContain("0009:01:00.0  GPU 1");
     expect((await viommu("hosts")).out).toMatch(/^[a-z-]+: 1 (?:SMMU|VT-d unit), /m);
-    for (const words of [["--help"], ["run", "--help"], ["guest", "--help"], ["tables", "--help"], ["device", "--help"], ["--version"], ["-V"], ["devices"], ["device", "arm-smmuv3"], ["device", "virtio-net-pci"], ["hosts"], ["hosts", "grace"]]) {
+    for (const words of [["--help"], ["run", "--help"], ["guest", "--help"], ["tables", "--help"], ["device", "--help"], ["completion", "--help"], ["--version"], ["-V"], ["devices"], ["device", "arm-smmuv3"], ["device", "virtio-net-pci"], ["hosts"], ["hosts", "grace"]]) {
       const { code, out } = await viommu(...words);
       expect(code).toBe(0);
       expect(out.length).toBeGreaterThan(4);
