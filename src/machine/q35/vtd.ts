@@ -69,6 +69,7 @@ export class MachineVtd implements MachineIommu {
 
   dispose(): void {
     this.buses.forEach((bus) => (bus.iommu = null));
+    this.device.dispose();
   }
 
   describe(): IommuDescription {

@@ -303,6 +303,11 @@ export class VtdAcceleration implements VtdBackend {
     }
   }
 
+  /** Nothing goes on by itself any more. */
+  dispose(): void {
+    this.continuation.cancel();
+  }
+
   /** Work that is left goes on later; the unit is told of its end, however it ends. */
   private goOnLater(): void {
     this.owed ||= this.progress === "working";

@@ -602,6 +602,12 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
     this.backend?.reset();
   }
 
+  /** The machine is gone: nothing is done later. */
+  dispose(): void {
+    this.queue.dispose();
+    this.acceleration.dispose();
+  }
+
   counters(): VtdCounters {
     const { queue, faults } = this;
     const descriptorsByType = countsByName(queue.consumed, descriptorTypeName);

@@ -100,6 +100,18 @@ describe("a mirror that is made", () => {
   });
 });
 
+describe("a machine that is gone", () => {
+  it("has no mirror go on", () => {
+    const board = started();
+    board.start(false);
+    const { calls } = board.observer;
+    const before = calls.get("IOAS_MAP");
+    board.vtd.dispose();
+    board.goOn();
+    expect([board.vtd.acceleration.progress, calls.get("IOAS_MAP")]).toEqual(["working", before]);
+  });
+});
+
 describe("an invalidation of a large mirror", () => {
   it("is complete before the wait behind it", () => {
     const board = mirrored();

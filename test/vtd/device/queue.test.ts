@@ -114,6 +114,13 @@ describe("more than is done at once", () => {
     expect(rig.vtd.counters().descriptors).toBe(LAST);
   });
 
+  it("is left where it is when the machine is gone", () => {
+    const rig = filled();
+    rig.vtd.dispose();
+    rig.later.forEach((work) => work());
+    expect([rig.vtd.registers.word(R.IQH), rig.load32(STATUS)]).toEqual([STEPS_AT_ONCE * 16, STEPS_AT_ONCE - 1]);
+  });
+
   it("is done by a guest that polls, and stops where the queue is switched off, or the unit reset, meanwhile", () => {
     const polled = filled();
     expect([polled.read(R.IQH), polled.load32(STATUS)]).toEqual([LAST * 16, LAST - 1]);
