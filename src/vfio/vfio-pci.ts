@@ -236,6 +236,8 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     } catch (error) {
       this.options.log.warn(`${this.name}: ${hostError(error).message}; the device keeps its state`);
     }
+    // An INTx that was up is not any more, and the kernel has it masked: the next one would not come (QEMU's vfio_pci_post_reset).
+    this.interrupts?.registersAccessed();
   }
 
   /** Bus mastering and decoding off in the device itself. */

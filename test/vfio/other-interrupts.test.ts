@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { ForwardingDevice, ForwardingHost } from "../../src/host/instruments/index.js";
 import { type HostEvent, type IrqInfo, type RegionInfo, type VfioDevice, VfioIrq, VfioRegion } from "../../src/iommufd/index.js";
+import type { VfioPci } from "../../src/vfio/index.js";
 import { A, Board } from "../smmuv3/accel/rig.js";
 import { BAR0, BDF, capability, read32, started } from "./rig.js";
 
@@ -86,7 +87,7 @@ interface Told {
 }
 
 /** A board on whose host functions tell something else of themselves; what is asked of their INTx. */
-function telling(told: Told): { board: Board; asked: string[]; fire: () => void } {
+function telling(told: Told): { board: Board; asked: string[]; fire: () => void; fn: VfioPci } {
   const asked: string[] = [];
   let intx: HostEvent | null = null;
   class Device extends ForwardingDevice {
@@ -124,13 +125,13 @@ function telling(told: Told): { board: Board; asked: string[]; fire: () => void 
     }
   }
   const board = new Board();
-  board.plug(A, 0, { host: new Telling(board.observed) });
+  const fn = board.plug(A, 0, { host: new Telling(board.observed) });
   board.number(0, 9);
   board.pci.configWrite(board.ports[0].bdf, 0x20, 4, 0x11f0_1000);
   board.pci.configWrite(board.ports[0].bdf, 4, 2, 6);
   board.pci.configWrite(BDF, 0x10, 4, BAR0);
   board.pci.configWrite(BDF, 4, 2, 6);
-  return { board, asked, fire: () => intx?.signal() };
+  return { board, asked, fire: () => intx?.signal(), fn };
 }
 
 const INTERRUPT = 0x08;
@@ -149,6 +150,15 @@ describe("INTx of a passed-through function", () => {
     expect([status(), asked]).toEqual([0, ["on", "unmask"]]);
     read32(board, BAR0);
     expect(asked, "once for each").toEqual(["on", "unmask"]);
+  });
+
+  test("comes again after a reset, without a look at the device", () => {
+    const { board, asked, fire, fn } = telling(withPin);
+    fire();
+    fn.reset();
+    expect([board.pci.configRead(BDF, 6, 2) & INTERRUPT, asked]).toEqual([0, ["on", "unmask"]]);
+    fire();
+    expect(board.pci.configRead(BDF, 6, 2) & INTERRUPT).toBe(INTERRUPT);
   });
 
   test("goes when MSI-X comes, and comes back when that goes", () => {
