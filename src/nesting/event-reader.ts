@@ -6,6 +6,8 @@ const RECORDS_A_READ = 64;
 const READS_AT_ONCE = 4;
 
 export class EventReader {
+  private closed = false;
+
   /**
    * @param recordBytes bytes of the largest record
    * @param take gets what one read gave: whole records
@@ -20,9 +22,12 @@ export class EventReader {
     stream.onReadable(() => this.drain());
   }
 
-  /** Takes what is there, a bounded part of it: the stream tells again as long as there is more. */
+  /**
+   * Takes what is there, a bounded part of it: the stream tells again as long as there is more. What is taken may have
+   * the guest's own registers written, by an interrupt message, and the reader closed.
+   */
   drain(): void {
-    for (let reads = 0; reads < READS_AT_ONCE; reads++) {
+    for (let reads = 0; reads < READS_AT_ONCE && !this.closed; reads++) {
       const bytes = this.read();
       if (bytes === null) {
         return;
@@ -44,6 +49,7 @@ export class EventReader {
   }
 
   close(): void {
+    this.closed = true;
     this.stream.onReadable(null);
     this.stream.close();
   }

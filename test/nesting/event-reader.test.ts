@@ -1,0 +1,34 @@
+import { describe, expect, it } from "vitest";
+import { HostError } from "../../src/iommufd/index.js";
+import { EventReader } from "../../src/nesting/index.js";
+
+describe("a reader of events", () => {
+  it("reads no more once it is closed, by what an event has caused too", () => {
+    const failures: HostError[] = [];
+    let taken = 0;
+    let closed = false;
+    const listeners: Array<(() => void) | null> = [];
+    const reader = new EventReader(
+      {
+        fd: null,
+        read: () => {
+          if (closed) {
+            throw new HostError("read", "EBADF", "the descriptor is closed");
+          }
+          return new Uint8Array(8);
+        },
+        onReadable: (listener) => void listeners.push(listener),
+        close: () => void (closed = true),
+      },
+      8,
+      () => {
+        taken++;
+        reader.close();
+      },
+      (error) => void failures.push(error),
+    );
+    listeners[0]!();
+    reader.drain();
+    expect([taken, closed, listeners.at(-1), failures]).toEqual([1, true, null, []]);
+  });
+});
