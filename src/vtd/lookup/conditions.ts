@@ -1,5 +1,7 @@
 import { FAULT } from "../spec/index.js";
 import { ATS_ABORTED, ATS_UNSUPPORTED, TRANSLATED } from "./answers.js";
+import type { ContextView } from "./context-entry.js";
+import type { VtdFeatures } from "./features.js";
 
 /** Flags of CONDITIONS. */
 const COMPLETER_ABORT = 1;
@@ -115,4 +117,18 @@ export function completionOf(reason: number): number {
 /** Whether a Translation Request that meets a condition leaves a fault record, FPD aside. */
 export function isRecordedOfTranslationRequest(reason: number): boolean {
   return (CONDITIONS[reason] & (NO_PERMISSION | RECORDED)) !== NO_PERMISSION;
+}
+
+/** Whether a context entry lets a PASID through (SCT.6, SGN.10, SCT.7, SCT.9): 0, or the FAULT reason. */
+export function pasidReasonOf(context: ContextView, pasid: number, features: VtdFeatures): number {
+  if (!context.pasids) {
+    return FAULT.SM_PASIDE;
+  }
+  if (pasid >>> features.pasidBits !== 0) {
+    return FAULT.SM_PASID_SIZE;
+  }
+  if (pasid >= context.pasidLimit) {
+    return FAULT.SM_PASID_LIMIT;
+  }
+  return pasid === context.ridPasid ? FAULT.SM_RID_PASID : 0;
 }

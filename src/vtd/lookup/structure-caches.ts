@@ -12,7 +12,7 @@ export class CachedContext {
 /** A PASID entry as it was when it was fetched. */
 export class CachedPasid {
   readonly view = new PasidView();
-  /** What tags its translations beside the domain id; see `VtdTranslator`. */
+  /** What tags its translations beside the domain id; see `tagOf`. */
   tag = 0;
   /** High-word bits of an input address that are zero; for a first stage that are all equal, or it is not canonical. */
   inputMask = 0;

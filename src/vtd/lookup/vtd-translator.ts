@@ -1,51 +1,18 @@
 import type { WordMemory } from "../../memory/index.js";
-import {
-  ACCESS_EXECUTE,
-  ACCESS_PRIVILEGED,
-  ACCESS_READ,
-  ACCESS_WRITE,
-  NO_ASID,
-  PageWalker,
-  PERM_PRIVILEGED_SHIFT,
-  Tlb,
-  Translator,
-  WALK_OK,
-  WALK_PERMISSION_FAULT,
-} from "../../translation/index.js";
-import {
-  FAULT,
-  FAULT_RECORD_WORDS,
-  fillFault,
-  TTM_ABORT_DMA,
-  TTM_LEGACY,
-  TTM_SCALABLE,
-} from "../spec/index.js";
-import {
-  BLOCKED,
-  BYPASSED,
-  ATS_UNSUPPORTED,
-  INTERRUPT,
-  KIND_TRANSLATED,
-  KIND_TRANSLATION_REQUEST,
-  KIND_UNTRANSLATED,
-  NO_PASID,
-  TRANSLATED,
-} from "./answers.js";
-import { completionOf, isQualified, isRecordedOfTranslationRequest } from "./conditions.js";
-import { hiddenFunctionBits } from "./commands.js";
+import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_READ, ACCESS_WRITE, PageWalker, PERM_PRIVILEGED_SHIFT, Translator, WALK_OK, WALK_PERMISSION_FAULT } from "../../translation/index.js";
+import { FAULT, FAULT_RECORD_WORDS, TTM_ABORT_DMA, TTM_LEGACY, TTM_SCALABLE } from "../spec/index.js";
+import { BLOCKED, BYPASSED, ATS_UNSUPPORTED, INTERRUPT, KIND_TRANSLATED, KIND_TRANSLATION_REQUEST, KIND_UNTRANSLATED, NO_PASID, TRANSLATED } from "./answers.js";
+import { completionOf, isQualified, isRecordedOfTranslationRequest, pasidReasonOf } from "./conditions.js";
 import type { ContextView } from "./context-entry.js";
+import { FaultRecords } from "./fault-records.js";
 import { highBeyond, isBeyond, type VtdFeatures } from "./features.js";
 import { PASID_NESTED, PASID_PASS_THROUGH, type PasidView } from "./pasid-entry.js";
-import { CachedContext, CachedPasid, ContextCache, PasidCache } from "./structure-caches.js";
+import { CachedContext, CachedPasid } from "./structure-caches.js";
 import { StructureReader, type RootPointer } from "./structures.js";
+import { tagOf, UnitCaches, type UnitCachesOptions } from "./unit-caches.js";
 import { legacyReasonOf, scalableReasonOf } from "./walk-reasons.js";
 
-export interface VtdTranslatorOptions {
-  /** Entries of the IOTLB, a power of two; default 4096. */
-  readonly tlbEntries?: number;
-  /** Entries of the context cache and of the PASID cache; defaults 1024 and 4096. */
-  readonly contexts?: number;
-  readonly pasids?: number;
+export interface VtdTranslatorOptions extends UnitCachesOptions {
   /**
    * Walks are coherent whatever ECAP.SMPWCS and PWSNP say, as an emulated unit's are: accessed and dirty flags are
    * set. Default false: as hardware, a flag that has to be set by a walk that does not snoop is a fault.
@@ -53,21 +20,14 @@ export interface VtdTranslatorOptions {
   readonly coherentWalks?: boolean;
 }
 
-/** Bits of an IOTLB tag above the PASID: controls of a PASID entry that are no property of the tables. */
-const TAG_WRITE_PROTECT = 1 << 20;
-const TAG_EXECUTE_DISABLE = 1 << 21;
-
 /**
  * What a VT-d remapping unit does with one request (Intel VT-d 5.10, 3.4 to 3.9, 4.2, 7.1.3): finds the context
  * entry, the PASID entry and the translation, or the fault to record. It knows no registers, queues or devices:
  * the owner sets the fields below from its registers, forwards invalidations to the invalidate* methods and
  * records `record` where `hasFault` says so. The vIOMMU's software path gives it guest-physical memory, the
  * simulated hardware host-physical memory.
- *
- * The IOTLB is tagged by domain id and PASID (second-stage translations by the domain id alone): software gives
- * entries of the same tags the same tables (6.2.2.1, 6.2.3.1).
  */
-export class VtdTranslator implements RootPointer {
+export class VtdTranslator extends UnitCaches implements RootPointer {
   /** GSTS.TES. */
   enabled = false;
   /** What SRTP took over: RTADDR.RTA (bytes) and RTADDR.TTM (TTM_*). */
@@ -100,26 +60,11 @@ export class VtdTranslator implements RootPointer {
   /** Of a nested entry: the second stage's fault was met on the way to the first stage's tables (SFS.1's note, SFS.6 to SFS.8). */
   faultOnTables = false;
 
-  readonly tlb: Tlb;
   private readonly walker: PageWalker;
   private readonly translator: Translator;
   private readonly reader: StructureReader;
-  private readonly contexts: ContextCache;
-  private readonly pasids: PasidCache;
-  /** Differences of the tags of one PASID; the first is 0. */
-  private readonly tagVariants: readonly number[];
+  private readonly faults: FaultRecords;
   private spareContext: CachedContext | undefined;
-  private readonly request = {
-    source: 0,
-    pasid: NO_PASID,
-    addressType: 0,
-    high: 0,
-    low: 0,
-    write: false,
-    atomic: false,
-    execute: false,
-    privileged: false,
-  };
 
   /** The request at hand. */
   private requesterId = 0;
@@ -132,26 +77,14 @@ export class VtdTranslator implements RootPointer {
 
   constructor(
     memory: WordMemory,
-    readonly features: VtdFeatures,
+    features: VtdFeatures,
     options: VtdTranslatorOptions = {},
   ) {
-    this.tlb = new Tlb(options.tlbEntries ?? 4096, 1024, 57);
+    super(features, options);
+    this.faults = new FaultRecords(this.record, features);
     this.walker = new PageWalker(memory);
     this.translator = new Translator(this.walker, this.tlb);
     this.reader = new StructureReader(memory, features, options.coherentWalks === true);
-    this.contexts = new ContextCache(options.contexts ?? 1024);
-    this.pasids = new PasidCache(options.pasids ?? 4096);
-    const supervisors = features.supervisorRequests ? [0, TAG_WRITE_PROTECT] : [0];
-    this.tagVariants = features.executeRequests ? supervisors.flatMap((tag) => [tag, tag | TAG_EXECUTE_DISABLE]) : supervisors;
-  }
-
-  /** Context entries and PASID entries held. */
-  get contextCount(): number {
-    return this.contexts.size;
-  }
-
-  get pasidCount(): number {
-    return this.pasids.size;
   }
 
   /** Translations that took a walk of page tables. */
@@ -202,81 +135,6 @@ export class VtdTranslator implements RootPointer {
       }
     }
     return scalable ? this.translateScalable(context) : this.translateLegacy(context, cached.inputMask);
-  }
-
-  /** All context entries. */
-  invalidateContextGlobal(): void {
-    this.contexts.dropAll();
-  }
-
-  /** Those of a domain; in scalable mode all (6.5.2.1). */
-  invalidateContextDomain(domain: number): void {
-    this.contexts.dropDomain(domain);
-  }
-
-  /**
-   * Those of a requester, in legacy mode where they are of the domain.
-   *
-   * @param functionMask FM: 0 to 3, how many of the function number's bits, from bit 2 down, do not count (table 21)
-   */
-  invalidateContextDevice(domain: number, requesterId: number, functionMask: number): void {
-    this.contexts.dropDevice(domain, requesterId, hiddenFunctionBits(functionMask));
-  }
-
-  /** All PASID entries; those of a domain; those of a domain and PASID (6.5.2.2). */
-  invalidatePasidGlobal(): void {
-    this.pasids.dropAll();
-  }
-
-  invalidatePasidDomain(domain: number): void {
-    this.pasids.dropDomain(domain);
-  }
-
-  invalidatePasid(domain: number, pasid: number): void {
-    this.pasids.dropPasid(domain, pasid);
-  }
-
-  invalidateIotlbGlobal(): void {
-    this.tlb.invalidateAll();
-  }
-
-  invalidateIotlbDomain(domain: number): void {
-    this.tlb.invalidateVmid(domain);
-  }
-
-  /**
-   * Second-stage translations of the 2^`addressMask` pages around an address, and all of the domain that a first
-   * stage had a part in (table 23). There is no cache of tables that the invalidation hint could preserve.
-   */
-  invalidateIotlbPages(domain: number, high: number, low: number, addressMask: number): void {
-    const within = ~highBeyond(this.features.guestAddressBits);
-    const highMask = highPageMask(addressMask) & within;
-    const lowMask = lowPageMask(addressMask);
-    this.tlb.invalidateIpaRange(domain, high & within & ~highMask, low & ~lowMask, (high & within) | highMask, low | lowMask);
-  }
-
-  /** All translations of a domain and PASID; second-stage ones of the domain too, as they do not tell their PASID (table 24). */
-  invalidatePasidIotlb(domain: number, pasid: number): void {
-    for (const variant of this.tagVariants) {
-      this.tlb.invalidateAsid(domain, pasid | variant);
-    }
-    this.tlb.invalidateAsid(domain, NO_ASID);
-  }
-
-  /** First-stage and nested translations of a domain and PASID, of the 2^`addressMask` pages around an address. */
-  invalidatePasidIotlbPages(domain: number, pasid: number, high: number, low: number, addressMask: number): void {
-    const highMask = highPageMask(addressMask);
-    const lowMask = lowPageMask(addressMask);
-    for (const variant of this.tagVariants) {
-      this.tlb.invalidateRange(domain, pasid | variant, high & ~highMask, low & ~lowMask, high | highMask, low | lowMask);
-    }
-  }
-
-  /** Forgets everything cached: what a reset does, and SRTP with CAP.ESRTPS. */
-  reset(): void {
-    this.contexts.dropAll();
-    this.pasids.dropAll();
-    this.tlb.invalidateAll();
   }
 
   private begin(requesterId: number, pasid: number, high: number, low: number, access: number, kind: number): void {
@@ -377,11 +235,7 @@ export class VtdTranslator implements RootPointer {
       this.faultsDisabled ||= view.faultsDisabled;
       return undefined;
     }
-    // Controls of the entry that the page tables' owner does not share with other entries of the same tags.
-    entry.tag =
-      pasid |
-      (view.supervisor && view.writeProtect ? TAG_WRITE_PROTECT : 0) |
-      (view.executeDisable ? TAG_EXECUTE_DISABLE : 0);
+    entry.tag = tagOf(pasid, view);
     const tables = view.stage1 ?? view.stage2;
     entry.inputMask = tables === undefined ? 0 : highBeyond(view.stage1 === undefined ? tables.inputBits : tables.inputBits - 1);
     this.pasids.hold(entry);
@@ -415,7 +269,7 @@ export class VtdTranslator implements RootPointer {
         access |= ACCESS_PRIVILEGED;
       }
     } else {
-      const reason = this.pasidReason(context, pasid);
+      const reason = pasidReasonOf(context, pasid, this.features);
       if (reason !== 0) {
         return this.block(reason);
       }
@@ -452,20 +306,6 @@ export class VtdTranslator implements RootPointer {
     }
     const code = this.translator.translate(view.domain, entry.tag, view.stage1, view.stage2, high, this.low, access);
     return code === WALK_OK ? this.finish(access) : this.blockWalk(scalableReasonOf(code, this.walker, view), this.walker.faultStage);
-  }
-
-  /** SCT.6, SGN.10, SCT.7, SCT.9: whether the context lets a PASID through. */
-  private pasidReason(context: ContextView, pasid: number): number {
-    if (!context.pasids) {
-      return FAULT.SM_PASIDE;
-    }
-    if (pasid >>> this.features.pasidBits !== 0) {
-      return FAULT.SM_PASID_SIZE;
-    }
-    if (pasid >= context.pasidLimit) {
-      return FAULT.SM_PASID_LIMIT;
-    }
-    return pasid === context.ridPasid ? FAULT.SM_RID_PASID : 0;
   }
 
   /** 3.9; SGN.4.2, SGN.8.1. */
@@ -594,17 +434,7 @@ export class VtdTranslator implements RootPointer {
     const asks = this.kind === KIND_TRANSLATION_REQUEST;
     this.hasFault = !(this.faultsDisabled && isQualified(reason)) && (!asks || isRecordedOfTranslationRequest(reason));
     if (this.hasFault) {
-      const request = this.request;
-      request.source = this.requesterId;
-      request.pasid = this.pasid;
-      request.addressType = this.kind;
-      request.high = this.high;
-      request.low = this.low;
-      request.write = (this.access & ACCESS_WRITE) !== 0 && !asks;
-      request.atomic = request.write && (this.access & ACCESS_READ) !== 0;
-      request.execute = (this.access & ACCESS_EXECUTE) !== 0;
-      request.privileged = (this.access & ACCESS_PRIVILEGED) !== 0;
-      fillFault(this.record, reason, request, this.features.pasid, this.features.deviceTlb);
+      this.faults.fill(reason, this.requesterId, this.pasid, this.kind, this.high, this.low, this.access);
     }
     if (!asks) {
       return BLOCKED;
@@ -617,14 +447,4 @@ export class VtdTranslator implements RootPointer {
 /** log2 bytes of the largest aligned region around an address outside the interrupt range that is outside as a whole; at most 32. */
 function bitsBesideInterrupts(high: number, low: number): number {
   return high !== 0 ? 32 : 31 - Math.clz32(low ^ 0xfee0_0000);
-}
-
-/** High-word bits of an address within 2^`addressMask` pages. */
-function highPageMask(addressMask: number): number {
-  return addressMask >= 52 ? -1 : addressMask <= 20 ? 0 : (1 << (addressMask - 20)) - 1;
-}
-
-/** The same of its low word. */
-function lowPageMask(addressMask: number): number {
-  return addressMask >= 20 ? -1 : (1 << (12 + addressMask)) - 1;
 }
