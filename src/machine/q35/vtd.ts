@@ -102,6 +102,7 @@ export class MachineVtd implements MachineIommu {
         return [
           { ...ofFunction, pasid: null, table: fn.table, reason: fn.reason, hwpt: fn.hwptId, domain: own?.domain ?? null },
           ...fn.pasids.filter(({ pasid }) => pasid !== RID_PASID).map(({ pasid, table, hwptId, domain }) => ({ ...ofFunction, pasid, table, reason: null, hwpt: hwptId, domain })),
+          ...fn.blockedPasids.map(({ pasid, reason }) => ({ ...ofFunction, pasid, table: "blocked", reason, hwpt: null, domain: null })),
         ];
       }),
     };

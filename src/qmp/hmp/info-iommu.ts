@@ -66,6 +66,9 @@ function pasidLines(fn: PciFunction, iommu: MachineIommu): string[] {
     return [];
   }
   const bound = iommu.describe().bindings.filter((one) => one.function === fn.name && one.pasid !== null);
-  const lines = bound.slice(0, SHOWN).map(({ pasid, table, hwpt, domain }) => `    PASID 0x${pasid!.toString(16)}: ${table} table HWPT ${hwpt ?? "none"}, domain ${domain ?? "none"}\n`);
+  const lines = bound.slice(0, SHOWN).map(({ pasid, table, reason, hwpt, domain }) => {
+    const what = reason === null ? `${table} table HWPT ${hwpt ?? "none"}, domain ${domain ?? "none"}` : `${table} (${reason})`;
+    return `    PASID 0x${pasid!.toString(16)}: ${what}\n`;
+  });
   return bound.length > SHOWN ? [...lines, `    and ${bound.length - SHOWN} more PASIDs\n`] : lines;
 }

@@ -36,6 +36,8 @@ export interface VtdFunctionAccount {
   readonly reason: string | null;
   /** Bindings of PASIDs, the one of requests without PASID (0) among them. */
   readonly pasids: ReadonlyArray<{ readonly pasid: number; readonly domain: number; readonly table: "nested" | "parent"; readonly hwptId: number }>;
+  /** PASIDs that have no table though their entries are present, and why; the first of them. */
+  readonly blockedPasids: ReadonlyArray<{ readonly pasid: number; readonly reason: string }>;
   /** Mappings of a mirrored second stage. */
   readonly shadowMappings: number;
 }
@@ -120,6 +122,7 @@ export class VtdAcceleration implements VtdBackend {
         table: binding.hwptId === null ? ("parent" as const) : ("nested" as const),
         hwptId: binding.hwptId ?? fn.host.parentHwptId,
       })),
+      blockedPasids: [...fn.blockedPasids].map(([pasid, reason]) => ({ pasid, reason })),
       shadowMappings: fn.shadow?.mappings ?? 0,
     }));
   }

@@ -15,6 +15,9 @@ import type { PasidIotlbForwarder } from "./invalidations.js";
 import type { PassthroughFunction, PasidBinding, VtdFunctionTable } from "./function.js";
 import { Mirror, type MirrorParts } from "./mirror.js";
 
+/** Blocked PASIDs of a function that are told of: a guest may have a million entries that are not in order. */
+const MOST_TOLD = 64;
+
 export class FunctionAttachments {
   /** Tables attached in the place of others, of any kind; bindings made, replaced and taken away. */
   readonly counts = { bound: 0, replaced: 0, unbound: 0 };
@@ -108,6 +111,7 @@ export class FunctionAttachments {
     const domains = old === undefined ? new GuestDomains(domain) : old.domains.succeededBy(domain);
     const binding: PasidBinding = { fn, pasid, domains, ...what, stale: false, batch: null, generation: this.generation };
     fn.bindings.set(pasid, binding);
+    fn.blockedPasids.delete(pasid);
     this.forwarder.add(binding);
   }
 
@@ -153,6 +157,19 @@ export class FunctionAttachments {
       this.onTable(fn, "blocked");
     }
     fn.reason = reason;
+    if (trace.traceDeviceBlocked.on) {
+      trace.traceDeviceBlocked.emit(fn.host.devId, fn.ridPasid, reason);
+    }
+  }
+
+  /** A PASID other than that of requests without one has no table though its entry is present, or may not be used; why, for people. */
+  tellBlocked(fn: PassthroughFunction, pasid: number, reason: string): void {
+    if (fn.blockedPasids.size < MOST_TOLD || fn.blockedPasids.has(pasid)) {
+      fn.blockedPasids.set(pasid, reason);
+    }
+    if (trace.traceDeviceBlocked.on) {
+      trace.traceDeviceBlocked.emit(fn.host.devId, pasid, reason);
+    }
   }
 
   /** Requests without PASID go to the parent, without a binding: translation is off. */

@@ -49,6 +49,8 @@ export class PassthroughFunction {
   unsettled = false;
   /** Its context entry has fault reporting off (FPD). */
   faultsDisabled = false;
+  /** Why PASIDs whose entries are present have no table; the first of them. */
+  readonly blockedPasids = new Map<number, string>();
   /** Why it is blocked. */
   reason: string | null = null;
   /** What the guest's fault record says of its requests while it is blocked; 0: it is so for no entry of the guest's. */

@@ -57,6 +57,7 @@ export class Placement {
     fn.unsettled = false;
     fn.stale = false;
     fn.faultReason = 0;
+    fn.blockedPasids.clear();
     const sourceId = fn.sourceId;
     fn.settledSourceId = sourceId;
     if (trace.traceSwitchAddressSpace.on && sourceId !== null) {
@@ -170,6 +171,7 @@ export class Placement {
       return this.settle(fn);
     }
     fn.faultsDisabled = this.context.faultsDisabled;
+    fn.blockedPasids.delete(pasid);
     if (pasid === fn.ridPasid) {
       fn.absent = false;
       return this.settleRid(fn, sourceId);
@@ -228,10 +230,14 @@ export class Placement {
     const { fn } = binding;
     fn.unsettled = true;
     binding.stale = true;
-    if (binding.pasid !== fn.ridPasid) {
-      return this.unbindOrKeep(binding);
-    }
     const what = "invalidating its first stage failed";
+    if (binding.pasid !== fn.ridPasid) {
+      const unbound = this.unbindOrKeep(binding);
+      if (unbound) {
+        this.attachments.tellBlocked(fn, binding.pasid, what);
+      }
+      return unbound;
+    }
     this.warn(fn, `${what}; ${this.blockAfterFailure(fn, what)}`);
     return fn.table === "blocked";
   }
@@ -298,6 +304,9 @@ export class Placement {
       this.attachments.unbind(binding);
     }
     const reason = view.kind === PASID_INVALID ? view.reason : view.kind === PASID_NOT_PRESENT ? 0 : FAULT.SM_PASID_INVALID;
+    if (reason !== 0 && pasid !== fn.ridPasid) {
+      this.attachments.tellBlocked(fn, pasid, reasonText(reason));
+    }
     this.recordUnless(view.faultsDisabled || reason === 0, reason, sourceId, pasid === fn.ridPasid ? -1 : pasid);
   }
 
@@ -313,8 +322,8 @@ export class Placement {
       fn.unsettled = true;
       this.warn(fn, `Attaching to HWPT failed: PASID ${hex(pasid)}: ${error.message}`);
       const binding = fn.bindings.get(pasid);
-      if (binding !== undefined) {
-        this.unbindOrKeep(binding);
+      if (binding === undefined || this.unbindOrKeep(binding)) {
+        this.attachments.tellBlocked(fn, pasid, error.message);
       }
       return false;
     }

@@ -81,5 +81,6 @@ export const traceFrrNew = traceEvent("vtd_frr_new", "index %d high 0x%x low 0x%
 export const traceWarnInvalidQiTail = traceEvent("vtd_warn_invalid_qi_tail", "tail 0x%x");
 export const traceResetExit = traceEvent("vtd_reset_exit", "");
 export const traceDeviceAttachHwpt = traceEvent("vtd_device_attach_hwpt", "dev_id %d pasid %d hwpt_id %d, ret: %d");
+export const traceDeviceBlocked = traceEvent("vtd_device_blocked", "dev_id %d pasid %d: %s");
 export const traceDeviceDetachHwpt = traceEvent("vtd_device_detach_hwpt", "dev_id %d pasid %d ret: %d");
 export const traceDeviceReattachDefHwpt = traceEvent("vtd_device_reattach_def_hwpt", "dev_id %d pasid %d hwpt_id %d, ret: %d");
