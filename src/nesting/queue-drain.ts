@@ -39,6 +39,8 @@ export abstract class QueueDrain {
   protected entries = 0;
   protected mask = 0;
   private draining = false;
+  /** The queue was forgotten from within a drain, by a message to the unit's own registers: nothing more is told of it. */
+  private forgotten = false;
   /** Positions of the entries in the backend's batch. */
   private positions = new Int32Array(64);
   private batched = 0;
@@ -103,6 +105,7 @@ export abstract class QueueDrain {
 
   /** Forgets what is under way: the queue's registers have other values. */
   protected forget(): void {
+    this.forgotten = true;
     this.batched = 0;
     this.unfinished = false;
     this.more.cancel();
@@ -111,6 +114,7 @@ export abstract class QueueDrain {
   private run(): void {
     this.unfinished = false;
     this.goesOn = true;
+    this.forgotten = false;
     this.counted = 0;
     this.budget.refill();
     let at = this.begin();
@@ -122,7 +126,7 @@ export abstract class QueueDrain {
       this.budget.left--;
       const next = (at + 1) & this.mask;
       const result = this.step(at, next);
-      if (result === STOPPED) {
+      if (result === STOPPED || this.forgotten) {
         return;
       }
       this.note(at);

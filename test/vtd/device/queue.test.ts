@@ -114,6 +114,19 @@ describe("more than is done at once", () => {
     expect(rig.vtd.counters().descriptors).toBe(LAST);
   });
 
+  it("is not heard of again where a completion's message has switched it off: IQH is 0 (11.4.8.1)", () => {
+    const rig = new Rig();
+    rig.write64(R.IQA, BigInt(LONG_QUEUE));
+    rig.command(0x0400_0000);
+    rig.onMessage = () => rig.write(R.GCMD, 0);
+    rig.write(R.IECTL, 0);
+    rig.store(LONG_QUEUE, ...wait({ status: 1, interrupt: true }), ...wait({ status: 2 }));
+    rig.write64(R.IQT, 32);
+    expect([rig.messages.length, rig.load32(STATUS), rig.read(R.IQH)]).toEqual([1, 1, 0]);
+    rig.command(0x0400_0000);
+    expect([rig.load32(STATUS), rig.read(R.IQH)]).toEqual([2, 32]);
+  });
+
   it("is left where it is when the machine is gone", () => {
     const rig = filled();
     rig.vtd.dispose();
