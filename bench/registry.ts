@@ -4,6 +4,7 @@ import { commandBench } from "./command.js";
 import { descriptorBench } from "./descriptor.js";
 import { pasidBench } from "./pasids.js";
 import { qtestBench } from "./qtest.js";
+import { startBench } from "./start.js";
 import { tlbMemoryBench } from "./tlb-memory.js";
 import { traceBench } from "./trace.js";
 import { vtdWalkBench, walkBench } from "./walk.js";
@@ -13,7 +14,7 @@ export interface BenchResult {
   readonly name: string;
   /** Of `js`, `c` and `value`: "ns/walk", "bytes", "ms", "calls". */
   readonly unit: string;
-  /** This project's figure beside the C program's, in the same unit; `ratio` is js / c. */
+  /** This project's figure beside the C program's (`start`: beside a bare Node.js), in the same unit; `ratio` is js / c. */
   readonly js?: number;
   readonly c?: number;
   readonly ratio?: number;
@@ -47,4 +48,4 @@ export interface Bench {
 }
 
 /** All benches, in the order of their run. A new one is a file beside this one and a line here. */
-export const benches: readonly Bench[] = [walkBench, vtdWalkBench, commandBench, descriptorBench, pasidBench, traceBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench, qtestBench];
+export const benches: readonly Bench[] = [walkBench, vtdWalkBench, commandBench, descriptorBench, pasidBench, traceBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench, qtestBench, startBench];
