@@ -1,6 +1,7 @@
 import { CommandRules } from "../src/smmuv3/lookup/index.js";
 import { CMD, CMD_WORDS, encodeCommand, OP, TLBI_TG_4K } from "../src/smmuv3/spec/index.js";
 import { compare, processorTime, type Round } from "./measure.js";
+import { xorshift32 } from "./random.js";
 import type { Bench } from "./registry.js";
 
 /** Commands in the queue; bench/c/command.c makes the same ones. */
@@ -75,13 +76,7 @@ function decodeAll(queue: Int32Array, rules: CommandRules, command: Int32Array, 
 /** A queue as Linux fills it, with some reserved bits set and now and then an illegal command. */
 export function makeQueue(): Int32Array {
   const queue = new Int32Array(COMMANDS * CMD_WORDS);
-  let state = 12_345;
-  const random = (): number => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state >>> 0;
-  };
+  const random = xorshift32(12_345);
   for (let n = 0; n < COMMANDS; n++) {
     const kind = random() % 16;
     const low = random();

@@ -3,6 +3,7 @@ import { DescriptorRules } from "../src/vtd/lookup/index.js";
 import { DESCRIPTOR_TYPE, descriptorType, PASID_IOTLB_DESC, PASID_IOTLB_PAGE, TTM_SCALABLE, WIDE_DESCRIPTOR_WORDS } from "../src/vtd/spec/index.js";
 import { PasidIotlbBatch } from "../src/vtd/accel/batch.js";
 import { compare, processorTime, type Round } from "./measure.js";
+import { xorshift32 } from "./random.js";
 import type { Bench } from "./registry.js";
 
 /** Descriptors in the queue; bench/c/descriptor.c makes the same ones. */
@@ -66,13 +67,7 @@ function decodeAll(queue: Int32Array, rules: DescriptorRules, batch: PasidIotlbB
 /** A queue as Linux fills it: mostly page-selective invalidations with their device-TLB ones, waits, now and then a wrong one. */
 export function makeDescriptors(): Int32Array {
   const queue = new Int32Array(DESCRIPTORS * WIDE_DESCRIPTOR_WORDS);
-  let state = 12_345;
-  const random = (): number => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state >>> 0;
-  };
+  const random = xorshift32(12_345);
   for (let n = 0; n < DESCRIPTORS; n++) {
     const kind = random() % 16;
     const low = random();

@@ -1,6 +1,7 @@
 import { RamBlock, RamWordMemory } from "../src/memory/index.js";
 import { highWord, lowWord } from "../src/support/index.js";
 import type { Tables } from "../src/translation/index.js";
+import { xorshift32 } from "./random.js";
 
 /** Whose descriptors: VMSAv8-64 or Intel VT-d. */
 export type WalkFormat = "vmsa" | "vtd";
@@ -53,7 +54,7 @@ const BITS: Readonly<Record<WalkFormat, Bits>> = {
 
 export function makeWalkImage(format: WalkFormat): WalkImage {
   const bits = BITS[format];
-  const random = generator(20_260_101);
+  const random = xorshift32(20_260_101);
   const ram = new RamBlock("bench", HOST_BYTES, 0);
   const memory = new RamWordMemory();
   memory.place(HOST_BASE, ram);
@@ -196,15 +197,4 @@ function shuffled(n: number, random: () => number): Int32Array {
     [list[i], list[other]] = [list[other], list[i]];
   }
   return list;
-}
-
-/** xorshift32: the same numbers on every run. */
-function generator(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state >>> 0;
-  };
 }

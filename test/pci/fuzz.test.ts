@@ -1,25 +1,15 @@
 import { describe, expect, it } from "vitest";
+import { xorshift32 } from "../../bench/random.js";
 import { E1000e, Edu, Nvme, VirtioNetPci } from "../../src/devices/index.js";
 import { PcieRootPort, PciePciBridge, plugFunction, PxbPcie, setupIommu, X3130Upstream, Xio3130Downstream } from "../../src/pci/index.js";
 import { ECAM_BASE, makeMachine } from "./machine.js";
-
-/** xorshift32: the same numbers on every run. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state >>> 0;
-  };
-}
 
 const operations = process.env.VIOMMU_FUZZ === "nightly" ? 200_000 : 4_000;
 
 describe("any configuration write", () => {
   for (const seed of [1, 20_260, 0x5eed]) {
     it(`never throws, and the hierarchy stays sound (seed ${seed})`, () => {
-      const next = random(seed);
+      const next = xorshift32(seed);
       const machine = makeMachine();
       const { root, memory } = machine;
       let notified = 0;

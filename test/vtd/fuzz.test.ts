@@ -1,16 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { xorshift32 } from "../../bench/random.js";
 import { QUEUE, R, Rig } from "./rig.js";
-
-/** xorshift32: the same numbers for a seed everywhere. */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state >>> 0;
-  };
-}
 
 const KINDS = [{}, { scalableMode: true }, { scalableMode: true, fsts: true, pasidBits: 20, deviceIotlb: true, svm: true }, { eim: true, cachingMode: true }];
 const PLACES = [R.GCMD, R.RTADDR, R.CCMD, R.FSTS, R.FECTL, R.IQT, R.IQA, R.ICS, R.IECTL, R.IRTA, R.IVA, R.IOTLB, R.IOTLB + 4, R.FRCD + 12];
@@ -18,7 +8,7 @@ const PLACES = [R.GCMD, R.RTADDR, R.CCMD, R.FSTS, R.FECTL, R.IQT, R.IQA, R.ICS, 
 describe.each(KINDS.map((properties, kind) => ({ kind, properties })))("whatever a guest writes, unit $kind", ({ kind, properties }) => {
   it.each([1, 2, 3, 4])("is answered with bounded work, and the unit goes on (seed %i)", (seed) => {
     const rig = new Rig(properties, 4);
-    const next = random(seed * 7919 + kind);
+    const next = xorshift32(seed * 7919 + kind);
     const bytes = new Uint8Array(0x1_0000);
     const fill = (address: number): void => {
       for (let i = 0; i < bytes.length; i += 16) {
