@@ -16,16 +16,13 @@ export interface Watch {
   close(): void;
 }
 
-/** Handles that libuv knows: their memory stays until it has let go of them. */
-const alive = new Set<Buffer>();
-
 /** Calls back whenever `fd` is readable, until closed. In the main thread only. @throws SystemError */
 export function watchReadable(fd: number, onReadable: () => void): Watch {
   const { koffi } = native();
-  const handle = Buffer.alloc(foreign("size_t uv_handle_size(int type)")(UV_POLL));
+  // The C library's memory, not a buffer's: libuv looks at its handles once more when the process ends, after all buffers are gone.
+  const handle = foreign("void *calloc(size_t count, size_t bytes)")(1, foreign("size_t uv_handle_size(int type)")(UV_POLL));
   const loop = foreign("void *uv_default_loop()")();
   check("uv_poll_init", foreign("int uv_poll_init(void *loop, void *handle, int fd)")(loop, handle, fd));
-  alive.add(handle);
   // A native callback has no context of its own: it gets that of whoever watches, as Node.js' own handles do.
   const inContext = AsyncResource.bind(onReadable);
   const callback = koffi.register(() => {
@@ -47,7 +44,7 @@ export function watchReadable(fd: number, onReadable: () => void): Watch {
       open = false;
       foreign("int uv_poll_stop(void *handle)")(handle);
       const closed = koffi.register(() => {
-        alive.delete(handle);
+        foreign("void free(void *memory)")(handle);
         setImmediate(() => {
           koffi.unregister(callback);
           koffi.unregister(closed);
