@@ -159,7 +159,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
     name,
     uuid,
     control: controls,
-    boot: boot.finish(controls.chardevs, { kvm: machine.accelerator === "kvm", devices: !nodefaults }, notes),
+    boot: boot.finish(controls.chardevs, { kvm: machine.accelerator === "kvm" && machine.board === "q35", devices: !nodefaults }, notes),
     notes,
   };
 }

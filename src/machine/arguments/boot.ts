@@ -49,7 +49,7 @@ export class BootOptions {
   }
 
   /**
-   * @param kvm the machine has vCPUs by KVM: without, a kernel has nothing to run on
+   * @param kvm the machine has vCPUs by KVM, which are there on q35: without, a kernel has nothing to run on
    * @param devices QEMU's default devices are there: a console on standard streams is one of them
    * @throws Refusal
    */
@@ -58,7 +58,7 @@ export class BootOptions {
     const [initrd, append] = [this.texts.get("initrd") ?? null, this.texts.get("append") ?? null];
     if (kernel === null) {
       for (const [option, value] of this.texts) {
-        notes.push(`${describeArgument(`-${option}`, value)}: ${kvm ? "it goes with -kernel, and there is none" : "only vCPUs run a kernel (-accel kvm): the guest here is a program (--guest)"}`);
+        notes.push(`${describeArgument(`-${option}`, value)}: ${kvm ? "it goes with -kernel, and there is none" : "only vCPUs run a kernel (-machine q35,accel=kvm): the guest here is a program (--guest)"}`);
       }
       this.serials.forEach((serial) => serial !== null && notes.push(`${describeArgument("-serial", serial.value)}: the guest here is a program and has no console`));
       return { kernel: null, initrd: null, commandLine: "", serials: [] };
