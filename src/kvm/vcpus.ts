@@ -30,6 +30,7 @@ interface Slot extends Vcpu {
 /** How long a thread may take to leave KVM_RUN before it is kicked again. */
 const KICK_AGAIN_MS = 20;
 const HOLD_TRIES = 250;
+const END_TRIES = 50;
 
 export class Vcpus {
   private readonly slots: Slot[] = [];
@@ -37,7 +38,7 @@ export class Vcpus {
   private readonly doorbell: number;
   private readonly watch: Watch;
   private readonly endings: Array<Promise<void>> = [];
-  private readonly atExit = (): void => this.kickAll(REQUEST.END);
+  private readonly atExit = (): void => this.endNow();
   private waiters: Array<() => void> = [];
   private closed = false;
   /** A thread has ended that nobody asked to: its error. */
@@ -178,6 +179,21 @@ export class Vcpus {
       });
       // A signal between the thread's look and its system call is caught by immediate_exit; a thread that was only starting is met here.
       this.slots.filter((slot) => !done(slot)).forEach((slot) => this.kickOne(slot, request));
+    }
+  }
+
+  /** At the process's end: the threads leave the kernel and their programs before Node.js takes them apart, which aborts in the middle of a call. */
+  private endNow(): void {
+    this.kickAll(REQUEST.END);
+    for (const slot of this.slots) {
+      for (let tries = 0; tries < END_TRIES && slot.thread !== null; tries++) {
+        const state = Atomics.load(slot.row, WORD.STATE);
+        if (state === STATE.ENDED) {
+          break;
+        }
+        Atomics.wait(slot.row, WORD.STATE, state, KICK_AGAIN_MS);
+        this.kickOne(slot, REQUEST.END);
+      }
     }
   }
 
