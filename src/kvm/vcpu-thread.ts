@@ -43,7 +43,9 @@ function main({ shared, index, fd, runBytes, doorbell }: VcpuThreadData): void {
     tell(STATE.EXITED);
     Atomics.wait(row, WORD.STATE, STATE.EXITED);
   }
-  tell(STATE.ENDED);
+  // The last thing done here, without a ring: a process that ends waits for this word, and takes the thread apart in the middle of any call after it.
+  Atomics.store(row, WORD.STATE, STATE.ENDED);
+  Atomics.notify(row, WORD.STATE);
 }
 
 main(workerData as VcpuThreadData);
