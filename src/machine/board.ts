@@ -3,11 +3,12 @@
  * board is built all or not at all; what it has taken of the host is given back in the order of dependence.
  */
 import type { Host } from "../iommufd/index.js";
-import { AddressSpace, MemoryRegion, type MmioHandler, type RamBlock, RamWordMemory } from "../memory/index.js";
+import { AddressSpace, MemoryRegion, type RamBlock, RamWordMemory } from "../memory/index.js";
 import { MsiRouter } from "../msi/index.js";
 import { type IommuOps, type PciBus, type PciFunction, PciRoot, type PciRootOptions, plugFunction, unplugFunction } from "../pci/index.js";
 import type { FirmwareTables, PinDevice } from "../port/index.js";
 import { hex, type Log, Refusal } from "../support/index.js";
+import { type PortSpace, ProcessorAccesses } from "./accesses.js";
 import { MsiAccount } from "./accounts.js";
 import type { PlacedTables } from "./firmware/index.js";
 import { type BoardKind, type DeviceArgument, deviceLabel, type MachineArguments, type MsiController, nearest } from "./arguments/index.js";
@@ -104,7 +105,9 @@ export abstract class Board {
   /** In the order in which they were plugged. */
   readonly functions: PluggedFunction[] = [];
   /** I/O ports; null: the architecture has none. */
-  readonly ports: MmioHandler | null = null;
+  readonly ports: PortSpace | null = null;
+  /** What a processor's accesses meet, answered at once. */
+  readonly accesses = new ProcessorAccesses(this);
   /** Where the firmware has put its tables; nowhere before the machine starts. */
   firmware: FirmwareTables = { deviceTree: null, acpiRoot: null };
   protected readonly root = MemoryRegion.container("system", 2 ** 52);
@@ -276,6 +279,9 @@ export abstract class Board {
 
   /** The power button: a guest that listens to it may shut itself down. */
   pressPowerButton(): void {}
+
+  /** A processor has finished with a level-triggered vector, where the board has interrupts whose ends processors tell. */
+  endOfInterrupt(_vector: number): void {}
 
   /** A reset's part that the board has besides functions, IOMMUs and pending interrupts. */
   resetBoard(): void {}

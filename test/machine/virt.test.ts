@@ -39,6 +39,22 @@ describe("the virt board", () => {
     machine.shutdown();
   });
 
+  it("answers a processor's accesses at once: registers, RAM, ports that Arm has not", () => {
+    const { machine } = running("-M virt,gic-version=3 -nodefaults -device edu");
+    const { accesses } = machine.board;
+    accesses.writeMemory(config(0, 8, 0x10), 4, 0x1010_0000n);
+    accesses.writeMemory(config(0, 8, 4), 2, 2n);
+    expect(accesses.readMemory(0x1010_0000, 4)).toBe(0x0100_00edn);
+    accesses.writeMemory(RAM + 8, 8, 0x8877_6655_4433_2211n);
+    expect(accesses.readMemory(RAM + 10, 2)).toBe(0x4433n);
+    expect([accesses.readPort(0xcf8, 4), accesses.readPort(0xcf8, 1)]).toEqual([0xffff_ffff, 0xff]);
+    accesses.writePort(0xcf8, 4, 1);
+    accesses.endOfInterrupt(0x31);
+    expect([ECAM, RAM, 0].map((address) => accesses.nameOf(address, false))).toEqual(["pcie-ecam", "mach-virt.ram", "nothing"]);
+    expect(accesses.nameOf(0xcf8, true)).toBe("no port");
+    machine.shutdown();
+  });
+
   it("moves the high regions as highmem options and RAM say", () => {
     const ecam = (line: string): number => build(line).machine.board.map.ecam.base;
     expect(ecam("-M virt,highmem=off")).toBe(0x3f00_0000);

@@ -208,15 +208,9 @@ export class Q35Board extends Board {
     this.fwCfg.reset();
   }
 
-  /** What a processor's accesses meet, answered at once; `nameOf` for the account. */
-  readonly accesses = {
-    readMemory: (address: number, size: number): bigint => this.memory.readWord(address, size),
-    writeMemory: (address: number, size: number, value: bigint): void => this.memory.writeWord(address, size, value),
-    readPort: (port: number, size: number): number => Number(BigInt.asUintN(8 * size, this.ports.read(port, size))),
-    writePort: (port: number, size: number, value: number): void => this.ports.write(port, size, BigInt(value >>> 0)),
-    endOfInterrupt: (vector: number): void => this.ioapic.end(vector),
-    nameOf: (address: number, isPort: boolean): string => (isPort ? this.ports.nameOf(address) : (this.memory.find(address)?.region.name ?? "nothing")),
-  };
+  override endOfInterrupt(vector: number): void {
+    this.ioapic.end(vector);
+  }
 
   /**
    * What level-triggered pins of the IOAPIC send, by pin, for a kernel that tells of the ends of such interrupts (KVM's

@@ -1,5 +1,6 @@
 /** A PC's I/O space: 64 Ki ports, of which ranges are somebody's. Others read as all ones. */
 import type { MmioHandler } from "../../memory/index.js";
+import type { PortSpace } from "../accesses.js";
 
 interface PortRange {
   readonly name: string;
@@ -9,7 +10,7 @@ interface PortRange {
 }
 
 /** `offset` of its accesses is the port's number. */
-export class IoPorts implements MmioHandler {
+export class IoPorts implements PortSpace {
   private readonly ranges: PortRange[] = [];
 
   /** Gives `count` ports from `first` on to a handler, whose offsets count from `first`. Earlier ranges go before later ones. */
