@@ -1,12 +1,13 @@
 /** A bzImage: Linux's x86 kernel with its setup header (Linux Documentation/arch/x86/boot.rst). */
 import { Refusal } from "../support/index.js";
+import { foreignKind, SETUP_MAGIC, SETUP_MAGIC_AT } from "./kinds.js";
 
 /** Byte offsets of the setup header, which stand in struct boot_params at the same places. */
 export const HEADER = {
   SETUP_SECTS: 0x1f1,
   BOOT_FLAG: 0x1fe,
   JUMP: 0x200,
-  MAGIC: 0x202,
+  MAGIC: SETUP_MAGIC_AT,
   VERSION: 0x206,
   TYPE_OF_LOADER: 0x210,
   LOADFLAGS: 0x211,
@@ -23,7 +24,6 @@ export const HEADER = {
 } as const;
 
 const BOOT_FLAG = 0xaa55;
-const MAGIC = 0x5372_6448;
 /** XLF_KERNEL_64: there is an entry for 64-bit mode, 0x200 after the load address. */
 const XLF_KERNEL_64 = 1 << 0;
 export const ENTRY_64 = 0x200;
@@ -53,8 +53,8 @@ export function readBzImage(file: Uint8Array, name: string): BzImage {
   const refuse = (found: string): never => {
     throw new Refusal(`linux kernel '${name}' cannot be started`, { found, wouldWork: "the bzImage (or vmlinuz) of an x86-64 Linux of 3.8 or newer" });
   };
-  if (file.length < 0x400 || view.getUint16(HEADER.BOOT_FLAG, true) !== BOOT_FLAG || view.getUint32(HEADER.MAGIC, true) !== MAGIC) {
-    return refuse(foreignKind(file));
+  if (file.length < 0x400 || view.getUint16(HEADER.BOOT_FLAG, true) !== BOOT_FLAG || view.getUint32(HEADER.MAGIC, true) !== SETUP_MAGIC) {
+    return refuse(foreignKind(file) ?? `${file.length} bytes without the boot flag and magic of a bzImage`);
   }
   const version = view.getUint16(HEADER.VERSION, true);
   if (version < OLDEST) {
@@ -79,20 +79,4 @@ export function readBzImage(file: Uint8Array, name: string): BzImage {
     lastRamdiskAddress: view.getUint32(HEADER.INITRD_ADDR_MAX, true),
     relocatable: view.getUint8(HEADER.RELOCATABLE) !== 0,
   };
-}
-
-/** What else a file seems to be, for the message. */
-function foreignKind(file: Uint8Array): string {
-  const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
-  if (file.length >= 64 && view.getUint32(0, false) === 0x7f45_4c46) {
-    const machine = view.getUint16(18, true);
-    return `an ELF file for ${machine === 62 ? "x86-64 (a vmlinux)" : machine === 183 ? "AArch64" : `machine ${machine}`}`;
-  }
-  if (file.length >= 64 && view.getUint32(56, true) === 0x644d_5241) {
-    return "an Image for AArch64";
-  }
-  if (file.length >= 2 && view.getUint16(0, false) === 0x1f8b) {
-    return "a gzip file";
-  }
-  return `${file.length} bytes without the boot flag and magic of a bzImage`;
 }

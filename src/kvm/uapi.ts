@@ -14,6 +14,17 @@ export const KVM = {
   SIGNAL_MSI: 0x4020aea5,
 } as const;
 
+/** ioctls of arm64 (asm/kvm.h's structures), and those of devices that the kernel has. */
+export const KVM_ARM = {
+  IRQ_LINE: 0x4008ae61,
+  SET_VCPU_EVENTS: 0x4040aea0,
+  SET_ONE_REG: 0x4010aeac,
+  VCPU_INIT: 0x4020aeae,
+  PREFERRED_TARGET: 0x8020aeaf,
+  CREATE_DEVICE: 0xc00caee0,
+  SET_DEVICE_ATTR: 0x4018aee1,
+} as const;
+
 /** ioctls of x86 (asm/kvm.h's structures). */
 export const KVM_X86 = {
   GET_SUPPORTED_CPUID: 0xc008ae05,
@@ -31,6 +42,9 @@ export const CAP = {
   MAX_VCPUS: 66,
   SPLIT_IRQCHIP: 121,
   X2APIC_API: 129,
+  ARM_VM_IPA_SIZE: 165,
+  ARM_NISV_TO_USER: 177,
+  ARM_INJECT_EXT_DABT: 178,
 } as const;
 
 /** Arguments of CAP.X2APIC_API. */
@@ -49,10 +63,13 @@ export const EXIT = {
   INTERNAL_ERROR: 17,
   SYSTEM_EVENT: 24,
   IOAPIC_EOI: 26,
+  ARM_NISV: 28,
 } as const;
 
 export const INTERNAL_ERROR = { EMULATION: 1, SIMUL_EX: 2, DELIVERY_EV: 3, UNEXPECTED_EXIT_REASON: 4 } as const;
 export const EXIT_IO_OUT = 1;
+/** What EXIT.SYSTEM_EVENT is about. */
+export const SYSTEM_EVENT = { SHUTDOWN: 1, RESET: 2, CRASH: 3 } as const;
 
 /** Byte offsets in struct kvm_run. */
 export const RUN = {
@@ -68,6 +85,10 @@ export const RUN = {
   INTERNAL: { SUBERROR: 32, NDATA: 36, DATA: 40 },
   /** EXIT.IOAPIC_EOI: u8 */
   EOI_VECTOR: 32,
+  /** EXIT.SYSTEM_EVENT: u32 */
+  SYSTEM_EVENT_TYPE: 32,
+  /** EXIT.ARM_NISV: an access whose instruction tells neither width nor register, by address. */
+  ARM_NISV: { ESR_ISS: 32, FAULT_ADDRESS: 40 },
 } as const;
 
 /** Bytes of structures, and byte offsets in them. */
@@ -86,3 +107,28 @@ export const SREGS = { BYTES: 312, CS: 0, DS: 24, ES: 48, FS: 72, GS: 96, SS: 12
 export const SEGMENT = { BASE: 0, LIMIT: 8, SELECTOR: 12, TYPE: 14, PRESENT: 15, DPL: 16, DB: 17, S: 18, L: 19, G: 20, UNUSABLE: 22 } as const;
 /** struct kvm_dtable. */
 export const DTABLE = { BASE: 0, LIMIT: 8 } as const;
+/** struct kvm_vcpu_init of arm64: a target and a bit for each feature. */
+export const VCPU_INIT = { BYTES: 32, TARGET: 0, FEATURES: 4 } as const;
+/** Bits of VCPU_INIT.FEATURES. */
+export const VCPU_FEATURE = { POWER_OFF: 0, PSCI_0_2: 2 } as const;
+export const ONE_REG = { BYTES: 16, ID: 0, ADDRESS: 8 } as const;
+/** struct kvm_irq_level, and the fields of its number on arm64. */
+export const IRQ_LEVEL = { BYTES: 8, IRQ: 0, LEVEL: 4 } as const;
+export const ARM_IRQ = { TYPE_SHIFT: 24, TYPE_SPI: 1 } as const;
+/** struct kvm_vcpu_events of arm64. */
+export const VCPU_EVENTS = { BYTES: 64, EXT_DABT_PENDING: 2 } as const;
+export const CREATE_DEVICE = { BYTES: 12, TYPE: 0, FD: 4 } as const;
+export const DEVICE_ATTR = { BYTES: 24, GROUP: 4, ATTR: 8, ADDRESS: 16 } as const;
+export const DEVICE_TYPE = { ARM_VGIC_V3: 7, ARM_VGIC_ITS: 8 } as const;
+/** Groups and attributes of both. */
+export const VGIC = {
+  GROUP_ADDRESS: 0,
+  GROUP_NR_IRQS: 3,
+  GROUP_CTRL: 4,
+  CTRL_INIT: 0,
+  ADDRESS_DIST: 2,
+  ADDRESS_REDIST: 3,
+  ADDRESS_ITS: 4,
+} as const;
+/** Ids of KVM_SET_ONE_REG: 64-bit registers of struct kvm_regs, xN at X0 + 2 N. */
+export const ARM_REGISTER = { X0: 0x6030000000100000n, PC: 0x6030000000100040n } as const;

@@ -31,15 +31,19 @@ export class KvmVm {
     readonly fd: number,
   ) {}
 
-  /** @throws Refusal that says what is missing, nothing left open */
-  static open(): KvmVm {
+  /**
+   * @param machineType KVM_CREATE_VM's argument, of what /dev/kvm says of extensions (KVM_CHECK_EXTENSION)
+   * @throws Refusal that says what is missing, nothing left open
+   */
+  static open(machineType: (extension: (capability: number) => number) => number = () => 0): KvmVm {
     const device = openDevice();
     try {
       const version = ioctl(device, "KVM_GET_API_VERSION", KVM.GET_API_VERSION);
       if (version !== KVM_API_VERSION) {
         throw new Refusal(`Could not access KVM kernel module: its interface is of version ${version}`, { found: `${DEVICE} with version ${version}`, wouldWork: `version ${KVM_API_VERSION}, which Linux has since 2.6.22` });
       }
-      return new KvmVm(device, ioctl(device, "KVM_CREATE_VM", KVM.CREATE_VM));
+      const type = machineType((capability) => ioctl(device, "KVM_CHECK_EXTENSION", KVM.CHECK_EXTENSION, capability));
+      return new KvmVm(device, ioctl(device, "KVM_CREATE_VM", KVM.CREATE_VM, type));
     } catch (error) {
       closeFd(device);
       throw error;
