@@ -8,6 +8,9 @@ export const MEMORY_ABORT = -1;
 /** `compareExchange64` has found another value. */
 export const MEMORY_CHANGED = -2;
 
+/** Bits of a physical address, at most, of both architectures. */
+export const PHYSICAL_BITS = 52;
+
 /** Times that a word is read which another processor changes all the time. */
 const MOST_READINGS = 64;
 
@@ -83,6 +86,28 @@ export interface WordMemory {
    * Returns MEMORY_OK, MEMORY_CHANGED (nothing is stored) or MEMORY_ABORT.
    */
   compareExchange64(addressHigh: number, addressLow: number, expectedHigh: number, expectedLow: number, high: number, low: number): number;
+}
+
+/**
+ * Loads `count` words, an even number, into `out`; false where nothing answers for one of them.
+ *
+ * @param address in bytes, a multiple of 8
+ * @param bits width of an address: what is at 2^`bits` or above answers nothing
+ */
+export function loadWords(memory: WordMemory, address: number, bits: number, out: Int32Array, count: number): boolean {
+  if (address >= 2 ** bits) {
+    return false;
+  }
+  const high = Math.floor(address / 0x1_0000_0000);
+  const low = address | 0;
+  for (let word = 0; word < count; word += 2) {
+    if (memory.load64(high, low + 4 * word) !== MEMORY_OK) {
+      return false;
+    }
+    out[word] = memory.loadedLow;
+    out[word + 1] = memory.loadedHigh;
+  }
+  return true;
 }
 
 interface Placement {

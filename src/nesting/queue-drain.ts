@@ -4,7 +4,7 @@
  * passes a collected entry only when the host has done it. One drain does bounded work; the rest follows when the
  * event loop is free, or when the guest looks.
  */
-import { MEMORY_OK, type WordMemory } from "../memory/index.js";
+import { loadWords, PHYSICAL_BITS, type WordMemory } from "../memory/index.js";
 import { type Budget, Continuation, HOST_CALL_STEPS, type Scheduler } from "./budget.js";
 
 /** What became of an entry: it is done, or in the batch. */
@@ -226,15 +226,6 @@ export abstract class QueueDrain {
       }
       return true;
     }
-    const high = Math.floor(address / 0x1_0000_0000);
-    const low = address | 0;
-    for (let i = 0; i < count; i += 2) {
-      if (words.load64(high, low + 4 * i) !== MEMORY_OK) {
-        return false;
-      }
-      entry[i] = words.loadedLow;
-      entry[i + 1] = words.loadedHigh;
-    }
-    return true;
+    return loadWords(words, address, PHYSICAL_BITS, entry, count);
   }
 }

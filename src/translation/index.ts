@@ -1,4 +1,5 @@
 export * from "./types.js";
+export { BoundedCache } from "./bounded-cache.js";
 export { levelShift, selectStage1Range, stage1StartLevel, stage2StartLevel, type GranuleBits } from "./geometry.js";
 export { permits, REQUIRED_PERMISSIONS } from "./permissions.js";
 export { LoopWalker } from "./loop-walker.js";

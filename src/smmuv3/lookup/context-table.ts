@@ -1,4 +1,4 @@
-import { MEMORY_OK, type WordMemory } from "../../memory/index.js";
+import { loadWords, PHYSICAL_BITS, type WordMemory } from "../../memory/index.js";
 import { ACCESS_READ, type PageWalker, WALK_OK } from "../../translation/index.js";
 import type { LookupFeatures } from "./features.js";
 import type { SteView } from "./ste-view.js";
@@ -62,26 +62,20 @@ export class ContextTable {
   }
 
   private load(ste: SteView, address: number, out: Int32Array, count: number): number {
-    let high = Math.floor(address / 0x1_0000_0000);
-    let low = address | 0;
+    let physical = address;
+    let bits = this.features.outputBits;
     if (ste.stage2 !== undefined) {
       // An implicit data read, for the purposes of stage 2.
-      this.walkFault = this.walker.walkStage2(ste.stage2, high, low, ACCESS_READ);
+      this.walkFault = this.walker.walkStage2(ste.stage2, Math.floor(address / 0x1_0000_0000), address | 0, ACCESS_READ);
       if (this.walkFault !== WALK_OK) {
         return CONTEXT_STAGE2_FAULT;
       }
-      high = this.walker.outHigh;
-      low = this.walker.outLow;
+      physical = this.walker.outHigh * 0x1_0000_0000 + (this.walker.outLow >>> 0);
+      // Held against S2PS by the walk.
+      bits = PHYSICAL_BITS;
     }
-    this.fetchHigh = high;
-    this.fetchLow = low;
-    for (let word = 0; word < count; word += 2) {
-      if (this.memory.load64(high, low | (word * 4)) !== MEMORY_OK) {
-        return CONTEXT_FETCH_ABORT;
-      }
-      out[word] = this.memory.loadedLow;
-      out[word + 1] = this.memory.loadedHigh;
-    }
-    return CONTEXT_FOUND;
+    this.fetchHigh = Math.floor(physical / 0x1_0000_0000);
+    this.fetchLow = physical | 0;
+    return loadWords(this.memory, physical, bits, out, count) ? CONTEXT_FOUND : CONTEXT_FETCH_ABORT;
   }
 }

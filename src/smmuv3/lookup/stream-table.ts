@@ -1,5 +1,5 @@
-import { MEMORY_OK, type WordMemory } from "../../memory/index.js";
-import { STRTAB_FMT_2LEVEL } from "../spec/index.js";
+import { loadWords, type WordMemory } from "../../memory/index.js";
+import { STE_WORDS, STRTAB_FMT_2LEVEL } from "../spec/index.js";
 import type { LookupFeatures } from "./features.js";
 
 /** Results of `StreamTable.fetch`. */
@@ -25,6 +25,8 @@ export class StreamTable {
   fetchHigh = 0;
   fetchLow = 0;
 
+  private readonly descriptor = new Int32Array(2);
+
   constructor(
     private readonly memory: WordMemory,
     private readonly features: LookupFeatures,
@@ -45,44 +47,30 @@ export class StreamTable {
     }
     if (this.format !== STRTAB_FMT_2LEVEL || !this.features.twoLevelStreamTable) {
       // 6.3.24: a linear table is aligned to its size, by the literal LOG2SIZE.
-      return this.readEntry(aligned(this.base, this.log2Size + 6) + sid * 64, out);
+      return this.load(aligned(this.base, this.log2Size + 6) + sid * 64, out, STE_WORDS) ? STREAM_FOUND : STREAM_FETCH_ABORT;
     }
     // 6.3.25 SPLIT: reserved values behave as 6.
     const split = this.split === 8 || this.split === 10 ? this.split : 6;
     const levelOne = aligned(this.base, Math.max(6, this.log2Size - split + 3));
-    const descriptor = levelOne + (sid >>> split) * 8;
-    if (!this.load(descriptor)) {
+    const { descriptor } = this;
+    if (!this.load(levelOne + (sid >>> split) * 8, descriptor, 2)) {
       return STREAM_FETCH_ABORT;
     }
     // 5.1: Span 0, reserved, beyond the split, or too small for the StreamID.
-    const span = this.memory.loadedLow & 0x1f;
+    const span = descriptor[0] & 0x1f;
     const index = sid & ((1 << split) - 1);
     if (span === 0 || span > 11 || span > split + 1 || index >= 1 << (span - 1)) {
       return STREAM_OUT_OF_RANGE;
     }
-    const levelTwo = (this.memory.loadedHigh & 0xff_ffff) * 0x1_0000_0000 + (this.memory.loadedLow >>> 0);
-    return this.readEntry(aligned(levelTwo, 5 + span) + index * 64, out);
+    const levelTwo = (descriptor[1] & 0xff_ffff) * 0x1_0000_0000 + (descriptor[0] >>> 0);
+    return this.load(aligned(levelTwo, 5 + span) + index * 64, out, STE_WORDS) ? STREAM_FOUND : STREAM_FETCH_ABORT;
   }
 
-  private readEntry(address: number, out: Int32Array): number {
-    for (let word = 0; word < 16; word += 2) {
-      if (!this.load(address + word * 4)) {
-        // 7.3.4: the address of the structure.
-        this.fetchHigh = Math.floor(address / 0x1_0000_0000);
-        this.fetchLow = address | 0;
-        return STREAM_FETCH_ABORT;
-      }
-      out[word] = this.memory.loadedLow;
-      out[word + 1] = this.memory.loadedHigh;
-    }
-    return STREAM_FOUND;
-  }
-
-  /** 3.4.3: an address beyond the OAS is an aborted fetch, as one that nothing answers. */
-  private load(address: number): boolean {
+  /** 3.4.3: an address beyond the OAS is an aborted fetch, as one that nothing answers; 7.3.4: its record has the structure's address. */
+  private load(address: number, out: Int32Array, count: number): boolean {
     this.fetchHigh = Math.floor(address / 0x1_0000_0000);
     this.fetchLow = address | 0;
-    return address < 2 ** this.features.outputBits && this.memory.load64(this.fetchHigh, this.fetchLow) === MEMORY_OK;
+    return loadWords(this.memory, address, this.features.outputBits, out, count);
   }
 }
 

@@ -188,12 +188,12 @@ export class StreamTranslator {
 
   /** CMD_CFGI_STE. L1STDs are not cached: the leaf form does the same. */
   invalidateSte(sid: number): void {
-    this.cache.dropStream(sid);
+    this.cache.drop(sid);
   }
 
-  /** CMD_CFGI_STE_RANGE; CMD_CFGI_ALL is range 31. */
+  /** CMD_CFGI_STE_RANGE: the 2^(range + 1) StreamIDs around `sid` that differ in the low bits only (4.3.2); CMD_CFGI_ALL is range 31. */
   invalidateSteRange(sid: number, range: number): void {
-    this.cache.dropRange(sid, range);
+    this.cache.dropBlock(sid, range + 1);
   }
 
   /** CMD_CFGI_CD. L1CDs are not cached: the leaf form does the same. */
@@ -229,9 +229,9 @@ export class StreamTranslator {
   private fetchStream(sid: number): CachedStream | undefined {
     const code = this.table.fetch(sid, this.words);
     if (code === STREAM_FOUND) {
-      const stream = new CachedStream(sid);
+      const stream = new CachedStream();
       decodeSte(this.words, this.features, stream.ste);
-      this.cache.hold(stream);
+      this.cache.hold(sid, stream);
       return stream;
     }
     if (code === STREAM_OUT_OF_RANGE) {

@@ -1,5 +1,6 @@
-import { MEMORY_OK, type WordMemory } from "../../memory/index.js";
+import { loadWords, type WordMemory } from "../../memory/index.js";
 import { deposit, extract, get } from "../../support/index.js";
+import { BoundedCache } from "../../translation/index.js";
 import {
   FAULT,
   FAULT_RECORD_WORDS,
@@ -127,7 +128,7 @@ export class InterruptRemapper {
   private found = new IrteView();
   private readonly words = new Int32Array(IRTE_WORDS);
   /** The interrupt entry cache, by index. */
-  private readonly cache = new Map<number, IrteView>();
+  private readonly cache: BoundedCache<IrteView>;
   private readonly request = {
     source: 0,
     pasid: -1,
@@ -139,12 +140,14 @@ export class InterruptRemapper {
     privileged: false,
   };
 
-  /** @param entries entries that the cache holds; one more drops all */
+  /** @param entries entries that the cache holds */
   constructor(
     private readonly memory: WordMemory,
     private readonly features: VtdFeatures,
-    private readonly entries = 1024,
-  ) {}
+    entries = 1024,
+  ) {
+    this.cache = new BoundedCache(entries);
+  }
 
   get cachedEntries(): number {
     return this.cache.size;
@@ -183,7 +186,7 @@ export class InterruptRemapper {
     if (index >= 2 ** this.log2Entries) {
       return this.block(FAULT.IR_INDEX, requesterId, false);
     }
-    const entry = this.cache.get(index) ?? this.fetch(index);
+    const entry = this.cache.find(index) ?? this.fetch(index);
     if (entry.reason !== 0) {
       return this.block(entry.reason, requesterId, entry.faultsDisabled);
     }
@@ -197,26 +200,15 @@ export class InterruptRemapper {
 
   /** Drops all entries of the cache. */
   invalidateAll(): void {
-    this.cache.clear();
+    this.cache.dropAll();
   }
 
   /** Drops the 2^`mask` entries around an index (table 25). */
   invalidateEntries(index: number, mask: number): void {
     if (mask >= 16) {
-      this.cache.clear();
-      return;
-    }
-    const block = index >>> mask;
-    if (1 << mask <= this.cache.size) {
-      for (let at = block << mask; at >>> mask === block; at++) {
-        this.cache.delete(at);
-      }
-      return;
-    }
-    for (const at of this.cache.keys()) {
-      if (at >>> mask === block) {
-        this.cache.delete(at);
-      }
+      this.cache.dropAll();
+    } else {
+      this.cache.dropBlock(index, mask);
     }
   }
 
@@ -229,21 +221,10 @@ export class InterruptRemapper {
       view.reason = FAULT.IR_INDEX;
       return view;
     }
-    const high = Math.floor(address / 0x1_0000_0000);
-    const low = address | 0;
-    for (let word = 0; word < IRTE_WORDS; word += 2) {
-      if (this.memory.load64(high, low + word * 4) !== MEMORY_OK) {
-        view.reason = FAULT.IR_ACCESS;
-        return view;
-      }
-      this.words[word] = this.memory.loadedLow;
-      this.words[word + 1] = this.memory.loadedHigh;
-    }
-    if (decodeIrte(this.words, this.extended, view) === 0) {
-      if (this.cache.size >= this.entries) {
-        this.cache.clear();
-      }
-      this.cache.set(index, view);
+    if (!loadWords(this.memory, address, this.features.hostAddressBits, this.words, IRTE_WORDS)) {
+      view.reason = FAULT.IR_ACCESS;
+    } else if (decodeIrte(this.words, this.extended, view) === 0) {
+      this.cache.hold(index, view);
     }
     return view;
   }

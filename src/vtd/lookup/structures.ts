@@ -1,4 +1,4 @@
-import { MEMORY_OK, type WordMemory } from "../../memory/index.js";
+import { loadWords, type WordMemory } from "../../memory/index.js";
 import { FAULT, TTM_SCALABLE, ROOT_ENTRY_BYTES } from "../spec/index.js";
 import { type ContextView, decodeContext, decodeRoot, decodeScalableContext, RootView } from "./context-entry.js";
 import type { VtdFeatures } from "./features.js";
@@ -123,18 +123,6 @@ export class StructureReader {
 
   /** Loads words into `words`; false where nothing answers, or the address is beyond the host's width. */
   private load(address: number, count: number): boolean {
-    if (address >= 2 ** this.features.hostAddressBits) {
-      return false;
-    }
-    const high = Math.floor(address / 0x1_0000_0000);
-    const low = address | 0;
-    for (let word = 0; word < count; word += 2) {
-      if (this.memory.load64(high, low + word * 4) !== MEMORY_OK) {
-        return false;
-      }
-      this.words[word] = this.memory.loadedLow;
-      this.words[word + 1] = this.memory.loadedHigh;
-    }
-    return true;
+    return loadWords(this.memory, address, this.features.hostAddressBits, this.words, count);
   }
 }

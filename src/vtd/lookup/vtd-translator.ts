@@ -218,10 +218,9 @@ export class VtdTranslator extends UnitCaches implements RootPointer {
       // 6.2.2: what faults is not cached.
       return undefined;
     }
-    entry.requesterId = this.requesterId;
     entry.inputMask = view.stage2 === undefined ? highBeyond(this.features.hostAddressBits) : highBeyond(view.stage2.inputBits);
     this.spareContext = undefined;
-    this.contexts.hold(entry);
+    this.contexts.hold(this.requesterId, entry);
     return entry;
   }
 

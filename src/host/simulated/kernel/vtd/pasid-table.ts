@@ -1,3 +1,4 @@
+import { loadWords, PHYSICAL_BITS } from "../../../../memory/index.js";
 import { highWord, lowWord } from "../../../../support/index.js";
 import { PASID_ENTRY_BYTES, PASID_ENTRY_WORDS, PASID_TABLE_BITS } from "../../../../vtd/spec/index.js";
 import type { HostMemory } from "../hardware-port.js";
@@ -73,12 +74,7 @@ export class PasidTable {
   /** The entry as memory has it. */
   read(pasid: number): Int32Array {
     const words = new Int32Array(PASID_ENTRY_WORDS);
-    const address = this.entryAddress(pasid);
-    for (let i = 0; i < PASID_ENTRY_WORDS; i += 2) {
-      this.memory.words.load64(highWord(address), lowWord(address) + 4 * i);
-      words[i] = this.memory.words.loadedLow;
-      words[i + 1] = this.memory.words.loadedHigh;
-    }
+    loadWords(this.memory.words, this.entryAddress(pasid), PHYSICAL_BITS, words, PASID_ENTRY_WORDS);
     return words;
   }
 
