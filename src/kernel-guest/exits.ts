@@ -1,5 +1,5 @@
 /** Exits of vCPUs, answered by the machine's models: memory-mapped registers, I/O ports, the end of an interrupt. */
-import { EXIT, EXIT_IO_OUT, INTERNAL_ERROR, RUN, type Vcpu } from "../kvm/index.js";
+import { EXIT, EXIT_IO_OUT, INTERNAL_ERROR, RUN, SYSTEM_EVENT, type Vcpu } from "../kvm/index.js";
 import type { Log } from "../support/index.js";
 import { hex } from "../support/index.js";
 
@@ -14,7 +14,16 @@ export interface ExitTarget {
 }
 
 /** Why vCPUs stop for good. */
-export type VcpuEnd = { readonly kind: "reset"; readonly reason: string } | { readonly kind: "failed"; readonly reason: string };
+export type VcpuEnd = { readonly kind: "reset" | "power-off" | "failed"; readonly reason: string };
+
+export interface ExitHooks {
+  /** What answers at an address, or a port, for the account. */
+  nameOf(address: number, isPort: boolean): string;
+  /** Called once where the vCPU cannot go on. */
+  onEnd(end: VcpuEnd): void;
+  /** The access that the vCPU has exited for, which tells no register, ends in an abort. False: it cannot. */
+  abort(vcpu: Vcpu): boolean;
+}
 
 /** Names of exits for the account, by KVM's number. */
 const NAMES: ReadonlyMap<number, string> = new Map(Object.entries(EXIT).map(([name, number]) => [number, name]));
@@ -25,14 +34,9 @@ export class Exits {
   private readonly places = new Map<string, number>();
   private deliveryErrors = 0;
 
-  /**
-   * @param nameOf what answers at an address, or a port, for the account
-   * @param onEnd called once where the vCPU cannot go on
-   */
   constructor(
     private readonly target: ExitTarget,
-    private readonly nameOf: (address: number, isPort: boolean) => string,
-    private readonly onEnd: (end: VcpuEnd) => void,
+    private readonly hooks: ExitHooks,
     private readonly log: Log,
   ) {}
 
@@ -65,6 +69,10 @@ export class Exits {
       case EXIT.SHUTDOWN:
         // A triple fault is a reset on a PC (SDM 3A, 6.15, interrupt 8).
         return this.end({ kind: "reset", reason: `triple fault of vCPU ${vcpu.index}` });
+      case EXIT.SYSTEM_EVENT:
+        return this.systemEvent(vcpu);
+      case EXIT.ARM_NISV:
+        return this.withoutSyndrome(vcpu);
       case EXIT.INTERNAL_ERROR:
         return this.internalError(vcpu);
       case EXIT.FAIL_ENTRY:
@@ -74,13 +82,37 @@ export class Exits {
     }
   }
 
+  /** PSCI's SYSTEM_OFF, SYSTEM_RESET (Arm DEN 0022F, 5.9 and 5.10). */
+  private systemEvent({ index, run }: Vcpu): boolean {
+    const type = run.getUint32(RUN.SYSTEM_EVENT_TYPE, true);
+    switch (type) {
+      case SYSTEM_EVENT.SHUTDOWN:
+        return this.end({ kind: "power-off", reason: `vCPU ${index} has switched the machine off` });
+      case SYSTEM_EVENT.RESET:
+        return this.end({ kind: "reset", reason: `vCPU ${index} has reset the machine` });
+      default:
+        return this.end({ kind: "failed", reason: type === SYSTEM_EVENT.CRASH ? `vCPU ${index} has told that its guest has crashed` : `vCPU ${index} has told a system event ${type}, which nothing here answers` });
+    }
+  }
+
+  /**
+   * A load or store of several registers, or one that writes its address back: the hardware tells neither width nor
+   * register (Arm DDI 0487, ISS encoding for a Data Abort, ISV), so that a device cannot answer. It is aborted.
+   */
+  private withoutSyndrome(vcpu: Vcpu): boolean {
+    const address = vcpu.run.getBigUint64(RUN.ARM_NISV.FAULT_ADDRESS, true);
+    this.count(Number(address), false);
+    this.log.guestError("kvm.syndrome", () => `vCPU ${vcpu.index}: an access to ${hex(address)} by an instruction that tells no register, which no device can answer; it is aborted`);
+    return this.hooks.abort(vcpu) || this.end({ kind: "failed", reason: `vCPU ${vcpu.index} has accessed ${hex(address)} by an instruction that tells no register, and this KVM cannot abort it` });
+  }
+
   private end(end: VcpuEnd): boolean {
-    this.onEnd(end);
+    this.hooks.onEnd(end);
     return false;
   }
 
   private count(address: number, isPort: boolean): void {
-    const name = this.nameOf(address, isPort);
+    const name = this.hooks.nameOf(address, isPort);
     this.places.set(name, (this.places.get(name) ?? 0) + 1);
   }
 

@@ -3,14 +3,15 @@
  * with the machine; nothing of it is left after `run`.
  */
 import { readFileSync } from "node:fs";
-import { KvmVm, Vcpus } from "../kvm/index.js";
-import { type Machine, Q35Board } from "../machine/index.js";
+import { type KvmVm, Vcpus } from "../kvm/index.js";
+import type { Machine } from "../machine/index.js";
 import { Refusal } from "../support/index.js";
 import { Console } from "./console.js";
 import { Exits, type VcpuEnd } from "./exits.js";
 import type { KernelFiles } from "./files.js";
 import { MemorySlots } from "./guest-memory.js";
-import { bootX86, prepareVm } from "./x86.js";
+import type { KernelPlatform } from "./platform.js";
+import { platformOf } from "./platforms.js";
 
 /** How a guest has ended. */
 export type KernelEnd =
@@ -53,10 +54,11 @@ interface Running {
   readonly vm: KvmVm;
   readonly vcpus: Vcpus;
   readonly slots: MemorySlots;
+  readonly disconnect: () => void;
 }
 
 export class KernelGuest {
-  private readonly board: Q35Board;
+  private readonly platform: KernelPlatform;
   private running: Running | null = null;
   private readonly consoles: Console[] = [];
   private readonly exits: Exits;
@@ -73,15 +75,16 @@ export class KernelGuest {
 
   constructor(
     private readonly machine: Machine,
-    private readonly files: KernelFiles,
+    files: KernelFiles,
     private readonly options: KernelOptions = {},
   ) {
-    const { board } = machine;
-    if (!(board instanceof Q35Board)) {
-      throw new Refusal("-kernel is for q35 machines on x86", { found: `a ${board.kind} machine`, wouldWork: "-machine q35,accel=kvm; --guest linux on other boards" });
-    }
-    this.board = board;
-    this.exits = new Exits(board.accesses, (address, isPort) => board.accesses.nameOf(address, isPort), (end) => this.vcpuEnded(end), machine.log);
+    const { accesses } = machine.board;
+    this.platform = platformOf(machine, files);
+    this.exits = new Exits(
+      accesses,
+      { nameOf: (address, isPort) => accesses.nameOf(address, isPort), onEnd: (end) => this.vcpuEnded(end), abort: (vcpu) => this.running !== null && this.platform.abort(this.running.vm, vcpu) },
+      machine.log,
+    );
   }
 
   /** Runs the guest to its end. @throws Refusal where KVM is not to be had, or a console cannot be opened */
@@ -125,34 +128,24 @@ export class KernelGuest {
 
   /** A VM with the kernel at its entry. @throws Refusal, SystemError; nothing is left then */
   private build(): void {
-    const { board } = this;
-    const vm = KvmVm.open();
+    const { platform } = this;
+    const vm = platform.open();
     let slots: MemorySlots | null = null;
     try {
-      prepareVm(vm);
-      slots = new MemorySlots(vm, board.memory);
+      platform.prepare(vm);
+      slots = new MemorySlots(vm, this.machine.board.memory);
       const count = this.machine.args.smp.cpus;
       if (count > vm.mostVcpus) {
         throw new Refusal(`Number of SMP cpus requested (${count}) exceeds the maximum cpus supported by KVM (${vm.mostVcpus})`, { found: `-smp ${count}`, wouldWork: `-smp ${vm.mostVcpus}` });
       }
       const vcpus = new Vcpus(vm, count, (vcpu, reason) => this.exits.answer(vcpu, reason));
       vcpus.onFailure = (error) => this.finish({ kind: "failed", reason: `a vCPU's thread: ${error.message}` });
-      board.interrupts.sink = (message) => {
-        vm.signal({ address: BigInt(message.address), data: message.data });
-      };
-      // EXIT.IOAPIC_EOI comes for vectors of the routes that KVM knows.
-      let known = "";
-      board.ioapic.onEntry = () => {
-        const routes = board.levelRoutes();
-        const text = JSON.stringify(routes.map((route) => (route === null ? null : [String(route.address), route.data])));
-        if (text !== known) {
-          known = text;
-          vm.setMessageRoutes(routes.map((route) => (route === null ? null : { address: BigInt(route.address), data: route.data })));
-        }
-      };
-      const { acpiRoot, memoryMap } = board.firmware;
-      bootX86(vm, vcpus.all, this.files, { acpiRoot, memoryMap: memoryMap ?? [], write: (address, bytes) => board.memory.writeBytes(address, bytes) === 0 });
-      this.running = { vm, vcpus, slots };
+      try {
+        this.running = { vm, vcpus, slots, disconnect: platform.boot(vm, vcpus.all) };
+      } catch (error) {
+        void vcpus.close();
+        throw error;
+      }
     } catch (error) {
       slots?.close();
       vm.close();
@@ -161,13 +154,13 @@ export class KernelGuest {
   }
 
   private async openConsoles(): Promise<void> {
-    const { board } = this;
+    const { serial: ports } = this.platform;
     for (const [index, serial] of this.machine.args.boot.serials.entries()) {
-      const one = new Console(() => board.serial.uarts[index], { quit: () => this.quit(), monitor: serial?.monitor === true ? (this.options.monitor ?? null) : null });
+      const one = new Console(() => ports.uarts[index], { quit: () => this.quit(), monitor: serial?.monitor === true ? (this.options.monitor ?? null) : null });
       if (index === 0) {
         one.onOutput = (text) => this.heard(text);
       }
-      board.serial.connect(index, { send: (byte) => one.send(byte), hasRoom: () => one.deliver() });
+      ports.connect(index, { send: (byte) => one.send(byte), hasRoom: () => one.deliver() });
       this.consoles.push(one);
       if (serial !== null) {
         await one.open(serial.spec);
@@ -189,10 +182,16 @@ export class KernelGuest {
   }
 
   private vcpuEnded(end: VcpuEnd): void {
-    if (end.kind === "reset") {
-      this.machine.guestReset();
-    } else {
-      this.finish(end);
+    switch (end.kind) {
+      case "reset":
+        this.machine.guestReset();
+        break;
+      case "power-off":
+        this.machine.guestPowerOff();
+        break;
+      case "failed":
+        this.finish(end);
+        break;
     }
   }
 
@@ -222,8 +221,7 @@ export class KernelGuest {
     if (running === null) {
       return;
     }
-    this.board.interrupts.sink = null;
-    this.board.ioapic.onEntry = () => {};
+    running.disconnect();
     this.vcpuMs += running.vcpus.threads.reduce((sum, thread) => sum + processorMs(thread), 0);
     this.runs += running.vcpus.runs;
     await running.vcpus.close();
@@ -244,7 +242,7 @@ export class KernelGuest {
       runMs,
       vcpuMs: this.vcpuMs,
       resets: this.resets,
-      consoleBytes: this.board.serial.uarts.reduce((sum, uart) => sum + uart.sent, 0),
+      consoleBytes: this.platform.serial.uarts.reduce((sum, uart) => sum + uart.sent, 0),
     };
   }
 }

@@ -3,7 +3,7 @@ import { Exits, type VcpuEnd } from "../../src/kernel-guest/exits.js";
 import { EXIT, INTERNAL_ERROR, RUN } from "../../src/kvm/index.js";
 import { Log } from "../../src/support/index.js";
 
-function make(): { exits: Exits; calls: unknown[]; ends: VcpuEnd[]; run: DataView; answer(reason: number): boolean } {
+function make(abortable = true): { exits: Exits; calls: unknown[]; ends: VcpuEnd[]; run: DataView; answer(reason: number): boolean } {
   const calls: unknown[] = [];
   const ends: VcpuEnd[] = [];
   const exits = new Exits(
@@ -14,8 +14,7 @@ function make(): { exits: Exits; calls: unknown[]; ends: VcpuEnd[]; run: DataVie
       writePort: (port, size, value) => void calls.push(["out", port, size, value]),
       endOfInterrupt: (vector) => void calls.push(["end", vector]),
     },
-    (address, isPort) => (isPort ? `port ${address}` : "registers"),
-    (end) => ends.push(end),
+    { nameOf: (address, isPort) => (isPort ? `port ${address}` : "registers"), onEnd: (end) => void ends.push(end), abort: () => (calls.push(["abort"]), abortable) },
     new Log(() => {}),
   );
   const run = new DataView(new ArrayBuffer(12288));
@@ -77,6 +76,27 @@ describe("exits of a vCPU", () => {
     expect(calls).toEqual([["end", 0x24]]);
     expect(answer(EXIT.SHUTDOWN)).toBe(false);
     expect(ends).toEqual([{ kind: "reset", reason: "triple fault of vCPU 0" }]);
+  });
+
+  it("switches off and resets by PSCI's calls, and tells a crash", () => {
+    const { ends, run, answer } = make();
+    for (const type of [1, 2, 3, 5]) {
+      run.setUint32(RUN.SYSTEM_EVENT_TYPE, type, true);
+      expect(answer(EXIT.SYSTEM_EVENT)).toBe(false);
+    }
+    expect(ends.map(({ kind }) => kind)).toEqual(["power-off", "reset", "failed", "failed"]);
+    expect(ends[3].reason).toBe("vCPU 0 has told a system event 5, which nothing here answers");
+  });
+
+  it("aborts an access that tells no register, and ends where the kernel cannot abort it", () => {
+    const able = make();
+    able.run.setBigUint64(RUN.ARM_NISV.FAULT_ADDRESS, 0x900_0018n, true);
+    expect(able.answer(EXIT.ARM_NISV)).toBe(true);
+    expect([able.calls, able.exits.byDevice]).toEqual([[["abort"]], [["registers", 1]]]);
+    const unable = make(false);
+    unable.run.setBigUint64(RUN.ARM_NISV.FAULT_ADDRESS, 0x900_0018n, true);
+    expect(unable.answer(EXIT.ARM_NISV)).toBe(false);
+    expect(unable.ends[0].reason).toContain("0x9000018 by an instruction that tells no register");
   });
 
   it("enters again after an event that was not delivered, a bounded number of times", () => {

@@ -1,0 +1,82 @@
+/** The q35 board's part of a kernel that runs on it: the VM as a PC wants it, and its boot. */
+import { loadX86Linux, readBzImage } from "../../boot/index.js";
+import { CAP, enterKernel, GDT, KvmVm, prepareX86, setFeatures, type Vcpu, X2APIC_API } from "../../kvm/index.js";
+import type { Q35Board } from "../../machine/index.js";
+import { Refusal } from "../../support/index.js";
+import type { KernelFiles } from "../files.js";
+import type { KernelPlatform, SerialPorts } from "../platform.js";
+
+/** Pins of the IOAPIC, whose routes the kernel keeps for the ends of level-triggered interrupts. */
+const IOAPIC_PINS = 24;
+/** Below the local APICs and above the IOAPIC and the IOMMU: nothing of the board is there. */
+const PLACES = { tss: 0xfeff_d000, identityMap: 0xfeff_c000 } as const;
+
+export class X86Platform implements KernelPlatform {
+  constructor(
+    private readonly board: Q35Board,
+    private readonly files: KernelFiles,
+  ) {}
+
+  get serial(): SerialPorts {
+    return this.board.serial;
+  }
+
+  open(): KvmVm {
+    return KvmVm.open();
+  }
+
+  /** Local APICs in the kernel, the IOAPIC here. */
+  prepare(vm: KvmVm): void {
+    if (vm.extension(CAP.SPLIT_IRQCHIP) === 0) {
+      throw new Refusal("kvm: a split interrupt controller is not supported", { found: "a kernel without KVM_CAP_SPLIT_IRQCHIP", wouldWork: "Linux 4.5 or newer" });
+    }
+    vm.enable(CAP.SPLIT_IRQCHIP, IOAPIC_PINS);
+    vm.enable(CAP.X2APIC_API, X2APIC_API.USE_32BIT_IDS | X2APIC_API.DISABLE_BROADCAST_QUIRK);
+    prepareX86(vm, PLACES);
+  }
+
+  /** The other processors wait for their start in the kernel. */
+  boot(vm: KvmVm, vcpus: readonly Vcpu[]): () => void {
+    const disconnect = this.connect(vm);
+    try {
+      const { board, files } = this;
+      const { acpiRoot, memoryMap } = board.firmware;
+      const entry = loadX86Linux(
+        { kernel: readBzImage(files.kernel, files.kernelName), ramdisk: files.ramdisk, commandLine: files.commandLine, memoryMap: memoryMap ?? [], acpiRoot, descriptors: GDT },
+        (address, bytes) => board.memory.writeBytes(address, bytes) === 0,
+      );
+      vcpus.forEach(({ fd, index }) => setFeatures(vm, fd, index, vcpus.length));
+      enterKernel(vcpus[0].fd, entry);
+    } catch (error) {
+      disconnect();
+      throw error;
+    }
+    return disconnect;
+  }
+
+  private connect(vm: KvmVm): () => void {
+    const { board } = this;
+    board.interrupts.sink = (message) => {
+      vm.signal({ address: BigInt(message.address), data: message.data });
+    };
+    // EXIT.IOAPIC_EOI comes for vectors of the routes that KVM knows.
+    let known = "";
+    board.ioapic.onEntry = () => {
+      const routes = board.levelRoutes();
+      const text = JSON.stringify(routes.map((route) => (route === null ? null : [String(route.address), route.data])));
+      if (text !== known) {
+        known = text;
+        vm.setMessageRoutes(routes.map((route) => (route === null ? null : { address: BigInt(route.address), data: route.data })));
+      }
+    };
+    return () => {
+      board.interrupts.sink = null;
+      board.ioapic.onEntry = () => {};
+    };
+  }
+
+  /** KVM's emulator always knows an access on x86. */
+  abort(): boolean {
+    return false;
+  }
+}
