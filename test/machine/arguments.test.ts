@@ -101,6 +101,24 @@ describe("a command line as QEMU spells it", () => {
     expect(args.devices[1].properties.get("ril")).toBe("on");
   });
 
+  it("has of a board's options those of the last machine type, wherever it stands", () => {
+    const { machine } = parse("-M sata=off -M virt -machine type=q35 -nodefaults");
+    expect(machine).toEqual({
+      board: "q35",
+      type: "pc-q35-11.1",
+      version: [11, 1],
+      acpi: true,
+      bypassIommu: false,
+      memoryBackend: null,
+      accelerator: null,
+      kernelIrqchip: null,
+      maxRamBelow4g: 2 ** 32,
+      sata: false,
+      smbus: true,
+    });
+    expect(Object.keys(parse("-M q35 -M virt").machine)).not.toContain("sata");
+  });
+
   it("reads sizes with their suffixes, megabytes where there is none", () => {
     for (const [text, bytes] of [["512", 2 ** 29], ["1G", 2 ** 30], ["size=2g", 2 ** 31], ["1.5G", 1.5 * 2 ** 30], ["4096K", 2 ** 22], ["1T,slots=2,maxmem=2T", 2 ** 40]] as const) {
       expect(parse(`-M virt -m ${text}`).memory.size, text).toBe(bytes);
@@ -158,9 +176,9 @@ const wrong: Array<[line: string, words: string, more?: string]> = [
   ["-M q35-11.1", 'unsupported machine type: "q35-11.1"', "did you mean pc-q35-11.1?"],
   ["-M pc-q35-12.0", 'unsupported machine type: "pc-q35-12.0"', "pc-q35-11.1"],
   ["-M pc", 'unsupported machine type: "pc"', "would work: q35"],
-  ["-M q35,iommu=smmuv3", "Property 'pc-q35-11.1-machine.iommu' not found"],
+  ["-M q35,iommu=smmuv3", "Property 'pc-q35-11.1-machine.iommu' not found", "iommu=smmuv3, which is a property of virt"],
   ["-M q35,gic-version=3", "Property 'pc-q35-11.1-machine.gic-version' not found"],
-  ["-M virt,max-ram-below-4g=1G", "Property 'virt-11.1-machine.max-ram-below-4g' not found"],
+  ["-M virt,max-ram-below-4g=1G", "Property 'virt-11.1-machine.max-ram-below-4g' not found", "which is a property of q35"],
   ["-M max-ram-below-4g=5G -M q35", "Machine option 'max-ram-below-4g=5368709120' expects size less than or equal to 4G"],
   ["-M q35 -smp 5000", "Invalid SMP CPUs 5000. The max CPUs supported by machine 'pc-q35-11.1' is 4096"],
   ["-M q35 -device arm-smmuv3", "'arm-smmuv3' is not a valid device model name", "intel-iommu"],

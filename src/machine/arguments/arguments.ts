@@ -8,7 +8,8 @@ import { type BoardKind, boardTraits } from "./boards.js";
 import { type BootArguments, BootOptions } from "./boot.js";
 import { type ControlArguments, ControlOptions } from "./control.js";
 import { currentProperties, type DeviceArgument, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty } from "./device.js";
-import { applyAccelOption, applyMachineOption, defaultMachineOptions, type MachineOptions, presetType } from "./machine-options.js";
+import { applyAccelOption } from "./common-options.js";
+import { applyMachineOption, type MachineOptions, startOptions } from "./machine-options.js";
 import { type MemoryArguments, parseMemory, parseNuma, type NumaArguments } from "./memory.js";
 import { numberExpanders } from "./expander-numbers.js";
 import { nearest } from "./nearest.js";
@@ -19,8 +20,9 @@ import { deviceModels } from "./device-table.js";
 import { parseSmp, type SmpArguments } from "./smp.js";
 import { type TraceArguments, TraceOptions } from "./trace.js";
 
-export interface MachineArguments {
-  readonly machine: MachineOptions;
+/** Of a machine, or of one board's. */
+export interface MachineArguments<Options extends MachineOptions = MachineOptions> {
+  readonly machine: Options;
   readonly memory: MemoryArguments;
   readonly numa: NumaArguments;
   /** Recorded; null: not said. */
@@ -48,7 +50,6 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   const rest = dropProgram(words);
   const options = collect(rest);
   const notes: string[] = [];
-  const machine = defaultMachineOptions();
   let cpu: string | null = null;
   let smp: SmpArguments = { cpus: 1, maxCpus: 1 };
   let memoryText: string | null = null;
@@ -63,9 +64,13 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   const boot = new BootOptions();
   let nodefaults = false;
   const intelIommu = options.some(({ option, value }) => option === "device" && isIntelIommu(value));
-  for (const { option, value } of options.filter((one) => (one.option === "machine" || one.option === "M") && !isHelp(one.value))) {
-    located(describeArgument(`-${option}`, value), () => presetType(machine, parseOptionString(`-${option}`, value, "type"), intelIommu));
-  }
+  const machine = startOptions(
+    options.flatMap(({ option, value }) => {
+      const where = describeArgument(`-${option}`, value);
+      return isMachine(option) && !isHelp(value) ? [{ where, parsed: located(where, () => parseOptionString(`-${option}`, value, "type")) }] : [];
+    }),
+    intelIommu,
+  );
 
   for (const { option, value } of options) {
     const where = describeArgument(`-${option}`, value);
@@ -144,7 +149,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   let devices = deviceTexts.map((text) => parseDevice("-device", text, { globals, version, board, intelIommu, notes }));
   checkIds(devices, objects);
   checkSingleIommu(devices);
-  devices = numberExpanders(devices, board === "q35" || (machine.highmem && machine.highmemEcam) ? 256 : 16, notes);
+  devices = numberExpanders(devices, machine.board === "q35" || (machine.highmem && machine.highmemEcam) ? 256 : 16, notes);
   const controls = control.finish(notes, boot.chardevIds);
   return {
     machine,
@@ -271,6 +276,10 @@ function parseNic(option: string, value: string, notes: string[]): void {
     throw new Refusal(`-${option} would make a network card in a place of QEMU's choice`, { wouldWork: "-device virtio-net-pci,bus=pcie.0" });
   }
   notes.push(`${describeArgument(`-${option}`, value)}: no backend is opened here`);
+}
+
+function isMachine(option: string): boolean {
+  return option === "machine" || option === "M";
 }
 
 function isHelp(value: string): boolean {

@@ -129,3 +129,14 @@ export function checkId(id: JsonValue | undefined, words = "Parameter 'id' expec
   }
   return id;
 }
+
+/** A value as text, as if it had been said in QEMU's plain syntax. @throws Refusal where it has parts */
+export function scalar(key: string, value: JsonValue): string {
+  if (typeof value === "string" || typeof value === "number") {
+    return String(value);
+  }
+  if (typeof value === "boolean") {
+    return value ? "on" : "off";
+  }
+  throw new Refusal(`Invalid parameter type for '${key}', expected: string`, { found: JSON.stringify(value) });
+}

@@ -1,7 +1,7 @@
 /** What `-device arm-smmuv3` asks for, checked as QEMU 11.1 checks it and in its words. */
 import type { AccelerationProperties, SmmuProperties } from "../../smmuv3/index.js";
 import { Refusal } from "../../support/index.js";
-import type { MachineOptions } from "./machine-options.js";
+import type { CommonOptions } from "./common-options.js";
 import { booleanProperty, type DeviceArgument, deviceLabel, textProperty } from "./device.js";
 
 export interface SmmuRequest {
@@ -11,7 +11,7 @@ export interface SmmuRequest {
 }
 
 /** @throws Refusal in QEMU's words */
-export function checkSmmuProperties(device: DeviceArgument, machine: MachineOptions): SmmuRequest {
+export function checkSmmuProperties(device: DeviceArgument, machine: CommonOptions): SmmuRequest {
   const accel = booleanProperty(device, "accel");
   const stage = parseStage(device, accel);
   const ril = textProperty(device, "ril");
@@ -79,7 +79,7 @@ function parseStage(device: DeviceArgument, accel: boolean): "1" | "2" | "nested
 }
 
 /** An accelerator that was said and could not carry an accelerated SMMU. Nothing said means the one that can. */
-function checkAccelerator(machine: MachineOptions, label: string): void {
+function checkAccelerator(machine: CommonOptions, label: string): void {
   const found =
     machine.accelerator !== null && machine.accelerator !== "kvm"
       ? `accel=${machine.accelerator}`

@@ -2,7 +2,7 @@
 import { Refusal } from "../../support/index.js";
 import type { VtdProperties } from "../../vtd/index.js";
 import { booleanProperty, type DeviceArgument, deviceLabel, numberProperty, textProperty } from "./device.js";
-import type { MachineOptions } from "./machine-options.js";
+import type { CommonOptions } from "./common-options.js";
 
 /** What the device does not know of: the firmware tells it. */
 export interface VtdRequest {
@@ -16,7 +16,7 @@ const NO_NODE = 128;
 const PASID_LIMIT = 20;
 
 /** @throws Refusal in QEMU's words */
-export function checkVtdProperties(device: DeviceArgument, machine: MachineOptions, numaNodes: number): VtdRequest {
+export function checkVtdProperties(device: DeviceArgument, machine: CommonOptions, numaNodes: number): VtdRequest {
   const label = deviceLabel(device);
   const on = (name: string): boolean => booleanProperty(device, name);
   const refuse = (words: string, found: string, wouldWork: string): never => {
@@ -85,7 +85,7 @@ export function checkVtdProperties(device: DeviceArgument, machine: MachineOptio
 }
 
 /** Interrupts of an irqchip that is wholly the kernel's are not remapped here: it does not ask (hw/i386/x86-iommu.c). */
-function interruptRemapping(device: DeviceArgument, machine: MachineOptions, label: string): { intremap: boolean; eim: boolean } {
+function interruptRemapping(device: DeviceArgument, machine: CommonOptions, label: string): { intremap: boolean; eim: boolean } {
   const kernel = machine.accelerator === "kvm" && (machine.kernelIrqchip ?? "on") === "on";
   const asked = textProperty(device, "intremap");
   if (asked === "on" && kernel) {

@@ -4,7 +4,7 @@ import { MemoryRegion, type RamBlock } from "../../memory/index.js";
 import { plugFunction, type PciFunction } from "../../pci/index.js";
 import type { MemoryMapEntry, PciWindow, PinDevice } from "../../port/index.js";
 import type { Log } from "../../support/index.js";
-import { checkVtdProperties, type DeviceArgument, located, type MachineArguments } from "../arguments/index.js";
+import { checkVtdProperties, type DeviceArgument, located, type MachineArguments, type Q35Options } from "../arguments/index.js";
 import { ACPI_PORTS, AcpiHardware, ResetPort } from "./acpi-hardware.js";
 import { ApicInterrupts, type Message, MessageWindow } from "./apic-interrupts.js";
 import { Board } from "../board.js";
@@ -25,6 +25,7 @@ const PIRQS = 8;
 
 export class Q35Board extends Board {
   readonly kind = "q35";
+  declare readonly args: MachineArguments<Q35Options>;
   declare readonly map: Q35Map;
   declare readonly interrupts: ApicInterrupts;
   readonly gicVersion = null;
@@ -45,7 +46,7 @@ export class Q35Board extends Board {
   private ecamRegion: MemoryRegion | null = null;
 
   /** @throws Refusal or HostError, with nothing left of it */
-  constructor(args: MachineArguments, host: Host, log: Log) {
+  constructor(args: MachineArguments<Q35Options>, host: Host, log: Log) {
     const map = layOutQ35(args.machine, { size: totalSize(ramPieces(args, RAM_NAME)), slots: args.memory.slots, maxSize: args.memory.maxSize }, args.cpu);
     const mch = new Mch();
     super(args, host, log, {

@@ -2,7 +2,7 @@
  * Where things are on QEMU's `q35` board: guest-physical addresses in bytes, I/O ports, IOAPIC pins (hw/i386/pc_q35.c,
  * hw/pci-host/q35.c and `info mtree` of QEMU 11.1).
  */
-import type { MachineOptions } from "../arguments/index.js";
+import type { Q35Options } from "../arguments/index.js";
 import { hex, Refusal } from "../../support/index.js";
 import type { BoardMap } from "../board.js";
 import type { Range } from "../ram-layout.js";
@@ -42,7 +42,7 @@ export interface Q35Map extends BoardMap {
  * below it. max-ram-below-4g lowers the split.
  * @throws Refusal in QEMU's words where memory, or the host bridge's window above it, is beyond what the CPU addresses
  */
-export function layOutQ35(options: MachineOptions, memory: { size: number; slots: number; maxSize: number }, cpu: string | null): Q35Map {
+export function layOutQ35(options: Q35Options, memory: { size: number; slots: number; maxSize: number }, cpu: string | null): Q35Map {
   const usual = memory.size >= Q35.ecam.base ? 2 * GIB : Q35.ecam.base;
   const low = Math.min(memory.size, usual, options.maxRamBelow4g);
   const high = memory.size - low;

@@ -5,7 +5,7 @@ import { Gicv2mFrame, ItsDoorbell } from "../../msi/index.js";
 import { GpexHostBridge, type PciBus } from "../../pci/index.js";
 import type { PinDevice } from "../../port/index.js";
 import { type Log, Refusal } from "../../support/index.js";
-import { type DeviceArgument, deviceLabel, located, type MachineArguments, type MsiController, nearest, resolveGicVersion, resolveMsiController, textProperty } from "../arguments/index.js";
+import { type DeviceArgument, deviceLabel, located, type MachineArguments, type MsiController, nearest, resolveGicVersion, resolveMsiController, textProperty, type VirtOptions } from "../arguments/index.js";
 import { Board } from "../board.js";
 import type { PlacedTables } from "../firmware/index.js";
 import { buildVirtTables } from "./firmware.js";
@@ -19,6 +19,7 @@ const RAM_NAME = "mach-virt.ram";
 
 export class VirtBoard extends Board {
   readonly kind = "virt";
+  declare readonly args: MachineArguments<VirtOptions>;
   declare readonly map: VirtMap;
   declare readonly interrupts: GicInterrupts;
   readonly gicVersion: 2 | 3 | 4;
@@ -26,7 +27,7 @@ export class VirtBoard extends Board {
   readonly smmus: SmmuSet;
 
   /** @throws Refusal or HostError, with nothing left of it */
-  constructor(args: MachineArguments, host: Host, log: Log) {
+  constructor(args: MachineArguments<VirtOptions>, host: Host, log: Log) {
     const accelerated = args.devices.some((device) => device.model.name === "arm-smmuv3" && device.properties.get("accel") === true);
     const gicVersion = resolveGicVersion(args.machine, accelerated);
     const msiController = resolveMsiController(args.machine, gicVersion);

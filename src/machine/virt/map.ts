@@ -3,7 +3,7 @@
  * (INTID minus 32). hw/arm/virt.c of QEMU 11.1: base_memmap, extended_memmap, a15irqmap.
  */
 import { hex, Refusal } from "../../support/index.js";
-import type { MachineOptions } from "../arguments/index.js";
+import type { VirtOptions } from "../arguments/index.js";
 import type { BoardMap } from "../board.js";
 import type { Range } from "../ram-layout.js";
 
@@ -80,7 +80,7 @@ export interface VirtMap extends BoardMap {
 const PA_BITS: Readonly<Record<string, number>> = { "cortex-a15": 40, "cortex-a7": 40, "cortex-a53": 40, "cortex-a35": 40, "cortex-a55": 40, "cortex-a76": 40, "cortex-a710": 40, "cortex-a57": 44, "cortex-a72": 44 };
 
 /** `max` is the host's under KVM and has all 52 bits else. */
-function addressBits(cpu: string | null, options: MachineOptions): number {
+function addressBits(cpu: string | null, options: VirtOptions): number {
   const model = (cpu ?? "").split(",")[0];
   return model === "max" && options.accelerator !== "kvm" ? 52 : (PA_BITS[model] ?? 48);
 }
@@ -90,7 +90,7 @@ function addressBits(cpu: string | null, options: MachineOptions): number {
  * each slot; redistributors, configuration space, MMIO, each aligned to its size, from 256 GiB on or above the memory.
  * @throws Refusal in QEMU's words where memory does not fit into the address space
  */
-export function layOut(options: MachineOptions, memory: { size: number; slots: number; maxSize: number }, cpu: string | null): VirtMap {
+export function layOut(options: VirtOptions, memory: { size: number; slots: number; maxSize: number }, cpu: string | null): VirtMap {
   const limit = options.highmem ? 2 ** addressBits(cpu, options) : 2 ** 32;
   const ram = { base: VIRT.ram.base, size: memory.size };
   const roundUp = (value: number, unit: number): number => Math.ceil(value / unit) * unit;

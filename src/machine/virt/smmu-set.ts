@@ -11,7 +11,7 @@ import {
   SoftwareIommuOps,
 } from "../../smmuv3/index.js";
 import { type Log, Refusal } from "../../support/index.js";
-import { checkSmmuProperties, type DeviceArgument, deviceLabel, type GlobalProperty, type MachineOptions, type SmmuRequest } from "../arguments/index.js";
+import { checkSmmuProperties, type DeviceArgument, deviceLabel, type GlobalProperty, type CommonOptions, type SmmuRequest } from "../arguments/index.js";
 import type { MachineIommu } from "../board.js";
 import type { GicInterrupts } from "./gic-interrupts.js";
 import { describeSmmu, smmuInvalidation } from "./smmu-account.js";
@@ -42,7 +42,7 @@ export interface SmmuSetParts {
   readonly root: MemoryRegion;
   readonly interrupts: GicInterrupts;
   readonly msiDoorbell: number | null;
-  readonly machine: MachineOptions;
+  readonly machine: CommonOptions;
   readonly log: Log;
 }
 
