@@ -2,15 +2,19 @@
  * What the package ships beside its types: the sources in one file for each room (dist/lib), because Node.js takes
  * longer to find and load four hundred modules than to run them; and what is known when it is built: the hosts of
  * hosts/, checked and with their defaults filled in, and the schemas of host files and of the account.
+ *
+ * usage: node bundle.js [FOLDER], in place of dist; packages that the bundle loads have to be found from there.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import path from "node:path";
+import { pathToFileURL } from "node:url";
 import { rolldown } from "rolldown";
 import { fileOf } from "./package-door.js";
 import { rooms } from "./rooms.js";
 
 const root = import.meta.dirname;
-const library = path.join(root, "dist/lib");
+const to = path.resolve(process.argv[2] ?? path.join(root, "dist"));
+const library = path.join(to, "lib");
 const { dependencies, optionalDependencies } = JSON.parse(readFileSync(path.join(root, "package.json"), "utf8"));
 
 rmSync(library, { recursive: true, force: true });
@@ -41,15 +45,16 @@ await bundle.write({
 });
 await bundle.close();
 
-const { hostFileJsonSchema, loadHostDescription } = await import("./dist/lib/host-simulated-file.js");
-const { accountJsonSchema } = await import("./dist/lib/run-report.js");
+const built = (file) => import(pathToFileURL(path.join(library, file)).href);
+const { hostFileJsonSchema, loadHostDescription } = await built("host-simulated-file.js");
+const { accountJsonSchema } = await built("run-report.js");
 mkdirSync(path.join(library, "hosts"));
 for (const file of readdirSync(path.join(root, "hosts"))) {
   const host = loadHostDescription(readFileSync(path.join(root, "hosts", file), "utf8"), file);
   writeFileSync(path.join(library, "hosts", file), JSON.stringify(host));
 }
 
-const schemas = path.join(root, "dist/schemas");
+const schemas = path.join(to, "schemas");
 mkdirSync(schemas, { recursive: true });
 writeFileSync(path.join(schemas, "host.json"), `${JSON.stringify(hostFileJsonSchema(), null, 2)}\n`);
 writeFileSync(path.join(schemas, "account.json"), `${JSON.stringify(accountJsonSchema(), null, 2)}\n`);

@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compile } from "../qtest/process.js";
 
@@ -15,8 +15,8 @@ function kvm(): boolean {
 
 /** What each program below begins with: a VM with 64 KiB and vCPUs in real mode at 0x1000 times their number and one. */
 const PRELUDE = `
-const { KvmVm, Vcpus, CAP, EXIT, RUN, SREGS, REGS, KVM_X86 } = await import(process.argv[2] + "/kvm/index.js");
-const { memoryFile, map, viewOf, ioctl } = await import(process.argv[2] + "/linux/index.js");
+const { KvmVm, Vcpus, CAP, EXIT, RUN, SREGS, REGS, KVM_X86 } = await import(process.argv[2] + "/kvm.js");
+const { memoryFile, map, viewOf, ioctl } = await import(process.argv[2] + "/linux.js");
 const vm = KvmVm.open();
 vm.enable(CAP.SPLIT_IRQCHIP, 24);
 const mapping = map(memoryFile("ram", 0x10000), 0x10000);
@@ -50,10 +50,9 @@ describe.skipIf(!kvm())("vCPUs", () => {
 
   /** Runs a program to its end; a hanging one fails. */
   function run(program: string): { out: string; status: number | null; signal: NodeJS.Signals | null } {
-    const source = dirname(dirname(compiled.command[1]));
-    const file = join(source, `program-${Math.random().toString(36).slice(2)}.mjs`);
+    const file = join(compiled.library, `program-${Math.random().toString(36).slice(2)}.mjs`);
     writeFileSync(file, PRELUDE + program);
-    const { stdout, stderr, status, signal } = spawnSync(process.execPath, [file, source], { encoding: "utf8", timeout: 30_000 });
+    const { stdout, stderr, status, signal } = spawnSync(process.execPath, [file, compiled.library], { encoding: "utf8", timeout: 30_000 });
     return { out: stdout + stderr, status, signal };
   }
 

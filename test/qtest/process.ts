@@ -10,17 +10,20 @@ import { QtestClient } from "../../src/qtest/index.js";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** Compiles the sources of this moment without checking types; its modules find the package's folder above them. */
-export function compile(): { command: readonly string[]; remove: () => void } {
+/**
+ * Bundles the sources of this moment, as the package has them; they find the package's folder above them. `library` is
+ * the folder of the rooms' files.
+ */
+export function compile(): { library: string; command: readonly string[]; remove: () => void } {
   const cache = join(ROOT, "node_modules", ".cache");
   mkdirSync(cache, { recursive: true });
   const folder = mkdtempSync(join(cache, "viommu-"));
-  const tsc = join(ROOT, "node_modules", "typescript", "bin", "tsc");
-  const { status, stdout } = spawnSync(process.execPath, [tsc, "-p", join(ROOT, "tsconfig.build.json"), "--outDir", folder, "--noCheck", "--declaration", "false", "--sourceMap", "false"], { encoding: "utf8" });
+  const { status, stderr } = spawnSync(process.execPath, [join(ROOT, "bundle.js"), folder], { encoding: "utf8" });
   if (status !== 0) {
-    throw new Error(`tsc: ${stdout}`);
+    throw new Error(`bundle.js: ${stderr}`);
   }
-  return { command: [process.execPath, join(folder, "src", "cli", "main.js")], remove: () => rmSync(folder, { recursive: true, force: true }) };
+  const library = join(folder, "lib");
+  return { library, command: [process.execPath, join(library, "cli", "main.js")], remove: () => rmSync(folder, { recursive: true, force: true }) };
 }
 
 /** A program under a qtest client. */
