@@ -1,5 +1,5 @@
 export { KvmVm, type KvmMessage, type MemorySlot } from "./vm.js";
-export { type ExitHandler, type Vcpu, Vcpus } from "./vcpus.js";
+export { type ExitHandler, type HandOver, usualHandOver, type Vcpu, Vcpus } from "./vcpus.js";
 export * from "./uapi.js";
 export { enterKernel, GDT, prepareX86, setFeatures, type X86Entry, type X86Places } from "./x86/processor.js";
 export { type GicPlaces, KvmGic } from "./arm64/gic.js";

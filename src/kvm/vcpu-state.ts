@@ -1,5 +1,16 @@
 /** What the threads of a vCPU and the thread of the device models share: words of a SharedArrayBuffer, a row for each vCPU. */
 
+/** Words of the door, before the rows. */
+export const DOOR_WORDS = 8;
+
+/** Indexes in the door: where the models' thread waits for whoever comes next. */
+export const DOOR = {
+  /** Counts what the vCPUs have told. The models' thread waits on it while it attends. */
+  TOLD: 0,
+  /** 1: the models' thread waits at the door, or looks at all vCPUs before it leaves, so that no bell is needed. */
+  ATTENDED: 1,
+} as const;
+
 /** Words of a row. */
 export const VCPU_WORDS = 8;
 
@@ -23,6 +34,8 @@ export const REQUEST = { NONE: 0, PAUSE: 1, END: 2 } as const;
 /** What a vCPU's thread is started with. */
 export interface VcpuThreadData {
   readonly shared: SharedArrayBuffer;
+  /** Looks at the answer's word before the thread blocks on it. */
+  readonly spins: number;
   readonly index: number;
   /** The vCPU's descriptor, and the bytes of its shared pages. */
   readonly fd: number;

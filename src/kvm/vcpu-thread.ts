@@ -5,20 +5,26 @@
 import { workerData } from "node:worker_threads";
 import { interruptibleIoctl, map, signalEventFd, threadId, viewOf } from "../linux/index.js";
 import { KVM, RUN } from "./uapi.js";
-import { REQUEST, STATE, VCPU_WORDS, type VcpuThreadData, WORD } from "./vcpu-state.js";
+import { DOOR, DOOR_WORDS, REQUEST, STATE, VCPU_WORDS, type VcpuThreadData, WORD } from "./vcpu-state.js";
 
 const EINTR = 4;
 const EAGAIN = 11;
 
-function main({ shared, index, fd, runBytes, doorbell }: VcpuThreadData): void {
-  const row = new Int32Array(shared, index * VCPU_WORDS * 4, VCPU_WORDS);
+function main({ shared, index, fd, runBytes, doorbell, spins }: VcpuThreadData): void {
+  const door = new Int32Array(shared, 0, DOOR_WORDS);
+  const row = new Int32Array(shared, (DOOR_WORDS + index * VCPU_WORDS) * 4, VCPU_WORDS);
   const run = viewOf(map(fd, runBytes));
   const bytes = new Uint8Array(run);
   const words = new Int32Array(run);
   const tell = (state: number): void => {
     Atomics.store(row, WORD.STATE, state);
     Atomics.notify(row, WORD.STATE);
-    signalEventFd(doorbell);
+    Atomics.add(door, DOOR.TOLD, 1);
+    Atomics.notify(door, DOOR.TOLD);
+    // Asked after it was told: who leaves the door looks once more at all.
+    if (Atomics.load(door, DOOR.ATTENDED) === 0) {
+      signalEventFd(doorbell);
+    }
   };
   Atomics.store(row, WORD.THREAD, threadId());
   for (;;) {
@@ -41,7 +47,11 @@ function main({ shared, index, fd, runBytes, doorbell }: VcpuThreadData): void {
     }
     Atomics.store(row, WORD.REASON, result < 0 ? result : words[RUN.EXIT_REASON / 4]);
     tell(STATE.EXITED);
-    Atomics.wait(row, WORD.STATE, STATE.EXITED);
+    for (let left = spins; left > 0 && Atomics.load(row, WORD.STATE) === STATE.EXITED; left--);
+    // Looked at again after each wake: the bell of the answer before may ring only now.
+    while (Atomics.load(row, WORD.STATE) === STATE.EXITED) {
+      Atomics.wait(row, WORD.STATE, STATE.EXITED);
+    }
   }
   // The last thing done here, without a ring: a process that ends waits for this word, and takes the thread apart in the middle of any call after it.
   Atomics.store(row, WORD.STATE, STATE.ENDED);

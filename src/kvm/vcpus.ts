@@ -4,10 +4,11 @@
  * word of shared memory here.
  */
 import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
 import { closeFd, installKick, ioctl, kick, makeEventFd, map, type Mapping, takeEventFd, unmap, viewOf, type Watch, watchReadable } from "../linux/index.js";
 import { KVM, RUN } from "./uapi.js";
-import { REQUEST, STATE, VCPU_WORDS, type VcpuThreadData, WORD } from "./vcpu-state.js";
+import { DOOR, DOOR_WORDS, REQUEST, STATE, VCPU_WORDS, type VcpuThreadData, WORD } from "./vcpu-state.js";
 import type { KvmVm } from "./vm.js";
 
 /** A vCPU as those see it who set it up and answer its exits. */
@@ -25,6 +26,26 @@ interface Slot extends Vcpu {
   readonly mapping: Mapping;
   readonly row: Int32Array;
   thread: Worker | null;
+  /** Its exit has been handled and is not answered: the machine ends or resets. */
+  waits: boolean;
+}
+
+/** How exits are handed over. What each costs is in docs/speed.md. */
+export interface HandOver {
+  /** How long the models' thread waits at the door for the next exit before it goes back to its event loop; 0: it does not. */
+  readonly attendMs: number;
+  /** How long it stays there in all before the loop has its turn. */
+  readonly stayMs: number;
+  /** Looks at the other side's word before a thread blocks on it; 0: it blocks at once. */
+  readonly spins: number;
+}
+
+/**
+ * Exits come in bursts, so the models' thread stays a little; where processors are left over, both sides look for some
+ * microseconds before they block.
+ */
+export function usualHandOver(vcpus: number): HandOver {
+  return { attendMs: 0.5, stayMs: 4, spins: availableParallelism() > vcpus + 1 ? 2000 : 0 };
 }
 
 /** How long a thread may take to leave KVM_RUN before it is kicked again. */
@@ -35,6 +56,7 @@ const END_TRIES = 50;
 export class Vcpus {
   private readonly slots: Slot[] = [];
   private readonly shared: SharedArrayBuffer;
+  private readonly door: Int32Array;
   private readonly doorbell: number;
   private readonly watch: Watch;
   private readonly endings: Array<Promise<void>> = [];
@@ -49,10 +71,12 @@ export class Vcpus {
     vm: KvmVm,
     count: number,
     private readonly onExit: ExitHandler,
+    private readonly handOver: HandOver = usualHandOver(count),
   ) {
     installKick();
     const runBytes = vm.runBytes;
-    this.shared = new SharedArrayBuffer(count * VCPU_WORDS * 4);
+    this.shared = new SharedArrayBuffer((DOOR_WORDS + count * VCPU_WORDS) * 4);
+    this.door = new Int32Array(this.shared, 0, DOOR_WORDS);
     this.doorbell = makeEventFd();
     try {
       for (let index = 0; index < count; index++) {
@@ -70,7 +94,7 @@ export class Vcpus {
     const fd = ioctl(vm.fd, "KVM_CREATE_VCPU", KVM.CREATE_VCPU, index);
     try {
       const mapping = map(fd, runBytes);
-      return { index, fd, mapping, run: new DataView(viewOf(mapping)), row: new Int32Array(this.shared, index * VCPU_WORDS * 4, VCPU_WORDS), thread: null };
+      return { index, fd, mapping, run: new DataView(viewOf(mapping)), row: new Int32Array(this.shared, (DOOR_WORDS + index * VCPU_WORDS) * 4, VCPU_WORDS), thread: null, waits: false };
     } catch (error) {
       closeFd(fd);
       throw error;
@@ -95,7 +119,7 @@ export class Vcpus {
   start(): void {
     process.on("exit", this.atExit);
     for (const slot of this.slots) {
-      const data: VcpuThreadData = { shared: this.shared, index: slot.index, fd: slot.fd, runBytes: slot.mapping.bytes, doorbell: this.doorbell };
+      const data: VcpuThreadData = { shared: this.shared, spins: this.handOver.spins, index: slot.index, fd: slot.fd, runBytes: slot.mapping.bytes, doorbell: this.doorbell };
       const thread = new Worker(threadFile(), { workerData: data, name: `vcpu${slot.index}` });
       slot.thread = thread;
       this.endings.push(
@@ -112,15 +136,44 @@ export class Vcpus {
     }
   }
 
-  /** Answers what has come. In the loop's callback; also called by those who hold the machine's thread for long. */
+  /** Answers what has come, and what comes while it stays. In the loop's callback. */
   private serve(): void {
     takeEventFd(this.doorbell);
+    const { door } = this;
+    const { attendMs, stayMs, spins } = this.handOver;
+    if (attendMs > 0) {
+      Atomics.store(door, DOOR.ATTENDED, 1);
+      const until = performance.now() + stayMs;
+      for (;;) {
+        const told = Atomics.load(door, DOOR.TOLD);
+        if (!this.answerAll() || performance.now() > until) {
+          break;
+        }
+        for (let left = spins; left > 0 && Atomics.load(door, DOOR.TOLD) === told; left--);
+        if (Atomics.wait(door, DOOR.TOLD, told, attendMs) === "timed-out") {
+          break;
+        }
+      }
+      Atomics.store(door, DOOR.ATTENDED, 0);
+    }
+    this.answerAll();
+    this.wakeWaiters();
+  }
+
+  /** @returns whether there was an exit */
+  private answerAll(): boolean {
+    let some = false;
     for (const slot of this.slots) {
-      if (Atomics.load(slot.row, WORD.STATE) === STATE.EXITED && this.onExit(slot, Atomics.load(slot.row, WORD.REASON))) {
-        this.answer(slot);
+      if (Atomics.load(slot.row, WORD.STATE) === STATE.EXITED && !slot.waits) {
+        some = true;
+        if (this.onExit(slot, Atomics.load(slot.row, WORD.REASON))) {
+          this.answer(slot);
+        } else {
+          slot.waits = true;
+        }
       }
     }
-    this.wakeWaiters();
+    return some;
   }
 
   private answer(slot: Slot): void {
