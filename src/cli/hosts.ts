@@ -1,14 +1,20 @@
 import type { Command } from "commander";
-import { loadHost, shippedHosts } from "../host/shipped/index.js";
+import { hostFileSchema, loadHost, shippedHosts } from "../host/shipped/index.js";
 import { iommuOf } from "../host/simulated/names/index.js";
 import { plural } from "../support/index.js";
 import type { Streams } from "./streams.js";
 
-/** `viommu hosts`: the hosts that come with the package, with their IOMMUs and functions. */
+/** `viommu hosts`: the hosts that come with the package, with their IOMMUs and functions; what a host file may say. */
 export function addTo(hosts: Command, streams: Streams, finish: (code: number) => void): void {
   hosts
     .argument("[host]", "a host's name, or a file")
-    .action(async (name: string | undefined) => {
+    .option("--schema", "print the JSON Schema of host files")
+    .action(async (name: string | undefined, { schema }: { schema?: boolean }) => {
+      if (schema === true) {
+        streams.out(`${JSON.stringify(await hostFileSchema(), null, 2)}\n`);
+        finish(0);
+        return;
+      }
       for (const host of name === undefined ? shippedHosts() : [name]) {
         const { smmus, vtds, functions } = await loadHost(host);
         const iommus = vtds.length > 0 ? plural(vtds.length, "VT-d unit") : plural(smmus.length, "SMMU");

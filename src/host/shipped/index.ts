@@ -37,6 +37,12 @@ export async function loadHost(name: string): Promise<HostDescription> {
   return loadHostDescription(text, path);
 }
 
+/** The JSON Schema of host files (draft 7). */
+export async function hostFileSchema(): Promise<object> {
+  const { hostFileJsonSchema } = await import("../simulated/file/index.js");
+  return hostFileJsonSchema();
+}
+
 /**
  * A host of the package that the build has read (bundle.js), beside the bundle that this module is in then; null:
  * it is no such host, or these are the sources.

@@ -20,6 +20,14 @@ function complaint(change: (host: { memory: Json[]; smmus: Json[]; functions: Js
 }
 
 describe("host files", () => {
+  it("may name their schema, which is no part of the host", () => {
+    expect(complaint((host) => (host.$schema = "./node_modules/viommu/dist/schemas/host.json"))).toBe("");
+    const host = loadHostDescription(JSON.stringify({ $schema: "x", ...hostInput() }), "my.json");
+    expect(host).toEqual(loadHostDescription(JSON.stringify(hostInput()), "my.json"));
+    expect(complaint((host) => (host.$schema = 1))).toContain("$schema: ");
+    expect(complaint((host) => (host.memory[0].$schema = "x"))).toContain('Unrecognized key: "$schema"');
+  });
+
   it("take numbers and strings, and fill in defaults", () => {
     const host = loadHostDescription(JSON.stringify(hostInput()), "my.json");
     expect(host.smmus[0]).toMatchObject({ base: 0x0905_0000, idr0: 0x0d4c_741b, idr2: 0, coherent: true, errata: [], numaNode: -1 });

@@ -79,6 +79,7 @@ const functionSchema = z.strictObject({
 });
 
 const hostSchema = z.strictObject({
+  $schema: z.string().optional().describe("this schema's address, for editors"),
   name: z.string().min(1).describe("name of the host, for the account"),
   memory: z.array(memorySchema).min(1, { error: "expected at least one run of memory" }).describe("RAM by NUMA node"),
   kernel: z.enum(["7.2", "7.3"]).default("7.3").describe("the Linux whose answers the host's kernel gives"),
@@ -95,7 +96,7 @@ export type SmmuDescription = z.output<typeof smmuSchema>;
 export type BarDescription = z.output<typeof barSchema>;
 export type FunctionDescription = z.output<typeof functionSchema>;
 /** A host as its file describes it, every number parsed, every default filled in. docs/host-file.md explains the fields. */
-export type HostDescription = z.output<typeof hostSchema> & {
+export type HostDescription = Omit<z.output<typeof hostSchema>, "$schema"> & {
   /** Where messages are interrupts: GITS_TRANSLATER, or the first byte of the interrupt range (VT-d 3.14). */
   readonly msiDoorbell: number;
 };
@@ -135,7 +136,8 @@ export function describeHost(input: HostDescriptionInput, fileName = "host descr
   if (isX86 && parsed.data.msiDoorbell !== undefined) {
     throw refusal(fileName, "msiDoorbell", "a host with VT-d units takes interrupts at 0xfee00000 to 0xfeefffff", "no msiDoorbell");
   }
-  const host = { ...parsed.data, msiDoorbell: isX86 ? INTERRUPT_RANGE_FIRST : (parsed.data.msiDoorbell ?? DEFAULT_DOORBELL) };
+  const host: z.output<typeof hostSchema> & HostDescription = { ...parsed.data, msiDoorbell: isX86 ? INTERRUPT_RANGE_FIRST : (parsed.data.msiDoorbell ?? DEFAULT_DOORBELL) };
+  delete host.$schema;
   checkMemory(host, fileName);
   checkSmmus(host, fileName);
   checkVtds(host, fileName);
