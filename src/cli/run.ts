@@ -57,6 +57,7 @@ export function addTo(run: Command, streams: Streams, finish: (code: number) => 
         granule: said("granule") ? options.granule : undefined,
         vtd: options.intelIommu,
         kexecs: options.kexec,
+        onWarning: (text) => streams.err(`viommu: warning: ${text}\n`),
         onTrace: (line) => streams.err(`${line}\n`),
         onProgress: finishProgress.show,
         stop: ending.start,

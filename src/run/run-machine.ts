@@ -43,6 +43,8 @@ export interface RunRequest {
   readonly guestByDefault?: boolean;
   /** What to trace besides what the arguments say, in -trace's form. */
   readonly trace?: readonly string[];
+  /** Takes warnings about the request that come too late in the account: a trace pattern that no event has. */
+  readonly onWarning?: (text: string) => void;
   /** Takes trace lines. */
   readonly onTrace?: (line: string) => void;
   /** Takes the output of a kernel's first console besides its own device. */
@@ -81,7 +83,7 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     });
   }
   const log = new Log(request.onLog);
-  const tracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log, changes: monitorsThatSpeak(args).length > 0 });
+  const tracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log, onWarning: request.onWarning, changes: monitorsThatSpeak(args).length > 0 });
   try {
     return await tracing.run(() => runOnHost(request, args, log));
   } finally {

@@ -11,6 +11,8 @@ export interface TracingOptions {
   /** Takes lines where no file was named. */
   readonly onTrace: ((line: string) => void) | undefined;
   readonly log: Log;
+  /** Takes a warning at once, besides the log. */
+  readonly onWarning: ((text: string) => void) | undefined;
   /** Somebody may turn events on later. */
   readonly changes: boolean;
 }
@@ -30,7 +32,7 @@ const GATHERED = 1 << 16;
  * Turns events on for one run, in the order of the arguments; a name or pattern that no event has is a warning.
  * @throws Refusal where a file cannot be read or written
  */
-export function startTracing({ arguments: asked, more, onTrace, log, changes }: TracingOptions): RunTracing {
+export function startTracing({ arguments: asked, more, onTrace, log, onWarning, changes }: TracingOptions): RunTracing {
   const parsed = more.map((text) => parseTrace("--trace", text));
   const requests = [...asked.requests, ...parsed.flatMap((one) => one.requests)];
   const name = parsed.reduce<string | null>((last, { file }) => file ?? last, asked.file);
@@ -42,7 +44,9 @@ export function startTracing({ arguments: asked, more, onTrace, log, changes }: 
     const off = pattern.startsWith("-");
     const bare = off ? pattern.slice(1) : pattern;
     if (tracing.set(bare, !off) === 0) {
-      log.warn(`trace event '${bare}' does not exist${where}`);
+      const text = `trace event '${bare}' does not exist${where}`;
+      log.warn(text);
+      onWarning?.(text);
     }
   }
   return {
