@@ -6,12 +6,13 @@ const RECORDS_A_READ = 64;
 const READS_AT_ONCE = 4;
 
 export class EventReader {
+  /** No read is made. */
   private closed = false;
 
   /**
    * @param recordBytes bytes of the largest record
    * @param take gets what one read gave: whole records
-   * @param failed a read was refused: nothing comes of it
+   * @param failed a read was refused for good, and none is made again: what comes from then on is lost. Called once
    */
   constructor(
     private readonly stream: EventStream,
@@ -43,7 +44,12 @@ export class EventReader {
       if (!(error instanceof HostError)) {
         throw error;
       }
-      this.failed(error);
+      // Only these pass by themselves. Anything else would be asked for again at every wake, and the descriptor stays readable.
+      if (error.errno !== "EAGAIN" && error.errno !== "EINTR") {
+        this.closed = true;
+        this.stream.onReadable(null);
+        this.failed(error);
+      }
       return null;
     }
   }

@@ -49,6 +49,7 @@ export const FILE_CALLS: ReadonlySet<string> = new Set([
   "read",
   "write",
   "read vEVENTQ",
+  "read VT-d faults",
   "read fault queue",
   "write fault queue",
   "VFIO_GET_INFO",
@@ -92,7 +93,7 @@ export class ForwardingHost implements Host {
 
   get vtdFaults(): VtdFaultSource | undefined {
     const source = this.inner.vtdFaults;
-    return source === undefined ? undefined : { open: (iommufd, devId) => this.around("VTD_FAULTS", () => source.open(iommufd, devId)) };
+    return source === undefined ? undefined : { open: (iommufd, devId) => new ForwardingStream(this.around("VTD_FAULTS", () => source.open(iommufd, devId)), this.around, "read VT-d faults") };
   }
 
   close(): void {

@@ -4,6 +4,7 @@
  */
 import {
   type EventStream,
+  type HostError,
   type Iommufd,
   VEVENT_ARM_SMMUV3_BYTES,
   VEVENT_HEADER_BYTES,
@@ -45,7 +46,7 @@ export class VeventReader {
       stream,
       RECORD_BYTES,
       (bytes) => this.take(bytes),
-      (error) => this.log.warnLimited("smmuv3.vevent", `${this.name}: read failed (${error.errno}); faults of the hardware may not reach the guest`),
+      (error) => this.readFailed(error),
     );
   }
 
@@ -66,6 +67,12 @@ export class VeventReader {
   close(graveyard: Graveyard): void {
     this.reader.close();
     graveyard.destroy(this.iommufd, this.id, "vEVENTQ");
+  }
+
+  /** What is lost cannot be told; the guest sees that something is. */
+  private readFailed(error: HostError): void {
+    this.log.warnLimited("smmuv3.vevent", `${this.name}: read failed (${error.errno}): it is read no more, and faults of the hardware do not reach the guest until it turns its event queue off and on`);
+    this.smmu.recordLostEvents();
   }
 
   private take(bytes: Uint8Array): void {

@@ -33,7 +33,10 @@ export class HostFaults {
       stream,
       FAULT_RECORD_BYTES,
       (bytes) => this.takeAll(bytes),
-      (error) => log.warnLimited("vtd.host-faults", `${name}: ${error.message}; faults of the hardware may not reach the guest`),
+      (error) => {
+        log.warnLimited("vtd.host-faults", `${name}: ${error.message}: it is read no more, and faults of the hardware do not reach the guest until the function is plugged again`);
+        receiver.faultsLost();
+      },
     );
   }
 

@@ -103,14 +103,16 @@ describe("a fault of the hardware", () => {
 });
 
 /** A reader on a stream that the test fills, and an SMMU that writes down what it is told. */
-function reader(): { push: (...records: Array<{ sequence: number; data?: number; lost?: boolean; cut?: number }>) => void; told: string[]; log: Log; events: VeventReader; fail: () => void } {
+function reader(): { push: (...records: Array<{ sequence: number; data?: number; lost?: boolean; cut?: number }>) => void; told: string[]; log: Log; events: VeventReader; fail: () => void; reads: () => number } {
   const chunks: Uint8Array[] = [];
   const told: string[] = [];
   let listener: (() => void) | null = null;
   let failing = false;
+  let reads = 0;
   const stream: EventStream = {
     fd: null,
     read: () => {
+      reads++;
       if (failing) {
         throw new HostError("read", "EIO", "");
       }
@@ -132,9 +134,10 @@ function reader(): { push: (...records: Array<{ sequence: number; data?: number;
     told,
     log,
     events,
+    reads: () => reads,
     fail: () => {
       failing = true;
-      listener!();
+      listener?.();
     },
     push: (...records) => {
       const parts = records.map(({ sequence, data, lost, cut }) => {
@@ -184,10 +187,14 @@ describe("what a vEVENTQ says of its losses", () => {
     expect(log.warnings()).toEqual(["vEVENTQ(type 1 id 7): short read(64/80 bytes)"]);
   });
 
-  test("a read that the host refuses is told and ends nothing", () => {
-    const { fail, log } = reader();
+  test("a read that the host refuses is told once, as an overflow to the guest, and not made again", () => {
+    const { fail, log, told, reads } = reader();
     fail();
-    expect(log.warnings()).toEqual(["vEVENTQ(type 1 id 7): read failed (EIO); faults of the hardware may not reach the guest"]);
+    fail();
+    expect([told, reads()]).toEqual([["lost"], 1]);
+    expect(log.warnings()).toEqual([
+      "vEVENTQ(type 1 id 7): read failed (EIO): it is read no more, and faults of the hardware do not reach the guest until it turns its event queue off and on",
+    ]);
   });
 
   test("what is taken at once is bounded, of a stream that never ends too", () => {

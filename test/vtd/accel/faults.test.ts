@@ -1,4 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { type EventStream, HostError, type IommufdDevice } from "../../../src/iommufd/index.js";
+import { Log } from "../../../src/support/index.js";
+import { HostFaults } from "../../../src/vtd/accel/events.js";
 import { R } from "../rig.js";
 import { A, Board, contextDevice, IOVA, iotlbPages, pasidCache, SHADOWED } from "./rig.js";
 
@@ -44,6 +47,31 @@ describe("first-stage faults of the hardware", () => {
     board.run(pasidCache(5, 0));
     expect(board.dmaWrite(A, IOVA + 0x5000n, 1n)).toBe(false);
     expect(board.read(R.FSTS)).toBe(0);
+  });
+
+  it("that the host refuses to read are told once, as an overflow to the guest, and not asked for again", () => {
+    let reads = 0;
+    let lost = 0;
+    let listener: (() => void) | null = null;
+    const stream: EventStream = {
+      fd: null,
+      read: () => {
+        reads++;
+        throw new HostError("read VT-d faults", "EIO", "");
+      },
+      onReadable: (wanted) => (listener = wanted),
+      close: () => {},
+    };
+    const log = new Log();
+    const device = { name: "vfio-pci (host 0000:01:00.0)", openVtdFaults: () => stream } as unknown as IommufdDevice;
+    HostFaults.open(device, { sourceId: 0x100, reasonOf: () => 1, recordFault: () => {}, faultsLost: () => lost++ }, log);
+    for (let wakes = 0; wakes < 3; wakes++) {
+      (listener as (() => void) | null)?.();
+    }
+    expect([reads, lost, listener]).toEqual([1, 1, null]);
+    expect(log.warnings()).toEqual([
+      "vfio-pci (host 0000:01:00.0): read VT-d faults: EIO: it is read no more, and faults of the hardware do not reach the guest until the function is plugged again",
+    ]);
   });
 
   it("end with the function, and leave nothing", () => {
