@@ -1,9 +1,9 @@
-import { HwInfoType, HW_INFO_VTD_BYTES, type HwInfo, type Iommufd, type IommufdDevice } from "../src/iommufd/index.js";
 import { AddressSpace, MemoryRegion, RamBlock, RamWordMemory } from "../src/memory/index.js";
 import { PciRoot } from "../src/pci/index.js";
 import { Log, pack } from "../src/support/index.js";
 import { VtdDevice } from "../src/vtd/index.js";
-import { CAP, ECAP, IQA, PASID_CACHE_DESC, PASID_CACHE_PASID, PASID_ENTRY, PGTT_FIRST_STAGE, REG, SM_CONTEXT, TTM_SCALABLE } from "../src/vtd/spec/index.js";
+import { IQA, PASID_CACHE_DESC, PASID_CACHE_PASID, PASID_ENTRY, PGTT_FIRST_STAGE, REG, SM_CONTEXT, TTM_SCALABLE } from "../src/vtd/spec/index.js";
+import { hollowDevice } from "../test/vtd/accel/hollow.js";
 import { median, processorTime } from "./measure.js";
 import type { Bench, BenchResult } from "./registry.js";
 
@@ -20,37 +20,6 @@ const QUEUE = 0x8_0000;
 
 /** log2 of the pages of the queue: it holds the invalidations at once. */
 const QUEUE_SIZE = 4;
-
-/** A host that takes everything and keeps nothing. */
-function hollowDevice(): IommufdDevice {
-  let ids = 1;
-  const iommufd = { hwptAlloc: () => ++ids, destroy: () => {}, hwptInvalidate: () => ({ errno: null, handled: 1 }) } as unknown as Iommufd;
-  const data = new Uint8Array(HW_INFO_VTD_BYTES);
-  const words = new Int32Array(data.buffer);
-  words.set(pack(CAP, new Int32Array(2), { MGAW: 47, FS1GP: 1 }), 2);
-  words.set(pack(ECAP, new Int32Array(2), { SMTS: 1, FSTS: 1, NEST: 1, PASID: 1, PSS: 19 }), 4);
-  const hwInfo: HwInfo = { type: HwInfoType.INTEL_VTD, data, dataLength: data.length, maxPasidLog2: 20, capabilities: 0 };
-  return {
-    name: "hollow",
-    hostAddress: "0000:00:00.0",
-    hostIommu: "dmar0",
-    iommufd,
-    iommufdName: "iommufd0",
-    devId: 1,
-    ioasId: 1,
-    parentHwptId: 1,
-    hwInfo,
-    attach: () => {},
-    detach: () => {},
-    attachedTo: 1,
-    openVtdFaults: () => null,
-    tracksDirty: false,
-    addDirtySource: () => {},
-    removeDirtySource: () => {},
-    noteDirty: () => {},
-    onClosed: () => {},
-  };
-}
 
 /** A unit with a function of which `pasids` PASIDs are bound, and memory that they cost on the heap. */
 function bound(pasids: number): { vtd: VtdDevice; words: RamWordMemory; bytesPerPasid: number } {
@@ -78,7 +47,7 @@ function bound(pasids: number): { vtd: VtdDevice; words: RamWordMemory; bytesPer
   vtd.write(REG.GCMD, 4, 0x4400_0000n);
   vtd.write(REG.GCMD, 4, 0x8400_0000n);
   const before = process.memoryUsage().heapUsed;
-  vtd.acceleration.addFunction(new PciRoot({ systemMemory: memory }).bus, 0, hollowDevice());
+  vtd.acceleration.addFunction(new PciRoot({ systemMemory: memory }).bus, 0, hollowDevice().device);
   const bytesPerPasid = (process.memoryUsage().heapUsed - before) / pasids;
   return { vtd, words, bytesPerPasid };
 }

@@ -13,17 +13,27 @@ export const STEPS_AT_ONCE = 4096;
 /** What a host call costs in steps, beside the entries that it takes along. */
 export const HOST_CALL_STEPS = 4;
 
+/** What an entry of a table that is not present costs: most are not. */
+export const EMPTY_ENTRY_STEPS = 1 / 16;
+
 /** Steps that are left to whoever works; one object for all that a drain causes. */
 export class Budget {
   /** May fall below zero: work that cannot be divided is done to its end. */
   left: number;
+  private before = 0;
 
   constructor(readonly size: number = STEPS_AT_ONCE) {
     this.left = size;
   }
 
   refill(): void {
+    this.before = this.taken;
     this.left = this.size;
+  }
+
+  /** Steps taken since it was made. */
+  get taken(): number {
+    return this.before + this.size - this.left;
   }
 
   get spent(): boolean {

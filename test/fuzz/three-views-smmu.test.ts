@@ -6,6 +6,7 @@ const CONFIGURATIONS: Readonly<Record<string, SmmuPlayOptions>> = {
   "substreams, ATS, ranges, two levels": { properties: { ril: true, ats: true, oas: 48, ssidsize: 16 }, twoLevel: true },
   "substreams, linear": { properties: { ril: true, ats: false, oas: 48, ssidsize: 8 }, twoLevel: false },
   "no substreams, no ranges": { properties: { ril: false, ats: true, oas: 48, ssidsize: 0 }, twoLevel: false },
+  "in small steps": { properties: { ril: true, ats: true, oas: 48, ssidsize: 16 }, twoLevel: true, stepsAtOnce: 7 },
 };
 
 describe.each(Object.entries(CONFIGURATIONS))("three views of SMMUv3 functions: %s", (name, options) => {

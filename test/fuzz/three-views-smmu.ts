@@ -17,7 +17,12 @@ export interface SmmuPlayOptions {
   readonly properties: AccelerationProperties;
   /** Two-level stream tables. */
   readonly twoLevel: boolean;
+  /** Steps of bounded work at once, so that what takes more is met half done. */
+  readonly stepsAtOnce?: number;
 }
+
+/** Looks at CMDQ_CONS for one list of commands, at the most. */
+const MOST_POLLS = 1000;
 
 /** What comes how often. */
 export const SMMU_WEIGHTS: Weights = {
@@ -293,6 +298,8 @@ class Driver {
       at += count;
     }
     guest.submit(encodeCommand(OP.SYNC));
+    // A guest that polls has the rest done.
+    for (let polls = 0; guest.cons !== guest.produced && !guest.commandError && polls < MOST_POLLS; polls++);
     if (guest.commandError || guest.cons !== guest.produced) {
       throw new Error(`smmu${guest.index}: the command queue stands at ${guest.cons} of ${guest.produced}, CERROR ${guest.cerror}`);
     }
@@ -647,8 +654,8 @@ export class SmmuPlay implements Play {
   private token = 1n;
 
   constructor(private readonly options: SmmuPlayOptions) {
-    const { properties } = options;
-    const board = (this.board = new Board({ properties: [properties, properties, properties], ports: PORTS, ramBytes: RAM }));
+    const { properties, stepsAtOnce } = options;
+    const board = (this.board = new Board({ properties: [properties, properties, properties], ports: PORTS, ramBytes: RAM, stepsAtOnce }));
     for (let page = TARGETS; page < TARGETS_END; page += 0x1000) {
       board.quads[page / 8] = MARK | BigInt(RAM_BASE + page);
     }

@@ -9,6 +9,9 @@ const CONFIGURATIONS: Readonly<Record<string, VtdPlayOptions>> = {
   "first stages, host calls fail": { properties: { scalableMode: true, fsts: true, fs1gp: true, pasidBits: 20, cachingMode: true }, failing: true },
   "second stages, host calls fail": { properties: { scalableMode: true, cachingMode: true }, failing: true },
   "legacy mode": { properties: { cachingMode: true } },
+  "first stages, in small steps": { properties: { scalableMode: true, fsts: true, fs1gp: true, pasidBits: 20, cachingMode: true }, stepsAtOnce: 12 },
+  "second stages, in small steps": { properties: { scalableMode: true, cachingMode: true }, stepsAtOnce: 12 },
+  "first stages, in small steps, host calls fail": { properties: { scalableMode: true, fsts: true, fs1gp: true, pasidBits: 20, cachingMode: true }, stepsAtOnce: 12, failing: true },
 };
 
 describe.each(Object.entries(CONFIGURATIONS))("three views of VT-d functions: %s", (name, options) => {

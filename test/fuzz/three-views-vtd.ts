@@ -19,6 +19,8 @@ export interface VtdPlayOptions {
   readonly properties: Partial<VtdProperties>;
   /** Host calls fail at random: then a function may be blocked, and is right again after the next invalidation of all. */
   readonly failing?: boolean;
+  /** Steps of bounded work at once, so that what takes more is met half done. */
+  readonly stepsAtOnce?: number;
 }
 
 /** What comes how often. */
@@ -142,7 +144,7 @@ export class VtdPlay implements Play {
   private readonly portOf = new Map<string, number>();
 
   constructor(private readonly options: VtdPlayOptions) {
-    this.board = new Board(options.properties, hostDescription());
+    this.board = new Board(options.properties, hostDescription(), options.stepsAtOnce);
     for (let page = FIRST_PAGE; page <= LAST_PAGE; page += 0x1000) {
       this.free.push(page);
     }

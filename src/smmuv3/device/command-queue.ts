@@ -47,6 +47,7 @@ export interface CommandQueueParts {
   readonly interrupts: SmmuInterrupts;
   readonly log: Log;
   readonly scheduler: Scheduler;
+  readonly stepsAtOnce: number;
 }
 
 /**
@@ -74,7 +75,7 @@ export class CommandQueue extends QueueDrain {
     private readonly parts: CommandQueueParts,
     translator: StreamTranslator,
   ) {
-    super(parts.memory, parts.scheduler, new Budget());
+    super(parts.memory, parts.scheduler, new Budget(parts.stepsAtOnce));
     this.translator = translator;
     this.rules = new CommandRules(parts.registers.idr);
   }

@@ -1,5 +1,5 @@
 import type { AddressSpace, DmaSpace, MmioHandler, WordMemory } from "../../memory/index.js";
-import { type Budget, onEventLoop, readUntilStable, type Scheduler } from "../../nesting/index.js";
+import { type Budget, onEventLoop, readUntilStable, type Scheduler, STEPS_AT_ONCE } from "../../nesting/index.js";
 import { FunctionMap, type PciBus } from "../../pci/index.js";
 import { countsByName, highWord, type Log, lowWord, toBigInt } from "../../support/index.js";
 import type { AcceleratedFeatures, SmmuBackend, SmmuForBackend } from "./backend.js";
@@ -45,6 +45,8 @@ export interface SmmuV3Options {
   readonly translator?: StreamTranslatorOptions;
   /** Runs what is left of bounded work; default: on the event loop. */
   readonly scheduler?: Scheduler;
+  /** Steps of bounded work done at once (`src/nesting/budget.ts`). */
+  readonly stepsAtOnce?: number;
 }
 
 /** What an SMMU did, for the account. */
@@ -101,6 +103,7 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
         interrupts: this.interrupts,
         log: options.log,
         scheduler: options.scheduler ?? onEventLoop,
+        stepsAtOnce: options.stepsAtOnce ?? STEPS_AT_ONCE,
       },
       this.translator,
     );

@@ -8,7 +8,7 @@
  * of the guest are never read here.
  */
 import { type IommufdDevice, isIommufdDevice } from "../../iommufd/index.js";
-import { Budget, Continuation, Graveyard } from "../../nesting/index.js";
+import { Budget, Continuation, EMPTY_ENTRY_STEPS, Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import type { HostIommuDevice, PciBus } from "../../pci/index.js";
 import { type Log, Refusal } from "../../support/index.js";
 import type { BackendProgress, VtdBackend, VtdForBackend } from "../device/backend.js";
@@ -24,6 +24,9 @@ import { TTM_SCALABLE } from "../spec/index.js";
 
 /** Descriptors that are collected before they are sent, at the most. */
 const BATCH_CAPACITY = 4096;
+
+/** Tables that they are for, each of which needs a host call. */
+const MOST_TABLES = 512;
 
 /** For the account: one function's tables. */
 export interface VtdFunctionAccount {
@@ -43,13 +46,12 @@ export interface VtdFunctionAccount {
 }
 
 export class VtdAcceleration implements VtdBackend {
-  readonly capacity = BATCH_CAPACITY;
   private readonly functions: PassthroughFunction[] = [];
   private readonly forwarder: PasidIotlbForwarder;
   private readonly graveyard: Graveyard;
   private readonly attachments: FunctionAttachments;
   private readonly placement: Placement;
-  private readonly budget = new Budget();
+  private readonly budget: Budget;
   private readonly continuation: Continuation;
   /** The unit waits for the end of work. */
   private owed = false;
@@ -59,10 +61,11 @@ export class VtdAcceleration implements VtdBackend {
     private readonly unit: VtdForBackend,
     private readonly log: Log,
   ) {
+    this.budget = new Budget(unit.stepsAtOnce);
     this.continuation = new Continuation(unit.scheduler, () => this.proceed());
     this.graveyard = new Graveyard(log, "vtd.destroy");
     this.forwarder = new PasidIotlbForwarder(() => this.name, log);
-    this.attachments = new FunctionAttachments(unit, () => this.name, this.forwarder, this.graveyard, log);
+    this.attachments = new FunctionAttachments(unit, () => this.name, this.forwarder, this.graveyard, this.budget, log);
     this.placement = new Placement(unit, () => this.name, this.attachments, this.budget, log);
   }
 
@@ -73,6 +76,10 @@ export class VtdAcceleration implements VtdBackend {
 
   get pending(): number {
     return this.forwarder.pending;
+  }
+
+  get capacity(): number {
+    return this.forwarder.tables < MOST_TABLES ? BATCH_CAPACITY : 1;
   }
 
   /** HWPT_INVALIDATE calls, and entries of them that were done. */
@@ -93,9 +100,8 @@ export class VtdAcceleration implements VtdBackend {
     return this.functions.length;
   }
 
-  /** Entries of the guest's PASID tables read so far: the work done. */
-  get entriesRead(): number {
-    return this.placement.entriesRead;
+  get stepsTaken(): number {
+    return this.budget.taken;
   }
 
   /** PASIDs that are bound, of all functions. */
@@ -231,7 +237,8 @@ export class VtdAcceleration implements VtdBackend {
   /** The guest gave buses new numbers: functions whose source id is another now go where its entries say. */
   busNumbersChanged(): void {
     this.budget.refill();
-    const moved = this.functions.filter((fn) => fn.sourceId !== fn.settledSourceId || fn.unsettled);
+    const moved = this.functions.filter((fn) => fn.sourceId !== fn.settledSourceId);
+    this.retry(false);
     this.settle(moved);
     for (const fn of moved) {
       this.placement.blockMeanwhile(fn);
@@ -253,11 +260,12 @@ export class VtdAcceleration implements VtdBackend {
     if (fn === undefined || this.unit.properties.cachingMode || !this.unit.translationEnabled) {
       return;
     }
-    const isBound = (): boolean => (pasid === null ? !fn.absent : fn.bindings.has(pasid));
+    const isBound = (): boolean => (pasid === null ? fn.absent === null : fn.bindings.has(pasid));
     if (isBound()) {
       return;
     }
     this.placement.settlePasid(fn, pasid ?? fn.ridPasid);
+    this.goOnLater();
     if (isBound()) {
       this.log.warnOnce(
         `${this.name}: DMA of ${fn.host.name}${pasid === null ? "" : " with a PASID"} was refused although the guest's tables have an entry for it, which became present without an invalidation: caching-mode=on would work`,
@@ -265,11 +273,15 @@ export class VtdAcceleration implements VtdBackend {
     }
   }
 
-  /** Without caching mode nobody tells of an entry that has become present (6.1). */
   private lookAgain(functions: readonly PassthroughFunction[]): void {
-    if (!this.unit.properties.cachingMode) {
-      this.settle(functions.filter((fn) => fn.absent));
+    if (this.unit.properties.cachingMode) {
+      return;
     }
+    for (const fn of functions) {
+      this.placement.lookAgain(fn);
+    }
+    this.goOnLater();
+    this.invalidateKept();
   }
 
   /** Puts functions where the tables say, and invalidates what has to be. False where one did not get there. */
@@ -282,22 +294,28 @@ export class VtdAcceleration implements VtdBackend {
     return this.invalidateKept() && done;
   }
 
-  // ---- mirrors, in steps ----
+  // ---- in steps ----
 
   get progress(): BackendProgress {
-    if (this.functions.some((fn) => fn.mirror?.working === true)) {
-      return "working";
+    let refused = false;
+    for (const fn of this.functions) {
+      if (fn.working) {
+        return "working";
+      }
+      refused ||= fn.endangered;
     }
-    return this.functions.some((fn) => fn.stale) ? "refused" : "done";
+    return refused ? "refused" : "done";
   }
 
   proceed(): void {
     this.budget.refill();
     for (const fn of this.functions) {
-      if (fn.mirror?.working === true) {
+      if (fn.working) {
         this.placement.work(fn);
+        this.flushOn(fn);
       }
     }
+    this.invalidateKept();
     if (this.progress === "working") {
       this.continuation.request();
     } else {
@@ -319,16 +337,42 @@ export class VtdAcceleration implements VtdBackend {
     }
   }
 
+  /** Has the tables of all PASIDs of a function invalidated as a whole, those of a domain or of any (-1), as far as the budget lasts. */
+  private flushWhole(fn: PassthroughFunction, domainId: number): void {
+    // Another domain before it is not done yet: more than was asked for is always right.
+    fn.flushDomain = fn.flush.working && fn.flushDomain !== domainId ? -1 : domainId;
+    fn.flush.start(fn.bindings.end);
+    this.flushOn(fn);
+  }
+
+  private flushOn({ flush, flushDomain, bindings }: PassthroughFunction): void {
+    const { budget } = this;
+    while (flush.working && !budget.spent) {
+      if (bindings.near(flush.at) === 0) {
+        flush.passTable();
+        continue;
+      }
+      const binding = bindings.get(flush.at);
+      flush.pass();
+      budget.left -= EMPTY_ENTRY_STEPS;
+      if (binding !== undefined && (flushDomain < 0 || binding.domains.has(flushDomain))) {
+        budget.left -= HOST_CALL_STEPS;
+        this.forwarder.takeWhole(binding);
+      }
+    }
+  }
+
   /**
    * Sends the invalidations of whole tables that no descriptor stands for. A table whose invalidation is refused may
    * be stale, so it is taken away; false then.
    */
   private invalidateKept(): boolean {
     this.forwarder.send();
+    let done = true;
     for (const { binding } of this.forwarder.refused) {
-      this.placement.dropStale(binding);
+      done = this.placement.dropStale(binding) && done;
     }
-    return this.forwarder.refused.length === 0;
+    return done;
   }
 
   // ---- VtdBackend ----
@@ -336,12 +380,12 @@ export class VtdAcceleration implements VtdBackend {
   /** What is kept is invalidated, too: the pointer's command drops context cache, PASID cache and IOTLB (6.6, CAP.ESRTPS). */
   tablesChanged(): void {
     this.forwarder.drop();
-    for (const fn of this.functions) {
-      for (const binding of fn.bindings.values()) {
-        this.forwarder.takeWhole(binding);
-      }
-    }
     this.settle(this.functions);
+    for (const fn of this.functions) {
+      this.flushWhole(fn, -1);
+    }
+    this.goOnLater();
+    this.invalidateKept();
   }
 
   reset(): void {
@@ -349,9 +393,16 @@ export class VtdAcceleration implements VtdBackend {
   }
 
   retryRefused(): void {
+    this.retry(true);
+  }
+
+  private retry(all: boolean): void {
     this.budget.refill();
-    if (this.functions.some((fn) => fn.unsettled)) {
-      this.settle(this.functions.filter((fn) => fn.unsettled));
+    const refused = this.functions.filter((fn) => fn.unsettled || fn.refused.size > 0 || fn.manyRefused);
+    if (refused.length > 0) {
+      refused.forEach((fn) => this.placement.retry(fn, all));
+      this.goOnLater();
+      this.invalidateKept();
     }
   }
 
@@ -391,15 +442,12 @@ export class VtdAcceleration implements VtdBackend {
     const first = addressMask < 0 ? 0 : pageRange(addressHigh, addressLow, addressMask);
     const last = addressMask < 0 ? 2 ** 57 : first + 2 ** (12 + addressMask) - 1;
     const done = this.synchronizeShadows(domainId, first, last);
+    // Translations that a first stage had a part in go with their domain (6.5.1.2, table 23).
     for (const fn of this.functions) {
-      // Translations that a first stage had a part in go with their domain (6.5.1.2, table 23).
-      for (const binding of fn.bindings.values()) {
-        if (domainId < 0 || binding.domains.has(domainId)) {
-          this.forwarder.takeWhole(binding);
-        }
-      }
+      this.flushWhole(fn, domainId);
     }
-    return this.sendInvalidations() < 0 && done;
+    this.goOnLater();
+    return this.invalidateKept() && done;
   }
 
   /** A PASID-selective one drops second-stage translations of the domain, too (table 24). */
@@ -432,6 +480,7 @@ export class VtdAcceleration implements VtdBackend {
    * Returns the first invalidation that is not done, -1: none.
    */
   private sendInvalidations(): number {
+    this.budget.left -= HOST_CALL_STEPS * this.forwarder.tables;
     let failed = this.forwarder.send();
     for (const { binding, ordinal, undelivered } of this.forwarder.refused) {
       if (undelivered && !this.placement.dropStale(binding)) {
@@ -442,7 +491,8 @@ export class VtdAcceleration implements VtdBackend {
   }
 
   descriptorsDone(): void {
-    this.retryRefused();
+    // With `true` the end of a sweep whose every PASID the host refuses would be the beginning of the next.
+    this.retry(false);
     this.lookAgain(this.functions);
   }
 

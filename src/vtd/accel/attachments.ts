@@ -4,7 +4,7 @@
  * host refuses it, the old one stays and HostError is thrown.
  */
 import { HostError, HwptAllocFlags, HwptDataType, HWPT_VTD_S1, HWPT_VTD_S1_BYTES, HwptVtdS1Flags, type IommufdDevice } from "../../iommufd/index.js";
-import type { Budget, Graveyard } from "../../nesting/index.js";
+import { type Budget, type Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import type { Log } from "../../support/index.js";
 import type { VtdForBackend } from "../device/backend.js";
 import * as trace from "../device/trace.js";
@@ -13,16 +13,12 @@ import { refusesReadOnly } from "./compatibility.js";
 import { GuestDomains } from "./domains.js";
 import type { PasidIotlbForwarder } from "./invalidations.js";
 import type { PassthroughFunction, PasidBinding, VtdFunctionTable } from "./function.js";
+import { MOST_BINDINGS, MOST_TOLD } from "./limits.js";
 import { Mirror, type MirrorParts } from "./mirror.js";
-
-/** Blocked PASIDs of a function that are told of: a guest may have a million entries that are not in order. */
-const MOST_TOLD = 64;
 
 export class FunctionAttachments {
   /** Tables attached in the place of others, of any kind; bindings made, replaced and taken away. */
   readonly counts = { bound: 0, replaced: 0, unbound: 0 };
-  /** What new bindings are marked with: a walk of the guest's table finds those that it did not see. */
-  generation = 0;
   private readonly mirrorParts: MirrorParts;
 
   constructor(
@@ -30,6 +26,8 @@ export class FunctionAttachments {
     private readonly name: () => string,
     private readonly forwarder: PasidIotlbForwarder,
     private readonly graveyard: Graveyard,
+    /** Steps that may still be taken: host calls count. */
+    private readonly budget: Budget,
     private readonly log: Log,
   ) {
     this.mirrorParts = { memory: unit.memory, words: unit.words, graveyard, log };
@@ -54,6 +52,7 @@ export class FunctionAttachments {
       return;
     }
     const { host } = fn;
+    this.budget.left -= HOST_CALL_STEPS;
     const hwptId = host.iommufd.hwptAlloc({
       flags: this.pasidFlag,
       devId: host.devId,
@@ -72,6 +71,11 @@ export class FunctionAttachments {
       this.dropGrowing(fn);
       this.onTable(fn, "nested");
     }
+  }
+
+  /** Why a PASID beside that of requests without one cannot have a binding; null: it can. */
+  noRoom(fn: PassthroughFunction, pasid: number): string | null {
+    return fn.bindings.size < MOST_BINDINGS || fn.bindings.has(pasid) ? null : `the guest binds more than ${MOST_BINDINGS} PASIDs of a function`;
   }
 
   /** A PASID goes to the parent: pass-through. */
@@ -97,6 +101,7 @@ export class FunctionAttachments {
     }
     this.forwarder.retag(binding, view.domain);
     binding.faultsDisabled = view.faultsDisabled;
+    this.settled(fn, binding.pasid);
   }
 
   /** Notes a binding that is attached; the table that it replaces is freed. */
@@ -109,10 +114,17 @@ export class FunctionAttachments {
       this.forget(old);
     }
     const domains = old === undefined ? new GuestDomains(domain) : old.domains.succeededBy(domain);
-    const binding: PasidBinding = { fn, pasid, domains, ...what, stale: false, batch: null, generation: this.generation };
+    const binding: PasidBinding = { fn, pasid, domains, ...what, stale: false, batch: null, sibling: null };
     fn.bindings.set(pasid, binding);
-    fn.blockedPasids.delete(pasid);
+    this.settled(fn, pasid);
     this.forwarder.add(binding);
+  }
+
+  /** A PASID is where its entry says. */
+  private settled(fn: PassthroughFunction, pasid: number): void {
+    fn.blockedPasids.delete(pasid);
+    fn.refused.delete(pasid);
+    fn.kept.delete(pasid);
   }
 
   /** Takes a binding out of the books, and frees its nested HWPT. Its PASID is on something else already. */
@@ -120,7 +132,9 @@ export class FunctionAttachments {
     const { fn, hwptId } = binding;
     this.forwarder.remove(binding);
     fn.bindings.delete(binding.pasid);
+    fn.kept.delete(binding.pasid);
     if (hwptId !== null) {
+      this.budget.left -= HOST_CALL_STEPS;
       this.graveyard.destroy(fn.host.iommufd, hwptId, "nested HWPT");
     }
   }
@@ -128,6 +142,7 @@ export class FunctionAttachments {
   /** A PASID loses its table. Where the host refuses to detach it, the binding stays. */
   unbind(binding: PasidBinding): void {
     const { fn, pasid } = binding;
+    this.budget.left -= HOST_CALL_STEPS;
     fn.host.detach(pasid);
     if (trace.traceDeviceDetachHwpt.on) {
       trace.traceDeviceDetachHwpt.emit(fn.host.devId, pasid, 1);
@@ -149,6 +164,7 @@ export class FunctionAttachments {
 
   private detachRid(fn: PassthroughFunction, reason: string): void {
     if (fn.table !== "blocked") {
+      this.budget.left -= HOST_CALL_STEPS;
       fn.host.detach();
       if (trace.traceDeviceDetachHwpt.on) {
         trace.traceDeviceDetachHwpt.emit(fn.host.devId, fn.ridPasid, 1);
@@ -182,6 +198,7 @@ export class FunctionAttachments {
     this.dropGrowing(fn);
     if (fn.table !== "parent") {
       const { host } = fn;
+      this.budget.left -= HOST_CALL_STEPS;
       host.attach(host.parentHwptId);
       if (trace.traceDeviceReattachDefHwpt.on) {
         trace.traceDeviceReattachDefHwpt.emit(host.devId, fn.ridPasid, host.parentHwptId, 1);
@@ -239,10 +256,10 @@ export class FunctionAttachments {
     }
   }
 
-  /** Goes on with a function's mirror; when a new one is complete the function goes there. Throws HostError and ShadowLimit. */
-  workOn(fn: PassthroughFunction, budget: Budget): void {
+  /** Goes on with a function's mirror; when a new one is complete the function goes there. Throws HostError and GuestLimit. */
+  workOn(fn: PassthroughFunction): void {
     const { mirror } = fn;
-    mirror?.work(budget);
+    mirror?.work(this.budget);
     if (mirror !== null && mirror === fn.growing && !mirror.working) {
       fn.host.attach(mirror.hwptId);
       fn.growing = null;
@@ -260,6 +277,7 @@ export class FunctionAttachments {
 
   private attach(fn: PassthroughFunction, pasid: number, hwptId: number): void {
     const { host } = fn;
+    this.budget.left -= HOST_CALL_STEPS;
     host.attach(hwptId, pasid === fn.ridPasid ? undefined : pasid);
     if (trace.traceDeviceAttachHwpt.on) {
       trace.traceDeviceAttachHwpt.emit(host.devId, pasid, hwptId, 1);
@@ -287,7 +305,7 @@ export class FunctionAttachments {
 
   /** Gives a function back: attached to its parent, all else freed. Never throws for a refused host call. */
   giveBack(fn: PassthroughFunction): void {
-    for (const binding of [...fn.bindings.values()]) {
+    for (const binding of fn.bindings.values()) {
       if (binding.pasid !== fn.ridPasid) {
         this.quietly(fn, () => this.unbind(binding), () => this.forget(binding));
       }
@@ -314,10 +332,10 @@ export class FunctionAttachments {
 
 /** struct iommu_hwpt_vtd_s1. `base` in bytes, `width` in bits. */
 function firstStageData(flags: number, base: number, width: number): Uint8Array {
-  const data = new Uint8Array(HWPT_VTD_S1_BYTES);
-  const view = new DataView(data.buffer);
-  view.setBigUint64(HWPT_VTD_S1.FLAGS, BigInt(flags), true);
-  view.setBigUint64(HWPT_VTD_S1.PGTBL_ADDR, BigInt(base), true);
-  view.setUint32(HWPT_VTD_S1.ADDR_WIDTH, width, true);
-  return data;
+  const words = new Int32Array(HWPT_VTD_S1_BYTES / 4);
+  words[HWPT_VTD_S1.FLAGS / 4] = flags;
+  words[HWPT_VTD_S1.PGTBL_ADDR / 4] = base;
+  words[HWPT_VTD_S1.PGTBL_ADDR / 4 + 1] = Math.floor(base / 2 ** 32);
+  words[HWPT_VTD_S1.ADDR_WIDTH / 4] = width;
+  return new Uint8Array(words.buffer);
 }

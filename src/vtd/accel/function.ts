@@ -4,7 +4,10 @@ import type { PciBus } from "../../pci/index.js";
 import type { GuestDomains } from "./domains.js";
 import type { HostFaults } from "./events.js";
 import type { PasidIotlbBatch } from "./batch.js";
+import { PasidCircle } from "./circle.js";
 import type { Mirror } from "./mirror.js";
+import { PasidMap } from "./pasid-map.js";
+import { MOST_TOLD } from "./limits.js";
 
 /**
  * Where a function's requests without PASID go: the stage-2 table of all memory, a nested table on it, a
@@ -30,23 +33,33 @@ export interface PasidBinding {
   stale: boolean;
   /** Invalidations that wait to be sent; null: none. */
   batch: PasidIotlbBatch | null;
-  /** The walk over the guest's tables that has met it last. */
-  generation: number;
+  /** The next one of its PASID, of another function. */
+  sibling: PasidBinding | null;
 }
 
 /** One passed-through function behind a unit. */
 export class PassthroughFunction {
   table: VtdFunctionTable = "parent";
   /** By PASID; `ridPasid` is the key of requests without PASID. */
-  readonly bindings = new Map<number, PasidBinding>();
+  readonly bindings = new PasidMap<PasidBinding>();
   /** RID_PASID of the context entry in use: 0, as ECAP.RPS is clear. */
   readonly ridPasid = 0;
   /** The source id whose entries it was put where they say. */
   settledSourceId: number | null = null;
-  /** Blocked because no context or PASID entry is present: one may become so. */
-  absent = false;
-  /** The host refused something: it is tried again at the next occasion. */
+  /** Blocked because no root or context entry, or no PASID entry is present: one may become so. */
+  absent: "context" | "entry" | null = null;
+  /** The host refused a table of requests without PASID: it is tried again at the next occasion. */
   unsettled = false;
+  /** PASIDs for which the host refused something, and whether there are more of them. They are tried again, too. */
+  readonly refused = new Set<number>();
+  manyRefused = false;
+  /** PASIDs that were to be taken off their tables, which the host refused: those may be stale. */
+  readonly kept = new Set<number>();
+  /** All PASIDs are put where the guest's tables say. */
+  readonly sweep = new PasidCircle();
+  /** Tables of all PASIDs are invalidated as a whole, of one domain id alone where it is not negative. */
+  readonly flush = new PasidCircle();
+  flushDomain = -1;
   /** Its context entry has fault reporting off (FPD). */
   faultsDisabled = false;
   /** Why PASIDs whose entries are present have no table; the first of them. */
@@ -58,7 +71,7 @@ export class PassthroughFunction {
   /** The mirror that it is on, and the one that is being made in its place. */
   shadow: Mirror | null = null;
   growing: Mirror | null = null;
-  /** It was to be taken off its table, and the host refused that: the table may be stale. */
+  /** Requests without PASID were to be taken off their table, and the host refused that: the table may be stale. */
   stale = false;
   faults: HostFaults | null = null;
 
@@ -71,6 +84,25 @@ export class PassthroughFunction {
   /** The mirror of the tables that its entries name, made or being made. */
   get mirror(): Mirror | null {
     return this.growing ?? this.shadow;
+  }
+
+  /** Something of it goes on in steps. */
+  get working(): boolean {
+    return this.sweep.working || this.flush.working || this.mirror?.working === true;
+  }
+
+  /** It has a table that may be stale, and cannot be taken off it. */
+  get endangered(): boolean {
+    return this.stale || this.kept.size > 0;
+  }
+
+  /** The host refused something for a PASID. */
+  noteRefused(pasid: number): void {
+    if (this.refused.size < MOST_TOLD) {
+      this.refused.add(pasid);
+    } else if (!this.refused.has(pasid)) {
+      this.manyRefused = true;
+    }
   }
 
   /** The source id that the unit sees; null while the guest has given the function's bus no number. */

@@ -2,15 +2,14 @@ import { DELIVERED, REFUSED, UNDELIVERED } from "../../nesting/index.js";
 import { hex, type Log } from "../../support/index.js";
 import type { PasidBinding } from "./function.js";
 import { PasidIotlbBatch } from "./batch.js";
+import { PasidMap } from "./pasid-map.js";
 
 /** Batches kept for use again. */
 const MOST_SPARE = 64;
-/** Domain and PASID as one number. */
-const tagOf = (domain: number, pasid: number): number => domain * 2 ** 20 + pasid;
 
 /**
- * Invalidations of first-stage translations on their way to the nested HWPTs that they concern: found by domain
- * and PASID, collected in the guest's order, sent with one host call for each HWPT.
+ * Invalidations of first-stage translations on their way to the nested HWPTs that they concern: found by PASID
+ * and domain, collected in the guest's order, sent with one host call for each HWPT.
  */
 export class PasidIotlbForwarder {
   /** Descriptors taken since the last `send`. */
@@ -23,9 +22,15 @@ export class PasidIotlbForwarder {
    * `undelivered`: the host could not, and none of them is known to be done; otherwise it refused that one.
    */
   readonly refused: Array<{ readonly binding: PasidBinding; readonly ordinal: number; readonly undelivered: boolean }> = [];
-  private readonly byTag = new Map<number, PasidBinding[]>();
+  /** Bindings with a nested HWPT: of a PASID the first, then its siblings. */
+  private readonly byPasid = new PasidMap<PasidBinding>();
   private waiting: PasidBinding[] = [];
   private readonly spare: PasidIotlbBatch[] = [];
+
+  /** Tables that something is collected for. */
+  get tables(): number {
+    return this.waiting.length;
+  }
 
   /** `name`: of the unit, for messages. */
   constructor(
@@ -38,20 +43,21 @@ export class PasidIotlbForwarder {
     if (binding.hwptId === null) {
       return;
     }
-    for (const domain of binding.domains.all) {
-      const tag = tagOf(domain, binding.pasid);
-      const list = this.byTag.get(tag);
-      if (list === undefined) {
-        this.byTag.set(tag, [binding]);
-      } else {
-        list.push(binding);
-      }
+    const { pasid } = binding;
+    let last = this.byPasid.get(pasid);
+    if (last === undefined) {
+      this.byPasid.set(pasid, binding);
+      return;
     }
+    while (last.sibling !== null) {
+      last = last.sibling;
+    }
+    last.sibling = binding;
   }
 
   /** It goes, with what waits for it: its HWPT goes, too. */
   remove(binding: PasidBinding): void {
-    this.untag(binding);
+    this.unlink(binding);
     if (binding.batch !== null) {
       this.waiting.splice(this.waiting.indexOf(binding), 1);
       this.giveBack(binding);
@@ -64,24 +70,24 @@ export class PasidIotlbForwarder {
    */
   retag(binding: PasidBinding, domain: number): void {
     if (binding.domains.current !== domain) {
-      this.untag(binding);
       binding.domains.change(domain);
-      this.add(binding);
       this.takeWhole(binding);
     }
   }
 
   /** Takes one descriptor: 2^`addressMask` pages, or all (-1). False where no nested HWPT has the domain and PASID. */
   take(domain: number, pasid: number, high: number, low: number, addressMask: number, leaf: boolean): boolean {
-    const bindings = this.byTag.get(tagOf(domain, pasid));
-    if (bindings === undefined) {
-      return false;
+    let found = false;
+    for (let binding = this.byPasid.get(pasid) ?? null; binding !== null; binding = binding.sibling) {
+      if (binding.domains.has(domain)) {
+        this.collect(binding, this.pending, high, low, addressMask, leaf);
+        found = true;
+      }
     }
-    const ordinal = this.pending++;
-    for (const binding of bindings) {
-      this.collect(binding, ordinal, high, low, addressMask, leaf);
+    if (found) {
+      this.pending++;
     }
-    return true;
+    return found;
   }
 
   /** All translations of one binding. */
@@ -154,18 +160,21 @@ export class PasidIotlbForwarder {
     }
   }
 
-  private untag(binding: PasidBinding): void {
-    for (const domain of binding.domains.all) {
-      const tag = tagOf(domain, binding.pasid);
-      const list = this.byTag.get(tag);
-      const at = list?.indexOf(binding) ?? -1;
-      if (list === undefined || at < 0) {
-        continue;
+  private unlink(binding: PasidBinding): void {
+    const { pasid, sibling } = binding;
+    let before = this.byPasid.get(pasid);
+    binding.sibling = null;
+    if (before !== binding) {
+      while (before !== undefined && before.sibling !== binding) {
+        before = before.sibling ?? undefined;
       }
-      list.splice(at, 1);
-      if (list.length === 0) {
-        this.byTag.delete(tag);
+      if (before !== undefined) {
+        before.sibling = sibling;
       }
+    } else if (sibling === null) {
+      this.byPasid.delete(pasid);
+    } else {
+      this.byPasid.set(pasid, sibling);
     }
   }
 }

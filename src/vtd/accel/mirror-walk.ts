@@ -3,20 +3,15 @@
  * since a hostile guest's tables lead in circles.
  */
 import { type AddressSpace, MEMORY_OK, type WordMemory } from "../../memory/index.js";
-import type { Budget } from "../../nesting/index.js";
+import { type Budget, EMPTY_ENTRY_STEPS } from "../../nesting/index.js";
 import { toNumber } from "../../support/index.js";
 import type { X86Tables } from "../../translation/index.js";
 import * as trace from "../device/trace.js";
+import { GuestLimit } from "./limits.js";
 import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST, SS_PS, SS_R, SS_W } from "../spec/index.js";
 
 /** Entries that one walk reads, and parts of leaves that it finds, at the most. */
 const MOST_READS = 1 << 22;
-
-/** What an entry that is not present costs: most are not. */
-const EMPTY_ENTRY_STEPS = 1 / 16;
-
-/** The guest's tables are larger than what is mirrored. */
-export class ShadowLimit extends Error {}
 
 /** What a step of the walk ended with: `found` holds a part of a leaf, the budget is spent, the walk is over. */
 export type WalkStep = "found" | "spent" | "over";
@@ -68,7 +63,7 @@ export class MirrorWalk {
     this.enter(tables.baseHigh, tables.baseLow, 0, SS_R | SS_W);
   }
 
-  /** Goes on to the next part, as far as the budget lasts. Throws ShadowLimit. */
+  /** Goes on to the next part, as far as the budget lasts. Throws GuestLimit. */
   step(budget: Budget): WalkStep {
     while (!budget.spent) {
       if (this.leaf !== null) {
@@ -91,7 +86,7 @@ export class MirrorWalk {
 
   private count(): void {
     if (++this.reads > MOST_READS) {
-      throw new ShadowLimit("the guest's second-stage tables have more entries than are mirrored");
+      throw new GuestLimit("the guest's second-stage tables have more entries than are mirrored");
     }
   }
 

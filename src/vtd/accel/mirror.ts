@@ -12,8 +12,9 @@ import * as trace from "../device/trace.js";
 import { SS_R, SS_W } from "../spec/index.js";
 import { usableAddressBits } from "./compatibility.js";
 import type { GuestDomains } from "./domains.js";
+import { GuestLimit } from "./limits.js";
 import { type Mapping, MappingIndex } from "./mappings.js";
-import { MirrorWalk, ShadowLimit, type WalkStep } from "./mirror-walk.js";
+import { MirrorWalk, type WalkStep } from "./mirror-walk.js";
 
 /** Bytes of a page of a dirty bitmap. */
 const PAGE = 4096;
@@ -192,7 +193,7 @@ export class Mirror implements DirtySource {
   }
 
   /**
-   * Goes on with it as far as the budget lasts. Throws HostError where the host refuses a mapping, and ShadowLimit; then
+   * Goes on with it as far as the budget lasts. Throws HostError where the host refuses a mapping, and GuestLimit; then
    * the mirror is of no use until `invalidateAll`.
    */
   work(budget: Budget): void {
@@ -201,7 +202,7 @@ export class Mirror implements DirtySource {
         this.workOn(budget);
       }
       if (!this.working && this.mapped.size > MOST_MAPPINGS) {
-        throw new ShadowLimit(`the guest maps more than ${MOST_MAPPINGS} ranges`);
+        throw new GuestLimit(`the guest maps more than ${MOST_MAPPINGS} ranges`);
       }
     } catch (error) {
       this.forgetWork();
@@ -246,7 +247,7 @@ export class Mirror implements DirtySource {
 
   private count(step: WalkStep): void {
     if (step === "found" && ++this.counted > MOST_MAPPINGS) {
-      throw new ShadowLimit(`the guest maps more than ${MOST_MAPPINGS} ranges`);
+      throw new GuestLimit(`the guest maps more than ${MOST_MAPPINGS} ranges`);
     }
     if (step === "over") {
       this.counting = null;
@@ -343,7 +344,7 @@ export class Mirror implements DirtySource {
     }
     if (this.mapped.size >= 2 * MOST_MAPPINGS) {
       // Twice as many, as those that go are swept last.
-      throw new ShadowLimit(`the guest maps more than ${MOST_MAPPINGS} ranges`);
+      throw new GuestLimit(`the guest maps more than ${MOST_MAPPINGS} ranges`);
     }
     this.iommufd.ioasMap({
       ioasId: this.ioasId,
@@ -463,7 +464,7 @@ export class Mirror implements DirtySource {
         this.map(part(from, to, access));
       } catch (error) {
         // A limit is the guest's doing: it is no reason against memory that comes.
-        if (!(error instanceof ShadowLimit) && (required || !(error instanceof HostError))) {
+        if (!(error instanceof GuestLimit) && (required || !(error instanceof HostError))) {
           throw error;
         }
         this.parts.log.warn(`${this.name}: ${error.message}: IOVA ${hex(part(from, to, access).iova)} stays unmapped until the guest invalidates it`);

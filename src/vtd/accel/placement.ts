@@ -3,7 +3,7 @@
  * happens where the host refuses to put them there: they are blocked, remembered, and tried again.
  */
 import { HostError } from "../../iommufd/index.js";
-import type { Budget } from "../../nesting/index.js";
+import { type Budget, EMPTY_ENTRY_STEPS } from "../../nesting/index.js";
 import { hex, type Log, toBigInt } from "../../support/index.js";
 import type { VtdForBackend } from "../device/backend.js";
 import * as trace from "../device/trace.js";
@@ -20,84 +20,90 @@ import {
 import { FAULT, FAULT_RECORD_WORDS, faultName, fillFault, TTM_LEGACY, TTM_SCALABLE } from "../spec/index.js";
 import type { FunctionAttachments } from "./attachments.js";
 import type { PassthroughFunction, PasidBinding } from "./function.js";
-import { ShadowLimit } from "./mirror-walk.js";
+import { GuestLimit } from "./limits.js";
 
 export class Placement {
   private readonly tables: GuestTables;
   private readonly context = new ContextView();
   private readonly entry = new PasidView();
   private readonly record = new Int32Array(FAULT_RECORD_WORDS);
+  /** How often `context` was read. */
+  private contextsRead = 0;
 
   /** `name`: of the unit, for messages. */
   constructor(
     private readonly unit: VtdForBackend,
     private readonly name: () => string,
     private readonly attachments: FunctionAttachments,
-    /** What mirrors may do at once. */
+    /** What may be done at once. */
     private readonly budget: Budget,
     private readonly log: Log,
   ) {
     this.tables = new GuestTables(unit.words, unit.features, true);
   }
 
-  /** Entries of the guest's PASID tables read so far: the work done. */
-  get entriesRead(): number {
-    return this.tables.entriesRead;
-  }
-
   // ---- one function ----
 
   /**
-   * Puts the function, with all its PASIDs, where TES, the root table and its entries say. False where the guest did
-   * not get what it asked for: then the function, or the PASID, is blocked, and `fn.unsettled`.
+   * Puts the function where TES, the root table and its entries say, and its PASIDs as far as the budget lasts: the
+   * others follow (`work`). False where the guest did not get what it asked for: then the function, or the PASID, is
+   * blocked, and tried again.
    */
   settle(fn: PassthroughFunction): boolean {
+    fn.blockedPasids.clear();
+    fn.refused.clear();
+    fn.manyRefused = false;
+    const placed = this.settleRequests(fn);
+    return this.sweep(fn) && placed;
+  }
+
+  /** Requests without PASID alone. */
+  private settleRequests(fn: PassthroughFunction): boolean {
     const { unit, context } = this;
-    fn.absent = false;
+    fn.absent = null;
     fn.unsettled = false;
     fn.stale = false;
     fn.faultReason = 0;
-    fn.blockedPasids.clear();
+    fn.faultsDisabled = false;
     const sourceId = fn.sourceId;
     fn.settledSourceId = sourceId;
     if (trace.traceSwitchAddressSpace.on && sourceId !== null) {
       trace.traceSwitchAddressSpace.emit(sourceId >> 8, (sourceId >> 3) & 0x1f, sourceId & 7, unit.translationEnabled ? 1 : 0);
     }
-    if (unit.translationEnabled && sourceId !== null && (unit.tableMode === TTM_LEGACY || unit.tableMode === TTM_SCALABLE)) {
-      const reason = this.tables.readContext(unit.root, sourceId, context);
-      fn.faultsDisabled = context.faultsDisabled;
-      this.traceContext(sourceId, reason);
-      if (reason === 0 && context.scalable) {
-        return this.settleScalable(fn, sourceId);
-      }
-      const unbound = this.unbindAll(fn);
-      const placed = this.guarded(fn, () => {
-        if (reason !== 0) {
-          fn.absent = isAbsent(reason);
-          this.attachments.block(fn, reasonText(reason));
-          fn.faultReason = reason;
-          this.recordUnless(context.faultsDisabled || fn.absent, reason, sourceId, -1);
-        } else if (context.stage2 === undefined) {
-          this.attachments.attachParent(fn);
-          if (trace.tracePtEnableFastPath.on) {
-            trace.tracePtEnableFastPath.emit(sourceId, 1);
-          }
-        } else {
-          this.mirror(fn, context.domain, context.stage2);
-        }
-      });
-      return placed && unbound;
+    if (!unit.translationEnabled) {
+      return this.guarded(fn, () => this.attachments.attachParent(fn));
     }
-    fn.faultsDisabled = false;
-    const unbound = this.unbindAll(fn);
-    const placed = this.guarded(fn, () => {
-      if (unit.translationEnabled) {
-        this.attachments.block(fn, sourceId === null ? "the guest has given its bus no number" : `RTADDR.TTM is reserved: ${unit.tableMode} (11.4.5)`);
-      } else {
+    if (sourceId === null || (unit.tableMode !== TTM_LEGACY && unit.tableMode !== TTM_SCALABLE)) {
+      const reason = sourceId === null ? "the guest has given its bus no number" : `RTADDR.TTM is reserved: ${unit.tableMode} (11.4.5)`;
+      return this.guarded(fn, () => this.attachments.block(fn, reason));
+    }
+    const reason = this.readContext(sourceId);
+    fn.faultsDisabled = context.faultsDisabled;
+    this.traceContext(sourceId, reason);
+    if (reason === 0 && context.scalable) {
+      return this.settleRid(fn, sourceId);
+    }
+    return this.guarded(fn, () => {
+      if (reason !== 0) {
+        fn.absent = isAbsent(reason) ? "context" : null;
+        this.attachments.block(fn, reasonText(reason));
+        fn.faultReason = reason;
+        this.recordUnless(context.faultsDisabled || fn.absent !== null, reason, sourceId, -1);
+      } else if (context.stage2 === undefined) {
         this.attachments.attachParent(fn);
+        if (trace.tracePtEnableFastPath.on) {
+          trace.tracePtEnableFastPath.emit(sourceId, 1);
+        }
+      } else {
+        this.mirror(fn, context.domain, context.stage2);
       }
     });
-    return placed && unbound;
+  }
+
+  private readContext(sourceId: number): number {
+    this.budget.left--;
+    this.contextsRead++;
+    return this.tables.readContext(this.unit.root, sourceId, this.context);
   }
 
   private traceContext(sourceId: number, reason: number): void {
@@ -118,40 +124,111 @@ export class Placement {
     }
   }
 
-  /**
-   * Requests without PASID first: the host takes PASIDs only beside a table that was made for them, which a mirror
-   * that they come from may not be.
-   */
-  private settleScalable(fn: PassthroughFunction, sourceId: number): boolean {
-    const { context, tables } = this;
-    const generation = ++this.attachments.generation;
-    let done = this.settleRid(fn, sourceId);
-    const limit = this.pasidLimit(fn);
-    if (limit > 1) {
-      tables.forEachPasid(context, 0, limit, (pasid, view) => {
-        if (pasid !== fn.ridPasid) {
-          done = this.placeOrUnbind(fn, sourceId, pasid, view) && done;
-        }
-        const binding = fn.bindings.get(pasid);
-        if (binding !== undefined) {
-          binding.generation = generation;
-        }
-      });
+  /** Without caching mode nobody tells of an entry that has become present (6.1): it is looked for. */
+  lookAgain(fn: PassthroughFunction): boolean {
+    const { absent, sourceId } = fn;
+    if (absent === null || sourceId === null) {
+      return true;
     }
-    for (const binding of [...fn.bindings.values()]) {
-      if (binding.generation !== generation && binding.pasid !== fn.ridPasid) {
-        done = this.unbindOrKeep(binding) && done;
+    const reason = this.readContext(sourceId);
+    if (isAbsent(reason) && absent === "context") {
+      return true;
+    }
+    if (absent === "context" || reason !== 0 || !this.context.scalable) {
+      return this.settle(fn);
+    }
+    this.budget.left--;
+    this.tables.readPasid(this.context, fn.ridPasid, this.entry);
+    return this.entry.kind === PASID_NOT_PRESENT || this.settleRid(fn, sourceId);
+  }
+
+  /** What the host has refused is tried again. `all`: where it was too much to keep in mind, all PASIDs are. */
+  retry(fn: PassthroughFunction, all: boolean): void {
+    if (fn.unsettled) {
+      this.settleRequests(fn);
+    }
+    if (fn.refused.size > 0) {
+      const limit = this.presentLimit(fn);
+      for (const pasid of [...fn.refused]) {
+        this.settleOther(fn, pasid, limit);
+      }
+    }
+    if (fn.manyRefused && all && !fn.sweep.working) {
+      fn.manyRefused = false;
+      this.sweep(fn);
+    }
+  }
+
+  /** One PASID of a function was invalidated. False where it did not get what its entry asks for. */
+  settlePasid(fn: PassthroughFunction, pasid: number): boolean {
+    const sourceId = fn.sourceId;
+    if (sourceId === null) {
+      return true;
+    }
+    if (this.readContext(sourceId) !== 0) {
+      return this.settle(fn);
+    }
+    fn.faultsDisabled = this.context.faultsDisabled;
+    if (pasid === fn.ridPasid) {
+      return this.settleRid(fn, sourceId);
+    }
+    return this.settleOther(fn, pasid, this.pasidLimit(fn));
+  }
+
+  // ---- all PASIDs, in steps ----
+
+  /**
+   * All PASIDs are to be put where their entries say. Requests without PASID come before: the host takes PASIDs only
+   * beside a table that was made for them.
+   */
+  private sweep(fn: PassthroughFunction): boolean {
+    const limit = this.presentLimit(fn);
+    const own = fn.bindings.has(fn.ridPasid) ? 1 : 0;
+    if (limit <= 1 && fn.bindings.size === own) {
+      fn.sweep.cancel();
+      return true;
+    }
+    fn.sweep.start(Math.max(limit, fn.bindings.end));
+    return this.sweepOn(fn, limit);
+  }
+
+  /**
+   * Goes on with it as far as the budget lasts, with the context entry as it is at this moment: one that changes
+   * meanwhile is followed by an invalidation, which begins anew.
+   */
+  private sweepOn(fn: PassthroughFunction, limit: number): boolean {
+    const { sweep } = fn;
+    let done = true;
+    let block = -1;
+    let table = -1;
+    let context = this.contextsRead;
+    while (sweep.working && !this.budget.spent) {
+      if (context !== this.contextsRead) {
+        // A fault was recorded, and its message went to the unit's own registers.
+        limit = this.presentLimit(fn);
+        context = this.contextsRead;
+        block = -1;
+      }
+      const pasid = sweep.at;
+      if (pasid >>> 6 !== block) {
+        block = pasid >>> 6;
+        table = -1;
+        if (pasid < limit) {
+          table = this.tables.readTable(this.context, block);
+          this.budget.left -= table < 0 ? EMPTY_ENTRY_STEPS : 1;
+        }
+      }
+      if (table < 0 && fn.bindings.near(pasid) === 0) {
+        sweep.passTable();
+        continue;
+      }
+      sweep.pass();
+      if (pasid !== fn.ridPasid) {
+        const kind = table >= 0 && pasid < limit ? this.tables.readPasidOf(table, pasid, this.entry) : PASID_NOT_PRESENT;
+        done = this.putOther(fn, pasid, kind) && done;
       }
     }
     return done;
-  }
-
-  /** Requests without PASID, in scalable mode. */
-  private settleRid(fn: PassthroughFunction, sourceId: number): boolean {
-    return this.guarded(fn, () => {
-      this.tables.readPasid(this.context, fn.ridPasid, this.entry);
-      this.place(fn, sourceId, fn.ridPasid, this.entry);
-    });
   }
 
   /** PASIDs of a function that can be bound: what the unit offers and the context has on, and what the device can. */
@@ -161,25 +238,40 @@ export class Placement {
     return !fsts || pasidBits === 0 || !context.pasids ? 1 : Math.min(fn.pasidLimit, this.tables.pasidCount(context));
   }
 
-  /** One PASID of a function was invalidated. False where it did not get what its entry asks for. */
-  settlePasid(fn: PassthroughFunction, pasid: number): boolean {
+  /** The same, by TES and the tables as they are at this moment: none while there is no context entry in scalable mode. */
+  private presentLimit(fn: PassthroughFunction): number {
+    const { unit } = this;
     const sourceId = fn.sourceId;
-    if (sourceId === null) {
-      return true;
+    if (!unit.translationEnabled || sourceId === null || unit.tableMode !== TTM_SCALABLE || this.readContext(sourceId) !== 0) {
+      return 0;
     }
-    if (this.tables.readContext(this.unit.root, sourceId, this.context) !== 0) {
-      return this.settle(fn);
+    return this.pasidLimit(fn);
+  }
+
+  /** Requests without PASID, in scalable mode. */
+  private settleRid(fn: PassthroughFunction, sourceId: number): boolean {
+    fn.absent = null;
+    this.budget.left--;
+    return this.guarded(fn, () => {
+      this.tables.readPasid(this.context, fn.ridPasid, this.entry);
+      this.place(fn, sourceId, fn.ridPasid, this.entry);
+    });
+  }
+
+  /** A PASID other than that of requests without one. `limit`: there are entries of those below. */
+  private settleOther(fn: PassthroughFunction, pasid: number, limit: number): boolean {
+    return this.putOther(fn, pasid, pasid < limit ? this.tables.readPasid(this.context, pasid, this.entry) : PASID_NOT_PRESENT);
+  }
+
+  /** Puts it where its entry says, which has been read. */
+  private putOther(fn: PassthroughFunction, pasid: number, kind: number): boolean {
+    if (kind !== PASID_NOT_PRESENT) {
+      this.budget.left--;
+      return this.placeOrUnbind(fn, fn.sourceId ?? 0, pasid, this.entry);
     }
-    fn.faultsDisabled = this.context.faultsDisabled;
+    this.budget.left -= EMPTY_ENTRY_STEPS;
     fn.blockedPasids.delete(pasid);
-    if (pasid === fn.ridPasid) {
-      fn.absent = false;
-      return this.settleRid(fn, sourceId);
-    }
-    if (pasid < this.pasidLimit(fn)) {
-      this.tables.readPasid(this.context, pasid, this.entry);
-      return this.placeOrUnbind(fn, sourceId, pasid, this.entry);
-    }
+    fn.refused.delete(pasid);
     const binding = fn.bindings.get(pasid);
     return binding === undefined || this.unbindOrKeep(binding);
   }
@@ -191,13 +283,13 @@ export class Placement {
       return this.settle(fn);
     }
     fn.mirror!.invalidate(first, last);
-    return this.work(fn);
+    return this.workOnMirror(fn);
   }
 
   /** Whether the second-stage tables that the function's entries name now are still those of its mirror. */
   private isMirrored(fn: PassthroughFunction, sourceId: number): boolean {
     const { context, entry } = this;
-    if (this.tables.readContext(this.unit.root, sourceId, context) !== 0) {
+    if (this.readContext(sourceId) !== 0) {
       return false;
     }
     let domain = context.domain;
@@ -212,12 +304,17 @@ export class Placement {
 
   private mirror(fn: PassthroughFunction, domain: number, tables: NonNullable<PasidView["stage2"]>): void {
     this.attachments.mirror(fn, domain, tables);
-    this.attachments.workOn(fn, this.budget);
+    this.attachments.workOn(fn);
   }
 
-  /** Goes on with a function's mirror. False where the host or a limit ended it: then the function is blocked. */
+  /** Goes on with what a function has under way. False where the host or a limit ended a part of it: then that is blocked. */
   work(fn: PassthroughFunction): boolean {
-    return this.guarded(fn, () => this.attachments.workOn(fn, this.budget));
+    const mirrored = this.workOnMirror(fn);
+    return (!fn.sweep.working || this.budget.spent || this.sweepOn(fn, this.presentLimit(fn))) && mirrored;
+  }
+
+  private workOnMirror(fn: PassthroughFunction): boolean {
+    return fn.mirror?.working !== true || this.guarded(fn, () => this.attachments.workOn(fn));
   }
 
   /** A mirror that has nobody to wait for it is made while the function is blocked. */
@@ -228,16 +325,17 @@ export class Placement {
   /** A binding whose translations the host did not invalidate: it is taken away, as it may be stale. False where it cannot be. */
   dropStale(binding: PasidBinding): boolean {
     const { fn } = binding;
-    fn.unsettled = true;
     binding.stale = true;
     const what = "invalidating its first stage failed";
     if (binding.pasid !== fn.ridPasid) {
+      fn.noteRefused(binding.pasid);
       const unbound = this.unbindOrKeep(binding);
       if (unbound) {
         this.attachments.tellBlocked(fn, binding.pasid, what);
       }
       return unbound;
     }
+    fn.unsettled = true;
     this.warn(fn, `${what}; ${this.blockAfterFailure(fn, what)}`);
     return fn.table === "blocked";
   }
@@ -248,7 +346,7 @@ export class Placement {
       act();
       return true;
     } catch (error) {
-      if (!(error instanceof HostError) && !(error instanceof ShadowLimit)) {
+      if (!(error instanceof HostError) && !(error instanceof GuestLimit)) {
         throw error;
       }
       // A limit is the guest's doing: its next invalidation is the next occasion.
@@ -297,7 +395,7 @@ export class Placement {
     }
     const binding = fn.bindings.get(pasid);
     if (pasid === fn.ridPasid) {
-      fn.absent = view.kind === PASID_NOT_PRESENT;
+      fn.absent = view.kind === PASID_NOT_PRESENT ? "entry" : null;
       fn.faultReason = view.kind > 0 ? FAULT.SM_PASID_INVALID : view.reason;
       this.attachments.block(fn, reasonText(fn.faultReason));
     } else if (binding !== undefined) {
@@ -305,6 +403,7 @@ export class Placement {
     }
     const reason = view.kind === PASID_INVALID ? view.reason : view.kind === PASID_NOT_PRESENT ? 0 : FAULT.SM_PASID_INVALID;
     if (reason !== 0 && pasid !== fn.ridPasid) {
+      fn.refused.delete(pasid);
       this.attachments.tellBlocked(fn, pasid, reasonText(reason));
     }
     this.recordUnless(view.faultsDisabled || reason === 0, reason, sourceId, pasid === fn.ridPasid ? -1 : pasid);
@@ -312,6 +411,13 @@ export class Placement {
 
   /** `place` for a PASID other than that of requests without one: where the host refuses, the PASID is blocked, and false. */
   private placeOrUnbind(fn: PassthroughFunction, sourceId: number, pasid: number, view: PasidView): boolean {
+    const full = view.kind > 0 ? this.attachments.noRoom(fn, pasid) : null;
+    if (full !== null) {
+      // The guest's doing: the queue goes on, as with an entry that is in no order.
+      this.attachments.tellBlocked(fn, pasid, full);
+      this.log.guestError("vtd.pasids", () => `${this.name()}: ${fn.host.name}: PASID ${hex(pasid)} is blocked: ${full}`);
+      return true;
+    }
     try {
       this.place(fn, sourceId, pasid, view);
       return true;
@@ -319,8 +425,8 @@ export class Placement {
       if (!(error instanceof HostError)) {
         throw error;
       }
-      fn.unsettled = true;
       this.warn(fn, `Attaching to HWPT failed: PASID ${hex(pasid)}: ${error.message}`);
+      fn.noteRefused(pasid);
       const binding = fn.bindings.get(pasid);
       if (binding === undefined || this.unbindOrKeep(binding)) {
         this.attachments.tellBlocked(fn, pasid, error.message);
@@ -337,22 +443,11 @@ export class Placement {
       if (!(error instanceof HostError)) {
         throw error;
       }
-      binding.fn.unsettled = true;
-      binding.fn.stale = true;
+      binding.fn.noteRefused(binding.pasid);
+      binding.fn.kept.add(binding.pasid);
       this.warn(binding.fn, `Detaching from HWPT failed: PASID ${hex(binding.pasid)} keeps its table: ${error.message}`);
       return false;
     }
-  }
-
-  /** All PASIDs but that of requests without one lose their tables; false where the host refused one. */
-  private unbindAll(fn: PassthroughFunction): boolean {
-    let done = true;
-    for (const binding of [...fn.bindings.values()]) {
-      if (binding.pasid !== fn.ridPasid) {
-        done = this.unbindOrKeep(binding) && done;
-      }
-    }
-    return done;
   }
 
   private recordUnless(silent: boolean, reason: number, sourceId: number, pasid: number): void {

@@ -49,8 +49,8 @@ export interface VtdBackend {
   readonly progress: BackendProgress;
   /** Goes on with it, a bounded step; it goes on by itself, too. Calls `followed` of the unit at the end. */
   proceed(): void;
-  /** Entries of the guest's tables read so far: the work done. */
-  readonly entriesRead: number;
+  /** Steps of bounded work (`src/nesting/budget.ts`) taken so far. */
+  readonly stepsTaken: number;
   /** Reset of the unit: registers are at their reset values already. */
   reset(): void;
 }
@@ -81,6 +81,8 @@ export interface VtdForBackend {
   faultsLost(): void;
   /** Runs what is left of bounded work. */
   readonly scheduler: Scheduler;
+  /** Steps of it that are done at once. */
+  readonly stepsAtOnce: number;
   /** The backend's work has come to an end. */
   followed(): void;
 }

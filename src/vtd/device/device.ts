@@ -10,7 +10,7 @@ import {
 } from "../lookup/index.js";
 import type { AddressSpace, MmioHandler, RamWordMemory } from "../../memory/index.js";
 import { countsByName, deposit, extract, get, getAddress, highWord, type Log, lowWord, toBigInt } from "../../support/index.js";
-import { onEventLoop, type Scheduler } from "../../nesting/index.js";
+import { onEventLoop, type Scheduler, STEPS_AT_ONCE } from "../../nesting/index.js";
 import { VtdAcceleration } from "../accel/acceleration.js";
 import type { VtdBackend, VtdForBackend } from "./backend.js";
 import { DEFAULT_VTD_PROPERTIES, type VtdProperties } from "./capabilities.js";
@@ -52,6 +52,8 @@ export interface VtdDeviceOptions {
   readonly log: Log;
   /** Runs what is left of bounded work; default: on the event loop. */
   readonly scheduler?: Scheduler;
+  /** Steps of bounded work done at once (`src/nesting/budget.ts`). */
+  readonly stepsAtOnce?: number;
 }
 
 /** What a unit did, for the account. */
@@ -116,12 +118,14 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
   private readonly rootTable = new Int32Array(2);
   private readonly interruptTable = new Int32Array(2);
   readonly scheduler: Scheduler;
+  readonly stepsAtOnce: number;
   /** What registers, by their offset, tell once the passed-through functions have followed; bits of GSTS that do not show it yet. */
   private readonly untold = new Map<number, () => void>();
   private untoldStatus = 0;
 
   constructor(private readonly options: VtdDeviceOptions) {
     this.scheduler = options.scheduler ?? onEventLoop;
+    this.stepsAtOnce = options.stepsAtOnce ?? STEPS_AT_ONCE;
     this.id = options.id;
     this.properties = { ...DEFAULT_VTD_PROPERTIES, ...options.properties };
     const { log, memory, words, sendMessage } = options;
@@ -138,6 +142,7 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
       log,
       addressBits: this.properties.awBits,
       scheduler: this.scheduler,
+      stepsAtOnce: this.stepsAtOnce,
     });
     const features = featuresOf(toBigInt(this.registers.cap[1], this.registers.cap[0]), toBigInt(this.registers.ecap[1], this.registers.ecap[0]), this.properties.awBits);
     // An emulated unit's walks are coherent, whatever ECAP.SMPWCS says.

@@ -41,6 +41,7 @@ export interface QueueParts {
   /** Width of guest-physical addresses in bits. */
   readonly addressBits: number;
   readonly scheduler: Scheduler;
+  readonly stepsAtOnce: number;
 }
 
 /** A DMA of the unit's own has no requester on any bus. */
@@ -63,11 +64,11 @@ export class InvalidationQueue extends QueueDrain {
   /** Of the drain under way: RTADDR.TTM, and why the queue itself does not fit it (0: it does). */
   private mode = 0;
   private unfit = 0;
-  /** Of the backend, so far. */
-  private entriesRead = 0;
+  /** Steps of the backend's that are charged to this drain. */
+  private charged = 0;
 
   constructor(private readonly parts: QueueParts) {
-    super(parts.words, parts.scheduler, new Budget());
+    super(parts.words, parts.scheduler, new Budget(parts.stepsAtOnce));
     this.rules = new DescriptorRules(parts.registers.cap, parts.registers.ecap);
     this.completion = new EventMessage(parts.registers, REG.IECTL, parts.send);
   }
@@ -124,6 +125,7 @@ export class InvalidationQueue extends QueueDrain {
 
   protected begin(): number {
     const { registers, target } = this.parts;
+    this.charged = target.backend?.stepsTaken ?? 0;
     this.mode = target.tableMode;
     this.unfit = this.rules.queueProblem(this.shift === 5, this.mode);
     if (trace.traceInvQiFetch.on && this.waiting) {
@@ -202,17 +204,21 @@ export class InvalidationQueue extends QueueDrain {
   }
 
   private bound(at: number, done: boolean): StepResult {
-    // Calls to the host, and tables of the guest that were read for them.
-    const { backend } = this.parts.target;
-    if (backend !== null) {
-      this.budget.left -= HOST_CALL_STEPS + backend.entriesRead - this.entriesRead;
-      this.entriesRead = backend.entriesRead;
-    }
+    this.charge();
     if (done) {
       return NEXT;
     }
     this.place(at);
     return this.fail(IQEI.NONE, () => `${this.describe(at)}: the host did not take what the tables say`);
+  }
+
+  /** What the backend has done counts: calls to the host, and tables of the guest that were read for them. */
+  private charge(): void {
+    const { backend } = this.parts.target;
+    if (backend !== null) {
+      this.budget.left -= HOST_CALL_STEPS + backend.stepsTaken - this.charged;
+      this.charged = backend.stepsTaken;
+    }
   }
 
   private pasidIotlb(at: number): StepResult {
@@ -242,7 +248,9 @@ export class InvalidationQueue extends QueueDrain {
   }
 
   protected send(): number {
-    return this.parts.target.backend!.flush();
+    const failed = this.parts.target.backend!.flush();
+    this.charge();
+    return failed;
   }
 
   protected refused(at: number): void {

@@ -71,31 +71,24 @@ export class GuestTables {
   }
 
   /**
-   * Visits the PASIDs from `first` to below `end` whose entries are present, in order, also those that are not
-   * in order (PASID_INVALID). Tables whose directory entry is not present are passed over with one reading.
+   * Reads the directory entry of 64 PASIDs.
    *
-   * @param visit gets the PASID and its entry, which hold until it returns
+   * @param block PASID bits 19:6
+   * @returns their PASID table's base in bytes, for `readPasidOf`; -1 where there is none
    */
-  forEachPasid(
-    context: ContextView,
-    first: number,
-    end: number,
-    visit: (pasid: number, view: PasidView, words: Int32Array) => void,
-  ): void {
-    const last = Math.min(end, this.pasidCount(context));
-    let pasid = first;
-    while (pasid < last) {
-      const next = Math.min(last, (Math.floor(pasid / PASID_TABLE_ENTRIES) + 1) * PASID_TABLE_ENTRIES);
-      this.entriesRead++;
-      const table = this.reader.readDirectory(context, pasid >>> 6, this.view);
-      for (; table >= 0 && pasid < next; pasid++) {
-        this.entriesRead++;
-        if (this.readEntry(table, pasid, this.view) !== PASID_NOT_PRESENT) {
-          visit(pasid, this.view, this.reader.lastWords);
-        }
-      }
-      pasid = next;
-    }
+  readTable(context: ContextView, block: number): number {
+    this.entriesRead++;
+    return this.reader.readDirectory(context, block, this.view);
+  }
+
+  /**
+   * Reads the entry of one PASID of a table that `readTable` has found, as the last of them.
+   *
+   * @returns PASID_*, as in `out.kind`
+   */
+  readPasidOf(table: number, pasid: number, out: PasidView): number {
+    this.entriesRead++;
+    return this.readEntry(table, pasid, out);
   }
 
   private readEntry(table: number, pasid: number, out: PasidView): number {

@@ -114,6 +114,8 @@ export interface BoardOptions {
   readonly ports?: number;
   /** Of the guest; more than RAM_BYTES where a test wants it. */
   readonly ramBytes?: number;
+  /** Steps of bounded work; undefined: as the device has it. */
+  readonly stepsAtOnce?: number;
 }
 
 export class Board {
@@ -157,7 +159,7 @@ export class Board {
     for (const [n, properties] of (options.properties ?? [EXPLICIT]).entries()) {
       const pxb = new PxbPcie({ id: `pxb${n}`, busNr: 8 * (n + 1) });
       plugFunction(pxb, this.pci.bus, null);
-      const guest = new GuestSmmu(this, n, properties);
+      const guest = new GuestSmmu(this, n, properties, options.stepsAtOnce);
       this.smmus.push(guest);
       setupIommu(pxb.expanderBus, guest.ops);
       for (let p = 0; p < (options.ports ?? 3); p++) {
@@ -411,6 +413,7 @@ export class GuestSmmu {
     private readonly board: Board,
     readonly index: number,
     properties: AccelerationProperties,
+    stepsAtOnce?: number,
   ) {
     const id = `smmu${index}`;
     const line = (name: string): { pulse: () => void } => ({ pulse: () => void this.pulses.push(name) });
@@ -421,6 +424,7 @@ export class GuestSmmu {
       words: board.words,
       lines: { eventq: line("eventq"), priq: line("priq"), cmdqSync: line("sync"), gerror: line("gerror") },
       log: board.log,
+      stepsAtOnce,
     });
     this.acceleration = new SmmuAcceleration(this.smmu, properties, board.log);
     this.smmu.backend = this.acceleration;

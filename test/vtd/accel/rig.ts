@@ -106,7 +106,8 @@ export class Board {
   private tables = 0;
   private pasidTables = 0;
 
-  constructor(properties: Partial<VtdProperties> = FIRST_STAGE, description: HostDescriptionInput = hostDescription()) {
+  /** @param stepsAtOnce of bounded work; undefined: as the device has it */
+  constructor(properties: Partial<VtdProperties> = FIRST_STAGE, description: HostDescriptionInput = hostDescription(), stepsAtOnce?: number) {
     this.host = createSimulatedHost(describeHost(description), { later: (task) => task() });
     this.observed = observeHost(recordArguments(this.host, this.calls), this.observer);
     this.ram = this.observed.allocateMemory("ram", RAM_BYTES);
@@ -126,6 +127,7 @@ export class Board {
       sendMessage: (_address, data) => void this.messages.push(data),
       log: this.log,
       scheduler: (work) => void this.scheduled.push(work),
+      stepsAtOnce,
     });
     setupIommu(this.pci.bus, this.vtd.ops);
     this.contexts = ["iommufd0", "iommufd1"].map((id) => new IommufdContext(id, this.observed, this.log));

@@ -168,8 +168,8 @@ describe("what the host refuses is tried again", () => {
   const stuck = (): Board => {
     const { board } = cached();
     board.observer.failOn({ operation: "VFIO_ATTACH_IOMMUFD_PT", nth: 1, errno: "ENOSPC" });
-    // The first detach is PASID 9's.
-    board.observer.failOn({ operation: "VFIO_DETACH_IOMMUFD_PT", nth: 2, errno: "ENOSPC" });
+    // The second detach is PASID 9's.
+    board.observer.failOn({ operation: "VFIO_DETACH_IOMMUFD_PT", nth: 1, errno: "ENOSPC" });
     board.stop();
     expect(board.probe(A)).toBe("table 0");
     return board;

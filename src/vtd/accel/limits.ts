@@ -1,0 +1,8 @@
+/** The guest asks for more than is done for it: what asks for it is blocked, until it asks for less. */
+export class GuestLimit extends Error {}
+
+/** PASIDs of one function that are bound at a time, at the most. */
+export const MOST_BINDINGS = 1 << 18;
+
+/** PASIDs of a function that are kept in mind one by one, where the host refused them or their entries are in no order. */
+export const MOST_TOLD = 64;
