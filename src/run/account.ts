@@ -50,6 +50,7 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
   row("MSIs", `${plural(report.msi.delivered, "message")} delivered, ${viaRoutes} over ${plural(report.msi.routes.length, "route")}` + doorbells(report));
   const { guestCommands, forwarded, hostCalls } = report.invalidation;
   row("invalidation", `${plural(guestCommands, "guest command")} in, ${forwarded} done by hosts in ${plural(hostCalls, "call")}`);
+  blocked(machine).forEach((text, index) => row(index === 0 ? "blocked" : "", text));
   row("host calls", Object.entries(report.hostCalls).map(([name, count]) => `${name} ${count}`).join(", ") || "none");
   const { created, freed, alive } = report.hostObjects;
   row("host objects", `${created} made, ${freed} freed, ${alive} left`);
@@ -103,6 +104,21 @@ function list(lines: string[], title: string, texts: readonly string[], width: n
   if (texts.length > SHOWN) {
     lines.push(`  and ${texts.length - SHOWN} more (--json has all)`);
   }
+}
+
+/** Functions whose requests reach nothing at the end of the run, and why: a text for each reason. */
+function blocked({ iommus }: RunReport["machine"]): string[] {
+  const byReason = new Map<string, string[]>();
+  for (const { function: name, pasid, reason } of iommus.flatMap(({ bindings }) => bindings)) {
+    if (reason !== null) {
+      byReason.set(reason, [...(byReason.get(reason) ?? []), pasid === null ? name : `${name} PASID ${pasid}`]);
+    }
+  }
+  const texts = [...byReason].map(([reason, names]) => {
+    const more = names.length - SHOWN;
+    return `${names.slice(0, SHOWN).join(", ")}${more > 0 ? ` and ${more} more` : ""} at the end: ${reason}`;
+  });
+  return texts.length <= SHOWN ? texts : [...texts.slice(0, SHOWN), `and for ${texts.length - SHOWN} more reasons (--json has all)`];
 }
 
 /** The root buses that an IOMMU covers: none that bypasses it. */

@@ -80,6 +80,27 @@ describe("the account for people", () => {
     expect(formatAccount(report, { color: true })).toContain("\x1b[");
   });
 
+  it("says which functions are blocked at the end, and why, of whatever architecture", () => {
+    const binding = { pasid: null, hwpt: null, domain: null, hostIommu: null };
+    const iommus: RunReport["machine"]["iommus"] = [
+      { ...machine.iommus[0], bindings: [
+        { ...binding, function: "gpu0", table: "abort", reason: "StreamID 0x900 is beyond the stream table: C_BAD_STREAMID (IHI 0070, 6.3.25 and 7.3.3)" },
+        { ...binding, function: "gpu1", table: "nested", reason: null, hwpt: 7 },
+      ] },
+      { ...machine.iommus[0], id: "iommu0", bindings: [
+        { ...binding, function: "nic1", table: "blocked", reason: "SM_PASID_NOT_PRESENT (fault reason 0x59)" },
+        { ...binding, function: "nic2", pasid: 9, table: "blocked", reason: "SM_PASID_NOT_PRESENT (fault reason 0x59)" },
+      ] },
+    ];
+    const text = formatAccount({ ...report, machine: { ...machine, iommus } }, { color: false });
+    expect(text.split("\n").filter((line, index, lines) => /^ {2}blocked/.test(line) || /^ {2}blocked/.test(lines[index - 1]) || line.includes("SM_PASID"))).toEqual([
+      "  blocked       gpu0 at the end: StreamID 0x900 is beyond the stream table:",
+      "                  C_BAD_STREAMID (IHI 0070, 6.3.25 and 7.3.3)",
+      "                nic1, nic2 PASID 9 at the end: SM_PASID_NOT_PRESENT (fault",
+    ]);
+    expect(formatAccount(report, { color: false })).not.toContain("blocked");
+  });
+
   it("ends with why it failed", () => {
     expect(formatAccount({ ...report, ok: false, failure: "it did" }, { color: false }).trimEnd().endsWith("failed: it did")).toBe(true);
   });
