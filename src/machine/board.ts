@@ -127,38 +127,43 @@ export abstract class Board {
     }
     this.map = plan.map;
     this.ram = allocateRam(host, ramPieces(args, plan.ramName), plan.ramSpans);
-    for (const { block, base, offset, size } of this.ram) {
-      this.words.place(base, block, offset, size);
+    try {
+      for (const { block, base, offset, size } of this.ram) {
+        this.words.place(base, block, offset, size);
+      }
+      this.memory = new AddressSpace("memory", this.root);
+      this.interrupts = plan.interrupts;
+      this.router = new MsiRouter(this.memory, log);
+      this.pci = new PciRoot({ ...plan.pci, systemMemory: this.memory, bypassIommu: args.machine.bypassIommu });
+      const { memoryBackend } = args.machine;
+      const mapped = new Set([...args.numa.nodes.map(({ memdev }) => memdev), memoryBackend].filter((id) => id !== null));
+      this.objects = new MachineObjects(args.objects, mapped, host, log);
+      this.memoryDevices = new MemoryDevices({
+        host,
+        root: this.root,
+        words: this.words,
+        objects: this.objects,
+        memory: args.memory,
+        ramSize: this.ramSize,
+        place: plan.map.deviceMemory,
+        numaNodes: args.numa.nodes.length,
+      });
+      this.parts = {
+        host,
+        clock: this.clock,
+        iommufds: this.objects.iommufds,
+        router: this.router,
+        msiAccount: this.msiAccount,
+        log,
+        numaNodes: args.numa.nodes.length,
+        map: this.map,
+        systemMemory: this.memory,
+        plugged: () => this.functions.map(({ fn }) => fn),
+      };
+    } catch (error) {
+      this.freeRam();
+      throw error;
     }
-    this.memory = new AddressSpace("memory", this.root);
-    this.interrupts = plan.interrupts;
-    this.router = new MsiRouter(this.memory, log);
-    this.pci = new PciRoot({ ...plan.pci, systemMemory: this.memory, bypassIommu: args.machine.bypassIommu });
-    const { memoryBackend } = args.machine;
-    const mapped = new Set([...args.numa.nodes.map(({ memdev }) => memdev), memoryBackend].filter((id) => id !== null));
-    this.objects = new MachineObjects(args.objects, mapped, host, log);
-    this.memoryDevices = new MemoryDevices({
-      host,
-      root: this.root,
-      words: this.words,
-      objects: this.objects,
-      memory: args.memory,
-      ramSize: this.ramSize,
-      place: plan.map.deviceMemory,
-      numaNodes: args.numa.nodes.length,
-    });
-    this.parts = {
-      host,
-      clock: this.clock,
-      iommufds: this.objects.iommufds,
-      router: this.router,
-      msiAccount: this.msiAccount,
-      log,
-      numaNodes: args.numa.nodes.length,
-      map: this.map,
-      systemMemory: this.memory,
-      plugged: () => this.functions.map(({ fn }) => fn),
-    };
   }
 
   /** Where the machine's tables are, and what they hold, for buses as they are numbered now. */
@@ -300,8 +305,10 @@ export abstract class Board {
     this.disposeIommus();
     this.memory.close();
     this.memoryDevices.dispose();
-    for (const block of this.ramBlocks.reverse()) {
-      this.host.freeMemory(block);
-    }
+    this.freeRam();
+  }
+
+  private freeRam(): void {
+    this.ramBlocks.reverse().forEach((block) => this.host.freeMemory(block));
   }
 }

@@ -3,7 +3,8 @@ import { createSimulatedHost, describeHost } from "../../src/host/simulated/inde
 import { type HostObserver } from "../../src/host/instruments/index.js";
 import { type Host, HostError } from "../../src/iommufd/index.js";
 import { parseArguments } from "../../src/machine/arguments/index.js";
-import { isSmmu, Machine, type VirtBoard } from "../../src/machine/index.js";
+import { Board, isSmmu, Machine, type VirtBoard } from "../../src/machine/index.js";
+import { GicInterrupts } from "../../src/machine/virt/gic-interrupts.js";
 import type { RamBlock } from "../../src/memory/index.js";
 import { Log, Refusal } from "../../src/support/index.js";
 import { ACCEL, build, type Built, GPU, hostInput } from "./build.js";
@@ -109,6 +110,45 @@ describe("a machine's life", () => {
       expect(taken.size).toBe(0);
     }
     host.close();
+  });
+
+  it("leaves no RAM where a board fails before its own part is built", () => {
+    class Broken extends Board {
+      readonly kind = "virt";
+      readonly iommus = [];
+      readonly msiDoorbell = null;
+      readonly msiController = "none";
+      readonly gicVersion = null;
+      constructor(host: Host) {
+        const { map } = build("-M virt").machine.board as VirtBoard;
+        const plan = { map, ramName: "ram", ramSpans: [map.ram], interrupts: new GicInterrupts(new Log()) };
+        super(parseArguments(words("-M virt -m 64M")), host, new Log(), {
+          ...plan,
+          pci: {
+            get hostBridge(): never {
+              throw new Error("no host bridge");
+            },
+          },
+        });
+      }
+      override buildTables(): never {
+        throw new Error("not asked for");
+      }
+      override pinPaths(): never {
+        throw new Error("not asked for");
+      }
+    }
+    const host = createSimulatedHost(describeHost(hostInput("board")));
+    const left: RamBlock[] = [];
+    const watched: Host = Object.assign(Object.create(host) as Host, {
+      allocateMemory: (name: string, bytes: number) => {
+        left.push(host.allocateMemory(name, bytes));
+        return left.at(-1)!;
+      },
+      freeMemory: (block: RamBlock) => void left.splice(left.indexOf(block), 1),
+    });
+    expect(() => new Broken(watched)).toThrow("no host bridge");
+    expect(left).toEqual([]);
   });
 
   it("frees all the same when the host refuses to free", () => {

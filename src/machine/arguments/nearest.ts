@@ -44,7 +44,7 @@ function plain(word: string): string {
   return word.toLowerCase().replaceAll("_", "-");
 }
 
-/** A list for a sentence: `a, b, and c`, at most `limit` of them. */
+/** A list for a sentence: `a, b, c`; of more than `limit`, `a, b and 7 more`. */
 export function listed(words: Iterable<string>, limit = 40): string {
   const all = [...words];
   const shown = all.slice(0, limit);
