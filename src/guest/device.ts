@@ -5,7 +5,7 @@ import type { Domain } from "./iommu/domain.js";
 import type { IommuDriver, IommuMaster } from "./iommu/driver.js";
 import type { TakenMessages } from "./messages.js";
 import type { ConfigAccess } from "./pci/config-access.js";
-import type { RootBus } from "./pci/enumerate.js";
+import type { RootBus } from "./pci/resources.js";
 import type { PciFunction } from "./pci/function.js";
 import type { ResourceMap } from "./pci/resources.js";
 

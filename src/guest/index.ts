@@ -15,7 +15,6 @@ export { GuestMemory } from "./memory.js";
 export {
   msiDeviceOf,
   streamOf,
-  type AddressRange,
   type FirmwareDescription,
   type HostBridgeDescription,
   type IdMap,
@@ -28,10 +27,11 @@ export { readFirmware } from "./firmware/read.js";
 export { DeviceTreeNode, parseDeviceTree } from "./firmware/device-tree.js";
 export { describeFromDeviceTree } from "./firmware/from-device-tree.js";
 export { describeFromAcpi, readAcpiTables, type AcpiTable } from "./firmware/acpi.js";
-export { parseDmar, type DeviceScope, type Dmar, type RemappingUnit } from "./firmware/dmar.js";
+export { parseDmar, type AddressRange, type DeviceScope, type Dmar, type RemappingUnit } from "./firmware/dmar.js";
 export { parseIort, type Iort } from "./firmware/iort.js";
 export { configAccess, type ConfigAccess } from "./pci/config-access.js";
-export { enumerateBuses, rescanBelow, type EnumerationOptions, type RootBus } from "./pci/enumerate.js";
+export { enumerateBuses, rescanBelow, type EnumerationOptions } from "./pci/enumerate.js";
+export type { RootBus } from "./pci/resources.js";
 export { PciFunction, formatBdf, PCI } from "./pci/function.js";
 export { functionLevelReset, hasFunctionLevelReset } from "./pci/reset.js";
 export { ResourceMap } from "./pci/resources.js";

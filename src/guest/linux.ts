@@ -11,7 +11,7 @@ import { ats, pasids, provokedFault, quiet, tearDown, unmapped } from "./linux/t
 import { FIRST_VECTOR, LAST_VECTOR } from "./messages.js";
 import { Random } from "./random.js";
 import { Reporter, skip } from "./report.js";
-import type { AddressRange } from "./firmware/description.js";
+import type { AddressRange } from "./firmware/dmar.js";
 
 const VECTORS_OF_A_KERNEL = 60;
 

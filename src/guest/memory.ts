@@ -1,6 +1,6 @@
 /** The guest's own RAM management: pages for queues, tables and DMA buffers, and little-endian access to them. */
 import type { MachinePort } from "../port/index.js";
-import type { AddressRange } from "./firmware/description.js";
+import type { AddressRange } from "./firmware/dmar.js";
 import { GuestFailure } from "./failure.js";
 
 const PAGE = 4096;

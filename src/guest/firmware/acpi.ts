@@ -4,8 +4,8 @@
  * their own.
  */
 import { GuestFailure } from "../failure.js";
-import type { AddressRange, FirmwareDescription, HostBridgeDescription, MsiController } from "./description.js";
-import { parseDmar } from "./dmar.js";
+import type { FirmwareDescription, HostBridgeDescription, MsiController } from "./description.js";
+import { type AddressRange, parseDmar } from "./dmar.js";
 import { parseIort } from "./iort.js";
 
 export interface AcpiTable {

@@ -2,13 +2,7 @@
  * What the firmware tells an operating system about the machine, in one form for the device tree and for
  * ACPI. Addresses are guest-physical bytes.
  */
-import type { Dmar } from "./dmar.js";
-
-export interface AddressRange {
-  readonly base: number;
-  /** Bytes. */
-  readonly size: number;
-}
+import type { AddressRange, Dmar } from "./dmar.js";
 
 /** GIC INTIDs of an SMMU's wired interrupts (32 and up); missing where the firmware names none. */
 export interface SmmuInterrupts {

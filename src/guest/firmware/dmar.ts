@@ -1,6 +1,5 @@
 /** DMAR: DMA Remapping Reporting Structure (Intel VT-d 5.x, chapter 8): remapping units, reserved memory, ATS, and their device scopes. */
 import { GuestFailure } from "../failure.js";
-import type { AddressRange } from "./description.js";
 
 const HEADER_BYTES = 48;
 const DRHD = 0;
@@ -9,6 +8,13 @@ const ATSR = 2;
 const RHSA = 3;
 const SATC = 5;
 const SCOPE_HEADER_BYTES = 6;
+
+/** Addresses are guest-physical bytes. */
+export interface AddressRange {
+  readonly base: number;
+  /** Bytes. */
+  readonly size: number;
+}
 
 /** Types of device scope (8.3.1). */
 export const SCOPE = { ENDPOINT: 1, BRIDGE: 2, IOAPIC: 3, HPET: 4, NAMESPACE: 5 } as const;

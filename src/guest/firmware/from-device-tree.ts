@@ -5,7 +5,6 @@
  */
 import { GuestFailure } from "../failure.js";
 import type {
-  AddressRange,
   FirmwareDescription,
   HostBridgeDescription,
   IdMap,
@@ -15,6 +14,7 @@ import type {
   SmmuDescription,
   SmmuInterrupts,
 } from "./description.js";
+import type { AddressRange } from "./dmar.js";
 import { joinCells, type DeviceTreeNode } from "./device-tree.js";
 
 const phandleOf = (node: DeviceTreeNode): number => node.cell("phandle", node.cell("linux,phandle", 0));

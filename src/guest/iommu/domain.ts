@@ -3,17 +3,24 @@
  * its changes need invalidations. Which ones they are is the driver's.
  */
 import { check } from "../failure.js";
-import type { IommuMaster } from "./driver.js";
 import { IovaAllocator } from "./iova.js";
 import type { PageTable, Protection } from "./page-table.js";
 
-export interface DomainUser<M extends IommuMaster = IommuMaster> {
+/** What a domain knows of a function that uses it. */
+export interface DomainMaster {
+  readonly name: string;
+  /** StreamIDs, or source-ids. */
+  readonly sourceIds: readonly number[];
+  readonly atsEnabled: boolean;
+}
+
+export interface DomainUser<M extends DomainMaster = DomainMaster> {
   readonly master: M;
   /** Null: the function's own traffic, without a PASID. */
   readonly pasid: number | null;
 }
 
-export abstract class Domain<M extends IommuMaster = IommuMaster> {
+export abstract class Domain<M extends DomainMaster = DomainMaster> {
   readonly users: Array<DomainUser<M>> = [];
   readonly iovas: IovaAllocator;
   private readonly buffers = new Map<bigint, number>();

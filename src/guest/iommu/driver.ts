@@ -1,5 +1,5 @@
 /** What the kernel asks of an IOMMU driver, whichever architecture it drives. */
-import type { Domain } from "./domain.js";
+import type { Domain, DomainMaster } from "./domain.js";
 import type { DecodedEvent, ExpectedFault, FaultCause } from "./events.js";
 
 /** A function's ATS capability as the IOMMU driver drives it. */
@@ -13,15 +13,11 @@ export interface AtsControl {
 export type MasterDomain = Domain | "identity" | "blocked";
 
 /** A function, or several with one requester id, as the IOMMU sees it. */
-export interface IommuMaster {
-  readonly name: string;
-  /** StreamIDs, or source-ids. */
-  readonly sourceIds: readonly number[];
+export interface IommuMaster extends DomainMaster {
   /** Null: not attached yet. */
   readonly domain: MasterDomain | null;
   /** Domains by PASID (SubstreamID). */
   readonly pasidDomains: ReadonlyMap<number, Domain>;
-  readonly atsEnabled: boolean;
   readonly atsSupported: boolean;
   /** log2 of the PASIDs that function and IOMMU have; 0: none. */
   readonly pasidBits: number;

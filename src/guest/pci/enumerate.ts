@@ -5,15 +5,8 @@
 import type { HostBridgeDescription } from "../firmware/description.js";
 import { GuestFailure } from "../failure.js";
 import type { ConfigAccess } from "./config-access.js";
-import { readReserve } from "./resources.js";
+import { readReserve, type RootBus } from "./resources.js";
 import { PCI, PORT_DOWNSTREAM, PORT_ROOT, PciFunction } from "./function.js";
-
-export interface RootBus {
-  readonly number: number;
-  readonly functions: PciFunction[];
-  /** Highest bus number below it. */
-  subordinate: number;
-}
 
 export interface EnumerationOptions {
   /**

@@ -1,6 +1,5 @@
 /** Places BARs and bridge windows in the host bridge's memory windows. */
 import type { HostBridgeDescription } from "../firmware/description.js";
-import type { RootBus } from "./enumerate.js";
 import { CAP_EXPRESS, COMMAND_MASTER, COMMAND_MEMORY, PCI, type Bar, type PciFunction } from "./function.js";
 
 const MIB = 1024 * 1024;
@@ -9,6 +8,14 @@ const HOTPLUG_BYTES = 2 * MIB;
 /** PCIe Capabilities register: Slot Implemented; Slot Capabilities: Hot-Plug Capable. */
 const SLOT_IMPLEMENTED = 0x100;
 const SLOT_HOTPLUG_CAPABLE = 0x40;
+
+/** A bus that no bridge leads to. */
+export interface RootBus {
+  readonly number: number;
+  readonly functions: PciFunction[];
+  /** Highest bus number below it. */
+  subordinate: number;
+}
 
 type Space = "memory" | "prefetch";
 

@@ -2,14 +2,23 @@
 import { OP, TG0_16K, TG0_4K, TG0_64K } from "../../smmuv3/spec/index.js";
 import { Domain } from "../iommu/domain.js";
 import { PageTable } from "../iommu/page-table.js";
-import type { SmmuDriver } from "./driver.js";
 import { atcCommand, rangeCommands } from "./invalidation-commands.js";
-import type { SmmuMaster } from "./master.js";
+import type { CommandQueue } from "./command-queue.js";
+import type { SmmuFeatures } from "./features.js";
+import type { GuestMemory } from "../memory.js";
 import { vmsaFormat } from "./page-table-format.js";
 
-export class SmmuDomain extends Domain<SmmuMaster> {
+/** What a domain asks of its SMMU. */
+export interface SmmuOfDomain {
+  readonly memory: GuestMemory;
+  readonly features: SmmuFeatures;
+  readonly commands: CommandQueue;
+  releaseDomainId(domain: SmmuDomain): void;
+}
+
+export class SmmuDomain extends Domain {
   private constructor(
-    readonly driver: SmmuDriver,
+    readonly driver: SmmuOfDomain,
     table: PageTable,
     /** ASID of stage 1, VMID of stage 2. */
     id: number,
@@ -19,7 +28,7 @@ export class SmmuDomain extends Domain<SmmuMaster> {
   }
 
   /** Used by SmmuDriver.createDomain. */
-  static async create(driver: SmmuDriver, granule: number, id: number, reserved: ReadonlyArray<{ readonly base: number; readonly size: number }>): Promise<SmmuDomain> {
+  static async create(driver: SmmuOfDomain, granule: number, id: number, reserved: ReadonlyArray<{ readonly base: number; readonly size: number }>): Promise<SmmuDomain> {
     const { features } = driver;
     // 48 bits of virtual address for stage 1 (VA_BITS), the SMMU's intermediate size for stage 2.
     const format = features.stage1 ? vmsaFormat(1, granule, 48, features.ias) : vmsaFormat(2, granule, features.ias, features.oas);

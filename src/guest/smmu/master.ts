@@ -25,8 +25,7 @@ import {
 import { check } from "../failure.js";
 import { toQwords } from "../iommu/words.js";
 import type { AtsControl, IommuMaster } from "../iommu/driver.js";
-import type { SmmuDomain } from "./domain.js";
-import type { SmmuDriver } from "./driver.js";
+import type { SmmuDomain, SmmuOfDomain } from "./domain.js";
 import { cdKind, planUpdate } from "./entry-writer.js";
 import { atcCommand } from "./invalidation-commands.js";
 import { MAIR } from "./page-table-format.js";
@@ -36,6 +35,13 @@ const WRITE_BACK = 1;
 const INNER_SHAREABLE = 3;
 /** The largest linear context table: 64 KiB of descriptors. */
 const LINEAR_CDMAX = 10;
+
+/** What a function asks of its SMMU. */
+export interface SmmuOfMaster extends SmmuOfDomain {
+  /** Brings a stream's entry to `target`. */
+  writeSte(streamId: number, target: Int32Array): Promise<void>;
+  forgetMaster(master: SmmuMaster): void;
+}
 
 export class SmmuMaster implements IommuMaster {
   /** Where the streams' traffic without SubstreamID goes; null: not attached yet. */
@@ -49,7 +55,7 @@ export class SmmuMaster implements IommuMaster {
   private steAts = false;
 
   constructor(
-    readonly driver: SmmuDriver,
+    private readonly driver: SmmuOfMaster,
     readonly name: string,
     readonly sourceIds: readonly number[],
     /** log2 of the PASIDs that are enabled in the function; 0: none. */

@@ -1,19 +1,36 @@
 /** A domain of a VT-d unit, with a domain id, and its invalidations as Linux's cache tags make them. */
 import { coveringBlock } from "../iommu/blocks.js";
-import { Domain } from "../iommu/domain.js";
+import { Domain, type DomainMaster } from "../iommu/domain.js";
 import { PageTable } from "../iommu/page-table.js";
 import { GRANULARITY_DOMAIN, GRANULARITY_SELECTIVE, PASID_IOTLB_PAGE, PASID_IOTLB_PASID } from "../../vtd/spec/index.js";
-import type { VtdDriver } from "./driver.js";
+import type { GuestMemory } from "../memory.js";
+import type { VtdFeatures } from "./features.js";
 import { descriptor } from "./invalidation-queue.js";
-import type { VtdMaster } from "./master.js";
 import { firstStageFormat, secondStageFormat } from "./page-table-format.js";
 
 /** A device-TLB invalidation of everything: all 64 bits of address. */
 export const EVERYTHING = 52;
 
-export class VtdDomain extends Domain<VtdMaster> {
+/** What a domain asks of its unit. */
+export interface UnitOfDomain {
+  readonly memory: GuestMemory;
+  readonly features: VtdFeatures;
+  /** Bits of a physical address. */
+  readonly addressWidth: number;
+  invalidate(descriptors: readonly Int32Array[]): Promise<void>;
+  flushWriteBuffer(): Promise<void>;
+  releaseDomainId(id: number): void;
+}
+
+/** A function that uses a domain. */
+interface VtdUser extends DomainMaster {
+  /** Device-TLB invalidations of 2^`order` pages, 52 for everything; qualified by the PASID where there is one. */
+  deviceTlb(pasid: number | null, start: bigint, order: number): Int32Array[];
+}
+
+export class VtdDomain extends Domain<VtdUser> {
   private constructor(
-    readonly driver: VtdDriver,
+    readonly driver: UnitOfDomain,
     table: PageTable,
     /** Domain id (DID). */
     id: number,
@@ -23,7 +40,7 @@ export class VtdDomain extends Domain<VtdMaster> {
   }
 
   /** Used by VtdDriver.createDomain. */
-  static async create(driver: VtdDriver, id: number, reserved: ReadonlyArray<{ readonly base: number; readonly size: number }>): Promise<VtdDomain> {
+  static async create(driver: UnitOfDomain, id: number, reserved: ReadonlyArray<{ readonly base: number; readonly size: number }>): Promise<VtdDomain> {
     const { features, addressWidth } = driver;
     const format = features.firstStage
       ? firstStageFormat(4, features.firstStage1g, addressWidth)

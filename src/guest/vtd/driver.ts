@@ -19,8 +19,7 @@ import {
 } from "../../vtd/spec/index.js";
 import type { Tolerance } from "../choices/index.js";
 import { check } from "../failure.js";
-import type { AddressRange } from "../firmware/description.js";
-import type { RemappingUnit } from "../firmware/dmar.js";
+import type { AddressRange, RemappingUnit } from "../firmware/dmar.js";
 import type { InterruptController, InterruptHandler } from "../interrupts.js";
 import { DomainIds } from "../iommu/domain-ids.js";
 import type { DomainOptions, IommuDriver, MasterOptions } from "../iommu/driver.js";

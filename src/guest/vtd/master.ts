@@ -24,16 +24,31 @@ import {
 } from "../../vtd/spec/index.js";
 import { check } from "../failure.js";
 import type { AtsControl, IommuMaster, MasterOptions } from "../iommu/driver.js";
-import { EVERYTHING, type VtdDomain } from "./domain.js";
-import type { VtdDriver } from "./driver.js";
+import type { Tolerance } from "../choices/index.js";
+import { EVERYTHING, type UnitOfDomain, type VtdDomain } from "./domain.js";
 import { descriptor, deviceTlbRange } from "./invalidation-queue.js";
-import { PasidTable, isPresent } from "./tables.js";
+import { PasidTable, isPresent, type RootTable } from "./tables.js";
 
 /** The domain id of pass-through entries (Linux: FLPT_DEFAULT_DID); 0 is kept for entries that are not present. */
 export const PASS_THROUGH_DID = 1;
 const NO_PASID = 0;
 /** Smallest translation unit of ATS: a page. */
 const STU = 12;
+
+/** What a function asks of its unit. */
+export interface UnitOfMaster extends UnitOfDomain {
+  readonly root: RootTable;
+  /** A present PASID entry is replaced in one step. */
+  readonly replacesPasids: boolean;
+  tolerates(what: Tolerance): boolean;
+  /** RAM mapped to itself, for units without pass-through. */
+  createIdentityDomain(): Promise<VtdDomain>;
+  /** The caches of a context entry that has gone, with what they led to. */
+  flushContext(sourceId: number, did: number): Promise<void>;
+  /** A context entry has become present. */
+  afterNewContext(sourceId: number): Promise<void>;
+  forgetMaster(master: VtdMaster): void;
+}
 
 export class VtdMaster implements IommuMaster {
   domain: VtdDomain | "identity" | "blocked" | null = null;
@@ -48,7 +63,7 @@ export class VtdMaster implements IommuMaster {
   private direct: VtdDomain | null = null;
 
   constructor(
-    readonly driver: VtdDriver,
+    private readonly driver: UnitOfMaster,
     readonly name: string,
     readonly sourceIds: readonly number[],
     options: MasterOptions,
@@ -155,7 +170,6 @@ export class VtdMaster implements IommuMaster {
     this.driver.forgetMaster(this);
   }
 
-  /** Device-TLB invalidations of 2^`order` pages, 52 for everything; qualified by the PASID where there is one. */
   deviceTlb(pasid: number | null, start: bigint, order: number): Int32Array[] {
     const range = deviceTlbRange(start, order);
     return this.sourceIds.map((sid) => {

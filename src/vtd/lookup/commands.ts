@@ -30,7 +30,7 @@ import {
   TTM_SCALABLE,
   WAIT_DESC,
 } from "../spec/index.js";
-import type { VtdTranslator } from "./vtd-translator.js";
+import type { UnitCaches } from "./unit-caches.js";
 
 /** What is wrong with a descriptor: the reason for IQERCD, and in words. */
 export interface DescriptorProblem {
@@ -183,82 +183,82 @@ export class DescriptorRules {
  * @param words the descriptor's words, from index `base` on
  * @returns whether it was one that concerns the context cache, the PASID cache or the IOTLB
  */
-export function dropCached(translator: VtdTranslator, words: ArrayLike<number>, base = 0): boolean {
+export function dropCached(caches: UnitCaches, words: ArrayLike<number>, base = 0): boolean {
   switch (descriptorType(words[base])) {
     case DESCRIPTOR_TYPE.CONTEXT_CACHE:
-      invalidateContexts(translator, words, base);
+      invalidateContexts(caches, words, base);
       return true;
     case DESCRIPTOR_TYPE.PASID_CACHE:
-      invalidatePasids(translator, words, base);
+      invalidatePasids(caches, words, base);
       return true;
     case DESCRIPTOR_TYPE.IOTLB:
-      invalidateIotlb(translator, words, base);
+      invalidateIotlb(caches, words, base);
       return true;
     case DESCRIPTOR_TYPE.PASID_IOTLB:
-      invalidatePasidIotlb(translator, words, base);
+      invalidatePasidIotlb(caches, words, base);
       return true;
     default:
       return false;
   }
 }
 
-function invalidateContexts(translator: VtdTranslator, words: ArrayLike<number>, base: number): void {
-  const domain = domainOf(translator, get(words, CONTEXT_CACHE_DESC.DID, base));
+function invalidateContexts(caches: UnitCaches, words: ArrayLike<number>, base: number): void {
+  const domain = domainOf(caches, get(words, CONTEXT_CACHE_DESC.DID, base));
   switch (get(words, CONTEXT_CACHE_DESC.G, base)) {
     case GRANULARITY_GLOBAL:
-      translator.invalidateContextGlobal();
+      caches.invalidateContextGlobal();
       break;
     case GRANULARITY_DOMAIN:
-      translator.invalidateContextDomain(domain);
+      caches.invalidateContextDomain(domain);
       break;
     case GRANULARITY_SELECTIVE:
-      translator.invalidateContextDevice(domain, get(words, CONTEXT_CACHE_DESC.SID, base), get(words, CONTEXT_CACHE_DESC.FM, base));
+      caches.invalidateContextDevice(domain, get(words, CONTEXT_CACHE_DESC.SID, base), get(words, CONTEXT_CACHE_DESC.FM, base));
       break;
     default:
   }
 }
 
-function invalidatePasids(translator: VtdTranslator, words: ArrayLike<number>, base: number): void {
-  const domain = domainOf(translator, get(words, PASID_CACHE_DESC.DID, base));
+function invalidatePasids(caches: UnitCaches, words: ArrayLike<number>, base: number): void {
+  const domain = domainOf(caches, get(words, PASID_CACHE_DESC.DID, base));
   switch (get(words, PASID_CACHE_DESC.G, base)) {
     case PASID_CACHE_GLOBAL:
-      translator.invalidatePasidGlobal();
+      caches.invalidatePasidGlobal();
       break;
     case PASID_CACHE_DOMAIN:
-      translator.invalidatePasidDomain(domain);
+      caches.invalidatePasidDomain(domain);
       break;
     case PASID_CACHE_PASID:
-      translator.invalidatePasid(domain, get(words, PASID_CACHE_DESC.PASID, base));
+      caches.invalidatePasid(domain, get(words, PASID_CACHE_DESC.PASID, base));
       break;
     default:
   }
 }
 
-function invalidateIotlb(translator: VtdTranslator, words: ArrayLike<number>, base: number): void {
-  const domain = domainOf(translator, get(words, IOTLB_DESC.DID, base));
+function invalidateIotlb(caches: UnitCaches, words: ArrayLike<number>, base: number): void {
+  const domain = domainOf(caches, get(words, IOTLB_DESC.DID, base));
   switch (get(words, IOTLB_DESC.G, base)) {
     case GRANULARITY_GLOBAL:
-      translator.invalidateIotlbGlobal();
+      caches.invalidateIotlbGlobal();
       break;
     case GRANULARITY_DOMAIN:
-      translator.invalidateIotlbDomain(domain);
+      caches.invalidateIotlbDomain(domain);
       break;
     case GRANULARITY_SELECTIVE:
-      translator.invalidateIotlbPages(domain, words[base + 3], words[base + 2] & ~0xfff, get(words, IOTLB_DESC.AM, base));
+      caches.invalidateIotlbPages(domain, words[base + 3], words[base + 2] & ~0xfff, get(words, IOTLB_DESC.AM, base));
       break;
     default:
   }
 }
 
-function invalidatePasidIotlb(translator: VtdTranslator, words: ArrayLike<number>, base: number): void {
-  const domain = domainOf(translator, get(words, PASID_IOTLB_DESC.DID, base));
+function invalidatePasidIotlb(caches: UnitCaches, words: ArrayLike<number>, base: number): void {
+  const domain = domainOf(caches, get(words, PASID_IOTLB_DESC.DID, base));
   const pasid = get(words, PASID_IOTLB_DESC.PASID, base);
   switch (get(words, PASID_IOTLB_DESC.G, base)) {
     case PASID_IOTLB_PASID:
-      translator.invalidatePasidIotlb(domain, pasid);
+      caches.invalidatePasidIotlb(domain, pasid);
       break;
     case PASID_IOTLB_PAGE:
-      translator.invalidatePasidIotlbPages(
+      caches.invalidatePasidIotlbPages(
         domain,
         pasid,
         words[base + 3],
@@ -286,12 +286,7 @@ export function deviceRangeBits(words: ArrayLike<number>): number {
   return Math.min(64, bits + 1);
 }
 
-/** Bits of a function number that FM of a context-cache invalidation hides, from its highest on (6.5.2.1): none, 2, 2:1, 2:0. */
-export function hiddenFunctionBits(functionMask: number): number {
-  return 7 & ~(7 >>> functionMask);
-}
-
 /** Bits of a domain id from the unit's width on are ignored (6.5.2.2). */
-function domainOf(translator: VtdTranslator, domain: number): number {
-  return domain & ~(-1 << translator.features.domainBits);
+function domainOf(caches: UnitCaches, domain: number): number {
+  return domain & ~(-1 << caches.features.domainBits);
 }

@@ -42,6 +42,6 @@ export {
   descriptorTypeName,
   deviceRangeBits,
   dropCached,
-  hiddenFunctionBits,
 } from "./commands.js";
+export { hiddenFunctionBits } from "./unit-caches.js";
 export { isQualified } from "./conditions.js";

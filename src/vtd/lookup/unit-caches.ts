@@ -1,5 +1,4 @@
 import { NO_ASID, Tlb } from "../../translation/index.js";
-import { hiddenFunctionBits } from "./commands.js";
 import { highBeyond, type VtdFeatures } from "./features.js";
 import type { PasidView } from "./pasid-entry.js";
 import { ContextCache, PasidCache } from "./structure-caches.js";
@@ -132,6 +131,11 @@ export class UnitCaches {
     this.pasids.dropAll();
     this.tlb.invalidateAll();
   }
+}
+
+/** Bits of a function number that FM of a context-cache invalidation hides, from its highest on (6.5.2.1): none, 2, 2:1, 2:0. */
+export function hiddenFunctionBits(functionMask: number): number {
+  return 7 & ~(7 >>> functionMask);
 }
 
 /** High-word bits of an address within 2^`addressMask` pages. */
