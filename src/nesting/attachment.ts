@@ -1,6 +1,6 @@
 /** Which table of the host a function's requests are on, and why they are not translated where they are not. */
 import { HostError, type IommufdDevice } from "../iommufd/index.js";
-import type { Graveyard } from "./graveyard.js";
+import type { Graveyard } from "./host-objects.js";
 
 export class Attachment<Table extends string> {
   /** Why the function is blocked, or has another table than the guest asks for; null: it has what it asks for. */
