@@ -32,5 +32,7 @@ export * as support from "./support/index.js";
 export * as translation from "./translation/index.js";
 export * as vfio from "./vfio/index.js";
 export * as vtd from "./vtd/index.js";
+export * as vtdAccel from "./vtd/accel/index.js";
+export * as vtdDevice from "./vtd/device/index.js";
 export * as vtdLookup from "./vtd/lookup/index.js";
 export * as vtdSpec from "./vtd/spec/index.js";

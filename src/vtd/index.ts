@@ -1,7 +1,3 @@
-export type { VtdBackend } from "./device/backend.js";
-export { capabilityRegister, DEFAULT_VTD_PROPERTIES, extendedCapabilityRegister, type VtdProperties } from "./device/capabilities.js";
-export { type VtdCounters, VtdDevice, type VtdDeviceOptions } from "./device/device.js";
-export type { MessageSender } from "./device/event-message.js";
-export { VtdAcceleration, type VtdFunctionAccount } from "./accel/acceleration.js";
-export { checkHostServes } from "./accel/compatibility.js";
-export type { VtdFunctionTable } from "./accel/function.js";
+/** The VT-d unit of a machine: the device, and the acceleration of its passed-through functions. */
+export * from "./accel/index.js";
+export * from "./device/index.js";

@@ -1191,7 +1191,7 @@ export class VtdPlay implements Play {
 
   private emulated(bus: number, pasid: number): Go {
     const source = twinOf(bus);
-    const space = this.board.vtd.ops.getAddressSpace(this.board.pci.bus, source);
+    const space = this.board.ops.getAddressSpace(this.board.pci.bus, source);
     const attributes = { requesterId: source, pasid, execute: false, privileged: false };
     return (iova, bytes, write) => (write ? space.write(iova, bytes, attributes) : space.read(iova, bytes, attributes)) === 0;
   }

@@ -201,7 +201,7 @@ export const vtdArchitecture: Architecture = {
     }
   },
   believed: (machine, fn) => {
-    const account = unitOf(machine).device.acceleration.describeFunctions();
+    const account = unitOf(machine).acceleration.describeFunctions();
     const table = account.find(({ name }) => name.includes(fn.passthrough!.hostAddress))?.table;
     return table === undefined ? undefined : BELIEVED[table];
   },
@@ -221,7 +221,7 @@ export const vtdArchitecture: Architecture = {
     return { loads: 40_000 * (1 + functions) + fetched * (8 + 20_000 * functions), calls: 200 + (fetched + 1) * 400 * (functions + 1) };
   },
   expectedObjects: (machines) => {
-    const functions = machines.flatMap((machine) => unitOf(machine).device.acceleration.describeFunctions());
+    const functions = machines.flatMap((machine) => unitOf(machine).acceleration.describeFunctions());
     const spaces = new Set<string>();
     const parentTables = new Set<string>();
     machines.forEach((machine, n) => {

@@ -1,8 +1,8 @@
 /** The intel-iommu of a machine: its device, the buses that it covers, and what the account tells of it. */
 import { MemoryRegion, type AddressSpace, type RamWordMemory } from "../../memory/index.js";
-import { type IommuOps, type PciBus, setupIommu } from "../../pci/index.js";
+import { type PciBus, setupIommu } from "../../pci/index.js";
 import type { Log } from "../../support/index.js";
-import { VtdDevice } from "../../vtd/index.js";
+import { VtdAcceleration, VtdDevice, VtdIommuOps } from "../../vtd/index.js";
 import type { DeviceArgument, VtdRequest } from "../arguments/index.js";
 import type { ApicInterrupts } from "./apic-interrupts.js";
 import type { MachineIommu } from "../board.js";
@@ -25,6 +25,9 @@ export interface MachineVtdParts {
 export class MachineVtd implements MachineIommu {
   readonly kind = "vtd";
   readonly device: VtdDevice;
+  readonly acceleration: VtdAcceleration;
+  /** For every root bus of the machine. */
+  readonly ops: VtdIommuOps;
   readonly id: string;
   readonly argument: DeviceArgument;
   readonly request: VtdRequest;
@@ -44,15 +47,13 @@ export class MachineVtd implements MachineIommu {
       sendMessage: (address, data) => interrupts.message({ address, data }),
       log,
     });
+    this.acceleration = this.device.backend = new VtdAcceleration(this.device, log);
+    this.ops = new VtdIommuOps(this.device, this.acceleration);
     root.add(this.base, MemoryRegion.mmio("intel_iommu", this.size, this.device));
   }
 
-  get ops(): IommuOps {
-    return this.device.ops;
-  }
-
   get accelerated(): boolean {
-    return this.device.acceleration.functionCount > 0;
+    return this.acceleration.functionCount > 0;
   }
 
   /** A root bus has come to be. One that bypasses is covered all the same: its functions' way does not lead here. */
@@ -73,8 +74,8 @@ export class MachineVtd implements MachineIommu {
   }
 
   describe(): IommuDescription {
-    const { properties, acceleration } = this.device;
-    const functions = acceleration.describeFunctions();
+    const { properties } = this.device;
+    const functions = this.acceleration.describeFunctions();
     const hosts = [...new Set(functions.map((fn) => fn.hostIommu).filter((name) => name !== null))];
     return {
       id: this.id,
@@ -114,7 +115,7 @@ export class MachineVtd implements MachineIommu {
     const guestCommands = Object.entries(descriptorsByType)
       .filter(([name]) => !/wait/i.test(name))
       .reduce((sum, [, count]) => sum + count, 0);
-    return { iommu: this.id, commands: { ...descriptorsByType }, guestCommands, forwarded, hostCalls: this.device.acceleration.invalidateCalls };
+    return { iommu: this.id, commands: { ...descriptorsByType }, guestCommands, forwarded, hostCalls: this.acceleration.invalidateCalls };
   }
 }
 

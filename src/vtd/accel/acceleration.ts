@@ -11,9 +11,9 @@ import { type IommufdDevice, isIommufdDevice } from "../../iommufd/index.js";
 import { Budget, Continuation, EMPTY_ENTRY_STEPS, Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import type { HostIommuDevice, PciBus } from "../../pci/index.js";
 import { type Log, Refusal } from "../../support/index.js";
-import type { BackendProgress, VtdBackend, VtdForBackend } from "../device/backend.js";
+import type { BackendProgress, VtdBackend, VtdForBackend } from "../device/index.js";
 import { checkHostServes, checkUsableAddresses, usableAddressBits } from "./compatibility.js";
-import * as trace from "../device/trace.js";
+import * as trace from "./trace.js";
 import { FunctionAttachments } from "./attachments.js";
 import { HostFaults } from "./events.js";
 import { guestReason } from "./fault-reasons.js";
@@ -324,7 +324,6 @@ export class VtdAcceleration implements VtdBackend {
     }
   }
 
-  /** Nothing goes on by itself any more. */
   dispose(): void {
     this.continuation.cancel();
   }

@@ -6,8 +6,8 @@
 import { HostError, HwptAllocFlags, HwptDataType, HWPT_VTD_S1, HWPT_VTD_S1_BYTES, HwptVtdS1Flags, type IommufdDevice } from "../../iommufd/index.js";
 import { type Budget, type Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import type { Log } from "../../support/index.js";
-import type { VtdForBackend } from "../device/backend.js";
-import * as trace from "../device/trace.js";
+import type { VtdForBackend } from "../device/index.js";
+import * as trace from "./trace.js";
 import type { PasidView } from "../lookup/index.js";
 import { refusesReadOnly } from "./compatibility.js";
 import { GuestDomains } from "./domains.js";

@@ -5,7 +5,7 @@
  */
 import { HW_INFO_VTD, HW_INFO_VTD_BYTES, HwInfoType, HwInfoVtdFlags, type HwInfo, type Iommufd } from "../../iommufd/index.js";
 import { get, Refusal } from "../../support/index.js";
-import type { VtdProperties } from "../device/capabilities.js";
+import type { VtdProperties } from "../device/index.js";
 import { CAP, ECAP } from "../spec/index.js";
 
 /** CAP and ECAP of a host's VT-d, as words, and its errata flags (struct iommu_hw_info_vtd). */

@@ -6,7 +6,7 @@ import { type AddressSpace, MEMORY_OK, type WordMemory } from "../../memory/inde
 import { type Budget, EMPTY_ENTRY_STEPS } from "../../nesting/index.js";
 import { toNumber } from "../../support/index.js";
 import type { X86Tables } from "../../translation/index.js";
-import * as trace from "../device/trace.js";
+import * as trace from "./trace.js";
 import { GuestLimit } from "./limits.js";
 import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST, SS_PS, SS_R, SS_W } from "../spec/index.js";
 

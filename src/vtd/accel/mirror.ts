@@ -8,7 +8,7 @@ import type { AddressSpace, MemoryListener, MemorySection, WordMemory } from "..
 import { type Budget, type Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import { hex, type Log } from "../../support/index.js";
 import type { X86Tables } from "../../translation/index.js";
-import * as trace from "../device/trace.js";
+import * as trace from "./trace.js";
 import { SS_R, SS_W } from "../spec/index.js";
 import { usableAddressBits } from "./compatibility.js";
 import type { GuestDomains } from "./domains.js";

@@ -5,8 +5,8 @@
 import { HostError } from "../../iommufd/index.js";
 import { type Budget, EMPTY_ENTRY_STEPS } from "../../nesting/index.js";
 import { hex, type Log, toBigInt } from "../../support/index.js";
-import type { VtdForBackend } from "../device/backend.js";
-import * as trace from "../device/trace.js";
+import type { VtdForBackend } from "../device/index.js";
+import * as trace from "./trace.js";
 import {
   ContextView,
   GuestTables,

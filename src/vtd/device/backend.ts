@@ -8,6 +8,9 @@ import type { RootPointer, VtdFeatures } from "../lookup/index.js";
  * and orders; the backend turns intent into host calls. Without passed-through functions there is no backend.
  */
 export interface VtdBackend {
+  /** Passed-through functions behind the unit; without any nothing is asked. */
+  readonly functionCount: number;
+
   /**
    * The guest invalidated PASID-cache entries: of a PASID, or all (-1). Their domain narrows nothing, as entries that
    * have become present may be of any. Called with nothing left in the batch. False where a function did not get
@@ -53,6 +56,8 @@ export interface VtdBackend {
   readonly stepsTaken: number;
   /** Reset of the unit: registers are at their reset values already. */
   reset(): void;
+  /** The machine is gone: nothing goes on by itself any more. */
+  dispose(): void;
 }
 
 /**

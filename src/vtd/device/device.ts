@@ -8,10 +8,10 @@ import {
   VtdTranslator,
   descriptorTypeName,
 } from "../lookup/index.js";
-import type { AddressSpace, MmioHandler, RamWordMemory } from "../../memory/index.js";
+import type { AddressSpace, DmaSpace, MmioHandler, RamWordMemory } from "../../memory/index.js";
+import { FunctionMap, type PciBus } from "../../pci/index.js";
 import { countsByName, deposit, extract, get, getAddress, highWord, type Log, lowWord, toBigInt } from "../../support/index.js";
 import { onEventLoop, type Scheduler, STEPS_AT_ONCE } from "../../nesting/index.js";
-import { VtdAcceleration } from "../accel/acceleration.js";
 import type { VtdBackend, VtdForBackend } from "./backend.js";
 import { DEFAULT_VTD_PROPERTIES, type VtdProperties } from "./capabilities.js";
 import * as trace from "./trace.js";
@@ -19,7 +19,6 @@ import { EventMessage, type MessageSender } from "./event-message.js";
 import { CacheInvalidations } from "./cache-invalidations.js";
 import { FaultLog } from "./fault-log.js";
 import { InvalidationQueue } from "./invalidation-queue.js";
-import { VtdIommuOps } from "./iommu-ops.js";
 import { REGISTER_BYTES, RegisterFile } from "./register-file.js";
 import { SoftwareSpace } from "./software-path.js";
 import {
@@ -107,10 +106,11 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
   readonly translator: VtdTranslator;
   readonly remapper: InterruptRemapper;
   private readonly invalidations = new CacheInvalidations(this);
-  /** The passed-through functions. */
-  readonly acceleration: VtdAcceleration;
-  /** For every root bus of the machine. */
-  readonly ops: VtdIommuOps;
+  /** Spaces of emulated functions, as QEMU names them: vtd-SLOT.FUNCTION. */
+  private readonly spaces = new FunctionMap(
+    (_bus, devfn) => new SoftwareSpace(`vtd-${(devfn >> 3).toString(16).padStart(2, "0")}.${(devfn & 7).toString(16)}`, this),
+  );
+  private server: VtdBackend | null = null;
   /** Called when remapped interrupts may have changed: cached routes are to be made anew. */
   onInterruptsChanged: () => void = () => {};
   private readonly pageRequests: EventMessage;
@@ -149,13 +149,23 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
     this.translator = new VtdTranslator(words, features, { coherentWalks: true });
     this.remapper = new InterruptRemapper(words, features);
     this.pageRequests = new EventMessage(this.registers, REG.PECTL, sendMessage);
-    this.acceleration = new VtdAcceleration(this, log);
-    this.ops = new VtdIommuOps(this, this.acceleration, (name) => new SoftwareSpace(name, this));
   }
 
-  /** Who serves the passed-through functions; null: there are none. */
+  /** Who serves the passed-through functions; null: there are none now. */
   get backend(): VtdBackend | null {
-    return this.acceleration.functionCount === 0 ? null : this.acceleration;
+    return this.server === null || this.server.functionCount === 0 ? null : this.server;
+  }
+
+  set backend(backend: VtdBackend | null) {
+    this.server = backend;
+  }
+
+  /**
+   * The address space of the emulated function, or bridge, at (bus, devfn): always the same one. Source ids come with
+   * the accesses, so nothing has to follow when the guest renumbers buses.
+   */
+  softwareSpace(bus: PciBus, devfn: number): DmaSpace {
+    return this.spaces.at(bus, devfn);
   }
 
   get log(): Log {
@@ -610,7 +620,7 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
   /** The machine is gone: nothing is done later. */
   dispose(): void {
     this.queue.dispose();
-    this.acceleration.dispose();
+    this.server?.dispose();
   }
 
   counters(): VtdCounters {

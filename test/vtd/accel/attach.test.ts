@@ -151,14 +151,14 @@ describe("behind a PCIe-to-PCI bridge", () => {
     plugFunction(first, bridge.secondary, 8);
     const found = refusal(() => plugFunction(second, bridge.secondary, 16));
     expect(found.words).toContain("an emulated and a passed-through function cannot share a PCI bridge");
-    expect(board.vtd.acceleration.functionCount).toBe(emulatedFirst ? 0 : 1);
+    expect(board.acceleration.functionCount).toBe(emulatedFirst ? 0 : 1);
   });
 
   it("it works alone where tables are mirrored: the bridge's requester id is its", () => {
     const { board, bridge } = bridged(SHADOWED);
     board.pci.configWrite(bridge.bdf, 0x18, 4, 0x0101 | (9 << 8));
     plugFunction(board.make(A), bridge.secondary, 8);
-    expect(board.vtd.acceleration.describeFunctions()[0].table).toBe("parent");
+    expect(board.acceleration.describeFunctions()[0].table).toBe("parent");
   });
 });
 

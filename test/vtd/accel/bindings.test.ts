@@ -189,7 +189,7 @@ describe("PASIDs", () => {
     board.entry(A, 7, board.passThrough(9));
     board.run(pasidCache(9, 7));
     expect(board.probe(A, 7)).toBe("bypass");
-    expect(board.vtd.acceleration.describeFunctions()[0].pasids.map(({ pasid, table }) => `${pasid} ${table}`).sort()).toEqual(["0 nested", "200 nested", "7 parent"]);
+    expect(board.acceleration.describeFunctions()[0].pasids.map(({ pasid, table }) => `${pasid} ${table}`).sort()).toEqual(["0 nested", "200 nested", "7 parent"]);
     board.stop();
     expect([board.probe(A), board.probe(A, 7), board.probe(A, 200)]).toEqual(["bypass", "abort", "abort"]);
     board.close();
@@ -215,7 +215,7 @@ describe("PASIDs", () => {
     }
     board.run(pasidCacheGlobal);
     board.goOn();
-    const { acceleration } = board.vtd;
+    const { acceleration } = board;
     expect(acceleration.bindingCount).toBe(2999);
     const before = acceleration.stepsTaken;
     board.entry(A, 1234, []);

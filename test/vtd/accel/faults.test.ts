@@ -24,7 +24,7 @@ describe("first-stage faults of the hardware", () => {
     expect([board.read64(R.FRCD + 8) & 0xffffn, (board.read64(R.FRCD + 8) >> 32n) & 0xffn]).toEqual([0x700n, 0x39n]);
     board.vtd.write(R.FRCD + 12, 4, 0x8000_0000n);
     board.number(0, 1);
-    board.vtd.acceleration.busNumbersChanged();
+    board.acceleration.busNumbersChanged();
     expect(board.dmaWrite(A, IOVA + 0x5000n, 1n)).toBe(false);
     const record = board.read64(R.FRCD + 8);
     expect([Number(record & 0xffffn), Number((record >> 32n) & 0xffn), record >> 63n]).toEqual([board.sid(A), 0x71, 1n]);

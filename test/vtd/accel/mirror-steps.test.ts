@@ -4,7 +4,7 @@ import { R, TE } from "../rig.js";
 import { A, B, Board, contextDevice, FIRST_STAGE, IOVA, iotlbDomain, iotlbPages, pasidCache, pasidCacheDomain, pasidCacheGlobal, SHADOWED, STATUS, wait } from "./rig.js";
 
 
-const mappings = (board: Board): number => board.vtd.acceleration.describeFunctions()[0].shadowMappings;
+const mappings = (board: Board): number => board.acceleration.describeFunctions()[0].shadowMappings;
 const status = (board: Board): bigint => board.load(STATUS) & 0xffffn;
 
 /** Leaf tables of 512 pages, from IOVA 0 on. */
@@ -41,12 +41,12 @@ describe("a mirror that is made", () => {
   it("holds back GSTS.TES, and the function stays where it is until it is there", () => {
     const board = started();
     board.start(false);
-    expect([board.vtd.acceleration.progress, board.read(R.GSTS) >>> 31]).toEqual(["working", 0]);
+    expect([board.acceleration.progress, board.read(R.GSTS) >>> 31]).toEqual(["working", 0]);
     expect(board.dmaWrite(A, 0x9000n, 1n)).toBe(true);
     expect(board.load(0x9000)).toBe(1n);
     const steps = board.goOn();
     expect(steps).toBeGreaterThan(3);
-    expect([board.vtd.acceleration.progress, board.read(R.GSTS) >>> 31]).toEqual(["done", 1]);
+    expect([board.acceleration.progress, board.read(R.GSTS) >>> 31]).toEqual(["done", 1]);
     expect(board.dmaWrite(A, 0x9000n, 2n)).toBe(true);
     expect([board.load(0x9000), board.load(0x40_9000)]).toEqual([1n, 2n]);
   });
@@ -68,13 +68,13 @@ describe("a mirror that is made", () => {
     board.unplug(A);
     board.plug(A, 0, true);
     expect(board.dmaWrite(A, 0x9000n, 1n)).toBe(false);
-    expect(board.vtd.acceleration.describeFunctions()[0]).toMatchObject({ table: "blocked", reason: "the guest's second-stage tables are being mirrored" });
+    expect(board.acceleration.describeFunctions()[0]).toMatchObject({ table: "blocked", reason: "the guest's second-stage tables are being mirrored" });
     board.goOn();
     expect(board.dmaWrite(A, 0x9000n, 1n)).toBe(true);
     board.number(0, 7);
-    board.vtd.acceleration.busNumbersChanged();
+    board.acceleration.busNumbersChanged();
     board.number(0, 1);
-    board.vtd.acceleration.busNumbersChanged();
+    board.acceleration.busNumbersChanged();
     expect(board.dmaWrite(A, 0x9000n, 1n)).toBe(false);
     board.goOn();
     expect(board.dmaWrite(A, 0x9000n, 1n)).toBe(true);
@@ -90,9 +90,9 @@ describe("a mirror that is made", () => {
     ] as const) {
       const board = started();
       board.start(false);
-      expect(board.vtd.acceleration.progress).toBe("working");
+      expect(board.acceleration.progress).toBe("working");
       end(board);
-      expect([board.vtd.acceleration.progress, board.read(R.GSTS) >>> 31]).toEqual(["done", enabled]);
+      expect([board.acceleration.progress, board.read(R.GSTS) >>> 31]).toEqual(["done", enabled]);
       board.goOn();
       board.close();
       expect(board.live()).toEqual({});
@@ -108,7 +108,7 @@ describe("a machine that is gone", () => {
     const before = calls.get("IOAS_MAP");
     board.vtd.dispose();
     board.goOn();
-    expect([board.vtd.acceleration.progress, calls.get("IOAS_MAP")]).toEqual(["working", before]);
+    expect([board.acceleration.progress, calls.get("IOAS_MAP")]).toEqual(["working", before]);
   });
 });
 
@@ -120,7 +120,7 @@ describe("an invalidation of a large mirror", () => {
       board.store(0x140_0000 + i * 0x1000, ...Array.from({ length: 512 }, (_unused, page) => BigInt(0x60_0000 + page * 0x1000) | 3n));
     }
     board.run(iotlbDomain(5), wait(1));
-    expect([board.vtd.acceleration.progress, status(board), board.head]).toEqual(["working", 0n, 1]);
+    expect([board.acceleration.progress, status(board), board.head]).toEqual(["working", 0n, 1]);
     board.goOn();
     expect([status(board), board.head]).toEqual([1n, 2]);
     expect(board.dmaWrite(A, 0x7f_f000n, 9n)).toBe(true);
@@ -253,9 +253,9 @@ describe("a mirror that a PASID-cache invalidation asks for", () => {
     board.start();
     board.entry(A, 0, [1n | (2n << 6n) | (2n << 2n) | BigInt(board.base(0)), 5n, 0n]);
     board.run(invalidation, wait(7));
-    expect([board.vtd.acceleration.progress, status(board)]).toEqual(["working", 0n]);
+    expect([board.acceleration.progress, status(board)]).toEqual(["working", 0n]);
     expect(board.goOn()).toBeGreaterThan(3);
-    expect([board.vtd.acceleration.progress, status(board), mappings(board) > 4096]).toEqual(["done", 7n, true]);
+    expect([board.acceleration.progress, status(board), mappings(board) > 4096]).toEqual(["done", 7n, true]);
   });
 
   it("is given up when the entry goes back to pass-through before it is made", () => {
@@ -265,10 +265,10 @@ describe("a mirror that a PASID-cache invalidation asks for", () => {
     board.start();
     board.entry(A, 0, [1n | (2n << 6n) | (2n << 2n) | BigInt(board.base(0)), 5n, 0n]);
     board.run(pasidCache(5, 0));
-    expect(board.vtd.acceleration.progress).toBe("working");
+    expect(board.acceleration.progress).toBe("working");
     board.entry(A, 0, board.passThrough(5));
     board.run(pasidCache(5, 0), wait(7));
-    expect([board.vtd.acceleration.progress, status(board)]).toEqual(["done", 7n]);
+    expect([board.acceleration.progress, status(board)]).toEqual(["done", 7n]);
     board.goOn();
     expect(board.probe(A)).toContain("bypass");
     board.close();
@@ -286,10 +286,10 @@ describe("a mirror that legacy mode asks for", () => {
     expect(board.probe(A)).toBe("table 1");
     board.legacyContext(A, 5, 0n, 0);
     board.setRoot(false);
-    expect(board.vtd.acceleration.progress).toBe("working");
+    expect(board.acceleration.progress).toBe("working");
     board.context(A);
     board.setRoot(true);
-    expect(board.vtd.acceleration.progress).toBe("done");
+    expect(board.acceleration.progress).toBe("done");
     board.goOn();
     expect(board.probe(A)).toBe("table 1");
     board.close();

@@ -5,7 +5,7 @@ import { A, Board, pasidCache, pasidCacheGlobal } from "./rig.js";
 afterEach(() => setTrace("*", false));
 
 function blocked(board: Board): string[] {
-  const [{ reason, blockedPasids }] = board.vtd.acceleration.describeFunctions();
+  const [{ reason, blockedPasids }] = board.acceleration.describeFunctions();
   return [reason ?? "-", ...blockedPasids.map(({ pasid, reason: why }) => `${pasid}: ${why}`)];
 }
 
@@ -71,7 +71,7 @@ describe("why a function or a PASID is blocked", () => {
     setTraceSink(() => told++);
     setTrace("vtd_device_blocked", true);
     board.start();
-    expect([board.vtd.acceleration.describeFunctions()[0].blockedPasids.length, told]).toEqual([64, 101]);
+    expect([board.acceleration.describeFunctions()[0].blockedPasids.length, told]).toEqual([64, 101]);
     board.close();
   });
 });

@@ -10,7 +10,7 @@ import { PcieRootPort, PciRoot, plugFunction, setupIommu, unplugFunction } from 
 import { Log } from "../../../src/support/index.js";
 import { ACCESS_READ, ACCESS_WRITE } from "../../../src/translation/index.js";
 import { IommufdContext, VfioPci } from "../../../src/vfio/index.js";
-import { VtdDevice, type VtdProperties } from "../../../src/vtd/index.js";
+import { VtdAcceleration, VtdDevice, VtdIommuOps, type VtdProperties } from "../../../src/vtd/index.js";
 import { R, SRTP, TE } from "../rig.js";
 
 export type VtdInput = NonNullable<HostDescriptionInput["vtds"]>[number];
@@ -96,6 +96,8 @@ export class Board {
   readonly ports: PcieRootPort[] = [];
   readonly contexts: IommufdContext[];
   readonly vtd: VtdDevice;
+  readonly acceleration: VtdAcceleration;
+  readonly ops: VtdIommuOps;
   readonly messages: number[] = [];
   readonly functions = new Map<string, VfioPci>();
   /** Of every call since: `alloc FLAGS:ADDRESS:WIDTH`, `attach NAME HWPT`, `invalidate HWPT: ADDR+NPAGES...`, `destroy`. */
@@ -129,7 +131,9 @@ export class Board {
       scheduler: (work) => void this.scheduled.push(work),
       stepsAtOnce,
     });
-    setupIommu(this.pci.bus, this.vtd.ops);
+    this.acceleration = this.vtd.backend = new VtdAcceleration(this.vtd, this.log);
+    this.ops = new VtdIommuOps(this.vtd, this.acceleration);
+    setupIommu(this.pci.bus, this.ops);
     this.contexts = ["iommufd0", "iommufd1"].map((id) => new IommufdContext(id, this.observed, this.log));
     for (let n = 0; n < 3; n++) {
       const port = new PcieRootPort({ id: `rp${n}`, chassis: n + 1, slot: n });

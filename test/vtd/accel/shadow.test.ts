@@ -15,7 +15,7 @@ describe("legacy mode", () => {
   it("mirrors the guest's second stage when translation is switched on", () => {
     const board = legacy();
     expect(board.probe(A)).toBe("table 0");
-    expect(board.vtd.acceleration.describeFunctions()[0]).toMatchObject({ table: "shadow", shadowMappings: 1 });
+    expect(board.acceleration.describeFunctions()[0]).toMatchObject({ table: "shadow", shadowMappings: 1 });
     board.stop();
     expect(board.probe(A)).toBe("bypass");
     board.close();
@@ -39,7 +39,7 @@ describe("legacy mode", () => {
     board.map(0, IOVA, 0, 3n);
     board.run(iotlbGlobal);
     expect(board.probe(A)).toBe("abort");
-    expect(board.vtd.acceleration.describeFunctions()[0].shadowMappings).toBe(1);
+    expect(board.acceleration.describeFunctions()[0].shadowMappings).toBe(1);
   });
 
   it("mirrors pages of 2 MiB, and what replaces them", () => {
@@ -157,7 +157,7 @@ describe("legacy mode", () => {
     expect([board.read(R.GSTS) & 0xc000_0000, board.probe(A)]).toEqual([0x4000_0000, "bypass"]);
     expect(board.goOn()).toBeGreaterThan(100);
     expect([board.read(R.GSTS) & 0x4000_0000, board.read(R.GSTS) >>> 31, board.probe(A)]).toEqual([0x4000_0000, 1, "abort"]);
-    expect(board.vtd.acceleration.describeFunctions()[0].reason).toMatch(/maps more than 1048576 ranges/);
+    expect(board.acceleration.describeFunctions()[0].reason).toMatch(/maps more than 1048576 ranges/);
     expect(board.log.lines.some((line) => /more entries than are mirrored|maps more than/.test(line.text))).toBe(true);
     board.close();
     expect(board.live()).toEqual({});

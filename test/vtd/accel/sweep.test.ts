@@ -29,7 +29,7 @@ const CALLS_AT_ONCE = 3 * (AT_ONCE / 4);
 const MANY = 100;
 
 const status = (board: Board): bigint => board.load(STATUS) & 0xffffn;
-const bound = (board: Board): number => board.vtd.acceleration.bindingCount;
+const bound = (board: Board): number => board.acceleration.bindingCount;
 const calls = (board: Board): number => [...board.observer.calls.values()].reduce((sum, count) => sum + count, 0);
 
 /** Host calls that an access makes. */
@@ -80,7 +80,7 @@ function swept(properties: Partial<VtdProperties> = FIRST_STAGE): Board {
 function suspended(): Board {
   const board = filled();
   board.run(pasidCacheGlobal, wait(1));
-  expect(board.vtd.acceleration.progress).toBe("working");
+  expect(board.acceleration.progress).toBe("working");
   expect(bound(board)).toBeGreaterThan(2);
   expect(bound(board)).toBeLessThan(MANY);
   return board;
@@ -96,10 +96,10 @@ describe("the PASIDs of a function", () => {
   ] as const)("are bound in steps, and the wait behind is done when they are: %s", (_name, descriptors) => {
     const board = filled();
     expect(made(board, () => board.run(...descriptors, wait(7)))).toBeLessThanOrEqual(CALLS_AT_ONCE);
-    expect([board.vtd.acceleration.progress, status(board)]).toEqual(["working", 0n]);
+    expect([board.acceleration.progress, status(board)]).toEqual(["working", 0n]);
     expect(bound(board)).toBeLessThan(MANY);
     expect(goOn(board)).toBeGreaterThan(4);
-    expect([board.vtd.acceleration.progress, status(board), bound(board), board.head]).toEqual(["done", 7n, MANY + 1, descriptors.length + 1]);
+    expect([board.acceleration.progress, status(board), bound(board), board.head]).toEqual(["done", 7n, MANY + 1, descriptors.length + 1]);
     expect([1, 50, MANY].map((pasid) => board.probe(A, pasid))).toEqual(["table 0", "table 0", "table 0"]);
   });
 
@@ -110,17 +110,17 @@ describe("the PASIDs of a function", () => {
     const board = swept();
     const gsts = (): number => (board.read(R.GSTS) >>> bit) & 1;
     expect(made(board, () => off(board))).toBeLessThanOrEqual(CALLS_AT_ONCE + 4);
-    expect(board.vtd.acceleration.progress).toBe("working");
+    expect(board.acceleration.progress).toBe("working");
     goOn(board, CALLS_AT_ONCE + 4);
-    expect([board.vtd.acceleration.progress, bound(board), board.probe(A, 50)]).toEqual(["done", 0, "abort"]);
+    expect([board.acceleration.progress, bound(board), board.probe(A, 50)]).toEqual(["done", 0, "abort"]);
     expect(made(board, () => on(board))).toBeLessThanOrEqual(CALLS_AT_ONCE + 4);
-    expect([board.vtd.acceleration.progress, bound(board) < MANY]).toEqual(["working", true]);
+    expect([board.acceleration.progress, bound(board) < MANY]).toEqual(["working", true]);
     // A guest that polls has it done.
     let polls = 0;
     while (gsts() === 0) {
       polls++;
     }
-    expect([polls > 1, board.vtd.acceleration.progress, bound(board)]).toEqual([true, "done", MANY + 1]);
+    expect([polls > 1, board.acceleration.progress, bound(board)]).toEqual([true, "done", MANY + 1]);
   });
 
   it("that lose their entries, their tables, PASIDE or their context entry are unbound in steps", () => {
@@ -138,9 +138,9 @@ describe("the PASIDs of a function", () => {
       const board = swept();
       loss(board);
       expect(made(board, () => board.run(contextDevice(board.sid(A)), wait(3)))).toBeLessThanOrEqual(CALLS_AT_ONCE);
-      expect([board.vtd.acceleration.progress, status(board)]).toEqual(["working", 0n]);
+      expect([board.acceleration.progress, status(board)]).toEqual(["working", 0n]);
       goOn(board);
-      expect([board.vtd.acceleration.progress, status(board), board.probe(A, 1), board.probe(A, MANY)]).toEqual(["done", 3n, "abort", "abort"]);
+      expect([board.acceleration.progress, status(board), board.probe(A, 1), board.probe(A, MANY)]).toEqual(["done", 3n, "abort", "abort"]);
       expect(bound(board)).toBeLessThanOrEqual(1);
       board.close();
       expect(board.live()).toEqual({});
@@ -153,9 +153,9 @@ describe("the PASIDs of a function", () => {
     board.legacyContext(A, 5, 2n);
     board.setRoot(false);
     board.vtd.write(R.CCMD, 8, 0xa000_0000_0000_0000n);
-    expect([board.vtd.acceleration.progress, board.read(R.CCMD + 4) >>> 31]).toEqual(["working", 1]);
+    expect([board.acceleration.progress, board.read(R.CCMD + 4) >>> 31]).toEqual(["working", 1]);
     board.goOn();
-    expect([board.vtd.acceleration.progress, board.read(R.CCMD + 4) >>> 31, bound(board)]).toEqual(["done", 0, 0]);
+    expect([board.acceleration.progress, board.read(R.CCMD + 4) >>> 31, bound(board)]).toEqual(["done", 0, 0]);
   });
 });
 
@@ -186,13 +186,13 @@ describe("a sweep that is suspended", () => {
   it("comes to its end though the guest wants it anew in each step", () => {
     const board = suspended();
     for (let step = 0; step < 40 && bound(board) <= MANY; step++) {
-      board.vtd.acceleration.pasidCacheInvalidated(-1);
+      board.acceleration.pasidCacheInvalidated(-1);
       let first = true;
       board.goOn(() => !(first && !(first = false)));
     }
     expect(bound(board)).toBe(MANY + 1);
     board.goOn();
-    expect([board.vtd.acceleration.progress, status(board)]).toEqual(["done", 1n]);
+    expect([board.acceleration.progress, status(board)]).toEqual(["done", 1n]);
   });
 
   it.each([
@@ -207,7 +207,7 @@ describe("a sweep that is suspended", () => {
     board.run(pasidCache(6, 0));
     end(board);
     goOn(board, CALLS_AT_ONCE + 8);
-    expect([board.vtd.acceleration.progress, board.probe(B)]).toEqual(["done", other]);
+    expect([board.acceleration.progress, board.probe(B)]).toEqual(["done", other]);
     if (other === "bypass") {
       expect([bound(board), board.probe(A), board.probe(A, 1)]).toEqual([0, "bypass", "abort"]);
     } else {
@@ -243,9 +243,9 @@ describe("invalidations of the tables of many PASIDs", () => {
     }
     board.map(0, IOVA, board.target(1));
     expect(made(board, () => act(board))).toBeLessThanOrEqual(CALLS_AT_ONCE + 4);
-    expect([board.vtd.acceleration.progress, done(board)]).toEqual(["working", 0]);
+    expect([board.acceleration.progress, done(board)]).toEqual(["working", 0]);
     goOn(board);
-    expect([board.vtd.acceleration.progress, done(board)]).toEqual(["done", 1]);
+    expect([board.acceleration.progress, done(board)]).toEqual(["done", 1]);
     expect([1, 50, MANY].map((pasid) => board.probe(A, pasid))).toEqual(["table 1", "table 1", "table 1"]);
   });
 
@@ -271,7 +271,7 @@ describe("invalidations of the tables of many PASIDs", () => {
     }
     board.run(pasidCacheGlobal);
     board.goOn();
-    const { acceleration } = board.vtd;
+    const { acceleration } = board;
     let taken = 0;
     while (acceleration.pending < acceleration.capacity) {
       acceleration.forwardPasidIotlb(5, ++taken, 0, 0, -1, false);
@@ -358,11 +358,11 @@ describe("PASIDs that the host refuses", () => {
     refusing(board, "VFIO_DETACH_IOMMUFD_PT", 5);
     board.run(pasidCacheGlobal, wait(4));
     board.goOn();
-    expect([board.vtd.acceleration.progress, status(board), board.read(R.FSTS) & 0x10, board.probe(A, MANY)]).toEqual(["refused", 0n, 0x10, "table 0"]);
+    expect([board.acceleration.progress, status(board), board.read(R.FSTS) & 0x10, board.probe(A, MANY)]).toEqual(["refused", 0n, 0x10, "table 0"]);
     board.observer.clearFailures();
     board.vtd.write(R.FSTS, 4, 0x10n);
     board.goOn();
-    expect([board.vtd.acceleration.progress, status(board), board.probe(A, MANY), bound(board)]).toEqual(["done", 4n, "abort", 60]);
+    expect([board.acceleration.progress, status(board), board.probe(A, MANY), bound(board)]).toEqual(["done", 4n, "abort", 60]);
   });
 });
 
@@ -380,7 +380,7 @@ describe("without caching mode", () => {
     }
     board.run(pasidCacheGlobal, wait(1));
     board.goOn();
-    const { acceleration } = board.vtd;
+    const { acceleration } = board;
     const before = acceleration.stepsTaken;
     board.run(wait(2));
     expect([acceleration.stepsTaken - before < 10, acceleration.progress, status(board)]).toEqual([true, "done", 2n]);
@@ -418,7 +418,7 @@ describe("a hostile directory", () => {
       let ran = false;
       expect(made(board, () => void board.goOn(() => ran || !(ran = true)))).toBeLessThan(1100);
     }
-    expect([board.vtd.acceleration.progress, bound(board) > 1200]).toEqual(["working", true]);
+    expect([board.acceleration.progress, bound(board) > 1200]).toEqual(["working", true]);
     expect(made(board, () => board.run(pasidCacheGlobal, contextGlobal, iotlbGlobal, wait(1)))).toBeLessThan(3300);
     expect(status(board)).toBe(0n);
     board.unplug(A);
@@ -430,7 +430,7 @@ describe("a hostile directory", () => {
     const board = hostile();
     const { device, calls: made } = hollowDevice();
     board.unplug(A);
-    const { acceleration } = board.vtd;
+    const { acceleration } = board;
     acceleration.addFunction(board.ports[0].secondary, 0, device);
     board.start();
     const steps = board.goOn();

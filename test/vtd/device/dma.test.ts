@@ -49,8 +49,8 @@ function scalable(pgtt: bigint, properties = {}): Rig {
   return rig;
 }
 
-const spaceOf = (rig: Rig): ReturnType<Rig["vtd"]["ops"]["getAddressSpace"]> =>
-  rig.vtd.ops.getAddressSpace(new PciRoot({ systemMemory: rig.space }).bus, SID);
+const spaceOf = (rig: Rig): ReturnType<Rig["vtd"]["softwareSpace"]> =>
+  rig.vtd.softwareSpace(new PciRoot({ systemMemory: rig.space }).bus, SID);
 const write = (rig: Rig, iova: bigint, attributes = from()): number => spaceOf(rig).write(iova, Uint8Array.of(1, 2, 3, 4), attributes);
 const IOVA = 0x12_3456_7000n;
 

@@ -1,27 +1,14 @@
 /** The PCI side of a VT-d unit: it covers all root buses, and any function may sit behind it. */
-import type { AddressSpace, DmaSpace } from "../../memory/index.js";
-import { formatBdf, FunctionMap, type HostIommuDevice, type IommuOps, type PciBus, type PciFunction, type ViommuFlags } from "../../pci/index.js";
+import type { DmaSpace } from "../../memory/index.js";
+import { formatBdf, type HostIommuDevice, type IommuOps, type PciBus, type PciFunction, type ViommuFlags } from "../../pci/index.js";
 import { Refusal } from "../../support/index.js";
-import type { VtdAcceleration } from "../accel/acceleration.js";
-import type { VtdProperties } from "./capabilities.js";
-
-/** Makes the space of an emulated function. */
-export type SpaceMaker = (name: string) => DmaSpace;
-
-interface Unit {
-  readonly id: string;
-  readonly properties: VtdProperties;
-  readonly memory: AddressSpace;
-}
+import type { VtdDevice } from "../device/index.js";
+import type { VtdAcceleration } from "./acceleration.js";
 
 export class VtdIommuOps implements IommuOps {
-  // As QEMU names them: vtd-SLOT.FUNCTION.
-  private readonly spaces = new FunctionMap((_bus, devfn) => this.makeSpace(`vtd-${(devfn >> 3).toString(16).padStart(2, "0")}.${(devfn & 7).toString(16)}`));
-
   constructor(
-    private readonly unit: Unit,
+    private readonly unit: VtdDevice,
     private readonly acceleration: VtdAcceleration,
-    private readonly makeSpace: SpaceMaker,
   ) {}
 
   private get name(): string {
@@ -63,9 +50,8 @@ export class VtdIommuOps implements IommuOps {
   }
 
   /**
-   * Of an emulated function: one space per (bus, devfn), the same at every call. Source ids come with the accesses,
-   * so nothing has to follow when the guest renumbers buses. A passed-through function gets system memory: what its
-   * stage-2 table shows.
+   * Of an emulated function the unit's space of it; a passed-through function gets system memory: what its stage-2
+   * table shows.
    */
   getAddressSpace(bus: PciBus, devfn: number): DmaSpace {
     // Behind a PCIe-to-PCI bridge (bus, devfn) is the bridge's requester, whichever function asks.
@@ -73,7 +59,7 @@ export class VtdIommuOps implements IommuOps {
     if (sharers.some((fn) => fn !== undefined && fn.passthrough !== null)) {
       return this.unit.memory;
     }
-    return this.spaces.at(bus, devfn);
+    return this.unit.softwareSpace(bus, devfn);
   }
 
   checkIommuDevice(device: HostIommuDevice): void {
