@@ -38,37 +38,67 @@ function packageLength(bytes: number): number[] {
   throw new RangeError(`an AML package of ${bytes} bytes`);
 }
 
-const little = (value: number | bigint, bytes: number): number[] => Array.from({ length: bytes }, (_, n) => Number((BigInt(value) >> BigInt(8 * n)) & 0xffn));
+/** Of numbers, integers below 2^53. */
+function little(value: number | bigint, bytes: number): number[] {
+  let rest = Number(typeof value === "bigint" ? value & 0xffff_ffffn : value);
+  let above = typeof value === "bigint" ? Number(value >> 32n) : Math.floor(value / 2 ** 32);
+  const out: number[] = [];
+  for (let n = 0; n < bytes; n++) {
+    out.push(rest & 0xff);
+    rest = n === 3 ? above : rest >>> 8;
+    above = n === 3 ? 0 : above;
+  }
+  return out;
+}
+
+/** Pieces one after the other: a firmware's tables are built at every start and reset, and flat() is slow. */
+function joined(...pieces: ReadonlyArray<readonly number[]>): number[] {
+  const out: number[] = [];
+  for (const piece of pieces) {
+    for (const byte of piece) {
+      out.push(byte);
+    }
+  }
+  return out;
+}
 
 /** 20.2.2: a name of one segment, `\` before it for the root. */
 export function nameString(name: string): number[] {
   const root = name.startsWith("\\");
   const segment = (root ? name.slice(1) : name).padEnd(4, "_");
-  return [...(root ? [ROOT] : []), ...new TextEncoder().encode(segment)];
+  const out = root ? [ROOT] : [];
+  for (let n = 0; n < segment.length; n++) {
+    out.push(segment.charCodeAt(n));
+  }
+  return out;
 }
 
 /** 20.2.3: the shortest form. */
 export function integer(value: number | bigint): Term {
-  const wide = BigInt(value);
-  if (wide === 0n || wide === 1n) {
-    return [wide === 0n ? ZERO_OP : ONE_OP];
+  const size = Number(value);
+  if (size === 0 || size === 1) {
+    return [size === 0 ? ZERO_OP : ONE_OP];
   }
-  const [prefix, bytes] = wide < 0x100n ? [BYTE_PREFIX, 1] : wide < 0x1_0000n ? [WORD_PREFIX, 2] : wide < 0x1_0000_0000n ? [DWORD_PREFIX, 4] : [QWORD_PREFIX, 8];
-  return [prefix, ...little(wide, bytes)];
+  const [prefix, bytes] = size < 0x100 ? [BYTE_PREFIX, 1] : size < 0x1_0000 ? [WORD_PREFIX, 2] : size < 0x1_0000_0000 ? [DWORD_PREFIX, 4] : [QWORD_PREFIX, 8];
+  return [prefix, ...little(value, bytes)];
 }
 
 export const string = (text: string): Term => [STRING_PREFIX, ...new TextEncoder().encode(text), 0];
 export const name = (of: string, value: Term): Term => [NAME_OP, ...nameString(of), ...value];
-export const scope = (of: string, ...terms: Term[]): Term => sized([SCOPE_OP], [...nameString(of), ...terms.flat()]);
-export const device = (of: string, ...terms: Term[]): Term => sized([EXT_OP, DEVICE_OP], [...nameString(of), ...terms.flat()]);
-export const packageOf = (...elements: Term[]): Term => sized([PACKAGE_OP], [elements.length, ...elements.flat()]);
-export const buffer = (bytes: ArrayLike<number>): Term => sized([BUFFER_OP], [...integer(bytes.length), ...Array.from(bytes)]);
+export const scope = (of: string, ...terms: Term[]): Term => sized([SCOPE_OP], nameString(of), ...terms);
+export const device = (of: string, ...terms: Term[]): Term => sized([EXT_OP, DEVICE_OP], nameString(of), ...terms);
+export const packageOf = (...elements: Term[]): Term => sized([PACKAGE_OP], [elements.length], ...elements);
+export const buffer = (bytes: ArrayLike<number>): Term => sized([BUFFER_OP], integer(bytes.length), Array.from(bytes));
 
 /** @param args 0 to 7 */
-export const method = (of: string, args: number, ...terms: Term[]): Term => sized([METHOD_OP], [...nameString(of), args, ...terms.flat()]);
+export const method = (of: string, args: number, ...terms: Term[]): Term => sized([METHOD_OP], nameString(of), [args], ...terms);
 
-function sized(operation: number[], content: number[]): Term {
-  return [...operation, ...packageLength(content.length), ...content];
+function sized(operation: readonly number[], ...content: Term[]): Term {
+  let length = 0;
+  for (const piece of content) {
+    length += piece.length;
+  }
+  return joined(operation, packageLength(length), ...content);
 }
 
 /** Terms of methods (20.2.5.3, 20.2.5.4). */
@@ -80,8 +110,8 @@ export const and = (a: Term, b: Term, to: Term): Term => [0x7b, ...a, ...b, ...t
 export const or = (a: Term, b: Term, to: Term): Term => [0x7d, ...a, ...b, ...to];
 export const equal = (a: Term, b: Term): Term => [0x93, ...a, ...b];
 export const not = (value: Term): Term => [0x92, ...value];
-export const when = (condition: Term, ...terms: Term[]): Term => sized([0xa0], [...condition, ...terms.flat()]);
-export const otherwise = (...terms: Term[]): Term => sized([0xa1], terms.flat());
+export const when = (condition: Term, ...terms: Term[]): Term => sized([0xa0], condition, ...terms);
+export const otherwise = (...terms: Term[]): Term => sized([0xa1], ...terms);
 /** CreateDWordField: a name for four bytes of a buffer. */
 export const dwordField = (of: Term, at: number, called: string): Term => [0x8a, ...of, ...integer(at), ...nameString(called)];
 
@@ -106,7 +136,7 @@ export function uuid(text: string): Term {
 export type Resource = readonly number[];
 
 /** ResourceTemplate: descriptors and an end tag, whose checksum of zero means that there is none. */
-export const resources = (...descriptors: Resource[]): Term => buffer([...descriptors.flat(), 0x79, 0]);
+export const resources = (...descriptors: Resource[]): Term => buffer(joined(...descriptors, [0x79, 0]));
 
 /** 6.4.3.5: flags of an address space descriptor: producer, positive decode, minimum and maximum fixed. */
 const FIXED = 0x0c;
