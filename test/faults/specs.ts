@@ -20,13 +20,22 @@ export const TWO_SMMUS: Spec = {
     "-device vfio-pci,host=0009:02:00.0,bus=rp2,id=nic1,iommufd=iommufd0 -device virtio-net-pci,id=net0",
 };
 
+const ONE_DEVICE =
+  "-device intel-iommu,id=iommu0,scalable-mode=on,fsts=on,pasid-bits=10,device-iotlb=on,intremap=on,caching-mode=on " +
+  "-device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:6a:01.0,bus=rp0,id=dsa0,iommufd=iommufd0";
+
+export const ONE_FUNCTION: Spec = {
+  name: "an intel-iommu, one function",
+  host: "two-socket-spr",
+  line: `-M q35,accel=kvm,kernel-irqchip=split -m 64M -nodefaults -object iommufd,id=iommufd0 ${ONE_DEVICE}`,
+};
+
 export const Q35: Spec = {
   name: "an intel-iommu, two sockets, two iommufds",
   host: "two-socket-spr",
   line:
     "-M q35,accel=kvm,kernel-irqchip=split -m 64M -nodefaults -object iommufd,id=iommufd0 -object iommufd,id=iommufd1 " +
-    "-device intel-iommu,id=iommu0,scalable-mode=on,fsts=on,pasid-bits=10,device-iotlb=on,intremap=on,caching-mode=on " +
-    "-device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:6a:01.0,bus=rp0,id=dsa0,iommufd=iommufd0 " +
+    `${ONE_DEVICE} ` +
     "-device pcie-root-port,id=rp1,chassis=2 -device vfio-pci,host=0000:97:00.0,bus=rp1,id=nic1,iommufd=iommufd1 -device virtio-net-pci,id=net0",
   // The second one's tables are mirrored.
   kexecs: [{}, { scalable: false }],
