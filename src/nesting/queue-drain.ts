@@ -5,7 +5,7 @@
  * event loop is free, or when the guest looks.
  */
 import { loadWords, PHYSICAL_BITS, type WordMemory } from "../memory/index.js";
-import { type Budget, Continuation, HOST_CALL_STEPS, type Scheduler } from "./budget.js";
+import { type Budget, Continuation, HOST_CALL_STEPS, type Scheduler } from "../support/index.js";
 
 /** What became of an entry: it is done, or in the batch. */
 export const NEXT = 0;

@@ -1,3 +1,4 @@
+export { Budget, Continuation, EMPTY_ENTRY_STEPS, HOST_CALL_STEPS, onEventLoop, type Scheduler, STEPS_AT_ONCE } from "./budget.js";
 export { countsByName } from "./counts.js";
 export { type Errno, ERRNO, errnoName, errnoNumber, errnoWords, systemWords } from "./errno.js";
 export { Refusal } from "./errors.js";

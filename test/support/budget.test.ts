@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Budget, Continuation, type Scheduler } from "../../src/nesting/index.js";
+import { Budget, Continuation, type Scheduler } from "../../src/support/index.js";
 
 /** A scheduler that a test drives. */
 function byHand(): { scheduler: Scheduler; waiting: Array<() => void>; run: () => void } {
