@@ -1,4 +1,5 @@
 /** The package's door: each room under its name, for those who embed the models (docs/embedding.md). Made by package-door.js. */
+export * as block from "./block/index.js";
 export * as boot from "./boot/index.js";
 export * as chardev from "./chardev/index.js";
 export * as devices from "./devices/index.js";
@@ -16,6 +17,7 @@ export * as machineFirmware from "./machine/firmware/index.js";
 export * as memory from "./memory/index.js";
 export * as msi from "./msi/index.js";
 export * as nesting from "./nesting/index.js";
+export * as nvme from "./nvme/index.js";
 export * as pci from "./pci/index.js";
 export * as port from "./port/index.js";
 export * as qmp from "./qmp/index.js";

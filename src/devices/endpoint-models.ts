@@ -1,5 +1,5 @@
 /**
- * virtio-net-pci, virtio-blk-pci, nvme and e1000e as plain functions that do DMA: ids, classes, BARs, MSI-X and
+ * virtio-net-pci, virtio-blk-pci and e1000e as plain functions that do DMA: ids, classes, BARs, MSI-X and
  * capabilities are QEMU 11.1's; the registers of the model itself read as zero, and no capability names them,
  * so that a driver of that model sees at once that it is not its device. A DMA engine in a
  * BAR that the model leaves free does the work.
@@ -32,7 +32,7 @@ interface ModelBar {
   readonly prefetchable?: boolean;
 }
 
-interface ModelFacts {
+export interface ModelFacts {
   readonly identity: PciIdentity;
   readonly bars: readonly ModelBar[];
   readonly msix: MsixOptions;
@@ -95,7 +95,12 @@ export abstract class EngineEndpoint extends EmulatedEndpoint {
     this.engine.reset();
   }
 
-  /** Zero but for the MSI-X table and pending bits. */
+  /** The registers of the model in a BAR; null: they read as zero. */
+  protected registersOf(_bar: number): MmioHandler | null {
+    return null;
+  }
+
+  /** The model's registers, if it has any, with the MSI-X table and pending bits. */
   private barHandler(index: number, options: MsixOptions): MmioHandler {
     const part = (offset: number): { handler: MmioHandler; at: number } | null => {
       if (index === options.tableBar && offset >= options.tableOffset && offset < options.tableOffset + this.msix.tableBytes) {
@@ -107,13 +112,17 @@ export abstract class EngineEndpoint extends EmulatedEndpoint {
       return null;
     };
     return {
-      read: (offset, size) => {
+      read: (offset, size, attributes) => {
         const found = part(offset);
-        return found === null ? 0n : found.handler.read(found.at, size);
+        return found === null ? (this.registersOf(index)?.read(offset, size, attributes) ?? 0n) : found.handler.read(found.at, size);
       },
-      write: (offset, size, value) => {
+      write: (offset, size, value, attributes) => {
         const found = part(offset);
-        found?.handler.write(found.at, size, value);
+        if (found === null) {
+          this.registersOf(index)?.write(offset, size, value, attributes);
+        } else {
+          found.handler.write(found.at, size, value);
+        }
       },
     };
   }
@@ -156,29 +165,6 @@ export class VirtioNetPci extends VirtioPci {
 export class VirtioBlkPci extends VirtioPci {
   constructor(options: VirtioOptions = {}) {
     super("virtio-blk-pci", options, { vendorId: 0x1af4, deviceId: 0x1042, classCode: 0x010000 }, 2);
-  }
-}
-
-export class Nvme extends EngineEndpoint {
-  constructor(options: EndpointOptions = {}) {
-    super("nvme", options, {
-      identity: { vendorId: 0x1b36, deviceId: 0x0010, classCode: 0x010802, revision: 2, subsystemVendorId: 0x1af4, subsystemId: 0x1100 },
-      bars: [{ index: 0, size: 0x4000, is64: true }],
-      msix: { offset: 0x40, vectors: 65, tableBar: 0, tableOffset: 0x2000, pbaBar: 0, pbaOffset: 0x3000 },
-      express: { offset: 0x80, functionLevelReset: true },
-      capabilities: [
-        "engine",
-        (fn) => {
-          const power = addPowerManagement(fn.config, 0x60, 0x0003);
-          // No soft reset on leaving D3hot.
-          fn.config.set16(power + 4, 0x0008);
-        },
-        "express",
-        "msix",
-      ],
-      engineCapability: 0x50,
-      engineBar: 2,
-    });
   }
 }
 

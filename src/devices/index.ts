@@ -1,7 +1,8 @@
 export { EndpointDmaEngine } from "./dma-engine.js";
 export { Edu, type EduOptions } from "./edu.js";
 export { EmulatedEndpoint, ENGINE_CAPABILITY_MARK, type EndpointCounters, type EndpointOptions } from "./endpoint.js";
-export { E1000e, EngineEndpoint, Nvme, VirtioBlkPci, VirtioNetPci, type E1000eOptions, type VirtioOptions } from "./endpoint-models.js";
+export { E1000e, EngineEndpoint, VirtioBlkPci, VirtioNetPci, type E1000eOptions, type VirtioOptions } from "./endpoint-models.js";
+export { Nvme, type NvmeDrive, type NvmeEndpointOptions } from "./nvme.js";
 export {
   IommuTestdev,
   TESTDEV_BAD_ATTRIBUTES,

@@ -14,6 +14,7 @@ import type { PlacedTables } from "./firmware/index.js";
 import { type BoardKind, type DeviceArgument, deviceLabel, type MachineArguments, type MsiController, nearest } from "./arguments/index.js";
 import type { IommuDescription, InvalidationAccount } from "./iommu-account.js";
 import { DeviceNames } from "./qom-names.js";
+import { MachineDrives } from "./drives.js";
 import { type FunctionParts, makeFunction } from "./function-maker.js";
 import type { InterruptLog } from "./interrupt-log.js";
 import { MachineObjects } from "./machine-objects.js";
@@ -150,6 +151,7 @@ export abstract class Board {
       });
       this.parts = {
         host,
+        drives: new MachineDrives(args.drives, log),
         clock: this.clock,
         iommufds: this.objects.iommufds,
         router: this.router,

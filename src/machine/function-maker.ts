@@ -1,5 +1,5 @@
 /** PCI functions from their arguments: which class a model is, and how its properties are named there. */
-import { E1000e, Edu, IommuTestdev, Nvme, VirtioBlkPci, VirtioNetPci } from "../devices/index.js";
+import { E1000e, Edu, IommuTestdev, VirtioBlkPci, VirtioNetPci } from "../devices/index.js";
 import type { Host } from "../iommufd/index.js";
 import type { DmaSpace } from "../memory/index.js";
 import type { MsiRouter } from "../msi/index.js";
@@ -9,12 +9,15 @@ import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.
 import type { MsiAccount } from "./accounts.js";
 import type { BoardMap } from "./board.js";
 import { booleanProperty, type DeviceArgument, deviceLabel, type FunctionModel, numberProperty, textProperty } from "./arguments/index.js";
+import type { MachineDrives } from "./drives.js";
+import { makeNvme } from "./nvme-maker.js";
 import type { VirtualClock } from "./virtual-clock.js";
 
 /** What functions are made with. */
 export interface FunctionParts {
   readonly host: Host;
   readonly iommufds: ReadonlyMap<string, IommufdContext>;
+  readonly drives: MachineDrives;
   readonly router: MsiRouter;
   readonly msiAccount: MsiAccount;
   readonly log: Log;
@@ -66,7 +69,7 @@ const makers: Readonly<Record<FunctionModel, Maker>> = {
   "vfio-pci": makeVfio,
   "virtio-net-pci": (device) => new VirtioNetPci({ id: device.id, ats: booleanProperty(device, "ats") }),
   "virtio-blk-pci": (device) => new VirtioBlkPci({ id: device.id, ats: booleanProperty(device, "ats") }),
-  nvme: (device) => new Nvme({ id: device.id }),
+  nvme: (device, parts) => makeNvme(device, parts.drives),
   e1000e: (device) => new E1000e({ id: device.id, subsystemVendorId: numberProperty(device, "subsys_ven"), subsystemId: numberProperty(device, "subsys") }),
   edu: (device, parts) => new Edu({ id: device.id, dmaMask: BigInt(device.properties.get("dma_mask") as bigint | undefined ?? 0x0fff_ffff), log: parts.log, clock: parts.clock }),
   "iommu-testdev": (device, parts) => new IommuTestdev({ id: device.id, systemMemory: parts.systemMemory }),

@@ -29,7 +29,7 @@ const GRACE: Case = {
     "-device pcie-root-port,id=rp2,bus=pcie.2,chassis=2 -device vfio-pci,host=0009:02:00.0,bus=rp2,id=nic1,iommufd=iommufd0 " +
     "-device pcie-root-port,id=rp3,bus=pcie.2,chassis=3 -device vfio-pci,host=0009:03:00.0,bus=rp3,id=disk1,iommufd=iommufd0 " +
     "-device pxb-pcie,id=pcie.3,bus_nr=48 -device arm-smmuv3,primary-bus=pcie.3,id=smmu3,stage=nested " +
-    "-device pcie-root-port,id=rp4,bus=pcie.3,chassis=4 -device nvme,id=disk2,bus=rp4 -device pcie-root-port,id=rp6,bus=pcie.3,chassis=6 -device iommu-testdev,bus=rp6 " +
+    "-device pcie-root-port,id=rp4,bus=pcie.3,chassis=4 -device nvme,serial=1,id=disk2,bus=rp4 -device pcie-root-port,id=rp6,bus=pcie.3,chassis=6 -device iommu-testdev,bus=rp6 " +
     "-device pcie-root-port,id=rp7,bus=pcie.3,chassis=7 -device pcie-pci-bridge,id=pci.8,bus=rp7 -device edu,bus=pci.8,addr=1 -device edu,bus=pci.8,addr=2 " +
     "-device virtio-net-pci,id=net0,bus=pcie.0",
   witness:
@@ -41,7 +41,7 @@ const GRACE: Case = {
     "vfio-pci,host=0009:01:00.0,bus=rp3,id=taken,iommufd=iommufd0",
     "vfio-pci,host=0008:02:00.0,bus=rp5,id=twice,iommufd=iommufd0",
     "e1000e,bus=rp5,id=emulated",
-    "nvme,bus=rp4,id=disk3",
+    "nvme,serial=1,bus=rp4,id=disk3",
     "vfio-pci,host=00ff:02:00.0,bus=rp5,id=none,iommufd=iommufd0",
     "vfio-pci,host=0008:01:00.0,bus=rp5,id=legacy",
     "edu,bus=pcie.0",
@@ -93,7 +93,7 @@ const TWO_SOCKETS: Case = {
     "-device pcie-root-port,id=rp1,chassis=2 -device vfio-pci,host=0000:97:00.0,bus=rp1,id=nic1,iommufd=iommufd1 " +
     "-device pcie-root-port,id=rp2,chassis=3 -device x3130-upstream,id=up,bus=rp2 -device xio3130-downstream,id=down0,bus=up,chassis=4 " +
     "-device vfio-pci,host=0000:98:00.0,bus=down0,id=gpu0,iommufd=iommufd0 -device xio3130-downstream,id=down1,bus=up,chassis=5 " +
-    "-device pcie-root-port,id=rp3,chassis=6 -device nvme,id=disk0,bus=rp3 -device pcie-root-port,id=rp4,chassis=7 " +
+    "-device pcie-root-port,id=rp3,chassis=6 -device nvme,serial=1,id=disk0,bus=rp3 -device pcie-root-port,id=rp4,chassis=7 " +
     "-device pcie-root-port,id=rp5,chassis=8 -device pcie-pci-bridge,id=pci.8,bus=rp5 -device edu,bus=pci.8,addr=1 -device edu,bus=pci.8,addr=2 " +
     "-device iommu-testdev -device virtio-net-pci,id=net0",
   witness:
@@ -106,7 +106,7 @@ const TWO_SOCKETS: Case = {
     "vfio-pci,host=0000:6b:00.0,bus=down1,id=taken,iommufd=iommufd0",
     "vfio-pci,host=0000:17:00.1,bus=rp4,id=legacy",
     "vfio-pci,host=0000:17:00.1,bus=pci.8,addr=3,id=bridged,iommufd=iommufd0",
-    "nvme,bus=rp4,id=disk1",
+    "nvme,serial=1,bus=rp4,id=disk1",
     "edu,bus=pcie.0",
   ],
 };
@@ -118,7 +118,7 @@ const MIRRORED: Case = {
     `${PC} -device intel-iommu,id=iommu0,caching-mode=on,intremap=on,aw-bits=39 -device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:01:00.0,bus=rp0,id=disk0,iommufd=iommufd0 ` +
     "-device pcie-root-port,id=rp1,chassis=2 -device virtio-net-pci,id=net0",
   witness: `${PC} -device intel-iommu,id=iommu0,caching-mode=on,aw-bits=39 -device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:02:00.0,bus=rp0,id=other,iommufd=iommufd0`,
-  additions: ["vfio-pci,host=0000:02:00.0,bus=rp1,id=taken,iommufd=iommufd0", "nvme,bus=rp1,id=disk1"],
+  additions: ["vfio-pci,host=0000:02:00.0,bus=rp1,id=taken,iommufd=iommufd0", "nvme,serial=1,bus=rp1,id=disk1"],
 };
 
 const BOTH_MODES: Case = {
@@ -128,7 +128,7 @@ const BOTH_MODES: Case = {
     `${PC} -device intel-iommu,id=iommu0,scalable-mode=on,fsts=on,pasid-bits=6,intremap=on -device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:6a:01.0,bus=rp0,id=dsa0,iommufd=iommufd0 ` +
     "-device pcie-root-port,id=rp1,chassis=2 -device vfio-pci,host=0000:e2:00.0,bus=rp1,id=grabber,iommufd=iommufd0 -device virtio-net-pci,id=net0",
   witness: `${PC} -device intel-iommu,id=iommu0,scalable-mode=on,fsts=on -device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:6b:00.0,bus=rp0,id=other,iommufd=iommufd0`,
-  additions: ["vfio-pci,host=0000:97:00.0,bus=rp1,id=nic1,iommufd=iommufd0", "nvme,bus=rp1,id=disk1"],
+  additions: ["vfio-pci,host=0000:97:00.0,bus=rp1,id=nic1,iommufd=iommufd0", "nvme,serial=1,bus=rp1,id=disk1"],
 };
 
 const SECOND_STAGE: Case = {
@@ -138,7 +138,7 @@ const SECOND_STAGE: Case = {
     `${PC} -device intel-iommu,id=iommu0,scalable-mode=on,caching-mode=on,intremap=on -device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:6a:01.0,bus=rp0,id=dsa0,iommufd=iommufd0 ` +
     "-device pcie-root-port,id=rp1,chassis=2 -device vfio-pci,host=0000:97:00.0,bus=rp1,id=nic1,iommufd=iommufd0 -device virtio-net-pci,id=net0",
   witness: `${PC} -device intel-iommu,id=iommu0,caching-mode=on -device pcie-root-port,id=rp0,chassis=1 -device vfio-pci,host=0000:97:00.1,bus=rp0,id=other,iommufd=iommufd0`,
-  additions: ["vfio-pci,host=0000:97:00.1,bus=rp1,id=taken,iommufd=iommufd0", "nvme,bus=rp1,id=disk1"],
+  additions: ["vfio-pci,host=0000:97:00.1,bus=rp1,id=taken,iommufd=iommufd0", "nvme,serial=1,bus=rp1,id=disk1"],
 };
 
 const SEEDS: Array<[Case, number[]]> = [

@@ -12,9 +12,9 @@ const PLUG = { hotplug: [{ id: "nic1", argument: "vfio-pci,host=0000:97:00.0,bus
 const SILENT = { tolerate: ["unreported-fault"] as const };
 /** Emulated functions on the root bus, behind a port, behind a conventional bridge, and on an expander bus. */
 const EMULATED = (properties: string): string =>
-  `-M q35 -nodefaults -m 512 -device intel-iommu${properties} -device e1000e,id=n0 -device edu -device iommu-testdev -device pcie-root-port,id=rp1,chassis=1 -device nvme,bus=rp1,id=d0 ` +
-  "-device pcie-pci-bridge,id=br,bus=pcie.0 -device edu,bus=br,addr=1 -device edu,bus=br,addr=2 -device pxb-pcie,id=p1,bus_nr=8,bus=pcie.0 -device pcie-root-port,id=rp2,bus=p1,chassis=2 -device nvme,bus=rp2";
-const EMULATED_PLUG = { hotplug: [{ id: "d0", argument: "nvme,bus=rp1,id=d0" }] };
+  `-M q35 -nodefaults -m 512 -device intel-iommu${properties} -device e1000e,id=n0 -device edu -device iommu-testdev -device pcie-root-port,id=rp1,chassis=1 -device nvme,serial=1,bus=rp1,id=d0 ` +
+  "-device pcie-pci-bridge,id=br,bus=pcie.0 -device edu,bus=br,addr=1 -device edu,bus=br,addr=2 -device pxb-pcie,id=p1,bus_nr=8,bus=pcie.0 -device pcie-root-port,id=rp2,bus=p1,chassis=2 -device nvme,serial=1,bus=rp2";
+const EMULATED_PLUG = { hotplug: [{ id: "d0", argument: "nvme,serial=1,bus=rp1,id=d0" }] };
 
 const skipped = (steps: readonly GuestStep[]): string[] => steps.filter((step) => step.skipped !== undefined).map((step) => step.name);
 

@@ -14,9 +14,9 @@ const SMALL =
 const SMALL_PLUG = { hotplug: [{ id: "nic0", argument: "vfio-pci,host=0000:01:00.0,bus=rp1,iommufd=iommufd0,id=nic0" }] };
 /** Emulated functions of every kind, on the root bus, behind a port and behind a conventional bridge. */
 const EMULATED =
-  "-nodefaults -m 512 -device e1000e,id=n0 -device edu -device iommu-testdev -device pcie-root-port,id=rp1,chassis=1 -device nvme,bus=rp1,id=d0 " +
+  "-nodefaults -m 512 -device e1000e,id=n0 -device edu -device iommu-testdev -device pcie-root-port,id=rp1,chassis=1 -device nvme,serial=1,bus=rp1,id=d0 " +
   "-device pcie-pci-bridge,id=br,bus=pcie.0 -device edu,bus=br,addr=1 -device edu,bus=br,addr=2 -device virtio-net-pci -device virtio-blk-pci";
-const EMULATED_PLUG = { hotplug: [{ id: "d0", argument: "nvme,bus=rp1,id=d0" }] };
+const EMULATED_PLUG = { hotplug: [{ id: "d0", argument: "nvme,serial=1,bus=rp1,id=d0" }] };
 
 /** Name of each step that was skipped. */
 const skipped = (steps: readonly GuestStep[]): string[] => steps.filter((step) => step.skipped !== undefined).map((step) => step.name);

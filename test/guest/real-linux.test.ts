@@ -28,7 +28,7 @@ interface Recording {
 }
 
 const RECORDED = JSON.parse(readFileSync(new URL("data/linux-7.2-smmuv3.json", import.meta.url), "utf8")) as Recording;
-const DEVICES = "-m 2G -nodefaults -device edu -device pcie-root-port,id=rp,chassis=1 -device nvme,bus=rp";
+const DEVICES = "-m 2G -nodefaults -device edu -device pcie-root-port,id=rp,chassis=1 -device nvme,serial=1,bus=rp";
 const STAGE1 = `-M virt,iommu=smmuv3,gic-version=3 ${DEVICES}`;
 const STAGE2 = `-M virt,gic-version=3 -device arm-smmuv3,primary-bus=pcie.0,stage=2 ${DEVICES}`;
 const SMMU_BYTES = 0x2_0000;

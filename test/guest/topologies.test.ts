@@ -72,7 +72,7 @@ describe("the linux guest", () => {
     [
       "accelerated and software SMMUs side by side",
       "grace",
-      `${EXPANDER} -device pcie-root-port,id=r1,bus=p1,chassis=1 -device ${vfio("0008:01:00.0", "r1", "g")} -device arm-smmuv3,primary-bus=pcie.0,stage=nested -device edu -device nvme`,
+      `${EXPANDER} -device pcie-root-port,id=r1,bus=p1,chassis=1 -device ${vfio("0008:01:00.0", "r1", "g")} -device arm-smmuv3,primary-bus=pcie.0,stage=nested -device edu -device nvme,serial=1`,
       { firmware: "acpi" },
       ["unplug and plug"],
     ],
@@ -86,8 +86,8 @@ describe("the linux guest", () => {
     [
       "every bus behind the legacy SMMU but one that bypasses it",
       "board",
-      "-M virt-9.1,iommu=smmuv3,gic-version=3 -m 512 -nodefaults -device pxb-pcie,id=p1,bus_nr=0x40,bus=pcie.0 -device pcie-root-port,id=rp,bus=p1,chassis=1 -device edu -device nvme,bus=rp " +
-        "-device pxb-pcie,id=p2,bus_nr=0x60,bus=pcie.0,bypass_iommu=on -device pcie-root-port,id=rp2,bus=p2,chassis=2 -device nvme,bus=rp2",
+      "-M virt-9.1,iommu=smmuv3,gic-version=3 -m 512 -nodefaults -device pxb-pcie,id=p1,bus_nr=0x40,bus=pcie.0 -device pcie-root-port,id=rp,bus=p1,chassis=1 -device edu -device nvme,serial=1,bus=rp " +
+        "-device pxb-pcie,id=p2,bus_nr=0x60,bus=pcie.0,bypass_iommu=on -device pcie-root-port,id=rp2,bus=p2,chassis=2 -device nvme,serial=1,bus=rp2",
       {},
       [...NO_SUBSTREAMS, "unplug and plug"],
     ],

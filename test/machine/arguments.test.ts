@@ -212,7 +212,7 @@ const wrong: Array<[line: string, words: string, more?: string]> = [
   ["-M virt extra", "'extra' is not an option"],
   ["-M virt -incoming defer", "-incoming: not possible here", "Migration not supported"],
   ["-M virt -gdb tcp::1", "-gdb: not possible here", "--guest"],
-  ["-M virt -hda x", "-hda: not possible here", "virtio-blk-pci"],
+  ["-M virt -hda x", "-hda: not possible here", "-device nvme"],
   ["-M virt -drive file=x", "-drive if=virtio would make a device in a place of QEMU's choice"],
   ["-M virt -nic user", "-nic would make a network card in a place of QEMU's choice"],
   ["-M virt -m 12x", "Parameter 'size' expects a non-negative number below 2^64", "suffix"],

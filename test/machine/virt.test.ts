@@ -190,7 +190,7 @@ describe("the virt board", () => {
   });
 
   it("places functions without addr= in the first free slot, in the order of the command line", () => {
-    const { machine } = build("-M virt -nodefaults -device e1000e,id=a -device edu,id=b,addr=1.0x0 -device nvme,id=c".replace("1.0x0", "3.0"));
+    const { machine } = build("-M virt -nodefaults -device e1000e,id=a -device edu,id=b,addr=1.0x0 -device nvme,serial=1,id=c".replace("1.0x0", "3.0"));
     expect(machine.describe().functions.map(({ id, bdf }) => [id, bdf])).toEqual([
       ["a", "00:01.0"],
       ["b", "00:03.0"],

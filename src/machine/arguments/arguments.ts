@@ -4,10 +4,11 @@
  */
 import { Refusal } from "../../support/index.js";
 import { dropProgram } from "./argument-file.js";
-import { type BoardKind, boardTraits } from "./boards.js";
+import { boardTraits } from "./boards.js";
 import { type BootArguments, BootOptions } from "./boot.js";
 import { type ControlArguments, ControlOptions } from "./control.js";
-import { currentProperties, type DeviceArgument, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty } from "./device.js";
+import { currentProperties, type DeviceArgument, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty, textProperty } from "./device.js";
+import { Drives } from "./drive.js";
 import { applyAccelOption } from "./common-options.js";
 import { applyMachineOption, type MachineOptions, startOptions } from "./machine-options.js";
 import { type MemoryArguments, parseMemory, parseNuma, type NumaArguments } from "./memory.js";
@@ -31,6 +32,8 @@ export interface MachineArguments<Options extends MachineOptions = MachineOption
   readonly objects: readonly ObjectArgument[];
   /** In the order of the command line, which is the order in which they are made. */
   readonly devices: readonly DeviceArgument[];
+  /** What -drive and -blockdev describe. */
+  readonly drives: Drives;
   readonly globals: readonly GlobalProperty[];
   readonly trace: TraceArguments;
   readonly name: string | null;
@@ -62,6 +65,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   const trace = new TraceOptions();
   const control = new ControlOptions();
   const boot = new BootOptions();
+  const drives = new Drives();
   let nodefaults = false;
   const intelIommu = options.some(({ option, value }) => option === "device" && isIntelIommu(value));
   const machine = startOptions(
@@ -78,7 +82,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
       if (isHelp(value) && option !== "trace") {
         throw new Refusal(`-${option} ${value} asks QEMU for a list`, { wouldWork: "viommu devices, viommu device NAME, viommu hosts" });
       }
-      if (control.take(option, value) || boot.take(option, value) || trace.take(option, value, notes)) {
+      if (control.take(option, value) || boot.take(option, value) || drives.take(option, value, machine.board, notes) || trace.take(option, value, notes)) {
         return;
       }
       switch (option) {
@@ -122,9 +126,6 @@ export function parseArguments(words: readonly string[]): MachineArguments {
         case "nodefaults":
           nodefaults = true;
           break;
-        case "drive":
-          parseDrive(value, machine.board, notes);
-          break;
         case "nic":
         case "net":
           nodefaults ||= value === "none";
@@ -150,6 +151,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   checkIds(devices, objects);
   checkSingleIommu(devices);
   devices = numberExpanders(devices, machine.board === "q35" || (machine.highmem && machine.highmemEcam) ? 256 : 16, notes);
+  drives.finish(new Set(devices.filter(({ model }) => model.name === "nvme").map((device) => textProperty(device, "drive"))), notes);
   const controls = control.finish(notes, boot.chardevIds);
   return {
     machine,
@@ -159,6 +161,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
     smp,
     objects,
     devices,
+    drives,
     globals,
     trace: trace.finish(),
     name,
@@ -251,20 +254,6 @@ function parseUuid(value: string): string {
     throw new Refusal("failed to parse UUID string: wrong format", { found: value, wouldWork: "8-4-4-4-12 hexadecimal digits" });
   }
   return value.toLowerCase();
-}
-
-/** A drive makes a device of its own unless it says if=none, pflash being flash. */
-function parseDrive(value: string, board: BoardKind, notes: string[]): void {
-  const { values } = parseOptionString("-drive", value, null);
-  const usual = boardTraits[board].defaultDrive;
-  const kind = values.get("if") ?? usual;
-  if (kind !== "none" && kind !== "pflash") {
-    throw new Refusal(`-drive if=${String(kind)} would make a device in a place of QEMU's choice`, {
-      found: values.has("if") ? undefined : `no if=: ${board} takes ${usual}`,
-      wouldWork: "if=none, and -device virtio-blk-pci,drive=ID",
-    });
-  }
-  notes.push(`${describeArgument("-drive", value)}: no backend is opened here`);
 }
 
 function parseNic(option: string, value: string, notes: string[]): void {

@@ -24,7 +24,7 @@ const refusedOption = (names: string, reason: string, instead: string, argument 
 const REAL_GUEST = "only a real guest needs it: the guest here is a program (--guest)";
 
 const rules: readonly OptionRule[] = [
-  ...handled("machine M cpu accel smp m numa object device trace global name uuid drive nic net qtest qtest-log chardev qmp qmp-pretty mon monitor d D msg kernel initrd append serial"),
+  ...handled("machine M cpu accel smp m numa object device trace global name uuid drive blockdev nic net qtest qtest-log chardev qmp qmp-pretty mon monitor d D msg kernel initrd append serial"),
   { name: "enable-kvm", argument: false },
   { name: "no-user-config", argument: false, note: null },
   { name: "nodefaults", argument: false },
@@ -32,11 +32,11 @@ const rules: readonly OptionRule[] = [
   ...["S", "no-shutdown", "no-reboot"].map((name) => ({ name, argument: false })),
   ...noted("display vga audio parallel", "there is no such device here", { silentFor: /^none(?:,|$)/ }),
   ...noted("bios dtb shim pflash mtdblock", REAL_GUEST),
-  ...noted("netdev blockdev fsdev audiodev tpmdev iscsi vnc spice k rtc boot smbios fw_cfg watchdog-action", "no backend is opened here"),
+  ...noted("netdev fsdev audiodev tpmdev iscsi vnc spice k rtc boot smbios fw_cfg watchdog-action", "no backend is opened here"),
   ...noted("debugcon", "there is no such device here"),
   ...noted("sandbox overcommit run-with compat action add-fd pidfile dfilter seed L mem-path echr semihosting-config", "it has no effect here"),
   ...flags("daemonize snapshot full-screen mem-prealloc only-migratable semihosting enable-sync-profile perfmap jitdump usb", "it has no effect here"),
-  ...refusedOption("fda fdb hda hdb hdc hdd cdrom sd virtfs", "it would make a device in a place of QEMU's choice", "-device virtio-blk-pci or -device nvme"),
+  ...refusedOption("fda fdb hda hdb hdc hdd cdrom sd virtfs", "it would make a device in a place of QEMU's choice", "-drive if=none,id=ID and -device nvme,drive=ID,serial=S"),
   ...refusedOption("usbdevice", "there is no USB", "-device with one of the models that `viommu devices` lists"),
   ...refusedOption("incoming loadvm dump-vmstate", "Migration not supported with SMMUv3 accelerator mode enabled", "starting the machine anew"),
   ...refusedOption("readconfig set", "options come from the command line alone", "viommu run FILE.args, or -global driver.property=value"),

@@ -52,7 +52,7 @@ export interface VtdBackend {
   readonly progress: BackendProgress;
   /** Goes on with it, a bounded step; it goes on by itself, too. Calls `followed` of the unit at the end. */
   proceed(): void;
-  /** Steps of bounded work (`src/nesting/budget.ts`) taken so far. */
+  /** Steps of bounded work (`src/support/budget.ts`) taken so far. */
   readonly stepsTaken: number;
   /** Reset of the unit: registers are at their reset values already. */
   reset(): void;

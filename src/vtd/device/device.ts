@@ -51,7 +51,7 @@ export interface VtdDeviceOptions {
   readonly log: Log;
   /** Runs what is left of bounded work; default: on the event loop. */
   readonly scheduler?: Scheduler;
-  /** Steps of bounded work done at once (`src/nesting/budget.ts`). */
+  /** Steps of bounded work done at once (`src/support/budget.ts`). */
   readonly stepsAtOnce?: number;
 }
 

@@ -1,0 +1,3 @@
+export { NvmeController } from "./controller.js";
+export type { NvmeHost, NvmeOptions } from "./host.js";
+export { Namespace, type NamespaceOptions } from "./namespace.js";
