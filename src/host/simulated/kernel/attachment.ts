@@ -12,6 +12,7 @@ import {
   IoasObject,
   pagingOf,
 } from "./iommufd-objects.js";
+import { allocatePaging } from "./hwpt.js";
 import type { ObjectTable, Refuse } from "./objects.js";
 
 /** Host-physical pages of doorbells by their place in the MSI window, the same in all tables of an iommufd. */
@@ -40,7 +41,6 @@ export class MsiWindow {
 export interface AttachContext {
   readonly table: ObjectTable;
   readonly msiWindow: MsiWindow;
-  allocatePaging(ioas: IoasObject, device: DeviceObject, flags: number, auto: boolean, refuse: Refuse): HwptPaging;
 }
 
 /** VFIO_DEVICE_ATTACH_IOMMUFD_PT: an IOAS or a HWPT, in place of what is attached. */
@@ -136,7 +136,7 @@ function attachIoas(context: AttachContext, device: DeviceObject, ioas: IoasObje
       }
     }
   }
-  const hwpt = context.allocatePaging(ioas, device, 0, true, refuse);
+  const hwpt = allocatePaging(context.table, ioas, device, 0, true, refuse);
   try {
     attachHwpt(context, device, hwpt, refuse);
   } catch (error) {

@@ -181,3 +181,11 @@ export class DeviceObject extends KernelObject {
     this.onRelease();
   }
 }
+
+/** A vIOMMU is of one physical IOMMU, and serves functions behind it alone. @throws HostError EINVAL */
+export function checkSameIommu(viommu: ViommuObject, device: DeviceObject, refuse: Refuse): void {
+  const { driver } = device.master;
+  if (viommu.driver !== driver) {
+    throw refuse("EINVAL", `the vIOMMU belongs to ${viommu.driver.name}, the function to ${driver.name}`);
+  }
+}

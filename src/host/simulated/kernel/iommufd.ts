@@ -1,7 +1,4 @@
 import {
-  DIRTY_BITMAP_NO_CLEAR,
-  HwptAllocFlags,
-  HwptDataType,
   OptionId,
   VeventqType,
   ViommuType,
@@ -24,19 +21,18 @@ import {
 import { attachDevice, attachPasid, detachDevice, detachPasid, MsiWindow, prepareMsi, type AttachContext } from "./attachment.js";
 import { FaultQueue, FaultQueueStream, QueueStream, VirtualEventQueue, VtdFaultQueue } from "./event-queue.js";
 import { hwInfoOf } from "./hw-info.js";
-import { DeviceObject, type Hwpt, HwptNested, HwptPaging, IoasObject, VdeviceObject, ViommuObject } from "./iommufd-objects.js";
+import { allocateHwpt, invalidate, readDirtyBitmap, setDirtyTracking } from "./hwpt.js";
+import { copyRange, mapRange, unmapRange } from "./ioas.js";
+import { checkSameIommu, DeviceObject, HwptPaging, IoasObject, VdeviceObject, ViommuObject } from "./iommufd-objects.js";
 import type { Master } from "./iommu-driver.js";
 import type { Later } from "./host-event.js";
-import { guarded, ObjectTable, refusing, type KernelObject, type Refuse } from "./objects.js";
+import { ObjectTable, refusing, type KernelObject, type Refuse } from "./objects.js";
 import type { PhysicalFunction } from "./hardware-port.js";
 import type { KernelRules } from "./kernel-rules.js";
 import type { ProcessMemory } from "./process-memory.js";
 
-const U64_MAX = (1n << 64n) - 1n;
 /** Sequence numbers of events end at 2^31 - 1; a deeper queue is refused. */
 const MOST_QUEUED_EVENTS = 0x7fff_ffff;
-const KNOWN_HWPT_FLAGS =
-  HwptAllocFlags.NEST_PARENT | HwptAllocFlags.DIRTY_TRACKING | HwptAllocFlags.FAULT_ID_VALID | HwptAllocFlags.PASID;
 
 /** A table that the kernel keeps in step with an IOAS. */
 export interface TableAccount {
@@ -129,54 +125,15 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
   }
 
   ioasMap(request: MapRequest): bigint {
-    const refuse = this.enter("address" in request.source ? "IOAS_MAP" : "IOAS_MAP_FILE");
-    if ((request.extraFlags ?? 0) !== 0) {
-      throw refuse("EOPNOTSUPP", `flags 0x${request.extraFlags!.toString(16)}`);
-    }
-    if (request.length >= U64_MAX || (request.iova ?? 0n) >= U64_MAX) {
-      throw refuse("EOVERFLOW", "the range wraps");
-    }
-    if (!request.readable && !request.writable) {
-      throw refuse("EINVAL", "neither readable nor writable");
-    }
-    const { pagetable } = this.table.get(request.ioasId, IoasObject, refuse);
-    if (!("address" in request.source)) {
-      throw refuse("EBADF", `${request.source.fd} is no file of this process`);
-    }
-    const part = { userAddress: request.source.address, length: request.length, writable: true };
-    return pagetable.map([part], request.iova, request.readable, request.writable, refuse);
+    return mapRange(this.table, request, this.enter("address" in request.source ? "IOAS_MAP" : "IOAS_MAP_FILE"));
   }
 
   ioasCopy(request: CopyRequest): bigint {
-    const refuse = this.enter("IOAS_COPY");
-    if (request.length >= U64_MAX || request.srcIova >= U64_MAX || (request.dstIova ?? 0n) >= U64_MAX) {
-      throw refuse("EOVERFLOW", "the range wraps");
-    }
-    if (!request.readable && !request.writable) {
-      throw refuse("EINVAL", "neither readable nor writable");
-    }
-    const source = this.table.get(request.srcIoasId, IoasObject, refuse).pagetable;
-    const parts = source.parts(request.srcIova, request.length, refuse);
-    const target = this.table.get(request.dstIoasId, IoasObject, refuse).pagetable;
-    return target.map(parts, request.dstIova, request.readable, request.writable, refuse);
+    return copyRange(this.table, request, this.enter("IOAS_COPY"));
   }
 
   ioasUnmap(ioasId: number, iova: bigint, length: bigint): bigint {
-    const refuse = this.enter("IOAS_UNMAP");
-    const { pagetable } = this.table.get(ioasId, IoasObject, refuse);
-    if (iova === 0n && length === U64_MAX) {
-      return pagetable.unmapAll(refuse);
-    }
-    if (iova >= U64_MAX || length >= U64_MAX) {
-      throw refuse("EOVERFLOW", "the range wraps");
-    }
-    if (length === 0n) {
-      throw refuse("EINVAL", "length 0");
-    }
-    if (iova + length - 1n > U64_MAX) {
-      throw refuse("EOVERFLOW", "the range wraps");
-    }
-    return pagetable.unmap(iova, iova + length - 1n, refuse);
+    return unmapRange(this.table, ioasId, iova, length, this.enter("IOAS_UNMAP"));
   }
 
   option(optionId: number, operation: "get" | "set", objectId: number, value: bigint): bigint {
@@ -201,40 +158,7 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
   }
 
   hwptAlloc(request: HwptAllocRequest): number {
-    const refuse = this.enter("HWPT_ALLOC");
-    const { flags, data } = request;
-    if ((request.dataType === HwptDataType.NONE) !== (data.length === 0)) {
-      throw refuse("EINVAL", `${data.length} bytes of data of type ${request.dataType}`);
-    }
-    const device = this.table.get(request.devId, DeviceObject, refuse);
-    const target = this.table.find(request.ptId);
-    if (target === undefined) {
-      throw refuse("EINVAL", `no object ${request.ptId}`);
-    }
-    let hwpt: Hwpt;
-    if (target instanceof IoasObject) {
-      if (data.length > 0) {
-        throw refuse("EOPNOTSUPP", "a table of an IOAS takes no data");
-      }
-      hwpt = this.allocatePaging(target, device, flags, false, refuse);
-    } else if (target instanceof ViommuObject) {
-      checkSameIommu(target, device, refuse);
-      hwpt = this.table.add(new HwptNested(target, target.share.allocateNested(request, refuse), false));
-    } else if (target instanceof HwptPaging) {
-      hwpt = this.allocateOnParent(target, device, request, refuse);
-    } else {
-      throw refuse("EINVAL", `a ${target.type} has no tables`);
-    }
-    if ((flags & HwptAllocFlags.FAULT_ID_VALID) !== 0) {
-      try {
-        hwpt.fault = this.table.get(request.faultId ?? 0, FaultQueue, refuse);
-        hwpt.fault.users++;
-      } catch (error) {
-        this.table.remove(hwpt);
-        throw error;
-      }
-    }
-    return hwpt.id;
+    return allocateHwpt(this.table, request, this.enter("HWPT_ALLOC")).id;
   }
 
   getHwInfo(devId: number, request: HwInfoRequest = {}): HwInfo {
@@ -244,68 +168,16 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
 
   hwptSetDirtyTracking(hwptId: number, enable: boolean): void {
     const refuse = this.enter("HWPT_SET_DIRTY_TRACKING");
-    const { domain } = this.table.get(hwptId, HwptPaging, refuse);
-    if (!domain.dirtyTracking) {
-      throw refuse("EOPNOTSUPP", "the table was made without dirty tracking");
-    }
-    guarded(() => domain.setDirtyTracking(enable), refuse);
-    if (enable) {
-      // Writes before now do not count.
-      domain.readDirty(0, 2 ** domain.apertureBits, true, () => {});
-    }
+    setDirtyTracking(this.table.get(hwptId, HwptPaging, refuse), enable, refuse);
   }
 
   hwptGetDirtyBitmap(request: DirtyBitmapRequest): void {
-    const refuse = this.enter("HWPT_GET_DIRTY_BITMAP");
-    const { flags, iova, length, pageSize, bitmap } = request;
-    if ((flags & ~DIRTY_BITMAP_NO_CLEAR) !== 0) {
-      throw refuse("EOPNOTSUPP", `flags 0x${flags.toString(16)}`);
-    }
-    const { domain, ioas } = this.table.get(request.hwptId, HwptPaging, refuse);
-    if (length === 0n && this.rules.refusesEmptyBitmaps) {
-      throw refuse("EINVAL", "a range of length 0");
-    }
-    const end = iova + length;
-    if (end - 1n > U64_MAX) {
-      throw refuse("EOVERFLOW", "the range wraps");
-    }
-    if (((iova | end) & (ioas.pagetable.alignment - 1n)) !== 0n || pageSize <= 0n || ((iova | end) & (pageSize - 1n)) !== 0n) {
-      throw refuse("EINVAL", "the range is not made of pages");
-    }
-    if (!domain.dirtyTracking) {
-      throw refuse("EOPNOTSUPP", "the table was made without dirty tracking");
-    }
-    if (length === 0n || !ioas.pagetable.covers(iova, length)) {
-      throw refuse("EINVAL", "not all of the range is mapped");
-    }
-    const pages = Number(length / pageSize);
-    if (bitmap.length * 8 < pages) {
-      throw refuse("EFAULT", `a bitmap of ${bitmap.length} bytes is too small for ${pages} pages`);
-    }
-    const start = Number(iova);
-    const size = Number(pageSize);
-    const note = (base: number, bytes: number): void => {
-      const last = Math.min(pages - 1, Math.floor((base + bytes - 1 - start) / size));
-      for (let page = Math.max(0, Math.floor((base - start) / size)); page <= last; page++) {
-        bitmap[page >> 3] |= 1 << (page & 7);
-      }
-    };
-    guarded(() => domain.readDirty(start, Number(length), (flags & DIRTY_BITMAP_NO_CLEAR) === 0, note), refuse);
+    readDirtyBitmap(this.table, request, this.rules, this.enter("HWPT_GET_DIRTY_BITMAP"));
   }
 
   hwptInvalidate(request: InvalidateRequest): InvalidateResult {
     this.enter("HWPT_INVALIDATE");
-    if (request.entryCount > 0 && request.entryLength === 0) {
-      return { errno: "EINVAL", handled: 0 };
-    }
-    const target = this.table.find(request.hwptId);
-    if (target instanceof ViommuObject) {
-      return target.share.invalidate(request);
-    }
-    if (target instanceof HwptNested) {
-      return target.domain.invalidate?.(request) ?? { errno: "EOPNOTSUPP", handled: 0 };
-    }
-    return { errno: target === undefined ? "ENOENT" : "EINVAL", handled: 0 };
+    return invalidate(this.table, request);
   }
 
   faultQueueAlloc(): { id: number; stream: FaultStream } {
@@ -433,35 +305,6 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     return prepareMsi(this, object, doorbell, refuse);
   }
 
-  allocatePaging(ioas: IoasObject, device: DeviceObject, flags: number, auto: boolean, refuse: Refuse): HwptPaging {
-    const { master } = device;
-    if ((flags & ~KNOWN_HWPT_FLAGS) !== 0) {
-      throw refuse("EOPNOTSUPP", `flags 0x${(flags >>> 0).toString(16)}`);
-    }
-    const kind = flags & ~HwptAllocFlags.FAULT_ID_VALID;
-    if (kind !== flags && (flags & HwptAllocFlags.NEST_PARENT) !== 0) {
-      throw refuse("EOPNOTSUPP", "a nesting parent has no fault queue");
-    }
-    const domain = master.driver.allocatePaging(master, kind, refuse);
-    try {
-      ioas.pagetable.addDomain(domain, refuse);
-    } catch (error) {
-      domain.release();
-      throw error;
-    }
-    const hwpt = new HwptPaging(ioas, master.driver, domain, auto, (flags & HwptAllocFlags.PASID) !== 0);
-    ioas.hwpts.push(hwpt);
-    return this.table.add(hwpt);
-  }
-
-  /** A nested table straight on a nesting parent (Linux iommufd_hwpt_nested_alloc). */
-  private allocateOnParent(parent: HwptPaging, device: DeviceObject, request: HwptAllocRequest, refuse: Refuse): HwptNested {
-    const { master } = device;
-    const flags = request.flags & ~HwptAllocFlags.FAULT_ID_VALID;
-    const domain = master.driver.allocateNested(master, parent, { ...request, flags }, refuse);
-    return this.table.add(new HwptNested(parent, domain, (flags & HwptAllocFlags.PASID) !== 0));
-  }
-
   private open(queue: VirtualEventQueue | VtdFaultQueue, onClose: () => void = () => {}): QueueStream {
     const stream: QueueStream = new QueueStream(queue, this.later, () => {
       onClose();
@@ -496,13 +339,6 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
       throw refuse("EBADF", "the iommufd is closed");
     }
     return refuse;
-  }
-}
-
-function checkSameIommu(viommu: ViommuObject, device: DeviceObject, refuse: Refuse): void {
-  const { driver } = device.master;
-  if (viommu.driver !== driver) {
-    throw refuse("EINVAL", `the vIOMMU belongs to ${viommu.driver.name}, the function to ${driver.name}`);
   }
 }
 
