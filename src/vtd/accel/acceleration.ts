@@ -7,19 +7,19 @@
  * function (or PASID) is blocked, and when even that fails it keeps the table that it has. First-stage tables
  * of the guest are never read here.
  */
-import { type IommufdDevice, isIommufdDevice } from "../../iommufd/index.js";
-import { Budget, Continuation, EMPTY_ENTRY_STEPS, Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
+import { Budget, Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import type { HostIommuDevice, PciBus } from "../../pci/index.js";
 import { type Log, Refusal } from "../../support/index.js";
 import type { BackendProgress, VtdBackend, VtdForBackend } from "../device/index.js";
-import { checkHostServes, checkUsableAddresses, usableAddressBits } from "./compatibility.js";
+import { checkFunction, checkUsableAddresses } from "./compatibility.js";
 import * as trace from "./trace.js";
 import { FunctionAttachments } from "./attachments.js";
 import { HostFaults } from "./events.js";
 import { guestReason } from "./fault-reasons.js";
 import { PasidIotlbForwarder } from "./invalidations.js";
-import { PassthroughFunction, type VtdFunctionTable } from "./function.js";
+import { accountOf, PassthroughFunction, type VtdFunctionAccount } from "./function.js";
 import { Placement } from "./placement.js";
+import { WorkInSteps } from "./steps.js";
 import { TTM_SCALABLE } from "../spec/index.js";
 
 /** Descriptors that are collected before they are sent, at the most. */
@@ -28,23 +28,6 @@ const BATCH_CAPACITY = 4096;
 /** Tables that they are for, each of which needs a host call. */
 const MOST_TABLES = 512;
 
-/** For the account: one function's tables. */
-export interface VtdFunctionAccount {
-  readonly name: string;
-  readonly sourceId: number | null;
-  readonly hostIommu: string | null;
-  readonly table: VtdFunctionTable;
-  readonly hwptId: number | null;
-  /** Why it is blocked; null: it is not. */
-  readonly reason: string | null;
-  /** Bindings of PASIDs, the one of requests without PASID (0) among them. */
-  readonly pasids: ReadonlyArray<{ readonly pasid: number; readonly domain: number; readonly table: "nested" | "parent"; readonly hwptId: number }>;
-  /** PASIDs that have no table though their entries are present, and why; the first of them. */
-  readonly blockedPasids: ReadonlyArray<{ readonly pasid: number; readonly reason: string }>;
-  /** Mappings of a mirrored second stage. */
-  readonly shadowMappings: number;
-}
-
 export class VtdAcceleration implements VtdBackend {
   private readonly functions: PassthroughFunction[] = [];
   private readonly forwarder: PasidIotlbForwarder;
@@ -52,9 +35,7 @@ export class VtdAcceleration implements VtdBackend {
   private readonly attachments: FunctionAttachments;
   private readonly placement: Placement;
   private readonly budget: Budget;
-  private readonly continuation: Continuation;
-  /** The unit waits for the end of work. */
-  private owed = false;
+  private readonly steps: WorkInSteps;
   private deliveredBefore = 0;
 
   constructor(
@@ -62,11 +43,11 @@ export class VtdAcceleration implements VtdBackend {
     private readonly log: Log,
   ) {
     this.budget = new Budget(unit.stepsAtOnce);
-    this.continuation = new Continuation(unit.scheduler, () => this.proceed());
     this.graveyard = new Graveyard(log, "vtd.destroy");
     this.forwarder = new PasidIotlbForwarder(() => this.name, log);
     this.attachments = new FunctionAttachments(unit, () => this.name, this.forwarder, this.graveyard, this.budget, log);
     this.placement = new Placement(unit, () => this.name, this.attachments, this.budget, log);
+    this.steps = new WorkInSteps(unit, this.functions, this.placement, this.forwarder, this.budget);
   }
 
   /** `intel-iommu 'iommu0'`. */
@@ -115,43 +96,14 @@ export class VtdAcceleration implements VtdBackend {
   }
 
   describeFunctions(): VtdFunctionAccount[] {
-    return this.functions.map((fn) => ({
-      name: fn.host.name,
-      sourceId: fn.sourceId,
-      hostIommu: fn.host.hostIommu,
-      table: fn.table,
-      hwptId: fn.host.attachedTo,
-      reason: fn.reason,
-      pasids: [...fn.bindings.values()].map((binding) => ({
-        pasid: binding.pasid,
-        domain: binding.domains.current,
-        table: binding.hwptId === null ? ("parent" as const) : ("nested" as const),
-        hwptId: binding.hwptId ?? fn.host.parentHwptId,
-      })),
-      blockedPasids: [...fn.blockedPasids].map(([pasid, reason]) => ({ pasid, reason })),
-      shadowMappings: fn.shadow?.mappings ?? 0,
-    }));
+    return this.functions.map(accountOf);
   }
 
   // ---- functions come and go ----
 
   /** Throws Refusal where this unit, or the host's IOMMU behind the function, cannot serve it: properties and capabilities alone. */
-  checkFunction(device: HostIommuDevice): asserts device is IommufdDevice {
-    const { properties } = this.unit;
-    if (!isIommufdDevice(device)) {
-      throw new Refusal("Need IOMMUFD backend when fsts=on", {
-        found: `${device.name} behind ${this.name}`,
-        wouldWork: "-object iommufd,id=iommufd0 and vfio-pci with iommufd=iommufd0",
-      });
-    }
-    if (!properties.fsts) {
-      this.checkShadowing(device.name);
-    }
-    checkHostServes(device.hwInfo, properties, this.namesOf(device));
-  }
-
-  private namesOf(device: IommufdDevice): { unit: string; device: string; hostIommu: string } {
-    return { unit: this.name, device: device.name, hostIommu: device.hostIommu ?? "the host IOMMU" };
+  checkFunction(device: HostIommuDevice): void {
+    checkFunction(device, this.unit.properties, this.name);
   }
 
   /**
@@ -161,10 +113,8 @@ export class VtdAcceleration implements VtdBackend {
    */
   addFunction(bus: PciBus, devfn: number, device: HostIommuDevice): void {
     const { properties } = this.unit;
-    this.checkFunction(device);
-    if (!properties.fsts) {
-      checkUsableAddresses(usableAddressBits(device.iommufd, device.ioasId), properties, this.namesOf(device));
-    }
+    checkFunction(device, properties, this.name);
+    checkUsableAddresses(device, properties, this.name);
     const fn = new PassthroughFunction(bus, devfn, device);
     this.functions.push(fn);
     this.budget.refill();
@@ -207,22 +157,6 @@ export class VtdAcceleration implements VtdBackend {
     }
   }
 
-  private checkShadowing(name: string): void {
-    const { properties } = this.unit;
-    if (properties.requireNesting) {
-      throw new Refusal("x-require-nesting=on: no shadowing of guest page tables", {
-        found: `${name} behind ${this.name}, which has fsts=off`,
-        wouldWork: "scalable-mode=on,fsts=on",
-      });
-    }
-    if (!properties.cachingMode) {
-      throw new Refusal("Device assignment is not allowed without enabling caching-mode=on for Intel IOMMU.", {
-        found: `${name} behind ${this.name}, which has caching-mode=off and fsts=off`,
-        wouldWork: "caching-mode=on, or scalable-mode=on,fsts=on",
-      });
-    }
-  }
-
   /** The function leaves: back to its parent, its objects freed. Never throws for a refused host call. */
   removeFunction(bus: PciBus, devfn: number): void {
     const index = this.functions.findIndex((fn) => fn.bus === bus && fn.devfn === devfn);
@@ -230,7 +164,7 @@ export class VtdAcceleration implements VtdBackend {
       const [fn] = this.functions.splice(index, 1);
       this.release(fn);
       this.retryRefused();
-      this.goOnLater();
+      this.steps.goOnLater();
     }
   }
 
@@ -265,7 +199,7 @@ export class VtdAcceleration implements VtdBackend {
       return;
     }
     this.placement.settlePasid(fn, pasid ?? fn.ridPasid);
-    this.goOnLater();
+    this.steps.goOnLater();
     if (isBound()) {
       this.log.warnOnce(
         `${this.name}: DMA of ${fn.host.name}${pasid === null ? "" : " with a PASID"} was refused although the guest's tables have an entry for it, which became present without an invalidation: caching-mode=on would work`,
@@ -280,8 +214,8 @@ export class VtdAcceleration implements VtdBackend {
     for (const fn of functions) {
       this.placement.lookAgain(fn);
     }
-    this.goOnLater();
-    this.invalidateKept();
+    this.steps.goOnLater();
+    this.steps.invalidateKept();
   }
 
   /** Puts functions where the tables say, and invalidates what has to be. False where one did not get there. */
@@ -290,101 +224,33 @@ export class VtdAcceleration implements VtdBackend {
     for (const fn of functions) {
       done = this.placement.settle(fn) && done;
     }
-    this.goOnLater();
-    return this.invalidateKept() && done;
-  }
-
-  // ---- in steps ----
-
-  get progress(): BackendProgress {
-    let refused = false;
-    for (const fn of this.functions) {
-      if (fn.working) {
-        return "working";
-      }
-      refused ||= fn.endangered;
-    }
-    return refused ? "refused" : "done";
-  }
-
-  proceed(): void {
-    this.budget.refill();
-    for (const fn of this.functions) {
-      if (fn.working) {
-        this.placement.work(fn);
-        this.flushOn(fn);
-      }
-    }
-    this.invalidateKept();
-    if (this.progress === "working") {
-      this.continuation.request();
-    } else {
-      this.owed = false;
-      this.unit.followed();
-    }
-  }
-
-  dispose(): void {
-    this.continuation.cancel();
-  }
-
-  /** Work that is left goes on later; the unit is told of its end, however it ends. */
-  private goOnLater(): void {
-    this.owed ||= this.progress === "working";
-    if (this.owed) {
-      this.continuation.request();
-    }
-  }
-
-  /** Has the tables of all PASIDs of a function invalidated as a whole, those of a domain or of any (-1), as far as the budget lasts. */
-  private flushWhole(fn: PassthroughFunction, domainId: number): void {
-    // Another domain before it is not done yet: more than was asked for is always right.
-    fn.flushDomain = fn.flush.working && fn.flushDomain !== domainId ? -1 : domainId;
-    fn.flush.start(fn.bindings.end);
-    this.flushOn(fn);
-  }
-
-  private flushOn({ flush, flushDomain, bindings }: PassthroughFunction): void {
-    const { budget } = this;
-    while (flush.working && !budget.spent) {
-      if (bindings.near(flush.at) === 0) {
-        flush.passTable();
-        continue;
-      }
-      const binding = bindings.get(flush.at);
-      flush.pass();
-      budget.left -= EMPTY_ENTRY_STEPS;
-      if (binding !== undefined && (flushDomain < 0 || binding.domains.has(flushDomain))) {
-        budget.left -= HOST_CALL_STEPS;
-        this.forwarder.takeWhole(binding);
-      }
-    }
-  }
-
-  /**
-   * Sends the invalidations of whole tables that no descriptor stands for. A table whose invalidation is refused may
-   * be stale, so it is taken away; false then.
-   */
-  private invalidateKept(): boolean {
-    this.forwarder.send();
-    let done = true;
-    for (const { binding } of this.forwarder.refused) {
-      done = this.placement.dropStale(binding) && done;
-    }
-    return done;
+    this.steps.goOnLater();
+    return this.steps.invalidateKept() && done;
   }
 
   // ---- VtdBackend ----
+
+  get progress(): BackendProgress {
+    return this.steps.progress;
+  }
+
+  proceed(): void {
+    this.steps.proceed();
+  }
+
+  dispose(): void {
+    this.steps.dispose();
+  }
 
   /** What is kept is invalidated, too: the pointer's command drops context cache, PASID cache and IOTLB (6.6, CAP.ESRTPS). */
   tablesChanged(): void {
     this.forwarder.drop();
     this.settle(this.functions);
     for (const fn of this.functions) {
-      this.flushWhole(fn, -1);
+      this.steps.flushWhole(fn, -1);
     }
-    this.goOnLater();
-    this.invalidateKept();
+    this.steps.goOnLater();
+    this.steps.invalidateKept();
   }
 
   reset(): void {
@@ -400,8 +266,8 @@ export class VtdAcceleration implements VtdBackend {
     const refused = this.functions.filter((fn) => fn.unsettled || fn.refused.size > 0 || fn.manyRefused);
     if (refused.length > 0) {
       refused.forEach((fn) => this.placement.retry(fn, all));
-      this.goOnLater();
-      this.invalidateKept();
+      this.steps.goOnLater();
+      this.steps.invalidateKept();
     }
   }
 
@@ -433,8 +299,8 @@ export class VtdAcceleration implements VtdBackend {
     for (const fn of this.functions) {
       done = this.placement.settlePasid(fn, pasid) && done;
     }
-    this.goOnLater();
-    return this.invalidateKept() && done;
+    this.steps.goOnLater();
+    return this.steps.invalidateKept() && done;
   }
 
   iotlbInvalidated(domainId: number, addressHigh: number, addressLow: number, addressMask: number): boolean {
@@ -443,10 +309,10 @@ export class VtdAcceleration implements VtdBackend {
     const done = this.synchronizeShadows(domainId, first, last);
     // Translations that a first stage had a part in go with their domain (6.5.1.2, table 23).
     for (const fn of this.functions) {
-      this.flushWhole(fn, domainId);
+      this.steps.flushWhole(fn, domainId);
     }
-    this.goOnLater();
-    return this.invalidateKept() && done;
+    this.steps.goOnLater();
+    return this.steps.invalidateKept() && done;
   }
 
   /** A PASID-selective one drops second-stage translations of the domain, too (table 24). */
@@ -461,7 +327,7 @@ export class VtdAcceleration implements VtdBackend {
         done = this.placement.synchronize(fn, first, last) && done;
       }
     }
-    this.goOnLater();
+    this.steps.goOnLater();
     return done;
   }
 

@@ -3,7 +3,8 @@
  * the host's hardware, so what the guest was told must be what the host has. The same check at every attach,
  * cold or hot.
  */
-import { HW_INFO_VTD, HW_INFO_VTD_BYTES, HwInfoType, HwInfoVtdFlags, type HwInfo, type Iommufd } from "../../iommufd/index.js";
+import { HW_INFO_VTD, HW_INFO_VTD_BYTES, HwInfoType, HwInfoVtdFlags, type HwInfo, type Iommufd, type IommufdDevice, isIommufdDevice } from "../../iommufd/index.js";
+import type { HostIommuDevice } from "../../pci/index.js";
 import { get, Refusal } from "../../support/index.js";
 import type { VtdProperties } from "../device/index.js";
 import { CAP, ECAP } from "../spec/index.js";
@@ -40,10 +41,15 @@ export function usableAddressBits(iommufd: Iommufd, ioasId: number): number {
 
 /**
  * Without first stage the guest's tables are mirrored, in a table of the kind that its parent is of: what that takes may
- * be less than CAP.MGAW, as the lower half of a first stage. Throws Refusal where the guest is shown more.
+ * be less than CAP.MGAW, as the lower half of a first stage. Throws Refusal where the guest is shown more, and HostError.
  */
-export function checkUsableAddresses(usable: number, properties: VtdProperties, names: Names): void {
-  if (!properties.fsts && properties.awBits > usable) {
+export function checkUsableAddresses(device: IommufdDevice, properties: VtdProperties, unit: string): void {
+  if (properties.fsts) {
+    return;
+  }
+  const usable = usableAddressBits(device.iommufd, device.ioasId);
+  const names = namesOf(device, unit);
+  if (properties.awBits > usable) {
     throw new Refusal(`aw-bits ${properties.awBits} > host aw-bits ${usable}`, {
       found: `IOAS_IOVA_RANGES: the tables of ${names.hostIommu} for ${names.device} take IOVAs of ${usable} bits, ${names.unit} shows its guest ${properties.awBits}`,
       wouldWork: usable >= 39 ? "aw-bits=39" : "a host IOMMU with wider addresses",
@@ -119,5 +125,42 @@ export function checkHostServes(info: HwInfo, properties: VtdProperties, names: 
       `ECAP.PSS: ${hostIommu} of ${device} has PASIDs of ${hostPasidBits} bits, ${unit} shows its guest ${properties.pasidBits}`,
       `pasid-bits=${hostPasidBits}`,
     );
+  }
+}
+
+/**
+ * Throws Refusal where a unit, or the host's IOMMU behind the function, cannot serve it: properties and capabilities
+ * alone. `unit`: `intel-iommu 'iommu0'`.
+ */
+export function checkFunction(device: HostIommuDevice, properties: VtdProperties, unit: string): asserts device is IommufdDevice {
+  if (!isIommufdDevice(device)) {
+    throw new Refusal("Need IOMMUFD backend when fsts=on", {
+      found: `${device.name} behind ${unit}`,
+      wouldWork: "-object iommufd,id=iommufd0 and vfio-pci with iommufd=iommufd0",
+    });
+  }
+  if (!properties.fsts) {
+    checkShadowing(device.name, properties, unit);
+  }
+  checkHostServes(device.hwInfo, properties, namesOf(device, unit));
+}
+
+function namesOf(device: IommufdDevice, unit: string): Names {
+  return { unit, device: device.name, hostIommu: device.hostIommu ?? "the host IOMMU" };
+}
+
+/** A function may have its second-stage tables mirrored. */
+function checkShadowing(name: string, properties: VtdProperties, unit: string): void {
+  if (properties.requireNesting) {
+    throw new Refusal("x-require-nesting=on: no shadowing of guest page tables", {
+      found: `${name} behind ${unit}, which has fsts=off`,
+      wouldWork: "scalable-mode=on,fsts=on",
+    });
+  }
+  if (!properties.cachingMode) {
+    throw new Refusal("Device assignment is not allowed without enabling caching-mode=on for Intel IOMMU.", {
+      found: `${name} behind ${unit}, which has caching-mode=off and fsts=off`,
+      wouldWork: "caching-mode=on, or scalable-mode=on,fsts=on",
+    });
   }
 }

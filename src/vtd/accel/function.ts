@@ -116,3 +116,39 @@ export class PassthroughFunction {
     return bits === 0 ? 1 : 2 ** bits;
   }
 }
+
+/** For the account: one function's tables. */
+export interface VtdFunctionAccount {
+  readonly name: string;
+  readonly sourceId: number | null;
+  readonly hostIommu: string | null;
+  readonly table: VtdFunctionTable;
+  readonly hwptId: number | null;
+  /** Why it is blocked; null: it is not. */
+  readonly reason: string | null;
+  /** Bindings of PASIDs, the one of requests without PASID (0) among them. */
+  readonly pasids: ReadonlyArray<{ readonly pasid: number; readonly domain: number; readonly table: "nested" | "parent"; readonly hwptId: number }>;
+  /** PASIDs that have no table though their entries are present, and why; the first of them. */
+  readonly blockedPasids: ReadonlyArray<{ readonly pasid: number; readonly reason: string }>;
+  /** Mappings of a mirrored second stage. */
+  readonly shadowMappings: number;
+}
+
+export function accountOf(fn: PassthroughFunction): VtdFunctionAccount {
+  return {
+    name: fn.host.name,
+    sourceId: fn.sourceId,
+    hostIommu: fn.host.hostIommu,
+    table: fn.table,
+    hwptId: fn.host.attachedTo,
+    reason: fn.reason,
+    pasids: [...fn.bindings.values()].map((binding) => ({
+      pasid: binding.pasid,
+      domain: binding.domains.current,
+      table: binding.hwptId === null ? ("parent" as const) : ("nested" as const),
+      hwptId: binding.hwptId ?? fn.host.parentHwptId,
+    })),
+    blockedPasids: [...fn.blockedPasids].map(([pasid, reason]) => ({ pasid, reason })),
+    shadowMappings: fn.shadow?.mappings ?? 0,
+  };
+}

@@ -3,7 +3,7 @@
  * a mapping there. What has changed comes with the guest's IOTLB invalidations, which with caching mode follow
  * every change (Intel VT-d 5.10, 6.1). The work is done in steps, since tables may be large, or lead in circles.
  */
-import { DIRTY_BITMAP_NO_CLEAR, type DirtySource, HostError, HwptAllocFlags, HwptDataType, type Iommufd, type IommufdDevice } from "../../iommufd/index.js";
+import { HostError, HwptAllocFlags, HwptDataType, type Iommufd, type IommufdDevice } from "../../iommufd/index.js";
 import type { AddressSpace, MemoryListener, MemorySection, WordMemory } from "../../memory/index.js";
 import { type Budget, type Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import { hex, type Log } from "../../support/index.js";
@@ -14,13 +14,8 @@ import { usableAddressBits } from "./compatibility.js";
 import type { GuestDomains } from "./domains.js";
 import { GuestLimit } from "./limits.js";
 import { type Mapping, MappingIndex } from "./mappings.js";
+import { MirrorDirty } from "./mirror-dirty.js";
 import { MirrorWalk, type WalkStep } from "./mirror-walk.js";
-
-/** Bytes of a page of a dirty bitmap. */
-const PAGE = 4096;
-
-/** Bytes that are asked for at once. */
-const LONGEST_RUN = 2 ** 30;
 
 /** Mappings of one function, at the most. */
 const MOST_MAPPINGS = 1 << 20;
@@ -47,7 +42,7 @@ export interface MirrorParts {
   readonly log: Log;
 }
 
-export class Mirror implements DirtySource {
+export class Mirror {
   /** Mapped and unmapped so far, for the account. */
   maps = 0;
   unmaps = 0;
@@ -57,6 +52,7 @@ export class Mirror implements DirtySource {
   /** Of the device, which may be closed before the last object is freed. */
   private readonly iommufd: Iommufd;
   private readonly name: string;
+  private readonly dirty: MirrorDirty;
   private readonly listener: MemoryListener;
   private listening = false;
 
@@ -71,7 +67,7 @@ export class Mirror implements DirtySource {
   private stamp = 0;
 
   private constructor(
-    private readonly device: IommufdDevice,
+    device: IommufdDevice,
     readonly ioasId: number,
     readonly hwptId: number,
     private readonly tables: X86Tables,
@@ -83,6 +79,7 @@ export class Mirror implements DirtySource {
   ) {
     this.iommufd = device.iommufd;
     this.name = device.name;
+    this.dirty = new MirrorDirty(device, hwptId, this.mapped);
     this.counting = new MirrorWalk(tables, EVERYTHING.first, EVERYTHING.last, parts.memory, parts.words);
     this.listener = {
       // RAM that is unplugged or discarded leaves, and comes back when it is there again.
@@ -119,9 +116,6 @@ export class Mirror implements DirtySource {
       const hwptId = iommufd.hwptAlloc({ flags: flags | (device.tracksDirty ? HwptAllocFlags.DIRTY_TRACKING : 0), devId, ptId: ioasId, dataType: HwptDataType.NONE, data: new Uint8Array(0) });
       try {
         const mirror = new Mirror(device, ioasId, hwptId, { ...tables }, domains, parts, usableAddressBits(iommufd, ioasId));
-        if (device.tracksDirty) {
-          device.addDirtySource(mirror);
-        }
         parts.memory.addListener(mirror.listener);
         mirror.listening = true;
         mirror.invalidateAll();
@@ -141,12 +135,7 @@ export class Mirror implements DirtySource {
     this.listening = false;
     memory.removeListener(this.listener);
     this.forgetWork();
-    if (this.device.tracksDirty) {
-      this.device.removeDirtySource(this);
-      for (const mapping of this.mapped.all()) {
-        this.noteDirty(mapping);
-      }
-    }
+    this.dirty.close();
     graveyard.destroy(this.iommufd, this.hwptId, "shadow HWPT");
     graveyard.destroy(this.iommufd, this.ioasId, "shadow IOAS");
     this.mapped.clear();
@@ -365,60 +354,7 @@ export class Mirror implements DirtySource {
     this.iommufd.ioasUnmap(this.ioasId, BigInt(old.iova), BigInt(old.bytes));
     this.unmaps++;
     this.mapped.delete(old);
-    this.noteDirty(old);
-  }
-
-  // ---- dirty pages ----
-
-  /** What goes with a mapping is not read before: all that could be written counts as written. */
-  private noteDirty(mapping: Mapping): void {
-    if (this.device.tracksDirty && (mapping.access & SS_W) !== 0) {
-      this.device.noteDirty(mapping.gpa, mapping.bytes);
-    }
-  }
-
-  setTracking(on: boolean): void {
-    this.iommufd.hwptSetDirtyTracking(this.hwptId, on);
-  }
-
-  /** The host tells of ranges of IOVAs that are mapped without a gap; its bits are brought back by the mappings. */
-  read(address: number, bitmap: Uint8Array, clear: boolean): void {
-    const end = address + bitmap.length * 8 * PAGE;
-    const meant = [...this.mapped.all()].filter((one) => (one.access & SS_W) !== 0 && one.gpa < end && one.gpa + one.bytes > address);
-    for (const { start, bytes } of runsOf(meant)) {
-      const bits = new Uint8Array(Math.ceil(bytes / PAGE / 8));
-      try {
-        this.iommufd.hwptGetDirtyBitmap({
-          hwptId: this.hwptId,
-          flags: clear ? 0 : DIRTY_BITMAP_NO_CLEAR,
-          iova: BigInt(start),
-          length: BigInt(bytes),
-          pageSize: BigInt(PAGE),
-          bitmap: bits,
-        });
-      } finally {
-        // Refused on the way, what the host has told is clean there already.
-        this.translate(start, bits, address, bitmap, clear);
-      }
-    }
-  }
-
-  private translate(start: number, bits: Uint8Array, address: number, bitmap: Uint8Array, clear: boolean): void {
-    for (const one of this.mapped.within(start, start + bits.length * 8 * PAGE - 1)) {
-      for (let done = 0; done < one.bytes; done += PAGE) {
-        const bit = (one.iova + done - start) / PAGE;
-        if (bit < 0 || bit >= bits.length * 8 || (bits[bit >> 3] & (1 << (bit & 7))) === 0) {
-          continue;
-        }
-        const page = (one.gpa + done - address) / PAGE;
-        if (page >= 0 && page < bitmap.length * 8) {
-          bitmap[page >> 3] |= 1 << (page & 7);
-        } else if (clear) {
-          // Beside what was asked for, and clean in the host's table now.
-          this.device.noteDirty(one.gpa + done, PAGE);
-        }
-      }
-    }
+    this.dirty.unmapped(old);
   }
 
   private wait(leaf: Mapping): void {
@@ -478,18 +414,4 @@ export class Mirror implements DirtySource {
       }
     }
   }
-}
-
-/** Mappings that follow one another, as ranges of IOVAs of a size that a bitmap has. */
-function runsOf(mappings: Mapping[]): Array<{ start: number; bytes: number }> {
-  const runs: Array<{ start: number; bytes: number }> = [];
-  for (const one of mappings.sort((a, b) => a.iova - b.iova)) {
-    const last = runs.at(-1);
-    if (last !== undefined && last.start + last.bytes === one.iova && last.bytes < LONGEST_RUN) {
-      last.bytes += one.bytes;
-    } else {
-      runs.push({ start: one.iova, bytes: one.bytes });
-    }
-  }
-  return runs;
 }

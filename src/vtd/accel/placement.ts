@@ -4,7 +4,7 @@
  */
 import { HostError } from "../../iommufd/index.js";
 import { type Budget, EMPTY_ENTRY_STEPS } from "../../nesting/index.js";
-import { hex, type Log, toBigInt } from "../../support/index.js";
+import { hex, type Log } from "../../support/index.js";
 import type { VtdForBackend } from "../device/index.js";
 import * as trace from "./trace.js";
 import {
@@ -17,8 +17,9 @@ import {
   PASID_SECOND_STAGE,
   PasidView,
 } from "../lookup/index.js";
-import { FAULT, FAULT_RECORD_WORDS, faultName, fillFault, TTM_LEGACY, TTM_SCALABLE } from "../spec/index.js";
+import { FAULT, TTM_LEGACY, TTM_SCALABLE } from "../spec/index.js";
 import type { FunctionAttachments } from "./attachments.js";
+import { EntryFaults, isAbsent, reasonText } from "./entry-faults.js";
 import type { PassthroughFunction, PasidBinding } from "./function.js";
 import { GuestLimit } from "./limits.js";
 
@@ -26,7 +27,7 @@ export class Placement {
   private readonly tables: GuestTables;
   private readonly context = new ContextView();
   private readonly entry = new PasidView();
-  private readonly record = new Int32Array(FAULT_RECORD_WORDS);
+  private readonly faults: EntryFaults;
   /** How often `context` was read. */
   private contextsRead = 0;
 
@@ -39,6 +40,7 @@ export class Placement {
     private readonly budget: Budget,
     private readonly log: Log,
   ) {
+    this.faults = new EntryFaults(unit);
     this.tables = new GuestTables(unit.words, unit.features, true);
   }
 
@@ -79,7 +81,7 @@ export class Placement {
     }
     const reason = this.readContext(sourceId);
     fn.faultsDisabled = context.faultsDisabled;
-    this.traceContext(sourceId, reason);
+    this.faults.traceContext(sourceId, reason, context, this.tables.entryWords);
     if (reason === 0 && context.scalable) {
       return this.settleRid(fn, sourceId);
     }
@@ -88,7 +90,7 @@ export class Placement {
         fn.absent = isAbsent(reason) ? "context" : null;
         this.attachments.block(fn, reasonText(reason));
         fn.faultReason = reason;
-        this.recordUnless(context.faultsDisabled || fn.absent !== null, reason, sourceId, -1);
+        this.faults.recordUnless(context.faultsDisabled || fn.absent !== null, reason, sourceId, -1);
       } else if (context.stage2 === undefined) {
         this.attachments.attachParent(fn);
         if (trace.tracePtEnableFastPath.on) {
@@ -104,24 +106,6 @@ export class Placement {
     this.budget.left--;
     this.contextsRead++;
     return this.tables.readContext(this.unit.root, sourceId, this.context);
-  }
-
-  private traceContext(sourceId: number, reason: number): void {
-    const [bus, slot, fn] = [sourceId >> 8, (sourceId >> 3) & 0x1f, sourceId & 7];
-    if (reason === FAULT.ROOT_NOT_PRESENT || reason === FAULT.SM_ROOT_NOT_PRESENT) {
-      if (trace.traceReNotPresent.on) {
-        trace.traceReNotPresent.emit(bus);
-      }
-    } else if ((reason === FAULT.CONTEXT_NOT_PRESENT || reason === FAULT.SM_CONTEXT_NOT_PRESENT) && trace.traceCeNotPresent.on) {
-      trace.traceCeNotPresent.emit(bus, sourceId & 0xff);
-    }
-    if (reason !== 0 && trace.traceReplayCeInvalid.on) {
-      trace.traceReplayCeInvalid.emit(bus, slot, fn);
-    } else if (reason === 0 && trace.traceReplayCeValid.on) {
-      const words = this.tables.entryWords;
-      const mode = this.context.scalable ? "scalable mode" : "legacy mode";
-      trace.traceReplayCeValid.emit(mode, bus, slot, fn, this.context.domain, toBigInt(words[3], words[2]), toBigInt(words[1], words[0]));
-    }
   }
 
   /** Without caching mode nobody tells of an entry that has become present (6.1): it is looked for. */
@@ -406,7 +390,7 @@ export class Placement {
       fn.refused.delete(pasid);
       this.attachments.tellBlocked(fn, pasid, reasonText(reason));
     }
-    this.recordUnless(view.faultsDisabled || reason === 0, reason, sourceId, pasid === fn.ridPasid ? -1 : pasid);
+    this.faults.recordUnless(view.faultsDisabled || reason === 0, reason, sourceId, pasid === fn.ridPasid ? -1 : pasid);
   }
 
   /** `place` for a PASID other than that of requests without one: where the host refuses, the PASID is blocked, and false. */
@@ -449,36 +433,4 @@ export class Placement {
       return false;
     }
   }
-
-  private recordUnless(silent: boolean, reason: number, sourceId: number, pasid: number): void {
-    if (silent) {
-      if (reason !== 0 && trace.traceFaultDisabled.on) {
-        trace.traceFaultDisabled.emit();
-      }
-      return;
-    }
-    fillFault(
-      this.record,
-      reason,
-      { source: sourceId, pasid, addressType: 0, high: 0, low: 0, write: false, execute: false, privileged: false },
-      this.unit.features.pasid,
-      this.unit.features.deviceTlb,
-    );
-    this.unit.recordFault(this.record);
-  }
-}
-
-/** Nothing is there, as for a function that nobody uses: no mistake. */
-function isAbsent(reason: number): boolean {
-  return (
-    reason === FAULT.ROOT_NOT_PRESENT ||
-    reason === FAULT.CONTEXT_NOT_PRESENT ||
-    reason === FAULT.SM_ROOT_NOT_PRESENT ||
-    reason === FAULT.SM_CONTEXT_NOT_PRESENT
-  );
-}
-
-/** `CONTEXT_NOT_PRESENT (fault reason 0x2)`, as the guest's fault record would have it. */
-function reasonText(reason: number): string {
-  return `${faultName(reason)} (fault reason ${hex(reason)})`;
 }

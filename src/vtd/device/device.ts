@@ -10,31 +10,28 @@ import {
 } from "../lookup/index.js";
 import type { AddressSpace, DmaSpace, MmioHandler, RamWordMemory } from "../../memory/index.js";
 import { FunctionMap, type PciBus } from "../../pci/index.js";
-import { countsByName, deposit, extract, get, getAddress, highWord, type Log, lowWord, toBigInt } from "../../support/index.js";
+import { countsByName, get, getAddress, highWord, type Log, lowWord, toBigInt } from "../../support/index.js";
 import { onEventLoop, type Scheduler, STEPS_AT_ONCE } from "../../nesting/index.js";
 import type { VtdBackend, VtdForBackend } from "./backend.js";
 import { DEFAULT_VTD_PROPERTIES, type VtdProperties } from "./capabilities.js";
 import * as trace from "./trace.js";
 import { EventMessage, type MessageSender } from "./event-message.js";
 import { CacheInvalidations } from "./cache-invalidations.js";
+import { Completions } from "./completions.js";
 import { FaultLog } from "./fault-log.js";
+import { type CommandedUnit, GlobalCommands } from "./global-commands.js";
 import { InvalidationQueue } from "./invalidation-queue.js";
 import { REGISTER_BYTES, RegisterFile } from "./register-file.js";
+import { RegisterInvalidation } from "./register-invalidation.js";
 import { SoftwareSpace } from "./software-path.js";
 import {
-  CAP,
-  CCMD,
   faultName,
   FRCD,
   GCMD,
-  GRANULARITY_SELECTIVE,
-  IOTLB_REG,
   IQA,
   IRTA,
-  IVA,
   REG,
   RTADDR,
-  TTM_LEGACY,
 } from "../spec/index.js";
 
 /** What an intel-iommu is made of; addresses are guest-physical. */
@@ -73,27 +70,12 @@ export interface VtdCounters {
   readonly interrupts: { readonly fault: number; readonly completion: number };
 }
 
-const WIDE_REGISTERS: ReadonlySet<number> = new Set([
-  REG.CAP,
-  REG.ECAP,
-  REG.RTADDR,
-  REG.CCMD,
-  REG.IQH,
-  REG.IQT,
-  REG.IQA,
-  REG.IQERCD,
-  REG.IRTA,
-  REG.PQH,
-  REG.PQT,
-  REG.PQA,
-]);
-
 /**
  * A VT-d remapping unit: registers, global commands, invalidation (registers and queue), faults, interrupt
  * remapping, and the software translation for emulated functions. What passed-through functions need is
  * asked of `backend`, in the guest's order.
  */
-export class VtdDevice implements MmioHandler, VtdForBackend {
+export class VtdDevice implements MmioHandler, VtdForBackend, CommandedUnit {
   /** Bytes of the register region. */
   static readonly regionBytes = REGISTER_BYTES;
 
@@ -105,7 +87,7 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
   /** The translation of emulated functions, and of all interrupts. */
   readonly translator: VtdTranslator;
   readonly remapper: InterruptRemapper;
-  private readonly invalidations = new CacheInvalidations(this);
+  readonly invalidations = new CacheInvalidations(this);
   /** Spaces of emulated functions, as QEMU names them: vtd-SLOT.FUNCTION. */
   private readonly spaces = new FunctionMap(
     (_bus, devfn) => new SoftwareSpace(`vtd-${(devfn >> 3).toString(16).padStart(2, "0")}.${(devfn & 7).toString(16)}`, this),
@@ -115,13 +97,13 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
   onInterruptsChanged: () => void = () => {};
   private readonly pageRequests: EventMessage;
   /** RTADDR and IRTA as the last SRTP and SIRTP took them. */
-  private readonly rootTable = new Int32Array(2);
-  private readonly interruptTable = new Int32Array(2);
+  readonly rootTable = new Int32Array(2);
+  readonly interruptTable = new Int32Array(2);
   readonly scheduler: Scheduler;
   readonly stepsAtOnce: number;
-  /** What registers, by their offset, tell once the passed-through functions have followed; bits of GSTS that do not show it yet. */
-  private readonly untold = new Map<number, () => void>();
-  private untoldStatus = 0;
+  readonly completions = new Completions(() => this.backend);
+  private readonly commands = new GlobalCommands(this);
+  private readonly registerInvalidation: RegisterInvalidation;
 
   constructor(private readonly options: VtdDeviceOptions) {
     this.scheduler = options.scheduler ?? onEventLoop;
@@ -148,6 +130,7 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
     // An emulated unit's walks are coherent, whatever ECAP.SMPWCS says.
     this.translator = new VtdTranslator(words, features, { coherentWalks: true });
     this.remapper = new InterruptRemapper(words, features);
+    this.registerInvalidation = new RegisterInvalidation({ id: options.id, registers: this.registers, invalidations: this.invalidations, completions: this.completions, log });
     this.pageRequests = new EventMessage(this.registers, REG.PECTL, sendMessage);
   }
 
@@ -274,12 +257,12 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
     const { registers } = this;
     let value = 0n;
     if (this.served(offset, size, "read")) {
-      this.keepUp();
+      this.completions.keepUp();
       if (offset === REG.IQH && this.queue.unfinished) {
         // There was more than is done at once: a guest that polls gets it done.
         this.queue.drain();
       }
-      const low = registers.read(offset) ^ (offset === REG.GSTS ? this.untoldStatus : 0);
+      const low = registers.read(offset) ^ (offset === REG.GSTS ? this.completions.statusBits : 0);
       value = toBigInt(size === 8 ? registers.read(offset + 4) : 0, low);
     }
     if (trace.traceRegRead.on) {
@@ -297,7 +280,7 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
     }
     this.backend?.retryRefused();
     if (offset === REG.GCMD) {
-      this.globalCommand(this.registers.word(REG.GSTS), lowWord(value));
+      this.commands.write(lowWord(value));
     } else {
       this.writeRegister(offset, size, value);
     }
@@ -315,15 +298,8 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
     this.written(offset, size, value);
   }
 
-  /** Registers take aligned accesses of 4 bytes, and of 8 where they are 64 bits wide (11.2). */
   private served(offset: number, size: number, what: string): boolean {
-    const { ivaOffset, iotlbOffset, faultOffset, faultRecords } = this.registers;
-    const wide =
-      WIDE_REGISTERS.has(offset) ||
-      offset === ivaOffset ||
-      offset === iotlbOffset ||
-      (offset >= faultOffset && offset < faultOffset + 16 * faultRecords && offset % 8 === 0);
-    if (offset >= 0 && offset + size <= REGISTER_BYTES && ((size === 4 && offset % 4 === 0) || (size === 8 && wide))) {
+    if (this.registers.serves(offset, size)) {
       return true;
     }
     this.log.guestError("vtd.access", () => `${this.id}: ${size} byte ${what} at 0x${offset.toString(16)} is not served`);
@@ -366,228 +342,28 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
         return;
     }
     if (last === REG.CCMD + 4) {
-      this.contextCommand();
+      this.registerInvalidation.contextCommand();
     } else if (last === registers.iotlbOffset + 4) {
-      this.iotlbCommand();
+      this.registerInvalidation.iotlbCommand();
     } else if (last >= registers.faultOffset && (last - registers.faultOffset) / 4 % 4 === FRCD.F.word) {
       faults.recordsWritten();
     }
   }
 
-  // ---- what is told when the passed-through functions have followed ----
-
-  private whenFollowed(offset: number, tell: () => void): void {
-    this.untold.set(offset, tell);
-    this.tell();
-  }
-
-  /** Bits of GSTS show a command as done when it is. */
-  private tellStatus(bits: number): void {
-    this.untoldStatus |= bits;
-    this.whenFollowed(REG.GSTS, () => {
-      this.untoldStatus = 0;
-    });
-  }
-
-  /** Nothing is told as done while a function is on tables that may be stale, as no wait descriptor is done then. */
-  private tell(): void {
-    if (this.untold.size > 0 && (this.backend?.progress ?? "done") === "done") {
-      const told = [...this.untold.values()];
-      this.untold.clear();
-      told.forEach((tell) => tell());
-    }
-  }
-
-  /** A guest that polls gets the work done, and has the host asked again. */
-  private keepUp(): void {
-    if (this.untold.size > 0 && this.backend?.progress === "refused") {
-      this.backend.retryRefused();
-    }
-    if (this.backend?.progress === "working") {
-      this.backend.proceed();
-    }
-    this.tell();
-  }
-
   followed(): void {
-    this.tell();
+    this.completions.tell();
     this.drain();
   }
 
-  private drain(): void {
+  /** Does what is in the queue. */
+  drain(): void {
     if (this.status(GCMD.QIE.inPlace)) {
       this.queue.drain();
     }
   }
 
-  // ---- global commands (11.4.4) ----
-
-  /**
-   * A write to GCMD: bits that differ from GSTS, and the set-pointer bits, are commands. All are done when
-   * the write returns. Software has to give one at a time; several are done in the order in which a driver
-   * gives them: pointers before enables.
-   */
-  private globalCommand(status: number, value: number): void {
-    if (trace.traceRegWriteGcmd.on) {
-      trace.traceRegWriteGcmd.emit(status, value);
-    }
-    const enables = GCMD.TE.inPlace | GCMD.QIE.inPlace | GCMD.IRE.inPlace | GCMD.CFI.inPlace;
-    const pulses = GCMD.SRTP.inPlace | GCMD.SIRTP.inPlace | GCMD.WBF.inPlace;
-    const commands = ((status ^ value) & enables) | (value & pulses);
-    if ((commands & (commands - 1)) !== 0) {
-      this.log.guestError("vtd.gcmd", () => `${this.id}: GCMD 0x${(value >>> 0).toString(16)} gives several commands at once (status 0x${(status >>> 0).toString(16)})`);
-    }
-    const on = (bit: number): boolean => (value & bit) !== 0;
-    const { intremap, dmaTranslation } = this.properties;
-    if ((commands & GCMD.SRTP.inPlace) !== 0) {
-      this.setRootTable();
-    }
-    if ((commands & GCMD.SIRTP.inPlace) !== 0 && intremap) {
-      this.setInterruptTable();
-    }
-    if ((commands & GCMD.QIE.inPlace) !== 0) {
-      this.enableQueue(on(GCMD.QIE.inPlace));
-    }
-    if ((commands & GCMD.CFI.inPlace) !== 0 && intremap) {
-      this.report(GCMD.CFI.inPlace, on(GCMD.CFI.inPlace));
-      this.programTranslator();
-      this.onInterruptsChanged();
-    }
-    if ((commands & GCMD.IRE.inPlace) !== 0 && intremap) {
-      this.report(GCMD.IRE.inPlace, on(GCMD.IRE.inPlace));
-      this.programTranslator();
-      this.onInterruptsChanged();
-      if (trace.traceIrEnable.on) {
-        trace.traceIrEnable.emit(on(GCMD.IRE.inPlace) ? 1 : 0);
-      }
-    }
-    if ((commands & GCMD.TE.inPlace) !== 0 && dmaTranslation) {
-      this.report(GCMD.TE.inPlace, on(GCMD.TE.inPlace));
-      if (trace.traceDmarEnable.on) {
-        trace.traceDmarEnable.emit(on(GCMD.TE.inPlace) ? 1 : 0);
-      }
-      this.programTranslator();
-      this.dropCaches();
-      this.backend?.tablesChanged();
-      this.tellStatus(GCMD.TE.inPlace);
-    }
-    this.restartFaults();
-    // WBF: CAP.RWBF is 0, there is no write buffer to flush and WBFS stays clear (11.4.4.1).
-  }
-
-  /** 7.2.1: with neither translation nor remapping the next fault goes to the first record. */
-  private restartFaults(): void {
-    if (!this.translationEnabled && !this.interruptRemappingEnabled) {
-      this.faults.reset();
-    }
-  }
-
-  private report(bit: number, on: boolean): void {
-    const status = this.registers.word(REG.GSTS);
-    this.registers.set(REG.GSTS, on ? status | bit : status & ~bit);
-  }
-
-  /** CAP.ESRTPS: setting the pointer invalidates context cache, PASID cache and IOTLB, too (6.6). */
-  private setRootTable(): void {
-    const { registers } = this;
-    this.rootTable[0] = registers.word(REG.RTADDR);
-    this.rootTable[1] = registers.word(REG.RTADDR + 4);
-    this.report(GCMD.SRTP.inPlace, true);
-    if (trace.traceRegDmarRoot.on) {
-      trace.traceRegDmarRoot.emit(this.rootTableAddress, this.tableMode === 1 ? 1 : 0);
-    }
-    this.programTranslator();
-    this.dropCaches();
-    this.backend?.tablesChanged();
-    this.tellStatus(GCMD.SRTP.inPlace);
-  }
-
-  /** Context cache, PASID cache and IOTLB. */
-  private dropCaches(): void {
-    if (trace.traceContextCacheReset.on) {
-      trace.traceContextCacheReset.emit();
-    }
-    if (trace.tracePasidCacheReset.on) {
-      trace.tracePasidCacheReset.emit();
-    }
-    this.translator.reset();
-  }
-
-  private setInterruptTable(): void {
-    const { registers } = this;
-    this.interruptTable[0] = registers.word(REG.IRTA);
-    this.interruptTable[1] = registers.word(REG.IRTA + 4);
-    this.report(GCMD.SIRTP.inPlace, true);
-    if (trace.traceRegIrRoot.on) {
-      trace.traceRegIrRoot.emit(this.interruptTableAddress, this.interruptTableEntries);
-    }
-    this.programTranslator();
-    // CAP.ESIRTPS is clear: software invalidates (6.7); dropping more than asked for is always right.
-    this.invalidations.interruptEntries(-1, 0);
-  }
-
-  private enableQueue(on: boolean): void {
-    if (trace.traceInvQiEnable.on) {
-      trace.traceInvQiEnable.emit(on ? 1 : 0);
-    }
-    if (on) {
-      this.queue.enable();
-      this.report(GCMD.QIE.inPlace, true);
-      this.drain();
-      return;
-    }
-    if (this.queue.waiting) {
-      this.log.guestError("vtd.queue-off", () => `${this.id}: queued invalidation is switched off with descriptors waiting; they are lost`);
-    }
-    this.queue.disable();
-    this.report(GCMD.QIE.inPlace, false);
-  }
-
-  // ---- register-based invalidation (11.4.6) ----
-
-  /** Not beside queued invalidation, and in legacy mode alone (6.5.1, 11.4.6.1). */
-  private get registersInvalidate(): boolean {
-    return !this.status(GCMD.QIE.inPlace) && this.tableMode === TTM_LEGACY;
-  }
-
-  private contextCommand(): void {
-    const { registers } = this;
-    const high = registers.word(REG.CCMD + 4);
-    if ((high & CCMD.ICC.inPlace) === 0) {
-      return;
-    }
-    const low = registers.word(REG.CCMD);
-    const granularity = this.registersInvalidate ? extract(high, CCMD.CIRG) : 0;
-    if (granularity === 0) {
-      // 11.4.6.1: CAIG 0 tells that nothing was done.
-      this.log.guestError("vtd.ccmd", () => `${this.id}: CCMD 0x${toBigInt(high, low).toString(16)} is not performed`);
-    } else {
-      this.invalidations.contextCache(granularity, extract(low, CCMD.DID), extract(low, CCMD.SID), extract(high, CCMD.FM));
-    }
-    this.whenFollowed(REG.CCMD, () => registers.set(REG.CCMD + 4, deposit(high & ~CCMD.ICC.inPlace, CCMD.CAIG, granularity)));
-  }
-
-  private iotlbCommand(): void {
-    const { registers } = this;
-    const at = registers.iotlbOffset + 4;
-    const high = registers.word(at);
-    if ((high & IOTLB_REG.IVT.inPlace) === 0) {
-      return;
-    }
-    const iva = [registers.word(registers.ivaOffset), registers.word(registers.ivaOffset + 4)];
-    const asked = this.registersInvalidate ? extract(high, IOTLB_REG.IIRG) : 0;
-    // 11.4.6.3: a larger mask than CAP.MAMV is an incorrect request, too.
-    const granularity = asked === GRANULARITY_SELECTIVE && get(iva, IVA.AM) > get(registers.cap, CAP.MAMV) ? 0 : asked;
-    if (granularity === 0) {
-      this.log.guestError("vtd.iotlb", () => `${this.id}: IOTLB 0x${toBigInt(high, 0).toString(16)} is not performed`);
-    } else {
-      this.invalidations.iotlb(granularity, extract(high, IOTLB_REG.DID), iva[1], iva[0] & IVA.ADDR.lowMask, get(iva, IVA.AM));
-    }
-    this.whenFollowed(at, () => registers.set(at, deposit(high & ~IOTLB_REG.IVT.inPlace, IOTLB_REG.IAIG, granularity)));
-  }
-
   /** Tells translator and remapper what the registers say. Caches stay. */
-  private programTranslator(): void {
+  programTranslator(): void {
     const { translator, remapper } = this;
     translator.enabled = this.translationEnabled;
     translator.rootTable = this.rootTableAddress;
@@ -599,6 +375,17 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
     remapper.extended = this.extendedInterruptMode;
   }
 
+  /** Context cache, PASID cache and IOTLB. */
+  dropCaches(): void {
+    if (trace.traceContextCacheReset.on) {
+      trace.traceContextCacheReset.emit();
+    }
+    if (trace.tracePasidCacheReset.on) {
+      trace.tracePasidCacheReset.emit();
+    }
+    this.translator.reset();
+  }
+
   /** Reset: registers and caches as at the start, then the backend. */
   reset(): void {
     this.registers.reset();
@@ -606,8 +393,7 @@ export class VtdDevice implements MmioHandler, VtdForBackend {
     this.queue.reset();
     this.rootTable.fill(0);
     this.interruptTable.fill(0);
-    this.untold.clear();
-    this.untoldStatus = 0;
+    this.completions.forget();
     this.programTranslator();
     if (trace.traceResetExit.on) {
       trace.traceResetExit.emit();

@@ -24,6 +24,22 @@ const index = (offset: number): number => offset >> 2;
  * The registers: what is stored, which writes count, what reads. What a write sets off is the device's.
  * Masks are QEMU 11.1's, which are those of Intel VT-d 11.4 for what CAP and ECAP show.
  */
+/** 64 bits wide; those whose place depends on the capabilities come with them. */
+const WIDE_REGISTERS: ReadonlySet<number> = new Set([
+  REG.CAP,
+  REG.ECAP,
+  REG.RTADDR,
+  REG.CCMD,
+  REG.IQH,
+  REG.IQT,
+  REG.IQA,
+  REG.IQERCD,
+  REG.IRTA,
+  REG.PQH,
+  REG.PQT,
+  REG.PQA,
+]);
+
 export class RegisterFile {
   readonly words = new Int32Array(FILE_WORDS);
   /** Offset in bytes of IVA, with IOTLB behind it, and of the fault recording registers; their number. */
@@ -137,5 +153,16 @@ export class RegisterFile {
 
   get ecap(): Int32Array {
     return this.initial.subarray(index(REG.ECAP), index(REG.ECAP) + 2);
+  }
+
+  /** They take aligned accesses of 4 bytes, and of 8 where they are 64 bits wide (11.2). */
+  serves(offset: number, size: number): boolean {
+    const { ivaOffset, iotlbOffset, faultOffset, faultRecords } = this;
+    const wide =
+      WIDE_REGISTERS.has(offset) ||
+      offset === ivaOffset ||
+      offset === iotlbOffset ||
+      (offset >= faultOffset && offset < faultOffset + 16 * faultRecords && offset % 8 === 0);
+    return offset >= 0 && offset + size <= REGISTER_BYTES && ((size === 4 && offset % 4 === 0) || (size === 8 && wide));
   }
 }
