@@ -7,7 +7,7 @@ import { Refusal, systemWords } from "../support/index.js";
 import { machineWords } from "./machine-words.js";
 import type { Streams } from "./streams.js";
 
-/** `viommu tables`: the firmware's tables as they stand before the guest numbers buses. */
+/** `viommu tables`: the firmware's tables as they stand before the guest numbers buses, or as a kernel gets them. */
 export function addTo(tables: Command, streams: Streams, finish: (code: number) => void): void {
   tables
     .argument("[arguments...]", "FILE.args, or -- and QEMU's arguments")
@@ -16,7 +16,7 @@ export function addTo(tables: Command, streams: Streams, finish: (code: number) 
     .action(async (words: string[], options: { out: string; host?: string }) => {
       const machine = parseArguments(machineWords(words));
       const { defaultHost, firmwareTables } = await import("../run/index.js");
-      const files = firmwareTables(machine, await loadHost(options.host ?? defaultHost(machine)));
+      const files = await firmwareTables(machine, await loadHost(options.host ?? defaultHost(machine)));
       try {
         mkdirSync(options.out, { recursive: true });
         for (const [name, bytes] of files) {

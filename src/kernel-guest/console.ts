@@ -75,11 +75,6 @@ export class Console {
         stream.readable.pause();
       }
     });
-    stream.readable.on("end", () => {
-      if (!terminal) {
-        this.stream = null;
-      }
-    });
   }
 
   private key(byte: number, terminal: boolean): void {

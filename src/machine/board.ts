@@ -239,7 +239,7 @@ export abstract class Board {
 
   /** Writes the firmware's tables into RAM, for the machine as it is; tables that do not fit are left out, which is told once. */
   writeFirmware(): void {
-    const { deviceTree, acpi, missing: untold } = this.buildTables();
+    const { deviceTree, acpi, efi, missing: untold } = this.buildTables();
     let missing = untold;
     const write = (table: { address: number; bytes: Uint8Array } | null, name: string): number | null => {
       if (table === null) {
@@ -253,6 +253,7 @@ export abstract class Board {
       this.memory.writeBytes(table.address, table.bytes);
       return table.address;
     };
+    write(efi ?? null, "EFI's tables");
     const firmware = { deviceTree: write(deviceTree, "the device tree"), acpiRoot: write(acpi, "ACPI's tables") };
     this.firmware = missing === undefined ? firmware : { ...firmware, missing };
     if (missing !== undefined && !this.toldMissing) {

@@ -5,20 +5,29 @@ import { Machine } from "../machine/index.js";
 import { Log } from "../support/index.js";
 
 /**
- * The firmware's tables of a machine by file name, as they stand before the guest numbers buses. The machine
- * is built on the host, since ATS and the like follow the functions' host, and shut down again.
+ * The firmware's tables of a machine by file name, as they stand before the guest numbers buses; with a kernel, those
+ * that it would get. The machine is built on the host, since ATS and the like follow the functions' host, and shut down
+ * again.
  * @throws Refusal
  */
-export function firmwareTables(args: MachineArguments, description: HostDescription): Map<string, Uint8Array> {
+export async function firmwareTables(args: MachineArguments, description: HostDescription): Promise<Map<string, Uint8Array>> {
   const host = createSimulatedHost(description);
   try {
     const machine = new Machine(args, host, new Log());
     try {
       machine.start();
-      const { deviceTree, acpi } = machine.board.buildTables();
+      const { kernel } = args.boot;
+      if (kernel !== null) {
+        const { readKernelFiles, tablesFor } = await import("../kernel-guest/index.js");
+        tablesFor(machine, readKernelFiles({ ...args.boot, kernel }));
+      }
+      const { deviceTree, acpi, efi } = machine.board.buildTables();
       const files = new Map(deviceTree === null ? [] : [["virt.dtb", deviceTree.bytes]]);
       for (const [signature, bytes] of acpi?.tables ?? []) {
         files.set(`${signature}.aml`, bytes);
+      }
+      if (efi !== undefined) {
+        files.set("efi.bin", efi.bytes);
       }
       return files;
     } finally {

@@ -89,7 +89,7 @@ againstQemus("aarch64", "firmware tables", () => null, (program) => {
     for (let index = first; index < first + count; index++) {
       const request = { arguments: topology(randomOf(seed, index), program) };
       await withBoth(program, request, async (ours, theirs) => {
-        const iort = firmwareTables(parseArguments(request.arguments), HOST).get("IORT.aml") ?? new Uint8Array();
+        const iort = (await firmwareTables(parseArguments(request.arguments), HOST)).get("IORT.aml") ?? new Uint8Array();
         const left: Observation = describeTree(await deviceTree(ours));
         const right: Observation = describeTree(await deviceTree(theirs));
         // F-3: an older one's IORT has another revision and always an ITS.

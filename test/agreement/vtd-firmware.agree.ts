@@ -97,7 +97,7 @@ againstQemus("x86_64", "DMAR", () => null, (program) => {
     const failures: string[] = [];
     for (let index = first; index < first + count && failures.length < 5; index++) {
       const request = { arguments: topology(randomOf(seed, index), program) };
-      const ours = firmwareTables(parseArguments(request.arguments), HOST);
+      const ours = await firmwareTables(parseArguments(request.arguments), HOST);
       const theirs = await Qemu.start(program, request);
       try {
         const [left, right]: [Observation, Observation] = [{}, {}];

@@ -108,6 +108,7 @@ describe("a command line as QEMU spells it", () => {
       type: "pc-q35-11.1",
       version: [11, 1],
       acpi: true,
+      acpiAuto: true,
       bypassIommu: false,
       memoryBackend: null,
       accelerator: null,

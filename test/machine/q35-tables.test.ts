@@ -109,8 +109,8 @@ describe("tables of a q35", () => {
     machine.shutdown();
   });
 
-  it("are what `viommu tables` writes", () => {
-    const files = firmwareTables(parseArguments(["-M", "q35", "-nodefaults", "-device", "intel-iommu"]), describeHost(hostInput("board")));
+  it("are what `viommu tables` writes", async () => {
+    const files = await firmwareTables(parseArguments(["-M", "q35", "-nodefaults", "-device", "intel-iommu"]), describeHost(hostInput("board")));
     expect([...files.keys()]).toEqual(["FACS.aml", "DSDT.aml", "FACP.aml", "APIC.aml", "MCFG.aml", "DMAR.aml", "XSDT.aml", "RSDP.aml"]);
     expect(anonymous(files.get("DMAR.aml")!)).toBe(anonymous(readFileSync(new URL("default.DMAR.aml", folder))));
   });

@@ -152,7 +152,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   checkSingleIommu(devices);
   devices = numberExpanders(devices, machine.board === "q35" || (machine.highmem && machine.highmemEcam) ? 256 : 16, notes);
   drives.finish(new Set(devices.filter(({ model }) => model.name === "nvme").map((device) => textProperty(device, "drive"))), notes);
-  const controls = control.finish(notes, boot.chardevIds);
+  const controls = control.finish(notes, boot.chardevIds, machine.accelerator === "kvm" && boot.hasKernel);
   return {
     machine,
     memory: parseMemory(memoryText),
@@ -167,7 +167,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
     name,
     uuid,
     control: controls,
-    boot: boot.finish(controls.chardevs, { kvm: machine.accelerator === "kvm" && machine.board === "q35", devices: !nodefaults }, notes),
+    boot: boot.finish(controls.chardevs, { kvm: machine.accelerator === "kvm", board: machine.board, devices: !nodefaults }, notes),
     notes,
   };
 }

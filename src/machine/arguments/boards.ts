@@ -6,6 +6,8 @@ export interface BoardTraits {
   /** Of QEMU's program. */
   readonly architecture: "aarch64" | "x86_64";
   readonly maxCpus: number;
+  /** Serial ports at the most. */
+  readonly serialPorts: number;
   /** The model of its own IOMMU. */
   readonly iommu: string;
   /** What QEMU adds where -nodefaults is not said. */
@@ -17,8 +19,8 @@ export interface BoardTraits {
 }
 
 export const boardTraits = {
-  virt: { prefix: "virt", alias: "virt", architecture: "aarch64", maxCpus: 512, iommu: "arm-smmuv3", defaultDevices: "a virtio-net-pci to pcie.0", defaultDrive: "virtio", hostBridge: "gpex-pcihost" },
-  q35: { prefix: "pc-q35", alias: "q35", architecture: "x86_64", maxCpus: 4096, iommu: "intel-iommu", defaultDevices: "an e1000e, a VGA and a CD drive", defaultDrive: "ide", hostBridge: "q35-pcihost" },
+  virt: { prefix: "virt", alias: "virt", architecture: "aarch64", maxCpus: 512, serialPorts: 2, iommu: "arm-smmuv3", defaultDevices: "a virtio-net-pci to pcie.0", defaultDrive: "virtio", hostBridge: "gpex-pcihost" },
+  q35: { prefix: "pc-q35", alias: "q35", architecture: "x86_64", maxCpus: 4096, serialPorts: 4, iommu: "intel-iommu", defaultDevices: "an e1000e, a VGA and a CD drive", defaultDrive: "ide", hostBridge: "q35-pcihost" },
 } as const satisfies Readonly<Record<string, BoardTraits>>;
 
 export type BoardKind = keyof typeof boardTraits;

@@ -1,6 +1,7 @@
 /** What a real guest starts with: -kernel, -initrd, -append, and its consoles, -serial. */
 import type { ChardevSpec } from "../../chardev/index.js";
 import { Refusal } from "../../support/index.js";
+import { type BoardKind, boardTraits } from "./boards.js";
 import { type ChardevArgument, parseChardevShort } from "./chardev.js";
 import { describeArgument, located } from "./option-string.js";
 
@@ -19,8 +20,6 @@ interface SerialOption {
   readonly monitor: boolean;
 }
 
-/** Ports that a board has at the most. */
-const MOST_SERIAL_PORTS = 4;
 
 /** Gathers them. Without -kernel they have no effect, and each leaves a note. */
 export class BootOptions {
@@ -49,22 +48,23 @@ export class BootOptions {
   }
 
   /**
-   * @param kvm the machine has vCPUs by KVM, which are there on q35: without, a kernel has nothing to run on
+   * @param kvm the machine has vCPUs by KVM: without, a kernel has nothing to run on
    * @param devices QEMU's default devices are there: a console on standard streams is one of them
    * @throws Refusal
    */
-  finish(chardevs: ReadonlyMap<string, ChardevArgument>, { kvm, devices }: { readonly kvm: boolean; readonly devices: boolean }, notes: string[]): BootArguments {
+  finish(chardevs: ReadonlyMap<string, ChardevArgument>, { kvm, board, devices }: { readonly kvm: boolean; readonly board: BoardKind; readonly devices: boolean }, notes: string[]): BootArguments {
     const kernel = kvm ? (this.texts.get("kernel") ?? null) : null;
     const [initrd, append] = [this.texts.get("initrd") ?? null, this.texts.get("append") ?? null];
     if (kernel === null) {
       for (const [option, value] of this.texts) {
-        notes.push(`${describeArgument(`-${option}`, value)}: ${kvm ? "it goes with -kernel, and there is none" : "only vCPUs run a kernel (-machine q35,accel=kvm): the guest here is a program (--guest)"}`);
+        notes.push(`${describeArgument(`-${option}`, value)}: ${kvm ? "it goes with -kernel, and there is none" : "only vCPUs run a kernel (-machine ${board},accel=kvm): the guest here is a program (--guest)"}`);
       }
       this.serials.forEach((serial) => serial !== null && notes.push(`${describeArgument("-serial", serial.value)}: the guest here is a program and has no console`));
       return { kernel: null, initrd: null, commandLine: "", serials: [] };
     }
-    if (this.serials.length > MOST_SERIAL_PORTS) {
-      throw new Refusal(`max isa serial ports is ${MOST_SERIAL_PORTS}`, { found: `${this.serials.length} times -serial`, wouldWork: `${MOST_SERIAL_PORTS} at the most` });
+    const { serialPorts } = boardTraits[board];
+    if (this.serials.length > serialPorts) {
+      throw new Refusal(board === "q35" ? `max isa serial ports is ${serialPorts}` : `a ${board} has ${serialPorts} serial ports`, { found: `${this.serials.length} times -serial`, wouldWork: `${serialPorts} at the most` });
     }
     const open = this.serials.map((serial) =>
       serial === null ? null : located(describeArgument("-serial", serial.value), () => ({ spec: parseChardevShort("-serial", serial.device, chardevs), monitor: serial.monitor })),
@@ -75,6 +75,11 @@ export class BootOptions {
       commandLine: append ?? "",
       serials: open.length === 0 && devices ? [{ spec: { kind: "stdio" }, monitor: true }] : open,
     };
+  }
+
+  /** A kernel is asked for. */
+  get hasKernel(): boolean {
+    return this.texts.has("kernel");
   }
 
   /** IDs of -chardev that are used. */

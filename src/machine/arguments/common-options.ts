@@ -10,6 +10,8 @@ export interface CommonOptions {
   /** Major and minor version of the machine type. */
   version: readonly [number, number];
   acpi: boolean;
+  /** Neither acpi=on nor acpi=off has been said. */
+  acpiAuto: boolean;
   bypassIommu: boolean;
   memoryBackend: string | null;
   /** Null: not said. */
@@ -18,11 +20,14 @@ export interface CommonOptions {
 }
 
 export function commonDefaults(): CommonOptions {
-  return { type: "", version: [11, 1], acpi: true, bypassIommu: false, memoryBackend: null, accelerator: null, kernelIrqchip: null };
+  return { type: "", version: [11, 1], acpi: true, acpiAuto: true, bypassIommu: false, memoryBackend: null, accelerator: null, kernelIrqchip: null };
 }
 
 export const commonSetters: Readonly<Record<string, Setter<CommonOptions>>> = {
-  acpi: (options, value) => (options.acpi = value === "auto" || parseBool("acpi", value)),
+  acpi: (options, value) => {
+    options.acpiAuto = value === "auto";
+    options.acpi = options.acpiAuto || parseBool("acpi", value);
+  },
   "default-bus-bypass-iommu": boolean("default-bus-bypass-iommu", (o, v) => (o.bypassIommu = v)),
   "memory-backend": (options, value) => (options.memoryBackend = value),
   accel: setAccelerator,

@@ -117,9 +117,10 @@ export class ControlOptions {
   /**
    * @param notes takes a line for each -chardev that nothing here uses
    * @param elsewhere ids of those that other options use
+   * @param resets a guest's reset is the machine's, as a kernel's is
    * @throws Refusal where a chardev that is named does not exist
    */
-  finish(notes: string[], elsewhere: readonly string[]): ControlArguments {
+  finish(notes: string[], elsewhere: readonly string[], resets: boolean): ControlArguments {
     const { qtest, chardevs, noShutdown, noReboot } = this;
     const find = (option: string, value: string, device: string): ChardevSpec =>
       located(describeArgument(option, value), () => parseChardevShort(option, device, chardevs));
@@ -140,7 +141,7 @@ export class ControlOptions {
     if (this.stopped && !controlled) {
       notes.push("-S: the guest starts at once, for there is no monitor to say cont");
     }
-    if (noReboot && monitors.length === 0) {
+    if (noReboot && !resets && monitors.length === 0) {
       notes.push("-no-reboot: only a monitor's system_reset heeds it, and there is no monitor");
     }
     for (const [id, text] of this.texts) {

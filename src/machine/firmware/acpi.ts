@@ -2,11 +2,15 @@
 import { ACPI_RSDP_BYTES, rsdp } from "./rsdp.js";
 import { acpiTable, ByteWriter, HEADER_BYTES, type Oem } from "./acpi-table.js";
 import type { FirmwareDescription } from "./description.js";
+import { buildArmDsdt } from "./arm-dsdt.js";
+import { buildArmMadt } from "./arm-madt.js";
 import { buildDmar } from "./dmar.js";
 import { buildDsdt } from "./dsdt.js";
-import { buildFacs, buildFadt, FADT_POINTERS } from "./fadt.js";
+import { buildFacs, buildFadt, buildReducedFadt, FADT_POINTERS } from "./fadt.js";
+import { buildGtdt } from "./gtdt.js";
 import { buildIort } from "./iort.js";
 import { buildMadt } from "./madt.js";
+import { buildSpcr } from "./spcr.js";
 import type { X86Description } from "./x86-description.js";
 
 /** Memory-mapped configuration space (PCI Firmware 3.3, 4.1.2): one segment, buses 0 to those that the window holds. */
@@ -37,8 +41,13 @@ export interface AcpiImage {
 
 /** The virt board's tables. */
 export function buildAcpi(description: FirmwareDescription, base: number): AcpiImage {
-  const layout = new Layout(base, 2);
+  const layout = new Layout(base, 6);
+  const dsdt = layout.unlisted("DSDT", buildArmDsdt(description));
+  layout.listed("FACP", buildReducedFadt(base + dsdt));
+  layout.listed("APIC", buildArmMadt(description));
+  layout.listed("GTDT", buildGtdt());
   layout.listed("MCFG", buildMcfg(description.pci));
+  layout.listed("SPCR", buildSpcr(description.platform.uarts[0]));
   layout.listed("IORT", buildIort(description));
   return layout.finish();
 }

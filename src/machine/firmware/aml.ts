@@ -1,7 +1,9 @@
 /**
- * AML, the byte code of ACPI's definition blocks (ACPI 6.5, chapter 20): as much as a host bridge, a serial port and a
- * sleep state need. A term is its bytes; terms are put together from the inside out.
+ * AML, the byte code of ACPI's definition blocks (ACPI 6.5, chapter 20): as much as host bridges, the devices of boards
+ * and a sleep state need. A term is its bytes; terms are put together from the inside out.
  */
+import { guidBytes } from "./guid.js";
+
 export type Term = readonly number[];
 
 const ZERO_OP = 0x00;
@@ -92,6 +94,9 @@ export const buffer = (bytes: ArrayLike<number>): Term => sized([BUFFER_OP], int
 
 /** @param args 0 to 7 */
 export const method = (of: string, args: number, ...terms: Term[]): Term => sized([METHOD_OP], nameString(of), [args], ...terms);
+const SERIALIZED = 1 << 3;
+/** One that runs alone (20.2.5.2). */
+export const serialized = (of: string, args: number, ...terms: Term[]): Term => method(of, args | SERIALIZED, ...terms);
 
 function sized(operation: readonly number[], ...content: Term[]): Term {
   let length = 0;
@@ -112,6 +117,12 @@ export const equal = (a: Term, b: Term): Term => [0x93, ...a, ...b];
 export const not = (value: Term): Term => [0x92, ...value];
 export const when = (condition: Term, ...terms: Term[]): Term => sized([0xa0], condition, ...terms);
 export const otherwise = (...terms: Term[]): Term => sized([0xa1], ...terms);
+/** Notify of a device. */
+export const notify = (of: Term, value: Term): Term => [0x86, ...of, ...value];
+/** OperationRegion in system memory. */
+export const memoryRegion = (called: string, base: number, size: number): Term => [0x5b, 0x80, ...nameString(called), 0, ...integer(base), ...integer(size)];
+/** Field of a region with one name for its first 32 bits: DWordAcc, NoLock, WriteAsZeros. */
+export const dwordOf = (region: string, called: string): Term => sized([0x5b, 0x81], nameString(region), [0x43], nameString(called), [0x20]);
 /** CreateDWordField: a name for four bytes of a buffer. */
 export const dwordField = (of: Term, at: number, called: string): Term => [0x8a, ...of, ...integer(at), ...nameString(called)];
 
@@ -124,12 +135,8 @@ export function eisaId(id: string): Term {
   return [DWORD_PREFIX, high >> 8, high & 0xff, product >> 8, product & 0xff];
 }
 
-/** A UUID as a buffer in ToUUID's order (19.6.142). */
-export function uuid(text: string): Term {
-  const hex = text.replaceAll("-", "");
-  const byte = (n: number): number => parseInt(hex.slice(2 * n, 2 * n + 2), 16);
-  return buffer([3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15].map(byte));
-}
+/** A UUID as a buffer, as ToUUID makes it. */
+export const uuid = (text: string): Term => buffer(guidBytes(text));
 
 // ---- resource descriptors (6.4) ----
 
@@ -141,8 +148,11 @@ export const resources = (...descriptors: Resource[]): Term => buffer(joined(...
 /** 6.4.3.5: flags of an address space descriptor: producer, positive decode, minimum and maximum fixed. */
 const FIXED = 0x0c;
 
-function space(tag: number, width: number, type: number, typeFlags: number, base: number, size: number): Resource {
-  const content = [type, FIXED, typeFlags, ...little(0, width), ...little(base, width), ...little(base + size - 1, width), ...little(0, width), ...little(size, width)];
+/** The resource is the device's own: bit 0 of the flags (6.4.3.5.1). */
+const CONSUMER = 0x01;
+
+function space(tag: number, width: number, type: number, typeFlags: number, base: number, size: number, { flags = FIXED, translation = 0 } = {}): Resource {
+  const content = [type, flags, typeFlags, ...little(0, width), ...little(base, width), ...little(base + size - 1, width), ...little(translation, width), ...little(size, width)];
   return [tag, ...little(content.length, 2), ...content];
 }
 
@@ -150,13 +160,17 @@ function space(tag: number, width: number, type: number, typeFlags: number, base
 export const busNumbers = (first: number, last: number): Resource => space(0x88, 2, 2, 0, first, last - first + 1);
 /** WordIO, entire range. */
 export const portWindow = (base: number, size: number): Resource => space(0x88, 2, 1, 3, base, size);
+/** I/O ports that a bridge hands down, which are memory at `memory` for processors: QWordIO, entire range, of static translation. */
+export const translatedPortWindow = (base: number, size: number, memory: number): Resource => space(0x8a, 8, 1, 3, base, size, { translation: memory - base });
+/** Memory that a device decodes, anywhere. */
+export const memoryRange = (base: number, size: number): Resource => space(0x8a, 8, 0, 1, base, size, { flags: FIXED | CONSUMER });
 /** Memory that a bridge hands down: read and write, not cacheable; DWord where it lies below 4 GiB. */
 export const memoryWindow = (base: number, size: number): Resource => (base + size <= 2 ** 32 ? space(0x87, 4, 0, 1, base, size) : space(0x8a, 8, 0, 1, base, size));
 /** 6.4.2.5: ports that a device decodes, 16 bits of address. */
 export const ports = (base: number, size: number): Resource => [0x47, 1, ...little(base, 2), ...little(base, 2), 1, size];
 /** 6.4.2.1: an interrupt by its ISA number, edge triggered, active high. */
 export const isaInterrupt = (irq: number): Resource => [0x22, ...little(1 << irq, 2)];
-/** 6.4.3.6: an interrupt by its global system interrupt: consumer, level triggered, active low, shared, or as said. */
-export const interrupt = (gsi: number, flags = 0x0f): Resource => [0x89, ...little(6, 2), flags, 1, ...little(gsi, 4)];
+/** 6.4.3.6: interrupt of a device by its global system interrupt, active high and not shared. */
+export const interrupt = (gsi: number, mode: "level" | "edge"): Resource => [0x89, ...little(6, 2), mode === "level" ? 0x01 : 0x03, 1, ...little(gsi, 4)];
 /** 6.4.3.4: memory that a device decodes, below 4 GiB. */
 export const memoryFixed = (base: number, size: number): Resource => [0x86, ...little(9, 2), 1, ...little(base, 4), ...little(size, 4)];

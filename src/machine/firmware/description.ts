@@ -7,8 +7,36 @@ export interface FirmwareDescription {
   readonly smmus: readonly SmmuDescription[];
   /** Root buses in order of creation: pcie.0 first, then the expanders'. */
   readonly rootBuses: readonly RootBusDescription[];
+  readonly platform: PlatformDescription;
+  /** The kernel that is started without firmware, which numbers buses after it has read the tables; null: a guest that numbers them before. */
+  readonly boot: KernelBoot | null;
   /** IOVAs that functions behind accelerated SMMUs need mapped to the same guest-physical address: the host's MSI window. */
   readonly reservedWindow: { readonly base: number; readonly size: number };
+}
+
+/** Registers, in bytes, and the SPI as device trees count: INTID - 32. */
+export interface PlatformDevice {
+  readonly base: number;
+  readonly size: number;
+  readonly spi: number;
+}
+
+export interface PlatformDescription {
+  /** PL011, the console first. */
+  readonly uarts: readonly PlatformDevice[];
+  /** PL031. */
+  readonly rtc: PlatformDevice;
+  /** PL061, whose input `powerKey` is the power button. */
+  readonly gpio: PlatformDevice & { readonly powerKey: number };
+  /** ACPI's generic event device. */
+  readonly events: PlatformDevice;
+}
+
+/** What a kernel is told at its entry. */
+export interface KernelBoot {
+  readonly commandLine: string;
+  /** The initial ramdisk; null: none. */
+  readonly ramdisk: { readonly base: number; readonly size: number } | null;
 }
 
 export interface InterruptHardware {
@@ -52,6 +80,21 @@ export interface RootBusDescription {
   readonly highest: number;
   /** Index in `smmus`; null: no SMMU, or bypassed. */
   readonly smmu: number | null;
+  /** The last bus that may be below it: the next root bus follows, or configuration space ends. */
+  readonly last: number;
+  /** Its part of the host bridge's memory, of the 32-bit window first. */
+  readonly windows: ReadonlyArray<{ readonly base: number; readonly size: number }>;
+  /** NUMA node; null: not told. */
+  readonly numaNode: number | null;
+  /** What is on it, and what may come. */
+  readonly functions: readonly PlacedFunction[];
+}
+
+/** A function by its place. In an empty slot stands the one that may be plugged there. */
+export interface PlacedFunction {
+  readonly devfn: number;
+  /** What is behind a bridge; null: it is none. */
+  readonly behind: readonly PlacedFunction[] | null;
 }
 
 /** Requester ids of a bus range: bus << 8 of the first to the last of the highest. */
@@ -66,3 +109,9 @@ export const REQUESTER_IDS = 0x10000;
 export function requesterRange(number: number, highest: number): RequesterRange {
   return { first: number << 8, count: (Math.max(number, highest) - number + 1) << 8 };
 }
+
+/** INTID of the first shared peripheral interrupt (Arm IHI 0069, 2.2). */
+export const FIRST_SPI = 32;
+
+/** MPIDR's affinity of a processor: 16 in a cluster, as GICv3's redistributors and KVM count. */
+export const affinityOf = (cpu: number): number => ((cpu >> 4) << 8) | (cpu & 15);

@@ -1,31 +1,20 @@
 /**
- * The device tree of a machine: the nodes that QEMU's virt board gives for what is modelled here, and two
- * things that it does not give: SMMUs of expander buses (one iommu-map entry for each), and the reserved
- * window of accelerated SMMUs (reserved-memory with iommu-addresses), so that acceleration needs no ACPI.
+ * The device tree of a machine: the nodes that QEMU's virt board gives for what is modelled here, and what it does not
+ * give: SMMUs of expander buses, and the reserved window of accelerated SMMUs (device-tree-pci.ts).
  */
-import type { FirmwareDescription, RequesterRange } from "./description.js";
-import { REQUESTER_IDS } from "./description.js";
-import { cells64, type DeviceTreeNode, flatten, type PropertyValue } from "./device-tree-blob.js";
+import { affinityOf, type FirmwareDescription, type KernelBoot, type PlatformDevice } from "./description.js";
+import { cells64, type DeviceTreeNode, flatten } from "./device-tree-blob.js";
+import { type Children, EDGE_RISING, hostBridges, LEVEL_HIGH, PHANDLE, type Properties, reg, reservedMemory, smmuPhandle, SPI, unit } from "./device-tree-pci.js";
+import type { EfiImage } from "./efi.js";
+import { TIMER_INTIDS } from "./gtdt.js";
 
-type Properties = Array<readonly [string, PropertyValue]>;
-type Children = Array<readonly [string, DeviceTreeNode]>;
 
-/** GIC interrupt specifier, first and third cell (Linux arm,gic-v3.yaml). */
-const SPI = 0;
-const EDGE_RISING = 1;
-const LEVEL_HIGH = 4;
-
-const FIRST_PHANDLE = 0x8000;
-
-const unit = (address: number): string => address.toString(16);
-const reg = (...regions: ReadonlyArray<{ base: number; size: number }>): number[] =>
-  regions.flatMap(({ base, size }) => [...cells64(base), ...cells64(size)]);
+/** GIC interrupt specifier, first cell (Linux arm,gic-v3.yaml): SPIs are of device-tree-pci.ts. */
+const PPI = 1;
 
 export function buildDeviceTree(description: FirmwareDescription): Uint8Array {
   const { interrupts, smmus } = description;
-  const phandles = { gic: FIRST_PHANDLE, msi: FIRST_PHANDLE + 1, pcie: FIRST_PHANDLE + 2, window: FIRST_PHANDLE + 3 };
-  const smmuPhandle = (index: number): number => FIRST_PHANDLE + 0x10 + index;
-  const accelerated = smmus.some((smmu) => smmu.accelerated);
+  const functions = hostBridges(description);
 
   const children: Children = [];
   for (const { base, size, numaNode } of description.ram) {
@@ -38,11 +27,11 @@ export function buildDeviceTree(description: FirmwareDescription): Uint8Array {
     }
     children.push([`memory@${unit(base)}`, { properties }]);
   }
-  if (accelerated) {
-    children.push(["reserved-memory", reservedMemory(description, phandles)]);
+  if (functions.window !== null) {
+    children.push(["reserved-memory", reservedMemory(description, functions.window)]);
   }
   children.push(["cpus", cpuNodes(description.cpus)]);
-  children.push([`intc@${unit(interrupts.distributor.base)}`, interruptController(description, phandles)]);
+  children.push([`intc@${unit(interrupts.distributor.base)}`, interruptController(description)]);
   smmus.forEach((smmu, index) => {
     children.push([
       `smmuv3@${unit(smmu.base)}`,
@@ -59,12 +48,12 @@ export function buildDeviceTree(description: FirmwareDescription): Uint8Array {
       },
     ]);
   });
-  children.push([`pcie@${unit(description.pci.mmio32.base)}`, pcieNode(description, phandles, smmuPhandle, accelerated)]);
-  children.push(["chosen", { properties: [] }]);
+  children.push(...platformNodes(description), ...functions.nodes);
+  children.push(["chosen", { properties: [...bootProperties(description.boot), ["stdout-path", `/pl011@${unit(description.platform.uarts[0].base)}`]] }]);
 
   return flatten({
     properties: [
-      ["interrupt-parent", [phandles.gic]],
+      ["interrupt-parent", [PHANDLE.gic]],
       ["dma-coherent", true],
       ["model", "linux,dummy-virt"],
       ["#size-cells", [2]],
@@ -75,38 +64,6 @@ export function buildDeviceTree(description: FirmwareDescription): Uint8Array {
   });
 }
 
-interface Phandles {
-  readonly gic: number;
-  readonly msi: number;
-  readonly pcie: number;
-  readonly window: number;
-}
-
-/** Linux reserved-memory.yaml: equal `reg` and `iommu-addresses` ask for an identity mapping for the named device. */
-function reservedMemory(description: FirmwareDescription, phandles: Phandles): DeviceTreeNode {
-  const { base, size } = description.reservedWindow;
-  return {
-    properties: [
-      ["#address-cells", [2]],
-      ["#size-cells", [2]],
-      ["ranges", true],
-    ],
-    children: [
-      [
-        `msi-window@${unit(base)}`,
-        {
-          properties: [
-            ["reg", reg({ base, size })],
-            ["no-map", true],
-            ["iommu-addresses", [phandles.pcie, ...reg({ base, size })]],
-            ["phandle", [phandles.window]],
-          ],
-        },
-      ],
-    ],
-  };
-}
-
 function cpuNodes(count: number): DeviceTreeNode {
   return {
     properties: [
@@ -114,8 +71,7 @@ function cpuNodes(count: number): DeviceTreeNode {
       ["#size-cells", [0]],
     ],
     children: Array.from({ length: count }, (_unused, cpu) => {
-      // Affinity: 16 CPUs in a cluster, as the GICv3's redistributors count.
-      const affinity = ((cpu >> 4) << 8) | (cpu & 15);
+      const affinity = affinityOf(cpu);
       const properties: Properties = [
         ["device_type", "cpu"],
         ["compatible", "arm,armv8"],
@@ -129,7 +85,7 @@ function cpuNodes(count: number): DeviceTreeNode {
   };
 }
 
-function interruptController(description: FirmwareDescription, phandles: Phandles): DeviceTreeNode {
+function interruptController(description: FirmwareDescription): DeviceTreeNode {
   const { gicVersion, distributor, second, its, v2m } = description.interrupts;
   const children: Children = [];
   if (its !== null) {
@@ -141,7 +97,7 @@ function interruptController(description: FirmwareDescription, phandles: Phandle
           ["msi-controller", true],
           ["#msi-cells", [1]],
           ["reg", reg(its)],
-          ["phandle", [phandles.msi]],
+          ["phandle", [PHANDLE.msi]],
         ],
       },
     ]);
@@ -154,7 +110,7 @@ function interruptController(description: FirmwareDescription, phandles: Phandle
           ["compatible", "arm,gic-v2m-frame"],
           ["msi-controller", true],
           ["reg", reg(v2m)],
-          ["phandle", [phandles.msi]],
+          ["phandle", [PHANDLE.msi]],
         ],
       },
     ]);
@@ -167,7 +123,7 @@ function interruptController(description: FirmwareDescription, phandles: Phandle
     ["#address-cells", [2]],
     ["#size-cells", [2]],
     ["ranges", true],
-    ["phandle", [phandles.gic]],
+    ["phandle", [PHANDLE.gic]],
   ];
   if (gicVersion === 3) {
     properties.push(["#redistributor-regions", [1]]);
@@ -175,79 +131,104 @@ function interruptController(description: FirmwareDescription, phandles: Phandle
   return { properties, children };
 }
 
-function pcieNode(description: FirmwareDescription, phandles: Phandles, smmuPhandle: (index: number) => number, accelerated: boolean): DeviceTreeNode {
-  const { pci, interrupts } = description;
-  const lastBus = pci.ecamSize / 0x10_0000 - 1;
-  const ranges = [0x0100_0000, 0, 0, ...cells64(pci.pio.base), ...cells64(pci.pio.size)];
-  ranges.push(0x0200_0000, ...cells64(pci.mmio32.base), ...cells64(pci.mmio32.base), ...cells64(pci.mmio32.size));
-  if (pci.mmio64 !== null) {
-    ranges.push(0x0300_0000, ...cells64(pci.mmio64.base), ...cells64(pci.mmio64.base), ...cells64(pci.mmio64.size));
-  }
-  const properties: Properties = [
-    ["compatible", "pci-host-ecam-generic"],
-    ["device_type", "pci"],
-    ["#address-cells", [3]],
-    ["#size-cells", [2]],
-    ["linux,pci-domain", [0]],
-    ["bus-range", [0, lastBus]],
-    ["dma-coherent", true],
-    ["reg", reg({ base: pci.ecamBase, size: pci.ecamSize })],
-    ["ranges", ranges],
-    ["#interrupt-cells", [1]],
-    ["interrupt-map", interruptMap(pci.intxSpi, phandles.gic)],
-    ["interrupt-map-mask", [0x1800, 0, 0, 7]],
-    ["phandle", [phandles.pcie]],
+/** Timers, PSCI, serial ports, clock, and the power key, as QEMU has them. */
+function platformNodes({ platform }: FirmwareDescription): Children {
+  const { uarts, rtc, gpio } = platform;
+  const cell = (name: string, device: PlatformDevice, compatible: string, clocks: readonly string[], more: Properties = []) =>
+    [
+      `${name}@${unit(device.base)}`,
+      {
+        properties: [
+          ["compatible", [compatible, "arm,primecell"]],
+          ["reg", reg(device)],
+          ["interrupts", [SPI, device.spi, LEVEL_HIGH]],
+          ["clocks", clocks.map(() => PHANDLE.clock)],
+          ["clock-names", clocks],
+          ...more,
+        ],
+      },
+    ] as const;
+  const { secure, nonSecure, virtual, hypervisor } = TIMER_INTIDS;
+  return [
+    ["psci", { properties: [["compatible", ["arm,psci-1.0", "arm,psci-0.2", "arm,psci"]], ["method", "hvc"]] }],
+    [
+      "timer",
+      {
+        properties: [
+          ["compatible", ["arm,armv8-timer", "arm,armv7-timer"]],
+          ["always-on", true],
+          ["interrupts", [secure, nonSecure, virtual, hypervisor].flatMap((intid) => [PPI, intid - FIRST_PPI, LEVEL_HIGH])],
+        ],
+      },
+    ],
+    [
+      "apb-pclk",
+      {
+        properties: [
+          ["compatible", "fixed-clock"],
+          ["#clock-cells", [0]],
+          ["clock-frequency", [24_000_000]],
+          ["clock-output-names", "clk24mhz"],
+          ["phandle", [PHANDLE.clock]],
+        ],
+      },
+    ],
+    ...uarts.map((uart) => cell("pl011", uart, "arm,pl011", ["uartclk", "apb_pclk"])),
+    cell("pl031", rtc, "arm,pl031", ["apb_pclk"]),
+    cell("pl061", gpio, "arm,pl061", ["apb_pclk"], [["#gpio-cells", [2]], ["gpio-controller", true], ["phandle", [PHANDLE.gpio]]]),
+    [
+      "gpio-keys",
+      {
+        properties: [["compatible", "gpio-keys"]],
+        children: [["poweroff", { properties: [["label", "GPIO Key Poweroff"], ["linux,code", [KEY_POWER]], ["gpios", [PHANDLE.gpio, gpio.powerKey, 0]]] }]],
+      },
+    ],
   ];
-  if (interrupts.its !== null || interrupts.v2m !== null) {
-    properties.push(["msi-map", [0, phandles.msi, 0, REQUESTER_IDS]]);
-  }
-  const map = iommuMap(description).flatMap(({ range, smmu }) => [range.first, smmuPhandle(smmu), range.first, range.count]);
-  if (map.length > 0) {
-    properties.push(["iommu-map", map]);
-  }
-  if (accelerated) {
-    properties.push(["memory-region", [phandles.window]]);
-  }
-  if (description.smmus.some((smmu) => smmu.ats)) {
-    // Linux allows ATS below a root complex only where this says so (of_pci_iommu_init).
-    properties.push(["ats-supported", true]);
-  }
-  return { properties };
 }
 
-/** INTA to INTD of four slots, rotated (PCI-to-PCI Bridge 1.2, 9.1), onto four level-triggered SPIs. */
-function interruptMap(firstSpi: number, gic: number): number[] {
-  const map: number[] = [];
-  for (let slot = 0; slot < 4; slot++) {
-    for (let pin = 0; pin < 4; pin++) {
-      // Two zero cells: the GIC node has #address-cells 2.
-      map.push(slot << 11, 0, 0, pin + 1, gic, 0, 0, SPI, firstSpi + ((slot + pin) % 4), LEVEL_HIGH);
-    }
+/** Linux input-event-codes.h. */
+const KEY_POWER = 116;
+/** INTID of the first private interrupt that a device tree can name (Arm IHI 0069, 2.2). */
+const FIRST_PPI = 16;
+
+/** Of /chosen: what a kernel is told at its entry. */
+function bootProperties(boot: KernelBoot | null): Properties {
+  if (boot === null) {
+    return [];
   }
-  return map;
+  const { commandLine, ramdisk } = boot;
+  return [
+    ["bootargs", commandLine],
+    ...(ramdisk === null ? [] : ([["linux,initrd-start", cells64(ramdisk.base)], ["linux,initrd-end", cells64(ramdisk.base + ramdisk.size)]] as const)),
+  ];
 }
 
 /**
- * Which SMMU serves which requester ids: a root bus's range reaches to the next root bus, so that it holds
- * for whatever numbers the guest gives to the buses below.
+ * The tree of a kernel that takes ACPI: nothing but /chosen, with EFI's system table and memory map (Linux
+ * Documentation/arch/arm/uefi.rst). Any other node would make arm64's Linux take the tree for the machine's.
  */
-function iommuMap(description: FirmwareDescription): Array<{ range: RequesterRange; smmu: number }> {
-  const roots = [...description.rootBuses].sort((a, b) => a.number - b.number);
-  const entries = roots.map((bus, index) => {
-    const end = index + 1 < roots.length ? roots[index + 1].number << 8 : REQUESTER_IDS;
-    return { range: { first: bus.number << 8, count: end - (bus.number << 8) }, smmu: bus.smmu };
+export function buildStubTree(boot: KernelBoot, { systemTable, memoryMap }: Pick<EfiImage, "systemTable" | "memoryMap">): Uint8Array {
+  return flatten({
+    properties: [
+      ["#address-cells", [2]],
+      ["#size-cells", [2]],
+    ],
+    children: [
+      [
+        "chosen",
+        {
+          properties: [
+            ...bootProperties(boot),
+            ["linux,uefi-system-table", cells64(systemTable)],
+            ["linux,uefi-mmap-start", cells64(memoryMap.address)],
+            ["linux,uefi-mmap-size", [memoryMap.size]],
+            ["linux,uefi-mmap-desc-size", [memoryMap.descriptorBytes]],
+            ["linux,uefi-mmap-desc-ver", [memoryMap.version]],
+            // 2: switched off. Without it Linux takes none of these.
+            ["linux,uefi-secure-boot", [2]],
+          ],
+        },
+      ],
+    ],
   });
-  const merged: Array<{ range: RequesterRange; smmu: number }> = [];
-  for (const { range, smmu } of entries) {
-    const last = merged.at(-1);
-    if (smmu === null) {
-      continue;
-    }
-    if (last !== undefined && last.smmu === smmu && last.range.first + last.range.count === range.first) {
-      merged[merged.length - 1] = { smmu, range: { first: last.range.first, count: last.range.count + range.count } };
-    } else {
-      merged.push({ range, smmu });
-    }
-  }
-  return merged;
 }

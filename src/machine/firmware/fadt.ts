@@ -1,4 +1,4 @@
-/** Fixed ACPI Description Table (ACPI 6.5, 5.2.9) of a PC with ACPI hardware, and the FACS that such hardware has (5.2.10). */
+/** Fixed ACPI Description Table (ACPI 6.5, 5.2.9) of a PC with ACPI hardware, the FACS that such hardware has (5.2.10), and the table of a machine without it. */
 import { acpiTable, ByteWriter, HEADER_BYTES, type Oem } from "./acpi-table.js";
 
 /** I/O ports of the ACPI hardware, and its interrupt. */
@@ -65,4 +65,20 @@ export function buildFadt(hardware: AcpiHardware, addresses: { readonly facs: nu
 /** 64 bytes, without a checksum: version 2, nothing locked, no waking vector. */
 export function buildFacs(): Uint8Array {
   return new ByteWriter().text("FACS", 4).int(64, 4).int(0, 4).int(0, 4).int(0, 4).int(0, 4).int(0, 8).int(2, 1).raw(new Uint8Array(31)).toBytes();
+}
+
+/** Table 5.10: the hardware-reduced model. Table 5.12: PSCI is there, and is called by HVC. */
+const HARDWARE_REDUCED = 1 << 20;
+const PSCI_BY_HVC = 0x3;
+const MINOR_REVISION = 3;
+
+/** Of a machine without ACPI hardware, such as Arm's. @param dsdt guest-physical address */
+export function buildReducedFadt(dsdt: number, oem?: Oem): Uint8Array {
+  const body = new Uint8Array(BYTES - HEADER_BYTES);
+  const put = (offset: number, value: number, size: number): void => body.set(new ByteWriter().int(value, size).toBytes(), offset - HEADER_BYTES);
+  put(112, HARDWARE_REDUCED, 4);
+  put(129, PSCI_BY_HVC, 2);
+  put(131, MINOR_REVISION, 1);
+  put(140, dsdt, 8);
+  return acpiTable("FACP", REVISION, body, oem);
 }

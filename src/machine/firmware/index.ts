@@ -3,12 +3,17 @@ export { type Oem } from "./acpi-table.js";
 export type {
   FirmwareDescription,
   InterruptHardware,
+  KernelBoot,
+  PlacedFunction,
   PciHostDescription,
   RootBusDescription,
   SmmuDescription,
 } from "./description.js";
 export { buildDmar } from "./dmar.js";
-export type { DsdtDescription, HostBridgeDescription } from "./dsdt.js";
+export type { DsdtDescription } from "./dsdt.js";
+export type { HostBridgeDescription } from "./host-bridge.js";
+export { buildEfi, type EfiImage } from "./efi.js";
+export { buildStubTree } from "./device-tree.js";
 export type { AcpiHardware } from "./fadt.js";
 export { buildMadt } from "./madt.js";
 export type { PlacedTables } from "./placed-tables.js";

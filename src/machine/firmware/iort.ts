@@ -1,7 +1,8 @@
 /**
  * IO Remapping Table (Arm DEN 0049E.d, IORT revision 5): one ITS group, the SMMUs, one root complex for
  * all host bridges, and a reserved memory range for each accelerated SMMU. The order, the node revisions
- * and the identifiers are those of QEMU's virt board, so that tables can be compared byte for byte.
+ * and the identifiers are those of QEMU's virt board, so that tables can be compared byte for byte. A kernel
+ * that numbers buses after it has read the table gets the ranges of all numbers that a root bus may give.
  */
 import { acpiTable, ByteWriter, HEADER_BYTES, type Oem } from "./acpi-table.js";
 import { type FirmwareDescription, REQUESTER_IDS, type RequesterRange, requesterRange, type SmmuDescription } from "./description.js";
@@ -35,6 +36,7 @@ interface PlacedSmmu {
 export function buildIort(description: FirmwareDescription, oem?: Oem): Uint8Array {
   const hasIts = description.interrupts.its !== null;
   const firstIdentifier = hasIts ? 1 : 0;
+  const whole = description.boot !== null;
   const smmus = placeSmmus(description, firstIdentifier);
   const nodes = new ByteWriter();
   let count = 0;
@@ -87,11 +89,13 @@ export function buildIort(description: FirmwareDescription, oem?: Oem): Uint8Arr
       continue;
     }
     const window = description.reservedWindow;
-    header(nodes, NODE_RMR, RMR_BYTES + MAPPING_BYTES + 20, 3, identifier++, 1, RMR_BYTES)
+    // A range of ids serves functions that come later, whatever numbers their buses get.
+    const maps = (whole ? placed.ranges : placed.ranges.slice(0, 1)).map((range) => ({ range, target: offsets.get(placed)!, single: !whole }));
+    header(nodes, NODE_RMR, RMR_BYTES + maps.length * MAPPING_BYTES + 20, 3, identifier++, maps.length, RMR_BYTES)
       .int(0, 4) // may not be remapped, unprivileged, Device-nGnRnE
       .int(1, 4)
-      .int(RMR_BYTES + MAPPING_BYTES, 4);
-    mappings(nodes, [{ range: placed.ranges[0], target: offsets.get(placed)!, single: true }]);
+      .int(RMR_BYTES + maps.length * MAPPING_BYTES, 4);
+    mappings(nodes, maps);
     nodes.int(window.base, 8).int(window.size, 8).int(0, 4);
     count++;
   }
@@ -108,7 +112,7 @@ function placeSmmus(description: FirmwareDescription, firstIdentifier: number): 
     identifier: smmu.legacy ? 0 : firstIdentifier + index,
     ranges: description.rootBuses
       .filter((bus) => bus.smmu === index)
-      .map((bus) => requesterRange(bus.lowest, bus.highest))
+      .map((bus) => (description.boot === null ? requesterRange(bus.lowest, bus.highest) : requesterRange(bus.number, bus.last)))
       .sort((a, b) => a.first - b.first || b.count - a.count),
   }));
   return placed.filter((smmu) => smmu.ranges.length > 0).sort((a, b) => a.ranges[0].first - b.ranges[0].first);

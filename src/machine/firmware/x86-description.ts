@@ -1,5 +1,6 @@
-import type { DsdtDescription, HostBridgeDescription } from "./dsdt.js";
+import type { DsdtDescription } from "./dsdt.js";
 import type { AcpiHardware } from "./fadt.js";
+import type { HostBridgeDescription } from "./host-bridge.js";
 
 /** What the tables of a PC say of it. All addresses are guest-physical, in bytes. */
 export interface X86Description {

@@ -36,7 +36,9 @@ function describeBridges(board: Q35Board): HostBridgeDescription[] {
     firstBus: root.number,
     lastBus: (roots[index + 1]?.number ?? 256) - 1,
     windows: windows[index],
-    ports: index === 0,
+    ports: index === 0 ? "pc" : null,
+    keepsProgrammed: false,
+    coherent: false,
     // An expander's functions have messages.
     pins: index === 0 ? Array.from({ length: 32 }, (_, device) => ({ device, gsis: [0, 1, 2, 3].map((pin) => FIRST_PIRQ_PIN + pirqOf(device, pin)) })) : [],
     numaNode: root.options.numaNode ?? null,

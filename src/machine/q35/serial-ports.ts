@@ -1,4 +1,5 @@
 /** A PC's serial ports: COM1 to COM4, as many as there are consoles asked for. */
+import { NOBODY, type SerialEnd } from "../serial/end.js";
 import { Uart16550 } from "../serial/uart16550.js";
 import type { IoApic } from "./ioapic.js";
 import type { IoPorts } from "./io-ports.js";
@@ -10,16 +11,6 @@ export const SERIAL_PORTS = [
   { port: 0x3e8, irq: 4 },
   { port: 0x2e8, irq: 3 },
 ] as const;
-
-/** What is at the other end of a serial port. */
-export interface SerialEnd {
-  /** Takes a byte of the guest's. */
-  send(byte: number): void;
-  /** The guest has read what there was: more can be given. */
-  hasRoom(): void;
-}
-
-const NOBODY: SerialEnd = { send: () => {}, hasRoom: () => {} };
 
 export class SerialPorts {
   readonly uarts: readonly Uart16550[];

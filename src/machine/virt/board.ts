@@ -7,13 +7,14 @@ import type { PinDevice } from "../../port/index.js";
 import { type Log, Refusal } from "../../support/index.js";
 import { type DeviceArgument, deviceLabel, located, type MachineArguments, type MsiController, nearest, resolveGicVersion, resolveMsiController, textProperty, type VirtOptions } from "../arguments/index.js";
 import { Board } from "../board.js";
-import type { PlacedTables } from "../firmware/index.js";
+import type { KernelBoot, PlacedTables } from "../firmware/index.js";
 import { buildVirtTables } from "./firmware.js";
 import { GicInterrupts } from "./gic-interrupts.js";
 import { ramPieces, totalSize } from "../ram-layout.js";
 import { type MachineSmmu, SmmuSet } from "./smmu-set.js";
-import { FIRST_SPI, GITS_TRANSLATER_ADDRESS, layOut, V2M_SETSPI_ADDRESS, VIRT, VIRT_SPI, type VirtMap } from "./map.js";
+import { FIRST_SPI, GITS_TRANSLATER_ADDRESS, layOut, REDISTRIBUTOR_BYTES, SPI_COUNT, V2M_SETSPI_ADDRESS, VIRT, VIRT_SPI, type VirtMap } from "./map.js";
 import { virtPins } from "./pins.js";
+import { PlatformDevices } from "./platform-devices.js";
 
 const RAM_NAME = "mach-virt.ram";
 
@@ -25,6 +26,10 @@ export class VirtBoard extends Board {
   readonly gicVersion: 2 | 3 | 4;
   readonly msiController: MsiController;
   readonly smmus: SmmuSet;
+  /** A kernel that is started without firmware, and what it is told: the tables are for it then. */
+  kernelBoot: KernelBoot | null = null;
+  /** Serial ports, clock, power button. */
+  readonly platform: PlatformDevices;
 
   /** @throws Refusal or HostError, with nothing left of it */
   constructor(args: MachineArguments<VirtOptions>, host: Host, log: Log) {
@@ -42,8 +47,10 @@ export class VirtBoard extends Board {
       interrupts: this.interrupts,
       msiDoorbell: this.msiDoorbell,
       machine: args.machine,
+      kernel: args.boot.kernel !== null,
       log,
     });
+    this.platform = new PlatformDevices(this.root, this.interrupts, args.boot.serials.length);
     this.build(() => {
       this.mapRegisters();
       this.makeDevices();
@@ -58,6 +65,28 @@ export class VirtBoard extends Board {
     return this.msiController === "its" ? GITS_TRANSLATER_ADDRESS : this.msiController === "gicv2m" ? V2M_SETSPI_ADDRESS : null;
   }
 
+  /** Places of a GICv3, which KVM is to have, and how many processors it serves; null: the machine has a GICv2. */
+  get gic(): { readonly distributor: number; readonly redistributors: number; readonly its: number | null; readonly lines: number; readonly mostCpus: number } | null {
+    if (this.gicVersion === 2) {
+      return null;
+    }
+    const { gicDistributor, gicRedistributors, gicIts } = VIRT;
+    return {
+      distributor: gicDistributor.base,
+      redistributors: gicRedistributors.base,
+      its: this.msiController === "its" ? gicIts.base : null,
+      lines: FIRST_SPI + SPI_COUNT,
+      mostCpus: Math.floor(gicRedistributors.size / REDISTRIBUTOR_BYTES),
+    };
+  }
+
+  /** Bits of the highest guest-physical address that something is at. */
+  get addressBits(): number {
+    const { ram, ecam, mmio64, deviceMemory } = this.map;
+    const end = Math.max(...[ram, ecam, mmio64, deviceMemory].map((range) => (range === null ? 0 : range.base + range.size)));
+    return Math.max(32, Math.ceil(Math.log2(end)));
+  }
+
   buildTables(): PlacedTables {
     return buildVirtTables(this);
   }
@@ -66,8 +95,17 @@ export class VirtBoard extends Board {
     return virtPins(this);
   }
 
+  override pressPowerButton(): void {
+    this.platform.pressPowerButton();
+  }
+
+  override resetBoard(): void {
+    this.platform.reset();
+  }
+
   protected override disposeIommus(): void {
     this.smmus.dispose();
+    this.platform.dispose();
   }
 
   private mapRegisters(): void {

@@ -20,8 +20,11 @@ export const VIRT = {
   uart: { base: 0x0900_0000, size: 0x1000 },
   rtc: { base: 0x0901_0000, size: 0x1000 },
   fwCfg: { base: 0x0902_0000, size: 0x18 },
+  gpio: { base: 0x0903_0000, size: 0x1000 },
+  uart1: { base: 0x0904_0000, size: 0x1000 },
   /** The SMMU of -machine iommu=smmuv3. */
   smmu: { base: 0x0905_0000, size: 0x2_0000 },
+  ged: { base: 0x0908_0000, size: 4 },
   platformBus: { base: 0x0c00_0000, size: 0x0200_0000 },
   pcieMmio: { base: 0x1000_0000, size: 0x2eff_0000 },
   pciePio: { base: 0x3eff_0000, size: 0x1_0000 },
@@ -33,11 +36,19 @@ export const VIRT = {
 /** INTID of the first SPI (Arm IHI 0069, 2.2). */
 export const FIRST_SPI = 32;
 
+/** SPIs that the board has (NUM_IRQS). */
+export const SPI_COUNT = 256;
+/** A redistributor's two frames of 64 KiB (Arm IHI 0069, 12.10). */
+export const REDISTRIBUTOR_BYTES = 0x2_0000;
+
 export const VIRT_SPI = {
   uart: 1,
   rtc: 2,
   /** INTA to INTD of the root complex: 3 to 6, level. */
   pcie: 3,
+  gpio: 7,
+  uart1: 8,
+  ged: 9,
   gicV2m: 48,
   gicV2mCount: 64,
   smmu: 74,

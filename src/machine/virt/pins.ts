@@ -8,9 +8,8 @@ import { virtNumbers } from "./numbers.js";
 import type { GicInterrupts } from "./gic-interrupts.js";
 import { argumentPaths, DevicePins, type Lines, OUTPUTS } from "../interrupt-pins.js";
 import type { VirtBoard } from "./board.js";
-import { FIRST_SPI, VIRT_SPI } from "./map.js";
+import { FIRST_SPI, SPI_COUNT, VIRT_SPI } from "./map.js";
 
-const SPI_COUNT = 256;
 const PPI_COUNT = 32;
 
 /** The interrupt controller: inputs are SPIs from 0 on, then each CPU's PPIs; its outputs go to CPUs, and there are none. */

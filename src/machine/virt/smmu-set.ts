@@ -43,6 +43,8 @@ export interface SmmuSetParts {
   readonly interrupts: GicInterrupts;
   readonly msiDoorbell: number | null;
   readonly machine: CommonOptions;
+  /** The machine starts a kernel, whose tables are made for it. */
+  readonly kernel: boolean;
   readonly log: Log;
 }
 
@@ -113,8 +115,8 @@ export class SmmuSet {
         wouldWork: "a pxb-pcie for each SMMU",
       });
     }
-    if (request.acceleration !== null && !this.parts.machine.acpi) {
-      // Linux takes the device tree's reserved window for a device that has a node of its own (of_iommu_get_resv_regions); an endpoint has none.
+    if (request.acceleration !== null && !this.parts.machine.acpi && !this.parts.kernel) {
+      // Linux takes the device tree's reserved window for a device that has a node of its own (of_iommu_get_resv_regions); a kernel that is started from here gets such nodes.
       this.parts.log.warnOnce(
         "SMMUv3 with accel=on not supported for DT: with acpi=off a Linux guest does not map the window of messages to itself, and finds no function behind a pxb-pcie (acpi=on would work)",
       );

@@ -38,6 +38,13 @@ function machine(rootBuses: RootBusDescription[], smmus: SmmuDescription[], its 
     },
     smmus,
     rootBuses,
+    platform: {
+      uarts: [{ base: 0x900_0000, size: 0x1000, spi: 1 }],
+      rtc: { base: 0x901_0000, size: 0x1000, spi: 2 },
+      gpio: { base: 0x903_0000, size: 0x1000, spi: 7, powerKey: 3 },
+      events: { base: 0x908_0000, size: 4, spi: 9 },
+    },
+    boot: null,
     reservedWindow: { base: 0x800_0000, size: 0x10_0000 },
   };
 }
@@ -52,7 +59,7 @@ const user = (index: number, more: Partial<SmmuDescription> = {}): SmmuDescripti
   ...more,
 });
 const legacy: SmmuDescription = { base: 0x905_0000, size: 0x2_0000, spi: 74, accelerated: false, ats: false, legacy: true };
-const bus = (number: number, smmu: number | null, highest = number): RootBusDescription => ({ number, lowest: number, highest, smmu });
+const bus = (number: number, smmu: number | null, highest = number): RootBusDescription => ({ number, lowest: number, highest, smmu, last: 0xff, windows: [{ base: 0x1000_0000 + (number << 20), size: 0x10_0000 }], numaNode: null, functions: [] });
 
 /** The machines of the vectors, whose command lines are beside them. */
 const machines: Record<string, FirmwareDescription> = {
@@ -145,7 +152,7 @@ describe("MCFG and the root", () => {
       found.push(image.toString("latin1", table, table + 4));
       expect(sum(table, image.readUInt32LE(table + 4))).toBe(0);
     }
-    expect(found.sort()).toEqual(["IORT", "MCFG"]);
+    expect(found.sort()).toEqual(["APIC", "FACP", "GTDT", "IORT", "MCFG", "SPCR"]);
   });
 
   it.runIf(available("iasl")).each([
