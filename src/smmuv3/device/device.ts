@@ -8,7 +8,7 @@ import { traceReadMmio, traceResetExit, traceWriteGerrorn, traceWriteMmio } from
 import { EventQueue } from "./event-queue.js";
 import { idRegisters, type SmmuProperties } from "./id-registers.js";
 import { SmmuInterrupts, type MsiWriter, type SmmuInterruptLines } from "./interrupts.js";
-import { featuresOf, StreamTranslator, type StreamTranslatorOptions } from "../lookup/index.js";
+import { featuresOf, StreamTranslator, type UnitCachesOptions } from "../lookup/index.js";
 import { RegisterFile } from "./register-file.js";
 import { WIDE_REGISTERS } from "./register-rules.js";
 import { SoftwareSpace } from "./software-path.js";
@@ -42,7 +42,7 @@ export interface SmmuV3Options {
   /** Sends the SMMU's own messages; needed with `properties.msi` only. */
   readonly writeMsi?: MsiWriter;
   readonly log: Log;
-  readonly translator?: StreamTranslatorOptions;
+  readonly translator?: UnitCachesOptions;
   /** Runs what is left of bounded work; default: on the event loop. */
   readonly scheduler?: Scheduler;
   /** Steps of bounded work done at once (`src/support/budget.ts`). */

@@ -18,7 +18,7 @@ import {
   SYNC_CS_SEV,
   TLBI_TG_16K,
 } from "../spec/index.js";
-import type { StreamTranslator } from "./stream-translator.js";
+import type { UnitCaches } from "./unit-caches.js";
 
 /** SCALE[5] is RES0 without IDR5.DS, which is not offered (4.4.1.1). */
 const SCALE_TOP = 1 << 25;
@@ -194,22 +194,22 @@ export class CommandRules {
  * @param words a command that `CommandRules.admit` has let pass
  * @returns false: the command drops nothing by itself (CMD_SYNC, prefetches, CMD_ATC_INV)
  */
-export function dropCached(translator: StreamTranslator, words: Int32Array): boolean {
+export function dropCached(caches: UnitCaches, words: Int32Array): boolean {
   const sid = words[1] >>> 0;
   switch (words[0] & OPCODE_MASK) {
     case OP.CFGI_STE:
-      translator.invalidateSte(sid);
+      caches.invalidateSte(sid);
       return true;
     case OP.CFGI_STE_RANGE:
-      translator.invalidateSteRange(sid, get(words, CMD.RANGE));
+      caches.invalidateSteRange(sid, get(words, CMD.RANGE));
       return true;
     case OP.CFGI_CD:
-      translator.invalidateCd(sid, get(words, CMD.SSID));
+      caches.invalidateCd(sid, get(words, CMD.SSID));
       return true;
     case OP.CFGI_CD_ALL:
-      translator.invalidateCds(sid);
+      caches.invalidateCds(sid);
       return true;
     default:
-      return translator.tlbi(words);
+      return caches.tlbi(words);
   }
 }

@@ -15,4 +15,5 @@ export {
   TRANSLATED,
 } from "./answers.js";
 export { CommandRules, dropCached } from "./commands.js";
-export { StreamTranslator, type StreamTranslatorOptions } from "./stream-translator.js";
+export { StreamTranslator } from "./stream-translator.js";
+export type { UnitCachesOptions } from "./unit-caches.js";

@@ -10,7 +10,6 @@ import {
   PERM_READ,
   PERM_WRITE,
   selectStage1Range,
-  Tlb,
   Translator,
   WALK_EXTERNAL_ABORT,
   WALK_OK,
@@ -33,7 +32,7 @@ import {
 import { ABORTED, ATS_ABORTED, ATS_UNSUPPORTED, BYPASSED, KIND_ATS_REQUEST, KIND_ATS_TRANSLATED, KIND_TRANSACTION, READ_AS_ZERO, TRANSLATED } from "./answers.js";
 import { completedPermissions, overridden } from "./attributes.js";
 import { CD_ILLEGAL, CdView, decodeCd } from "./cd-view.js";
-import { CachedStream, ConfigurationCache } from "./configuration-cache.js";
+import { CachedStream } from "./configuration-cache.js";
 import { CONTEXT_BAD_SUBSTREAM, CONTEXT_FOUND, CONTEXT_STAGE2_FAULT, ContextTable } from "./context-table.js";
 import { FaultRecords } from "./fault-records.js";
 import type { LookupFeatures } from "./features.js";
@@ -41,15 +40,7 @@ import { SplitStage } from "./split-stage.js";
 import { decodeSte, STE_ILLEGAL, type SteView } from "./ste-view.js";
 import { SELECT_BAD_SUBSTREAM, SELECT_BYPASS, SELECT_DISABLED, selectCd } from "./substreams.js";
 import { STREAM_FOUND, STREAM_OUT_OF_RANGE, StreamTable } from "./stream-table.js";
-import { applyTlbi } from "./tlb-commands.js";
-
-export interface StreamTranslatorOptions {
-  /** Entries of the TLB, a power of two; default 4096. */
-  readonly tlbEntries?: number;
-  /** STEs and CDs that the configuration caches hold; defaults 1024 and 4096. */
-  readonly streams?: number;
-  readonly contexts?: number;
-}
+import { UnitCaches, type UnitCachesOptions } from "./unit-caches.js";
 
 /**
  * What an SMMUv3 does with one transaction (Arm IHI 0070, 3.3.3 and chapter 15): finds the STE, the CD and
@@ -58,7 +49,7 @@ export interface StreamTranslatorOptions {
  * `event` where `hasEvent` says so. The vSMMU's software path gives it guest-physical memory, the
  * simulated hardware host-physical memory.
  */
-export class StreamTranslator {
+export class StreamTranslator extends UnitCaches {
   /** CR0.SMMUEN, CR0.ATSCHK, CR2.RECINVSID, CR2.REC_CFG_ATS (if IDR0.ATSRECERR). */
   enabled = false;
   atsCheck = false;
@@ -82,10 +73,8 @@ export class StreamTranslator {
   /** Why a configuration was illegal or missing, in words, for the log; else empty. */
   reason = "";
 
-  readonly tlb: Tlb;
   private readonly walker: PageWalker;
   private readonly translator: Translator;
-  private readonly cache: ConfigurationCache;
   private readonly words = new Int32Array(STE_WORDS);
   private readonly contextTable: ContextTable;
   private readonly faults: FaultRecords;
@@ -106,14 +95,13 @@ export class StreamTranslator {
 
   constructor(
     memory: WordMemory,
-    readonly features: LookupFeatures,
-    options: StreamTranslatorOptions = {},
+    features: LookupFeatures,
+    options: UnitCachesOptions = {},
   ) {
+    super(features, options);
     this.table = new StreamTable(memory, features);
-    this.tlb = new Tlb(options.tlbEntries ?? 4096);
     this.walker = new PageWalker(memory);
     this.translator = new Translator(this.walker, this.tlb);
-    this.cache = new ConfigurationCache(options.streams ?? 1024, options.contexts ?? 4096);
     this.contextTable = new ContextTable(memory, features, this.walker);
     this.faults = new FaultRecords(this.event, this.walker);
     this.splitStage = new SplitStage(memory);
@@ -184,37 +172,6 @@ export class StreamTranslator {
   /** Translations so far that took a walk of the tables, since the TLB had no answer. */
   get walks(): number {
     return this.translator.walks;
-  }
-
-  /** CMD_CFGI_STE. L1STDs are not cached: the leaf form does the same. */
-  invalidateSte(sid: number): void {
-    this.cache.drop(sid);
-  }
-
-  /** CMD_CFGI_STE_RANGE: the 2^(range + 1) StreamIDs around `sid` that differ in the low bits only (4.3.2); CMD_CFGI_ALL is range 31. */
-  invalidateSteRange(sid: number, range: number): void {
-    this.cache.dropBlock(sid, range + 1);
-  }
-
-  /** CMD_CFGI_CD. L1CDs are not cached: the leaf form does the same. */
-  invalidateCd(sid: number, ssid: number): void {
-    this.cache.dropCd(sid, ssid);
-  }
-
-  /** CMD_CFGI_CD_ALL. */
-  invalidateCds(sid: number): void {
-    this.cache.dropCdsOf(sid);
-  }
-
-  /** CMD_TLBI_*, given as its four words from index `base` on. Returns false where it is no TLB invalidation. */
-  tlbi(command: ArrayLike<number>, base = 0): boolean {
-    return applyTlbi(this.tlb, this.features, command, base);
-  }
-
-  /** Forgets everything cached: what a reset does. */
-  reset(): void {
-    this.cache.dropAll();
-    this.tlb.invalidateAll();
   }
 
   private translateDisabled(): number {

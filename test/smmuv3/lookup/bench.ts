@@ -3,7 +3,7 @@ import {
   featuresOf,
   StreamTranslator,
   type LookupFeatures,
-  type StreamTranslatorOptions,
+  type UnitCachesOptions,
 } from "../../../src/smmuv3/lookup/index.js";
 import { buildCd, buildSte, unpack, EVT, eventName, type CD, type FieldValues, type STE } from "../../../src/smmuv3/spec/index.js";
 import { ACCESS_READ } from "../../../src/translation/index.js";
@@ -47,7 +47,7 @@ export class Bench {
   readonly translator: StreamTranslator;
   private free = TABLES;
 
-  constructor(features: LookupFeatures = FULL, options: StreamTranslatorOptions = {}) {
+  constructor(features: LookupFeatures = FULL, options: UnitCachesOptions = {}) {
     this.memory.place(RAM_BASE, new RamBlock("ram", RAM_BYTES, 0x7f00_0000_0000));
     this.translator = new StreamTranslator(this.memory, features, options);
     this.translator.enabled = true;
