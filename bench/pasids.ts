@@ -49,6 +49,9 @@ function bound(pasids: number): { vtd: VtdDevice; acceleration: VtdAcceleration;
   vtd.write(REG.GCMD, 4, 0x8400_0000n);
   const before = process.memoryUsage().heapUsed;
   acceleration.addFunction(new PciRoot({ systemMemory: memory }).bus, 0, hollowDevice().device);
+  while (acceleration.progress === "working") {
+    acceleration.proceed();
+  }
   const bytesPerPasid = (process.memoryUsage().heapUsed - before) / pasids;
   return { vtd, acceleration, words, bytesPerPasid };
 }
