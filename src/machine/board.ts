@@ -13,6 +13,7 @@ import { MsiAccount } from "./accounts.js";
 import type { PlacedTables } from "./firmware/index.js";
 import { type BoardKind, type DeviceArgument, deviceLabel, type MachineArguments, type MsiController, nearest } from "./arguments/index.js";
 import type { IommuDescription, InvalidationAccount } from "./iommu-account.js";
+import type { BoardMap } from "./board-map.js";
 import { DeviceNames } from "./qom-names.js";
 import { MachineDrives } from "./drives.js";
 import { type FunctionParts, makeFunction } from "./function-maker.js";
@@ -21,21 +22,6 @@ import { MachineObjects } from "./machine-objects.js";
 import { type Dimm, MemoryDevices } from "./memory-devices.js";
 import { allocateRam, type PlacedRam, type Range, ramPieces } from "./ram-layout.js";
 import { VirtualClock } from "./virtual-clock.js";
-
-/** Where a board has PCI; addresses are guest-physical, in bytes. */
-export interface BoardMap {
-  /** Configuration space, while it is mapped. */
-  readonly ecam: Range;
-  /** Buses that configuration space has room for. */
-  readonly busCount: number;
-  /** What would make room for more; null: it has room for all. */
-  readonly moreBuses: string | null;
-  readonly mmio32: Range;
-  /** Null: the machine has no window above 4 GiB. */
-  readonly mmio64: Range | null;
-  /** Where memory devices go; null: -m has no maxmem above its size. */
-  readonly deviceMemory: Range | null;
-}
 
 /** An IOMMU of a machine, whatever its architecture. */
 export interface MachineIommu {

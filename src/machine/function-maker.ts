@@ -7,7 +7,7 @@ import { PciePciBridge, PcieRootPort, type PciFunction, PxbPcie, X3130Upstream, 
 import { type Log, Refusal } from "../support/index.js";
 import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.js";
 import type { MsiAccount } from "./accounts.js";
-import type { BoardMap } from "./board.js";
+import type { BoardMap } from "./board-map.js";
 import { booleanProperty, type DeviceArgument, deviceLabel, type FunctionModel, numberProperty, textProperty } from "./arguments/index.js";
 import type { MachineDrives } from "./drives.js";
 import { makeNvme } from "./nvme-maker.js";

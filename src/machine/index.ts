@@ -16,4 +16,5 @@ export { isVtd, type MachineVtd } from "./q35/vtd.js";
 export { isSmmu, type MachineSmmu } from "./virt/smmu-set.js";
 export { Q35Board } from "./q35/board.js";
 export { VirtBoard } from "./virt/board.js";
-export { Board, type BoardMap, type MachineIommu } from "./board.js";
+export { Board, type MachineIommu } from "./board.js";
+export type { BoardMap } from "./board-map.js";

@@ -4,7 +4,7 @@
  */
 import type { Q35Options } from "../arguments/index.js";
 import { hex, Refusal } from "../../support/index.js";
-import type { BoardMap } from "../board.js";
+import type { BoardMap } from "../board-map.js";
 import type { Range } from "../ram-layout.js";
 
 const GIB = 2 ** 30;

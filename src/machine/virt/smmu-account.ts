@@ -1,11 +1,23 @@
 /** An SMMU in the account: what it is, and what it did. */
 import type { IommuDescription, InvalidationAccount } from "../iommu-account.js";
-import type { MachineSmmu } from "./smmu-set.js";
+import type { PciBus } from "../../pci/index.js";
+import type { SmmuAcceleration, SmmuV3 } from "../../smmuv3/index.js";
 import { FIRST_SPI } from "./map.js";
 
-type Member = Pick<MachineSmmu, "device" | "bus" | "acceleration" | "legacy" | "base" | "spi">;
+/** An SMMU as the account knows it. */
+export interface SmmuMember {
+  readonly device: SmmuV3;
+  readonly bus: PciBus;
+  readonly acceleration: SmmuAcceleration | null;
+  /** The SMMU of -machine iommu=smmuv3. */
+  readonly legacy: boolean;
+  /** Guest-physical address of its registers. */
+  readonly base: number;
+  /** The first of four SPIs: eventq, priq, cmdq-sync, gerror. */
+  readonly spi: number;
+}
 
-export function describeSmmu({ device, bus, acceleration, legacy, base, spi }: Member): IommuDescription {
+export function describeSmmu({ device, bus, acceleration, legacy, base, spi }: SmmuMember): IommuDescription {
   const { stage, ril, ats, oas, ssidsize } = device.properties;
   return {
     id: device.id,
@@ -29,7 +41,7 @@ export function describeSmmu({ device, bus, acceleration, legacy, base, spi }: M
   };
 }
 
-export function smmuInvalidation({ device, acceleration }: Member): InvalidationAccount {
+export function smmuInvalidation({ device, acceleration }: SmmuMember): InvalidationAccount {
   const counters = device.counters();
   const guestCommands = Object.entries(counters.commandsByName)
     .filter(([name]) => /TLBI|ATC_INV|CFGI_CD/.test(name))

@@ -14,21 +14,14 @@ import { type Log, Refusal } from "../../support/index.js";
 import { checkSmmuProperties, type DeviceArgument, deviceLabel, type GlobalProperty, type CommonOptions, type SmmuRequest } from "../arguments/index.js";
 import type { MachineIommu } from "../board.js";
 import type { GicInterrupts } from "./gic-interrupts.js";
-import { describeSmmu, smmuInvalidation } from "./smmu-account.js";
+import { describeSmmu, smmuInvalidation, type SmmuMember } from "./smmu-account.js";
 import { FIRST_SPI, userSmmuPlace, VIRT, VIRT_SPI } from "./map.js";
 
-export interface MachineSmmu extends MachineIommu {
+export interface MachineSmmu extends MachineIommu, SmmuMember {
   readonly kind: "smmuv3";
   readonly device: SmmuV3;
-  readonly bus: PciBus;
-  readonly acceleration: SmmuAcceleration | null;
-  /** The SMMU of -machine iommu=smmuv3. */
-  readonly legacy: boolean;
-  /** Registers: guest-physical address and bytes. */
-  readonly base: number;
+  /** Bytes of its registers. */
   readonly size: number;
-  /** The first of four SPIs: eventq, priq, cmdq-sync, gerror. */
-  readonly spi: number;
 }
 
 export function isSmmu(iommu: MachineIommu): iommu is MachineSmmu {
