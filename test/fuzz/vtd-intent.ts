@@ -151,6 +151,10 @@ function hostTable(host: SimulatedHost, address: string): HostTable {
   return judge(host, address, read, context.scalable ? pasidEntryAddress(read, context.word, 0) : context.at, !context.scalable);
 }
 
+/** Directories of hosts have up to 2^14 entries, nearly all of them empty; read after each operation, and into the same memory. */
+const directory = new Int32Array(2 * 2 ** 14);
+const table = new Uint8Array(4096);
+
 function hostPasids(host: SimulatedHost, address: string): Map<number, HostTable> {
   const found = new Map<number, HostTable>();
   const read = hostReader(host);
@@ -158,12 +162,10 @@ function hostPasids(host: SimulatedHost, address: string): Map<number, HostTable
   if (context === null || !context.scalable) {
     return found;
   }
-  // Directories of hosts have up to 2^14 entries, nearly all of them empty.
-  const directory = new Uint8Array(8 * 2 ** (Number((context.word >> 9n) & 7n) + 7));
-  host.hardware.memory.read(Number(context.word & ADDRESS), directory);
-  const table = new Uint8Array(4096);
-  for (let index = 0; index < directory.length / 8; index++) {
-    if ((directory[8 * index] & 1) === 0) {
+  const entries = 2 ** (Number((context.word >> 9n) & 7n) + 7);
+  host.hardware.memory.read(Number(context.word & ADDRESS), new Uint8Array(directory.buffer, 0, 8 * entries));
+  for (let index = 0; index < entries; index++) {
+    if ((directory[2 * index] & 1) === 0) {
       continue;
     }
     const at = pasidEntryAddress(read, context.word, index * 64)!;

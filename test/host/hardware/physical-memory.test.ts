@@ -8,20 +8,25 @@ const words = (address: number): [number, number] => [Math.floor(address / 0x1_0
 
 describe("physical memory", () => {
   it("of 480 GiB with a guest of 64 GiB costs what is touched", () => {
-    const before = process.memoryUsage().rss;
-    const memory = new PhysicalMemory([
-      { numaNode: 0, base: 0x8000_0000, size: 240 * GIB },
-      { numaNode: 1, base: 0x1000_8000_0000, size: 240 * GIB },
-    ]);
-    const block = memory.allocate("pc.ram", 64 * GIB);
-    block.write(40 * GIB + 5, Uint8Array.of(1, 2, 3));
-    block.write(63 * GIB, Uint8Array.of(4));
-    const out = new Uint8Array(3);
-    expect(memory.read(block.hostAddress + 40 * GIB + 5, out)).toBe(true);
-    expect(out).toEqual(Uint8Array.of(1, 2, 3));
-    expect(process.memoryUsage().rss - before).toBeLessThan(128 * 2 ** 20);
-    expect(block.hostAddress % GIB).toBe(0);
-    memory.free(block);
+    // What else goes on in the process may grow it too, but not each time.
+    const grown = Array.from({ length: 4 }, () => {
+      const before = process.memoryUsage().rss;
+      const memory = new PhysicalMemory([
+        { numaNode: 0, base: 0x8000_0000, size: 240 * GIB },
+        { numaNode: 1, base: 0x1000_8000_0000, size: 240 * GIB },
+      ]);
+      const block = memory.allocate("pc.ram", 64 * GIB);
+      block.write(40 * GIB + 5, Uint8Array.of(1, 2, 3));
+      block.write(63 * GIB, Uint8Array.of(4));
+      const out = new Uint8Array(3);
+      expect(memory.read(block.hostAddress + 40 * GIB + 5, out)).toBe(true);
+      expect(out).toEqual(Uint8Array.of(1, 2, 3));
+      expect(block.hostAddress % GIB).toBe(0);
+      const after = process.memoryUsage().rss;
+      memory.free(block);
+      return after - before;
+    });
+    expect(Math.min(...grown)).toBeLessThan(128 * 2 ** 20);
   });
 
   it("gives blocks apart from each other and table memory, and takes them back whole", () => {
