@@ -26,6 +26,10 @@ const pageOnes: number = PAGE_ONES;
  * decide; they are collected and checked at the end of the walk. Words are read by their byte offset in a
  * DataView, which needs no shift. Sums are cut to 32 bits by shifts, so that no addition needs an overflow
  * check. What a descriptor has to be is a mask, so that all formats go the same way.
+ *
+ * Another processor may be writing the tables. A leaf's low word is read again behind its high one, so that both are
+ * of one value: as soon as it is known for a leaf, while its offset is at hand. Of what leads to another descriptor
+ * the low word alone decides.
  */
 export class PageWalker extends LoopWalker {
   /** The memory's flat part when the fields below were prepared, and the tables that they are of. */
@@ -134,7 +138,6 @@ export class PageWalker extends LoopWalker {
       let tables1 = 0;
       let tables2 = 0;
       let entryLow = 0;
-      let entryAt = 0;
       let bits1 = 0;
       let bits2: number;
       let low: number;
@@ -196,6 +199,9 @@ export class PageWalker extends LoopWalker {
           }
         }
         if (bits1 !== 0) {
+          if (view2.getInt32(at, true) !== low) {
+            break fast;
+          }
           break;
         }
         tables2 |= high2 ^ flatHigh;
@@ -205,7 +211,6 @@ export class PageWalker extends LoopWalker {
         }
         entryLow = view.getInt32(at, true);
         ipaHigh = view.getInt32(at + 4, true);
-        entryAt = at;
         if (((entryLow ^ tableOnes) & s1.tableMask) === 0 && level !== 3) {
           tables1 |= ipaHigh;
           ipaLow = (entryLow & ~0xfff) | ((rest >>> 20) & 0xff8);
@@ -214,19 +219,19 @@ export class PageWalker extends LoopWalker {
         } else if (level === 3) {
           bits1 = 12;
           ipaLow = (entryLow & ~0xfff) | (iovaLow & 0xfff);
-          if (((entryLow ^ pageOnes) & s1.pageMask) !== 0) {
+          if (((entryLow ^ pageOnes) & s1.pageMask) !== 0 || view.getInt32(at, true) !== entryLow) {
             break fast;
           }
         } else if (level === 2) {
           bits1 = 21;
           ipaLow = (entryLow & ~0x1f_ffff) | (iovaLow & 0x1f_ffff);
-          if ((entryLow & s1.largeMask) !== s1.largeValue) {
+          if ((entryLow & s1.largeMask) !== s1.largeValue || view.getInt32(at, true) !== entryLow) {
             break fast;
           }
         } else {
           bits1 = 30;
           ipaLow = (entryLow & ~0x3fff_ffff) | (iovaLow & 0x3fff_ffff);
-          if (level === 0 || (entryLow & s1.hugeMask) !== s1.hugeValue) {
+          if (level === 0 || (entryLow & s1.hugeMask) !== s1.hugeValue || view.getInt32(at, true) !== entryLow) {
             break fast;
           }
         }
@@ -245,10 +250,7 @@ export class PageWalker extends LoopWalker {
         (tables2 & this.tables2Beyond) !== 0 ||
         (high2 & s2.leafBeyond) !== 0 ||
         (required[access & 15] & ~permissions) !== 0 ||
-        (clean !== 0 && (access & 2) !== 0) ||
-        // Another processor may be writing the leaves: both words of each have to be of one value.
-        view.getInt32(entryAt, true) !== entryLow ||
-        view2.getInt32(at, true) !== low
+        (clean !== 0 && (access & 2) !== 0)
       ) {
         break fast;
       }
@@ -411,6 +413,9 @@ export class PageWalker extends LoopWalker {
         }
       }
     }
+    if (view.getInt32(at, true) !== entryLow) {
+      return false;
+    }
     const clean = ~entryLow & stage.dirty;
     const permissions =
       permitted[
@@ -423,8 +428,7 @@ export class PageWalker extends LoopWalker {
       (tables & stage.tableBeyond) !== 0 ||
       (entryHigh & stage.leafBeyond) !== 0 ||
       (required[access & 15] & ~permissions) !== 0 ||
-      (clean !== 0 && (access & 2) !== 0) ||
-      view.getInt32(at, true) !== entryLow
+      (clean !== 0 && (access & 2) !== 0)
     ) {
       return false;
     }
