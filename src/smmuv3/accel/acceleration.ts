@@ -6,7 +6,7 @@
  * takes it over), the abort or bypass table, or a nested one of its own. Nothing here reads a context descriptor
  * or a page table of the guest.
  */
-import { HostError, isIommufdDevice, type IommufdDevice } from "../../iommufd/index.js";
+import { HostError, isIommufdDevice, type IommufdDevice, refusalOf } from "../../iommufd/index.js";
 import { Graveyard } from "../../nesting/index.js";
 import { type HostIommuDevice, iommuPath, type PciBus } from "../../pci/index.js";
 import { type Log, Refusal, traceEvent } from "../../support/index.js";
@@ -287,13 +287,9 @@ export class SmmuAcceleration implements SmmuBackend {
 
   eventQueueChanged(): void {
     this.closeEvents();
-    try {
-      this.openEvents();
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.log.warnLimited("smmuv3.veventq", `${this.name}: no vEVENTQ, faults of the hardware will not reach the guest: ${error.message}`);
+    const refusal = refusalOf(() => this.openEvents());
+    if (refusal !== null) {
+      this.log.warnLimited("smmuv3.veventq", `${this.name}: no vEVENTQ, faults of the hardware will not reach the guest: ${refusal.message}`);
     }
   }
 

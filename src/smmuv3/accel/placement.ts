@@ -3,7 +3,7 @@
  * replacing attach. Where the host refuses it, the function is blocked, and when even that fails it keeps the
  * table that it has. Why a function is blocked is kept with it.
  */
-import { HostError, HwptDataType } from "../../iommufd/index.js";
+import { HwptDataType, refusalOf } from "../../iommufd/index.js";
 import { changeOrBlock, type Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import { hex, type Log, toBigInt, traceEvent } from "../../support/index.js";
 import type { SmmuForBackend } from "../device/index.js";
@@ -182,13 +182,9 @@ export class Placement {
 
   /** Blocks a function whose translations may be stale. False where the host refuses. */
   block(fn: AcceleratedFunction, reason: string): boolean {
-    try {
-      this.share(fn, "abort");
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.log.warnLimited(`smmuv3.block ${fn.host.hostAddress}`, `${fn.host.name} behind ${this.name} keeps its ${fn.table} table: ${error.message}`);
+    const refusal = refusalOf(() => this.share(fn, "abort"));
+    if (refusal !== null) {
+      this.log.warnLimited(`smmuv3.block ${fn.host.hostAddress}`, `${fn.host.name} behind ${this.name} keeps its ${fn.table} table: ${refusal.message}`);
       return false;
     }
     this.explain(fn, reason);
@@ -260,13 +256,9 @@ export class Placement {
 
   /** Gives a function back: attached to its parent, nested table and vDEVICE freed. */
   release(fn: AcceleratedFunction): void {
-    try {
-      fn.attachment.share("parent", fn.host.parentHwptId);
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.log.warn(`Unable to attach the default HW pagetable: hiodi devid 0x${fn.host.devId.toString(16)}: ${error.message}; its objects are freed when it is closed`);
+    const refusal = refusalOf(() => fn.attachment.share("parent", fn.host.parentHwptId));
+    if (refusal !== null) {
+      this.log.warn(`Unable to attach the default HW pagetable: hiodi devid 0x${fn.host.devId.toString(16)}: ${refusal.message}; its objects are freed when it is closed`);
       fn.attachment.abandon();
     }
     this.unbind(fn);

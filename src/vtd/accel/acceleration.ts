@@ -125,7 +125,7 @@ export class VtdAcceleration implements VtdBackend {
           get sourceId() {
             return fn.sourceId;
           },
-          reasonOf: (pasid, reason, write, address) => guestReason(fn, this.unit.tableMode, pasid, reason, write, address),
+          reasonOf: (pasid, reason, write, address) => guestReason(fn, (of) => this.placement.reasonAgainst(fn, of), this.unit.tableMode, pasid, reason, write, address),
           recordFault: (record) => this.unit.recordFault(record),
           faultsLost: () => this.unit.faultsLost(),
         },

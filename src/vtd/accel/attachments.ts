@@ -1,10 +1,11 @@
 /**
  * Which host tables a function's requests are on: nested ones, the parent, a mirror of second-stage tables, or
  * none. Each change is one host call that replaces what is there, after which the old table is freed; where the
- * host refuses it, the old one stays and HostError is thrown.
+ * host refuses it, the old one stays and HostError is thrown. (An `Attachment` has one table of its own; here each
+ * PASID has one, which its binding knows, and a mirror has an IOAS besides and is attached when it is complete.)
  */
-import { HostError, HwptAllocFlags, HwptDataType, HWPT_VTD_S1, HWPT_VTD_S1_BYTES, HwptVtdS1Flags, type IommufdDevice } from "../../iommufd/index.js";
-import { type Budget, type Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
+import { HwptAllocFlags, HwptDataType, HWPT_VTD_S1, HWPT_VTD_S1_BYTES, HwptVtdS1Flags, type IommufdDevice, refusalOf } from "../../iommufd/index.js";
+import { attachMade, type Budget, type Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import type { Log } from "../../support/index.js";
 import type { VtdForBackend } from "../device/index.js";
 import * as trace from "./trace.js";
@@ -52,20 +53,17 @@ export class FunctionAttachments {
       return;
     }
     const { host } = fn;
-    this.budget.left -= HOST_CALL_STEPS;
-    const hwptId = host.iommufd.hwptAlloc({
-      flags: this.pasidFlag,
-      devId: host.devId,
-      ptId: host.parentHwptId,
-      dataType: HwptDataType.VTD_S1,
-      data: firstStageData(flags, view.firstStagePointer, width),
-    });
-    try {
-      this.attach(fn, pasid, hwptId);
-    } catch (error) {
-      this.graveyard.destroy(host.iommufd, hwptId, "nested HWPT");
-      throw error;
-    }
+    this.budget.left -= 2 * HOST_CALL_STEPS;
+    const make = (): number =>
+      host.iommufd.hwptAlloc({
+        flags: this.pasidFlag,
+        devId: host.devId,
+        ptId: host.parentHwptId,
+        dataType: HwptDataType.VTD_S1,
+        data: firstStageData(flags, view.firstStagePointer, width),
+      });
+    const hwptId = attachMade(host, this.graveyard, make, pasid === fn.ridPasid ? undefined : pasid);
+    this.traceAttached(fn, pasid, hwptId);
     this.bound(fn, pasid, view.domain, { hwptId, faultsDisabled: view.faultsDisabled, flags, width, base: view.firstStagePointer });
     if (pasid === fn.ridPasid) {
       this.dropGrowing(fn);
@@ -88,7 +86,9 @@ export class FunctionAttachments {
     if (pasid === fn.ridPasid) {
       this.attachParentTable(fn);
     } else {
-      this.attach(fn, pasid, fn.host.parentHwptId);
+      this.budget.left -= HOST_CALL_STEPS;
+      fn.host.attach(fn.host.parentHwptId, pasid);
+      this.traceAttached(fn, pasid, fn.host.parentHwptId);
     }
     this.bound(fn, pasid, view.domain, { hwptId: null, faultsDisabled: view.faultsDisabled, flags: 0, width: 0, base: 0 });
   }
@@ -244,16 +244,12 @@ export class FunctionAttachments {
     if (mirror.addressBits >= tables.inputBits || refusesReadOnly(host.hwInfo)) {
       return mirror;
     }
-    try {
-      const wide = Mirror.make(host, flags | HwptAllocFlags.NEST_PARENT, tables, domains, this.mirrorParts);
+    let wide = mirror;
+    const refusal = refusalOf(() => (wide = Mirror.make(host, flags | HwptAllocFlags.NEST_PARENT, tables, domains, this.mirrorParts)));
+    if (refusal === null) {
       mirror.free();
-      return wide;
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      return mirror;
     }
+    return wide;
   }
 
   /** Goes on with a function's mirror; when a new one is complete the function goes there. Throws HostError and GuestLimit. */
@@ -275,12 +271,9 @@ export class FunctionAttachments {
     growing?.free();
   }
 
-  private attach(fn: PassthroughFunction, pasid: number, hwptId: number): void {
-    const { host } = fn;
-    this.budget.left -= HOST_CALL_STEPS;
-    host.attach(hwptId, pasid === fn.ridPasid ? undefined : pasid);
+  private traceAttached(fn: PassthroughFunction, pasid: number, hwptId: number): void {
     if (trace.traceDeviceAttachHwpt.on) {
-      trace.traceDeviceAttachHwpt.emit(host.devId, pasid, hwptId, 1);
+      trace.traceDeviceAttachHwpt.emit(fn.host.devId, pasid, hwptId, 1);
     }
   }
 
@@ -318,13 +311,9 @@ export class FunctionAttachments {
 
   /** A step of `giveBack`; where the host refuses it, what is left is freed when the device is closed. */
   private quietly(fn: PassthroughFunction, step: () => void, otherwise: () => void): void {
-    try {
-      step();
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.log.warn(`Detaching from HWPT failed: ${fn.host.name}: ${error.message}; its objects are freed when it is closed`);
+    const refusal = refusalOf(step);
+    if (refusal !== null) {
+      this.log.warn(`Detaching from HWPT failed: ${fn.host.name}: ${refusal.message}; its objects are freed when it is closed`);
       otherwise();
     }
   }

@@ -7,13 +7,18 @@ import type { PassthroughFunction } from "./function.js";
  * The reason that the guest's fault record gets; 0: the fault is the host's, or the guest has reporting off (FPD of the
  * PASID entry or the context entry, 9.4, 9.6).
  *
+ * @param against what the guest's tables have against a request with a PASID (`Placement.reasonAgainst`)
  * @param pasid of the request; -1: none
  * @param address IOVA in bytes
  * @param reason as the hardware has it, of nested tables as `VtdFaultSource` gives it
  */
-export function guestReason(fn: PassthroughFunction, tableMode: number, pasid: number, reason: number, write: boolean, address: number): number {
+export function guestReason(fn: PassthroughFunction, against: (pasid: number) => number, tableMode: number, pasid: number, reason: number, write: boolean, address: number): number {
   const binding = fn.bindings.get(pasid < 0 ? fn.ridPasid : pasid);
   const nested = typeof binding?.hwptId === "number";
+  if (!nested && pasid >= 0 && binding === undefined && reason !== FAULT.IR_ILLEGAL_REQUEST) {
+    // Of an entry that is in order it is the host that has refused a table, or has none yet.
+    return against(pasid);
+  }
   const shown = nested ? reason : shownReason(fn, tableMode, pasid, reason, write, address);
   return shown !== 0 && isQualified(shown) && (binding?.faultsDisabled ?? fn.faultsDisabled) ? 0 : shown;
 }

@@ -1,6 +1,3 @@
-/** The guest asks for more than is done for it: what asks for it is blocked, until it asks for less. */
-export class GuestLimit extends Error {}
-
 /** PASIDs of one function that are bound at a time, at the most. */
 export const MOST_BINDINGS = 1 << 18;
 

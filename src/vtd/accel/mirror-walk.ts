@@ -3,11 +3,10 @@
  * since a hostile guest's tables lead in circles.
  */
 import { type AddressSpace, MEMORY_OK, type WordMemory } from "../../memory/index.js";
-import { type Budget, EMPTY_ENTRY_STEPS } from "../../nesting/index.js";
+import { type Budget, EMPTY_ENTRY_STEPS, GuestLimit } from "../../nesting/index.js";
 import { toNumber } from "../../support/index.js";
 import type { X86Tables } from "../../translation/index.js";
 import * as trace from "./trace.js";
-import { GuestLimit } from "./limits.js";
 import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST, SS_PS, SS_R, SS_W } from "../spec/index.js";
 
 /** Entries that one walk reads, and parts of leaves that it finds, at the most. */

@@ -3,16 +3,15 @@
  * a mapping there. What has changed comes with the guest's IOTLB invalidations, which with caching mode follow
  * every change (Intel VT-d 5.10, 6.1). The work is done in steps, since tables may be large, or lead in circles.
  */
-import { HostError, HwptAllocFlags, HwptDataType, type Iommufd, type IommufdDevice } from "../../iommufd/index.js";
+import { HostError, HwptAllocFlags, HwptDataType, type Iommufd, type IommufdDevice, refusalOf } from "../../iommufd/index.js";
 import type { AddressSpace, MemoryListener, MemorySection, WordMemory } from "../../memory/index.js";
-import { type Budget, type Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
+import { type Budget, type Graveyard, GuestLimit, HOST_CALL_STEPS } from "../../nesting/index.js";
 import { hex, type Log } from "../../support/index.js";
 import type { X86Tables } from "../../translation/index.js";
 import * as trace from "./trace.js";
 import { SS_R, SS_W } from "../spec/index.js";
 import { usableAddressBits } from "./compatibility.js";
 import type { GuestDomains } from "./domains.js";
-import { GuestLimit } from "./limits.js";
 import { type Mapping, MappingIndex } from "./mappings.js";
 import { MirrorDirty } from "./mirror-dirty.js";
 import { MirrorWalk, type WalkStep } from "./mirror-walk.js";
@@ -366,14 +365,11 @@ export class Mirror {
   private removeTargets(first: number, end: number): void {
     for (const mapping of this.mapped.all()) {
       if (mapping.gpa < end && mapping.gpa + mapping.bytes > first) {
-        try {
-          this.unmap(mapping);
+        const refusal = refusalOf(() => this.unmap(mapping));
+        if (refusal === null) {
           this.wait(mapping);
-        } catch (error) {
-          if (!(error instanceof HostError)) {
-            throw error;
-          }
-          this.parts.log.warn(`${this.name}: ${error.message}: IOVA ${hex(mapping.iova)} stays mapped to RAM that is gone`);
+        } else {
+          this.parts.log.warn(`${this.name}: ${refusal.message}: IOVA ${hex(mapping.iova)} stays mapped to RAM that is gone`);
         }
       }
     }

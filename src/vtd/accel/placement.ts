@@ -2,26 +2,27 @@
  * Where the functions of a unit and their PASIDs belong, by TES, the root table and the guest's entries, and what
  * happens where the host refuses to put them there: they are blocked, remembered, and tried again.
  */
-import { HostError } from "../../iommufd/index.js";
-import { type Budget, EMPTY_ENTRY_STEPS } from "../../nesting/index.js";
+import { refusalOf } from "../../iommufd/index.js";
+import { blockOrKeep, type BlockOutcome, type Budget, changeOrBlock, EMPTY_ENTRY_STEPS, GuestLimit } from "../../nesting/index.js";
 import { hex, type Log } from "../../support/index.js";
 import type { VtdForBackend } from "../device/index.js";
 import * as trace from "./trace.js";
 import {
   ContextView,
   GuestTables,
+  isQualified,
   PASID_FIRST_STAGE,
   PASID_INVALID,
   PASID_NOT_PRESENT,
   PASID_PASS_THROUGH,
   PASID_SECOND_STAGE,
+  pasidReasonOf,
   PasidView,
 } from "../lookup/index.js";
 import { FAULT, TTM_LEGACY, TTM_SCALABLE } from "../spec/index.js";
 import type { FunctionAttachments } from "./attachments.js";
 import { EntryFaults, isAbsent, reasonText } from "./entry-faults.js";
 import type { PassthroughFunction, PasidBinding } from "./function.js";
-import { GuestLimit } from "./limits.js";
 
 export class Placement {
   private readonly tables: GuestTables;
@@ -320,42 +321,33 @@ export class Placement {
       return unbound;
     }
     fn.unsettled = true;
-    this.warn(fn, `${what}; ${this.blockAfterFailure(fn, what)}`);
-    return fn.table === "blocked";
+    const came = blockOrKeep(() => this.attachments.block(fn, what), () => fn.table);
+    this.ended(fn, what, came);
+    return came.blocked;
   }
 
   /** Runs a change of the table of requests without PASID; where the host refuses it, the function is blocked, and false. */
   private guarded(fn: PassthroughFunction, act: () => void): boolean {
-    try {
-      act();
+    const failed = changeOrBlock(act, (refusal) => this.attachments.block(fn, refusal.message), () => fn.table);
+    if (failed === null) {
       return true;
-    } catch (error) {
-      if (!(error instanceof HostError) && !(error instanceof GuestLimit)) {
-        throw error;
-      }
-      // A limit is the guest's doing: its next invalidation is the next occasion.
-      fn.unsettled ||= error instanceof HostError;
-      this.warn(fn, `${error.message}; ${this.blockAfterFailure(fn, error.message)}`);
-      return false;
     }
+    // A limit is the guest's doing: its next invalidation is the next occasion.
+    fn.unsettled ||= !(failed.refusal instanceof GuestLimit);
+    this.ended(fn, failed.refusal.message, failed);
+    return false;
+  }
+
+  private ended(fn: PassthroughFunction, what: string, { outcome, blocked }: BlockOutcome): void {
+    if (!blocked) {
+      fn.unsettled = true;
+      fn.stale = true;
+    }
+    this.warn(fn, `${what}; ${outcome}`);
   }
 
   private warn(fn: PassthroughFunction, text: string): void {
     this.log.warnLimited(`vtd.bind ${fn.host.hostAddress}`, `${fn.host.name} behind ${this.name()}: ${text}`);
-  }
-
-  private blockAfterFailure(fn: PassthroughFunction, reason: string): string {
-    try {
-      this.attachments.block(fn, reason);
-      return "it is blocked";
-    } catch (second) {
-      if (!(second instanceof HostError)) {
-        throw second;
-      }
-      fn.unsettled = true;
-      fn.stale = true;
-      return `it keeps its ${fn.table} table (Detaching from HWPT failed: ${second.message})`;
-    }
   }
 
   // ---- one PASID ----
@@ -402,35 +394,50 @@ export class Placement {
       this.log.guestError("vtd.pasids", () => `${this.name()}: ${fn.host.name}: PASID ${hex(pasid)} is blocked: ${full}`);
       return true;
     }
-    try {
-      this.place(fn, sourceId, pasid, view);
-      return true;
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      this.warn(fn, `Attaching to HWPT failed: PASID ${hex(pasid)}: ${error.message}`);
+    const refusal = refusalOf(() => this.place(fn, sourceId, pasid, view));
+    if (refusal !== null) {
+      this.warn(fn, `Attaching to HWPT failed: PASID ${hex(pasid)}: ${refusal.message}`);
       fn.noteRefused(pasid);
       const binding = fn.bindings.get(pasid);
       if (binding === undefined || this.unbindOrKeep(binding)) {
-        this.attachments.tellBlocked(fn, pasid, error.message);
+        this.attachments.tellBlocked(fn, pasid, refusal.message);
       }
-      return false;
     }
+    return refusal === null;
   }
 
   private unbindOrKeep(binding: PasidBinding): boolean {
-    try {
-      this.attachments.unbind(binding);
-      return true;
-    } catch (error) {
-      if (!(error instanceof HostError)) {
-        throw error;
-      }
-      binding.fn.noteRefused(binding.pasid);
-      binding.fn.kept.add(binding.pasid);
-      this.warn(binding.fn, `Detaching from HWPT failed: PASID ${hex(binding.pasid)} keeps its table: ${error.message}`);
-      return false;
+    const { fn, pasid } = binding;
+    const refusal = refusalOf(() => this.attachments.unbind(binding));
+    if (refusal !== null) {
+      fn.noteRefused(pasid);
+      fn.kept.add(pasid);
+      this.warn(fn, `Detaching from HWPT failed: PASID ${hex(pasid)} keeps its table: ${refusal.message}`);
     }
+    return refusal === null;
+  }
+
+  /**
+   * What the guest's tables, as they are at this moment, have against a request with a PASID: a fault reason; 0: nothing,
+   * or the guest has reporting off (FPD). Entries that are no good are not cached (6.1), so that hardware would look there
+   * at each request.
+   */
+  reasonAgainst(fn: PassthroughFunction, pasid: number): number {
+    const { unit, context, entry } = this;
+    const sourceId = fn.sourceId;
+    if (!unit.translationEnabled || sourceId === null || unit.tableMode !== TTM_SCALABLE) {
+      return unit.translationEnabled && unit.tableMode === TTM_LEGACY ? FAULT.SM_TTM_WITH_PASID : 0;
+    }
+    let reason = this.readContext(sourceId);
+    let silent = context.faultsDisabled;
+    if (reason === 0) {
+      reason = pasidReasonOf(context, pasid, unit.features);
+    }
+    if (reason === 0) {
+      const kind = this.tables.readPasid(context, pasid, entry);
+      silent ||= entry.faultsDisabled;
+      reason = kind > 0 ? 0 : entry.reason;
+    }
+    return silent && isQualified(reason) ? 0 : reason;
   }
 }

@@ -44,4 +44,4 @@ export {
   dropCached,
 } from "./commands.js";
 export { hiddenFunctionBits } from "./unit-caches.js";
-export { isQualified } from "./conditions.js";
+export { isQualified, pasidReasonOf } from "./conditions.js";

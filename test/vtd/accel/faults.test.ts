@@ -130,6 +130,39 @@ describe("faults of functions that are not on the guest's own tables", () => {
     expect(board.read(R.FSTS)).toBe(0);
   });
 
+  it.each([
+    ["that is not present", (board: Board) => board.entry(A, 5, []), 5, 0x59],
+    ["whose table is not present", () => {}, 500, 0x51],
+    ["that is in no order", (board: Board) => board.entry(A, 5, [1n | (7n << 6n), 5n, 0n]), 5, 0x5b],
+    ["beyond the directory", () => {}, 2 ** 14 + 3, 0x46],
+    ["of a context entry without PASIDs", (board: Board) => board.store(0x11_1000, board.load(0x11_1000) & ~8n), 9, 0x45],
+    ["of a context entry that is gone", (board: Board) => board.context(A, false), 9, 0x41],
+    ["in legacy mode", (board: Board) => board.setRoot(false), 9, 0x31],
+  ] as const)("tell what the guest's own entries have against a PASID: one %s", (_name, change, pasid, expected) => {
+    const board = nested();
+    change(board);
+    board.run(contextDevice(board.sid(A)));
+    board.goOn();
+    board.vtd.write(R.FRCD + 12, 4, 0x8000_0000n);
+    expect(board.dmaWrite(A, IOVA, 1n, pasid)).toBe(false);
+    const record = board.read64(R.FRCD + 8);
+    expect([Number(record & 0xffffn), reason(board), Number((record >> 40n) & 0xfffffn), (record >> 31n) & 1n]).toEqual([board.sid(A), expected, pasid, 1n]);
+  });
+
+  it("are the host's where it has refused a PASID a table that the guest's entry names, and silent where FPD says so", () => {
+    const board = nested();
+    board.entry(A, 5, board.firstStage(0, 5));
+    board.observer.failOn({ operation: "HWPT_ALLOC", nth: 1, errno: "ENOMEM" });
+    board.run(pasidCache(5, 5));
+    expect(board.acceleration.describeFunctions()[0].blockedPasids).toHaveLength(1);
+    board.vtd.write(R.FRCD + 12, 4, 0x8000_0000n);
+    const before = board.acceleration.faultsDelivered;
+    board.dmaWrite(A, IOVA, 1n, 5);
+    board.entry(A, 6, [1n | 2n | (7n << 6n), 5n, 0n]);
+    board.dmaWrite(A, IOVA, 1n, 6);
+    expect([board.acceleration.faultsDelivered - before, board.read64(R.FRCD + 8) >> 63n]).toEqual([0, 0n]);
+  });
+
   it("of the first stage are silent with FPD of the context entry, too", () => {
     const board = nested();
     const entry = 0x11_0000 + 0x1000 * (board.sid(A) >> 8);
