@@ -127,17 +127,17 @@ function rootBridge(description: FirmwareDescription, bus: RootBusDescription, d
     properties.push(["numa-node-id", [numaNode]]);
   }
   const address = domain === 0 ? pci.mmio32.base : pci.ecamBase + number * BUS_BYTES;
-  const children = smmu !== null && smmus[smmu].accelerated ? functionNodes(bus.functions, phandles) : [];
+  const children = smmu !== null && smmus[smmu].accelerated ? functionNodes(bus.functions, number, phandles) : [];
   return [`pcie@${unit(address)}`, { properties, children }];
 }
 
-/** Linux looks a function up by its device and function number; what else of `reg` tells the bus is not looked at (of_pci_find_child_device). */
-function functionNodes(functions: readonly PlacedFunction[], phandles: number[]): Children {
+/** Linux looks a function up by its device and function number (of_pci_find_child_device): its bus, 0 in `reg` while nobody has numbered it, is not looked at. */
+function functionNodes(functions: readonly PlacedFunction[], bus: number, phandles: number[]): Children {
   return functions.map(({ devfn, behind }) => {
-    const address: Properties = [["reg", [devfn << 8, 0, 0, 0, 0]]];
+    const address: Properties = [["reg", [(bus << 16) | (devfn << 8), 0, 0, 0, 0]]];
     const place = `${unit(devfn >> 3)},${devfn & 7}`;
     if (behind !== null) {
-      return [`pcie@${place}`, { properties: [["#address-cells", [3]], ["#size-cells", [2]], ...address], children: functionNodes(behind, phandles) }] as const;
+      return [`pcie@${place}`, { properties: [["#address-cells", [3]], ["#size-cells", [2]], ...address], children: functionNodes(behind, 0, phandles) }] as const;
     }
     const phandle = FIRST_FUNCTION_PHANDLE + phandles.length;
     phandles.push(phandle);

@@ -62,6 +62,19 @@ describe("configuration space", () => {
     expect((fn.configRead(extended.get(0x1b)! + 4, 2) >> 8) & 0x1f).toBe(8);
   });
 
+  it("supports the end-to-end TLP prefix that a PASID is, where it has PASIDs: Linux enables them only then", () => {
+    const input = hostInput();
+    const devcap2 = (pasidBits: number): number => {
+      const fn = new Rig({ ...input, functions: [{ ...input.functions[0], pasidBits }] }).fn();
+      let at = fn.configRead(0x34, 1);
+      while (fn.configRead(at, 1) !== 0x10) {
+        at = fn.configRead(at + 1, 1);
+      }
+      return fn.configRead(at + 0x24, 4);
+    };
+    expect([devcap2(8) & (1 << 21), devcap2(0)]).toEqual([1 << 21, 0]);
+  });
+
   it("has no extended capability, PASID or ATS where the description gives none", () => {
     const input = hostInput();
     const rig = new Rig({ ...input, functions: [{ ...input.functions[0], ats: false, pasidBits: 0, msixVectors: 0 }] });

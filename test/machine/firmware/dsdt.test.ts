@@ -1,32 +1,6 @@
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { build } from "../build.js";
-
-function has(program: string): boolean {
-  try {
-    execFileSync(program, ["-v"], { stdio: "ignore" });
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** A table as iasl reads it, and what it says when it compiles that again. */
-function disassembled(bytes: Uint8Array, name: string): { text: string; verdict: string } {
-  const folder = mkdtempSync(join(tmpdir(), "aml-"));
-  try {
-    writeFileSync(join(folder, `${name}.aml`), bytes);
-    execFileSync("iasl", ["-d", `${name}.aml`], { cwd: folder, stdio: "pipe" });
-    const text = readFileSync(join(folder, `${name}.dsl`), "utf8");
-    const verdict = execFileSync("iasl", [`${name}.dsl`], { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
-    return { text, verdict };
-  } finally {
-    rmSync(folder, { recursive: true });
-  }
-}
+import { bridgeRanges, disassembled, has } from "./iasl.js";
 
 function tablesOf(words: string): ReadonlyMap<string, Uint8Array> {
   const { machine } = build(words);
@@ -62,7 +36,7 @@ describe("what AML tells of a q35", () => {
   it.skipIf(!has("iasl"))("has a host bridge for each root bus, with the bus numbers up to the next one's and windows that do not overlap", () => {
     const { text } = disassembled(tables.get("DSDT")!, "DSDT");
     expect([...text.matchAll(/Device \((PC..)\)/g)].map((match) => match[1])).toEqual(["PCI0", "PC20", "PC80"]);
-    const ranges = [...text.matchAll(/(WordBusNumber|[DQ]WordMemory) [^\n]*\n\s*0x\w+,[^\n]*\n\s*(0x\w+),[^\n]*\n\s*(0x\w+),/g)].map(([, kind, low, high]) => ({ kind, low: Number(low), high: Number(high) }));
+    const ranges = bridgeRanges(text);
     expect(ranges.filter(({ kind }) => kind === "WordBusNumber").map(({ low, high }) => [low, high])).toEqual([
       [0, 31],
       [32, 127],

@@ -152,6 +152,11 @@ export class FunctionConfig {
     this.put(EXPRESS + 0x12, 2, 0x0104);
     this.allow(EXPRESS + 0x10, 2, 0x00c3);
     this.put(EXPRESS + 0x2c, 4, 0x0000_001e);
+    if (description.pasidBits > 0) {
+      // Device Capabilities 2: extended Fmt field, one end-to-end TLP prefix, which a PASID is (PCIe 6.20.1, 7.5.3.15); Device Control 2: their blocking.
+      this.put(EXPRESS + 0x24, 4, 0x0070_0000);
+      this.allow(EXPRESS + 0x28, 2, 0x8000);
+    }
     if (vectors > 0) {
       this.put(MSIX, 2, CAP_MSIX);
       this.put(MSIX + 2, 2, vectors - 1);
