@@ -23,7 +23,7 @@ export const rooms = {
   "host/instruments": ["support", "memory", "iommufd"],
   "host/simulated/names": [],
   "host/simulated/file": ["support", "smmuv3/spec", "vtd/spec", "host/simulated/names"],
-  "host/simulated/hardware": ["support", "memory", "translation", "dma-engine", "iommufd", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup", "host/simulated/names", "host/simulated/file"],
+  "host/simulated/hardware": ["support", "memory", "translation", "dma-engine", "block", "nvme", "iommufd", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup", "host/simulated/names", "host/simulated/file"],
   "host/simulated/kernel": ["support", "memory", "translation", "iommufd", "host/instruments", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup"],
   "host/simulated/host": ["memory", "iommufd", "host/simulated/file", "host/simulated/hardware", "host/simulated/kernel"],
   "host/simulated": ["host/simulated/names", "host/simulated/file", "host/simulated/hardware", "host/simulated/kernel", "host/simulated/host"],

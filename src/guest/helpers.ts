@@ -7,6 +7,7 @@ import { InterruptController } from "./interrupts.js";
 import { Kernel } from "./kernel.js";
 import { linux } from "./linux.js";
 import { GuestMemory } from "./memory.js";
+import { allocateFor, nvmeDevices, startNvme } from "./nvme-disk.js";
 import { configAccess } from "./pci/config-access.js";
 import { enumerateBuses } from "./pci/enumerate.js";
 import { serviceUntil, watchSlots } from "./pci/hotplug.js";
@@ -33,6 +34,9 @@ export const helpers = {
   configAccess,
   enumerateBuses,
   findDmaDevice,
+  nvmeDevices,
+  startNvme,
+  allocateFor,
   makeBuffers,
   fillBuffers,
   freeBuffers,

@@ -58,6 +58,8 @@ export { ContextTable, StreamTable } from "./smmu/tables.js";
 export type { DmaDevice, DmaOutcome, DmaRequest } from "./devices/dma-device.js";
 export { DmaEngine, ENGINE_COPY, ENGINE_FILL, ENGINE_READ, ENGINE_WRITE, type EngineRequest } from "./devices/engine.js";
 export { findDmaDevice } from "./devices/find.js";
+export { NVME, type NvmeBuffer, type NvmeCommand, type NvmeCompletion, NvmeDriver, type NvmeParts, NvmeQueue, statusCode } from "./devices/nvme.js";
+export { allocateFor, nvmeDevices, startNvme } from "./nvme-disk.js";
 export { checkFault, checkTransfer, fillBuffers, freeBuffers, makeBuffers, transferLength, type Buffers } from "./dma-check.js";
 export { VtdDriver, type VtdDriverOptions } from "./vtd/driver.js";
 export { VtdDomain } from "./vtd/domain.js";

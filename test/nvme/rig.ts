@@ -192,6 +192,6 @@ export class Rig implements NvmeHost, MachinePort {
     };
   }
   start(entries?: number): Promise<NvmeDriver> {
-    return NvmeDriver.start(this.parts, entries);
+    return NvmeDriver.start(this.parts, { entries });
   }
 }

@@ -85,8 +85,11 @@ export class NvmeDriver {
     this.queues.push(admin);
   }
 
-  /** Enables the controller, after a reset if it was enabled (7.6.1). */
-  static async start(parts: NvmeParts, entries = 32): Promise<NvmeDriver> {
+  /**
+   * Enables the controller, after a reset if it was enabled (7.6.1).
+   * @param masked its interrupt vectors are masked by INTMS, which is for the pin and for MSI
+   */
+  static async start(parts: NvmeParts, { entries = 32, masked = false }: { readonly entries?: number; readonly masked?: boolean } = {}): Promise<NvmeDriver> {
     const register = (offset: number): Promise<number> => parts.port.read(parts.base + offset, 4).then(Number);
     const store = (offset: number, value: number): Promise<void> => parts.port.write(parts.base + offset, 4, BigInt(value >>> 0));
     const configuration = await register(NVME.CC);
@@ -94,6 +97,9 @@ export class NvmeDriver {
       await store(NVME.CC, configuration & ~1);
     }
     await parts.until(async () => ((await register(NVME.CSTS)) & NVME_READY) === 0, `${parts.name} to be disabled`);
+    if (masked) {
+      await store(NVME.INTMS, 0xffff_ffff);
+    }
     const sq = await parts.allocate(entries * SQ_ENTRY);
     const cq = await parts.allocate(entries * CQ_ENTRY);
     const driver = new NvmeDriver(parts, new NvmeQueue(0, entries, entries, sq, cq));

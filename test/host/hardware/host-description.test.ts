@@ -6,6 +6,9 @@ import { hostInput } from "./rig.js";
 
 type Json = Record<string, unknown>;
 
+/** What makes a function an NVMe controller. */
+const NVME = { model: "nvme", class: "0x010802", backing: { memory: "64M" }, bars: [{ index: 0, size: "128K" }], msixVectors: 4 };
+
 /** The message about a host file that has been changed by `change`. */
 function complaint(change: (host: { memory: Json[]; smmus: Json[]; functions: Json[] } & Json) => void): string {
   const host = JSON.parse(JSON.stringify(hostInput())) as { memory: Json[]; smmus: Json[]; functions: Json[] } & Json;
@@ -36,6 +39,15 @@ describe("host files", () => {
     expect(host.memory[0]).toEqual({ numaNode: 0, base: 0x8000_0000, size: 2 ** 28 });
   });
 
+  it("take an NVMe's disk from their own folder", () => {
+    const input = JSON.parse(JSON.stringify(hostInput())) as { functions: Json[] };
+    Object.assign(input.functions[0], { ...NVME, backing: { file: "disks/a.raw" } });
+    expect(loadHostDescription(JSON.stringify(input), "/somewhere/my.json").functions[0].backing).toEqual({ file: "/somewhere/disks/a.raw", readonly: false });
+    Object.assign(input.functions[0], { backing: { file: "/b.raw", readonly: true } });
+    expect(loadHostDescription(JSON.stringify(input), "/somewhere/my.json").functions[0].backing).toEqual({ file: "/b.raw", readonly: true });
+    expect(() => SimulatedHardware.fromDescription(loadHostDescription(JSON.stringify(input), "my.json"))).toThrow("Could not open '/b.raw': No such file or directory");
+  });
+
   it.each<[string, Parameters<typeof complaint>[0], string]>([
     ["unknown SMMU", (h) => (h.functions[1].smmu = "smmu9"), "my.json: functions[1].smmu: unknown SMMU 'smmu9'\n  would work: one of smmu3.0x0000000009050000, or null"],
     ["same address", (h) => (h.functions[1].address = "0000:01:00.0"), "my.json: functions[1].address: the same as functions[0].address"],
@@ -44,6 +56,12 @@ describe("host files", () => {
     ["address form", (h) => (h.functions[0].address = "1:2.3"), 'my.json: functions[0].address: expected a PCI address in lower case, such as "0009:01:00.0"'],
     ["BAR size", (h) => (h.functions[0].bars = [{ index: 0, size: 96 * 1024 }]), "my.json: functions[0].bars[0].size: 98304 bytes are not a power of two of at least 4096"],
     ["BAR 0 too small", (h) => (h.functions[0].bars = [{ index: 0, size: "16K" }]), "my.json: functions[0].bars[0].size: BAR 0 has the DMA engine"],
+    ["an NVMe of another class", (h) => Object.assign(h.functions[0], { ...NVME, class: "0x020000" }), "my.json: functions[0].class: the function is an NVMe controller"],
+    ["an NVMe without a disk", (h) => Object.assign(h.functions[0], { ...NVME, backing: undefined }), "my.json: functions[0].backing: missing"],
+    ["an NVMe without messages", (h) => Object.assign(h.functions[0], { ...NVME, msixVectors: 0 }), "my.json: functions[0].msixVectors: an NVMe controller here has no interrupt pin"],
+    ["an NVMe with a small BAR 0", (h) => Object.assign(h.functions[0], { ...NVME, bars: [{ index: 0, size: "64K" }] }), "my.json: functions[0].bars[0].size: BAR 0 has the controller's registers"],
+    ["an NVMe of neither file nor memory", (h) => Object.assign(h.functions[0], { ...NVME, backing: {} }), "my.json: functions[0].backing: expected {\"file\": \"disk.raw\"}"],
+    ["a disk of a function that is none", (h) => Object.assign(h.functions[0], { ...NVME, model: "engine" }), "my.json: functions[0].backing: the function is no NVMe controller"],
     ["no BAR 0", (h) => (h.functions[0].bars = [{ index: 2, size: "64K" }]), "my.json: functions[0].bars: no BAR 0"],
     ["BARs collide", (h) => (h.functions[0].bars = [{ index: 0, size: "64K" }, { index: 1, size: "64K" }]), "my.json: functions[0].bars[1].index: register 1 is functions[0].bars[0]'s"],
     ["64-bit BAR 5", (h) => (h.functions[0].bars = [{ index: 0, size: "64K" }, { index: 5, size: "64K" }]), "my.json: functions[0].bars[1].index: BAR 5 has no next register"],

@@ -1,9 +1,10 @@
+import { dirname, resolve } from "node:path";
 import { z } from "zod";
 import { extract, IDR0, IDR0_TTF_AARCH32, IDR1, IDR5, OAS_BITS } from "../../../smmuv3/spec/index.js";
 import { Refusal } from "../../../support/index.js";
 import { INTERRUPT_RANGE_FIRST } from "../../../vtd/spec/index.js";
 import { byteCount, physicalAddress, refusal, u16, u32, wholeNumber } from "./description-values.js";
-import { ENGINE_BAR_BYTES, PCI_ADDRESS, sourceIdOf } from "../names/index.js";
+import { ENGINE_BAR_BYTES, NVME_ENGINE_OFFSET, PCI_ADDRESS, sourceIdOf } from "../names/index.js";
 import { checkVtdFunction, checkVtds, vtdSchema } from "./vtd-description.js";
 
 /**
@@ -23,6 +24,9 @@ const errata = Object.keys(SMMU_ERRATA) as [SmmuErratum, ...SmmuErratum[]];
 
 /** Where the ITS of Arm's example platforms has GITS_TRANSLATER. */
 const DEFAULT_DOORBELL = 0x0809_0040;
+
+/** Class code of an NVMe controller (NVM Express 1.4, 2.1.5). */
+const NVME_CLASS = 0x010802;
 
 const memorySchema = z.strictObject({
   numaNode: z.int().min(0).describe("NUMA node of the memory"),
@@ -53,6 +57,17 @@ const barSchema = z.strictObject({
   prefetchable: z.boolean().default(false).describe("reads have no side effects"),
 });
 
+const backingSchema = z.union(
+  [
+    z.strictObject({
+      file: z.string().min(1).describe("path of a file with the disk's bytes, relative to the host file's folder"),
+      readonly: z.boolean().default(false).describe("the disk is write protected"),
+    }),
+    z.strictObject({ memory: byteCount.describe("bytes of a disk of memory, which ends with the host") }),
+  ],
+  { error: 'expected {"file": "disk.raw"} or {"memory": "64M"}' },
+);
+
 const functionSchema = z.strictObject({
   address: z.string().regex(PCI_ADDRESS, { error: 'expected a PCI address in lower case, such as "0009:01:00.0"' }).describe("segment, bus, device, function"),
   name: z.string().min(1).describe("what it is, for people"),
@@ -75,6 +90,10 @@ const functionSchema = z.strictObject({
     .default(0)
     .describe("MSI vectors: 1, 2, 4, 8, 16 or 32; 0: no MSI capability"),
   msixVectors: z.int().min(0).max(512).default(0).describe("MSI-X vectors; 0: no MSI-X capability"),
+  model: z.enum(["engine", "nvme"]).default("engine").describe("engine: a DMA engine in BAR 0; nvme: an NVMe controller there, and the engine behind its registers"),
+  backing: backingSchema.optional().describe("what the disk of an NVMe controller is made of"),
+  serial: z.string().min(1).max(20).optional().describe("serial number of an NVMe controller; by default its address"),
+  blockSize: z.union([z.literal(512), z.literal(4096)]).default(512).describe("bytes of a logical block of an NVMe controller's disk"),
   driver: z.string().default("vfio-pci").describe("driver that the host has bound to it; only vfio-pci lets it be passed through"),
 });
 
@@ -93,6 +112,7 @@ const hostSchema = z.strictObject({
 
 export type MemoryDescription = z.output<typeof memorySchema>;
 export type SmmuDescription = z.output<typeof smmuSchema>;
+export type BackingDescription = z.output<typeof backingSchema>;
 export type BarDescription = z.output<typeof barSchema>;
 export type FunctionDescription = z.output<typeof functionSchema>;
 /** A host as its file describes it, every number parsed, every default filled in. docs/host-file.md explains the fields. */
@@ -136,13 +156,19 @@ export function describeHost(input: HostDescriptionInput, fileName = "host descr
   if (isX86 && parsed.data.msiDoorbell !== undefined) {
     throw refusal(fileName, "msiDoorbell", "a host with VT-d units takes interrupts at 0xfee00000 to 0xfeefffff", "no msiDoorbell");
   }
-  const host: z.output<typeof hostSchema> & HostDescription = { ...parsed.data, msiDoorbell: isX86 ? INTERRUPT_RANGE_FIRST : (parsed.data.msiDoorbell ?? DEFAULT_DOORBELL) };
+  const host: z.output<typeof hostSchema> & HostDescription = { ...parsed.data, functions: parsed.data.functions.map((fn) => placeBacking(fn, fileName)), msiDoorbell: isX86 ? INTERRUPT_RANGE_FIRST : (parsed.data.msiDoorbell ?? DEFAULT_DOORBELL) };
   delete host.$schema;
   checkMemory(host, fileName);
   checkSmmus(host, fileName);
   checkVtds(host, fileName);
   checkFunctions(host, fileName);
   return host;
+}
+
+/** The function with the path of its disk as this process opens it. */
+function placeBacking(fn: FunctionDescription, fileName: string): FunctionDescription {
+  const { backing } = fn;
+  return backing !== undefined && "file" in backing ? { ...fn, backing: { ...backing, file: resolve(dirname(fileName), backing.file) } } : fn;
 }
 
 /** The JSON Schema of host files as they are written (draft 7, which editors know). */
@@ -258,8 +284,28 @@ function checkFunctions(host: HostDescription, fileName: string): void {
     if (fn.pri && !fn.ats) {
       throw refusal(fileName, `${path}.pri`, "page requests need ats (PCIe 10.4)");
     }
+    checkModel(fn, path, fileName);
     checkBars(fn, `${path}.bars`, fileName);
   });
+}
+
+function checkModel(fn: FunctionDescription, path: string, fileName: string): void {
+  if (fn.model !== "nvme") {
+    const given = fn.backing !== undefined ? "backing" : fn.serial !== undefined ? "serial" : null;
+    if (given !== null) {
+      throw refusal(fileName, `${path}.${given}`, "the function is no NVMe controller", '"model": "nvme"');
+    }
+    return;
+  }
+  if (fn.class !== NVME_CLASS) {
+    throw refusal(fileName, `${path}.class`, "the function is an NVMe controller", "0x010802");
+  }
+  if (fn.backing === undefined) {
+    throw refusal(fileName, `${path}.backing`, "missing", '{"file": "disk.raw"} or {"memory": "64M"}');
+  }
+  if (fn.msixVectors === 0 && fn.msiVectors === 0) {
+    throw refusal(fileName, `${path}.msixVectors`, "an NVMe controller here has no interrupt pin", "1 to 512, one for each queue and one for the admin queue");
+  }
 }
 
 function checkBars(fn: FunctionDescription, path: string, fileName: string): void {
@@ -287,5 +333,8 @@ function checkBars(fn: FunctionDescription, path: string, fileName: string): voi
   }
   if (engine.size < ENGINE_BAR_BYTES) {
     throw refusal(fileName, `${path}[${fn.bars.indexOf(engine)}].size`, "BAR 0 has the DMA engine and needs 64 KiB at least");
+  }
+  if (fn.model === "nvme" && engine.size < NVME_ENGINE_OFFSET + ENGINE_BAR_BYTES) {
+    throw refusal(fileName, `${path}[${fn.bars.indexOf(engine)}].size`, "BAR 0 has the controller's registers and the DMA engine and needs 128 KiB at least");
   }
 }

@@ -1,4 +1,5 @@
 import type { FunctionDescription } from "../file/index.js";
+import { NVME_ENGINE_OFFSET } from "../names/index.js";
 
 /** Where the capabilities of a function lie in its configuration space; 0: not there. */
 export interface CapabilityOffsets {
@@ -16,6 +17,7 @@ const POWER_MANAGEMENT = 0x40;
 const EXPRESS = 0x60;
 const MSI = 0x50;
 const MSIX = 0xa0;
+const VENDOR = 0xb0;
 /** Extended capabilities follow one another from here (PCIe 7.6.1). */
 const EXTENDED = 0x100;
 
@@ -24,6 +26,10 @@ const CAP_POWER_MANAGEMENT = 0x01;
 const CAP_MSI = 0x05;
 const CAP_EXPRESS = 0x10;
 const CAP_MSIX = 0x11;
+const CAP_VENDOR = 0x09;
+/** Byte 3 of the vendor-specific capability that tells where the DMA engine is, and its length. */
+const ENGINE_MARK = 0x44;
+const ENGINE_CAPABILITY_BYTES = 12;
 const EXT_ATS = 0x000f;
 const EXT_PRI = 0x0013;
 const EXT_PASID = 0x001b;
@@ -139,7 +145,8 @@ export class FunctionConfig {
     }
     this.allow(POWER_MANAGEMENT + 4, 2, 0x0003);
     // PCI Express, version 2, endpoint (PCIe 7.5.3).
-    this.put(EXPRESS, 2, CAP_EXPRESS | ((vectors > 0 ? MSIX : 0) << 8));
+    const vendor = description.model === "nvme" ? VENDOR : 0;
+    this.put(EXPRESS, 2, CAP_EXPRESS | ((vectors > 0 ? MSIX : vendor) << 8));
     this.put(EXPRESS + 2, 2, 0x0002);
     // Device Capabilities: 256-byte payloads, extended tags, role-based error reporting, function level reset.
     this.put(EXPRESS + 4, 4, 0x1000_8021);
@@ -158,11 +165,16 @@ export class FunctionConfig {
       this.allow(EXPRESS + 0x28, 2, 0x8000);
     }
     if (vectors > 0) {
-      this.put(MSIX, 2, CAP_MSIX);
+      this.put(MSIX, 2, CAP_MSIX | (vendor << 8));
       this.put(MSIX + 2, 2, vectors - 1);
       this.allow(MSIX + 2, 2, MSIX_CONTROL_MASK | MSIX_CONTROL_ENABLE);
       this.put(MSIX + 4, 4, MSIX_TABLE_OFFSET);
       this.put(MSIX + 8, 4, MSIX_PBA_OFFSET);
+    }
+    if (vendor !== 0) {
+      // BAR 0 has a controller's registers first: where the engine is has to be told. The index of the BAR, the offset in it.
+      this.put(VENDOR, 4, CAP_VENDOR | (ENGINE_CAPABILITY_BYTES << 16) | (ENGINE_MARK << 24));
+      this.put(VENDOR + 8, 4, NVME_ENGINE_OFFSET);
     }
     const extended: Array<{ id: number; version: number; bytes: number }> = [];
     if (description.ats) {

@@ -1,6 +1,5 @@
 import { VfioRegion } from "../../../iommufd/index.js";
 import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_READ, ACCESS_WRITE } from "../../../translation/index.js";
-import { highWord, lowWord } from "../../../support/index.js";
 import { ATC_HIT, DeviceTranslationCache, NO_PASID } from "./device-cache.js";
 import { DmaEngine, type EngineHost, ENGINE_FEATURE_ATS, ENGINE_FEATURE_PASID } from "../../../dma-engine/index.js";
 import {
@@ -12,26 +11,18 @@ import {
   FunctionConfig,
   NO_SOFT_RESET,
   POWER_STATE,
-  MSI_ENABLE,
-  MSIX_CONTROL_ENABLE,
-  MSIX_CONTROL_MASK,
   MSIX_PBA_OFFSET,
   MSIX_TABLE_OFFSET,
   PASID_ENABLE,
   PASID_EXECUTE,
   PASID_PRIVILEGED,
 } from "./function-config.js";
-import { sourceIdOf } from "../names/index.js";
+import { FunctionMessages, type MsiTarget } from "./function-messages.js";
+import { NVME_ENGINE_OFFSET, sourceIdOf } from "../names/index.js";
+import { type NvmeCarrier, NvmeFunction } from "./nvme-function.js";
 import type { FunctionDescription } from "../file/index.js";
 import type { HardwareIommu } from "./iommu.js";
 import { HardwareSmmu } from "./smmu/smmu.js";
-
-/** What a function's message-signalled interrupt writes, and where. */
-export interface MsiTarget {
-  /** An IOVA: the write goes through the IOMMU. */
-  readonly address: bigint;
-  readonly data: number;
-}
 
 /** Where a request goes when not to an address: it was terminated; it ended well without memory. */
 const REFUSED = -1;
@@ -62,7 +53,7 @@ export interface DmaCounters {
  * A PCI Express function: configuration space, a DMA engine and MSI-X in BAR 0, and what the description
  * gives it of ATS and PASID. Everything it sends goes through its IOMMU. BARs other than 0 read as zero.
  */
-export class HardwareFunction implements EngineHost {
+export class HardwareFunction implements EngineHost, NvmeCarrier {
   /** With which its requests reach the IOMMU: StreamID, or requester id of a VT-d. */
   readonly sourceId: number;
   readonly counters: DmaCounters = { transactions: 0, bytes: 0, faults: 0, translationRequests: 0, cacheHits: 0, messages: 0 };
@@ -70,9 +61,11 @@ export class HardwareFunction implements EngineHost {
   answersInvalidations = true;
   private readonly config: FunctionConfig;
   private readonly engine: DmaEngine;
+  /** Where BAR 0 has the engine: behind a controller's registers. */
+  private readonly engineOffset: number;
+  private readonly nvme: NvmeFunction | null;
   private readonly cache = new DeviceTranslationCache();
-  private readonly msiTargets: Array<MsiTarget | null>;
-  private readonly pending: Uint8Array;
+  private readonly messages: FunctionMessages;
   private readonly word = new Uint8Array(4);
 
   constructor(
@@ -84,8 +77,12 @@ export class HardwareFunction implements EngineHost {
     this.sourceId = sourceIdOf(description);
     this.config = new FunctionConfig(description);
     this.engine = new DmaEngine(this);
-    this.msiTargets = new Array<MsiTarget | null>(description.msixVectors).fill(null);
-    this.pending = new Uint8Array(description.msixVectors);
+    this.nvme = description.model === "nvme" ? new NvmeFunction(this, description) : null;
+    this.engineOffset = this.nvme === null ? 0 : NVME_ENGINE_OFFSET;
+    this.messages = new FunctionMessages(this.config, description, {
+      mayRequest: () => this.mastersBus,
+      send: (high, low, data) => this.sendMessage(high, low, data),
+    });
   }
 
   /** The SMMU in front of it; null: none, or an IOMMU of another architecture. */
@@ -131,7 +128,7 @@ export class HardwareFunction implements EngineHost {
       this.cache.clear();
     }
     if (offsets.msix !== 0 && covers(offset, size, offsets.msix + 3)) {
-      this.sendPending();
+      this.messages.sendPending();
     }
   }
 
@@ -161,11 +158,15 @@ export class HardwareFunction implements EngineHost {
     }
     if (offset >= MSIX_TABLE_OFFSET && offset < MSIX_PBA_OFFSET + 64) {
       for (let i = 0; i < out.length; i++) {
-        out[i] = this.msixByte(offset + i);
+        out[i] = this.messages.byte(offset + i);
       }
       return;
     }
-    this.engine.read(offset, out);
+    if (this.nvme !== null && offset < NVME_ENGINE_OFFSET) {
+      this.nvme.read(offset, out);
+    } else {
+      this.engine.read(offset - this.engineOffset, out);
+    }
   }
 
   /**
@@ -184,8 +185,15 @@ export class HardwareFunction implements EngineHost {
       }
       return;
     }
-    if (index === 0 && this.decodesMemory && offset + data.length <= this.regionInfo(0).size) {
-      this.engine.write(offset, data);
+    if (index !== 0 || !this.decodesMemory || offset + data.length > this.regionInfo(0).size) {
+      return;
+    }
+    if (this.nvme !== null && offset < NVME_ENGINE_OFFSET) {
+      if (offset < MSIX_TABLE_OFFSET) {
+        this.nvme.write(offset, data);
+      }
+    } else {
+      this.engine.write(offset - this.engineOffset, data);
     }
   }
 
@@ -194,16 +202,7 @@ export class HardwareFunction implements EngineHost {
    * while any vector has a target. A vector that was raised while it was masked is sent now (PCIe 6.1.4.5).
    */
   setMsi(vector: number, target: MsiTarget | null): void {
-    if (vector < 0 || vector >= this.msiTargets.length) {
-      throw new RangeError(`${this.description.address} has ${this.msiTargets.length} MSI-X vectors, not a vector ${vector}`);
-    }
-    this.msiTargets[vector] = target;
-    const any = this.msiTargets.some((other) => other !== null);
-    this.config.setBit(this.config.offsets.msix + 2, MSIX_CONTROL_ENABLE, any);
-    if (!any) {
-      this.pending.fill(0);
-    }
-    this.sendPending();
+    this.messages.set(vector, target);
   }
 
   /** Switches ATS by its capability; the function forgets its translations (PCIe 10.5.1.3). Nothing without the capability. */
@@ -241,9 +240,23 @@ export class HardwareFunction implements EngineHost {
   reset(): void {
     this.config.reset();
     this.engine.reset();
+    this.nvme?.reset();
     this.cache.clear();
-    this.msiTargets.fill(null);
-    this.pending.fill(0);
+    this.messages.reset();
+  }
+
+  /** Gives back what it has of this process: a disk's file. */
+  close(): void {
+    this.nvme?.close();
+  }
+
+  get msixEnabled(): boolean {
+    return this.messages.msixEnabled;
+  }
+
+  /** Vectors of MSI-X or MSI, whichever is enabled; 0: neither. */
+  get messageVectors(): number {
+    return this.messages.vectors;
   }
 
   /** Invalidate Request from the IOMMU; false: no answer. `bits` is log2 of the bytes. */
@@ -293,33 +306,7 @@ export class HardwareFunction implements EngineHost {
 
   /** Sends the vector's message: by MSI-X, where it is masked later; else by MSI; nothing where both are off. */
   raise(vector: number): void {
-    const { msi, msix } = this.config.offsets;
-    const control = msix === 0 ? 0 : this.config.read(msix + 2, 2);
-    if ((control & MSIX_CONTROL_ENABLE) === 0) {
-      if (msi !== 0) {
-        this.raiseMsi(msi, vector);
-      }
-      return;
-    }
-    if (vector >= this.msiTargets.length) {
-      return;
-    }
-    const target = this.msiTargets[vector];
-    if (target === null || (control & MSIX_CONTROL_MASK) !== 0 || !this.mastersBus) {
-      this.pending[vector] = 1;
-      return;
-    }
-    this.sendMessage(highWord(target.address), lowWord(target.address), target.data);
-  }
-
-  /** The low bits of the data that Multiple Message Enable frees are the vector (PCIe 6.1.4.1). */
-  private raiseMsi(at: number, vector: number): void {
-    const control = this.config.read(at + 2, 2);
-    const count = 1 << ((control >>> 4) & 7);
-    if ((control & MSI_ENABLE) !== 0 && vector < count && this.mastersBus) {
-      const data = this.config.read(at + 12, 2);
-      this.sendMessage(this.config.read(at + 8, 4) | 0, this.config.read(at + 4, 4) | 0, (data & ~(count - 1)) | vector);
-    }
+    this.messages.raise(vector);
   }
 
   /** A message is a memory write without PASID, not translated by the function (PCIe 6.1.4, 10.1.1). */
@@ -329,15 +316,6 @@ export class HardwareFunction implements EngineHost {
       this.word[i] = data >>> (8 * i);
     }
     this.writeMemory(high, low, this.word, NO_PASID, ACCESS_WRITE, false);
-  }
-
-  private sendPending(): void {
-    for (let vector = 0; vector < this.pending.length; vector++) {
-      if (this.pending[vector] !== 0) {
-        this.pending[vector] = 0;
-        this.raise(vector);
-      }
-    }
   }
 
   /** Takes a request to where it goes: the host-physical address, REFUSED or DISCARDED. */
@@ -395,29 +373,6 @@ export class HardwareFunction implements EngineHost {
 
   private get powerState(): number {
     return this.config.read(this.config.offsets.powerManagement + 4, 1) & POWER_STATE;
-  }
-
-  /** A byte of the MSI-X table or of the pending bits (PCIe 7.7.2). */
-  private msixByte(offset: number): number {
-    if (offset >= MSIX_PBA_OFFSET) {
-      let bits = 0;
-      for (let bit = 0; bit < 8; bit++) {
-        bits |= (this.pending[(offset - MSIX_PBA_OFFSET) * 8 + bit] ?? 0) << bit;
-      }
-      return bits;
-    }
-    const vector = Math.floor((offset - MSIX_TABLE_OFFSET) / 16);
-    if (vector >= this.msiTargets.length) {
-      return 0;
-    }
-    const target = this.msiTargets[vector];
-    const words = [
-      target === null ? 0 : lowWord(target.address),
-      target === null ? 0 : highWord(target.address),
-      target?.data ?? 0,
-      target === null ? 1 : 0,
-    ];
-    return (words[(offset >> 2) & 3] >>> (8 * (offset & 3))) & 0xff;
   }
 }
 

@@ -1,7 +1,8 @@
 import type { MakeMemory } from "../../../memory/index.js";
 import { HardwareFunction, type HostBus } from "./function.js";
 import { iommuOf, sourceIdOf } from "../names/index.js";
-import type { HostDescription } from "../file/index.js";
+import type { FunctionDescription, HostDescription } from "../file/index.js";
+import type { HardwareIommu } from "./iommu.js";
 import { PhysicalMemory } from "./physical-memory.js";
 import { HardwareSmmu } from "./smmu/smmu.js";
 import { HardwareVtd } from "./vtd/vtd.js";
@@ -39,9 +40,19 @@ export class SimulatedHardware implements HostBus {
     for (const fn of description.functions) {
       const name = iommuOf(fn);
       const iommu = name === null ? null : (this.smmus.get(name) ?? this.vtds.get(name)!);
-      const made = new HardwareFunction(fn, iommu, this);
+      const made = this.make(fn, iommu);
       iommu?.connect(made.sourceId, made);
       this.functions.set(fn.address, made);
+    }
+  }
+
+  /** Throws Refusal, with nothing left of the hardware made before it. */
+  private make(fn: FunctionDescription, iommu: HardwareIommu | null): HardwareFunction {
+    try {
+      return new HardwareFunction(fn, iommu, this);
+    } catch (error) {
+      this.close();
+      throw error;
     }
   }
 
@@ -89,8 +100,11 @@ export class SimulatedHardware implements HostBus {
     return true;
   }
 
-  /** Gives back what the hardware's own tables take of the memory. */
+  /** Gives back what the hardware's own tables take of the memory, and the functions' disks. */
   close(): void {
+    for (const fn of this.functions.values()) {
+      fn.close();
+    }
     for (const smmu of this.smmus.values()) {
       smmu.close();
     }

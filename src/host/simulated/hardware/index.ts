@@ -4,6 +4,7 @@ export type { UnitCounters } from "./unit.js";
 export { HardwareSmmu } from "./smmu/smmu.js";
 export type { HardwareIommu, InvalidationTarget } from "./iommu.js";
 export { HardwareVtd, INVALIDATION_TIMEOUT } from "./vtd/vtd.js";
-export { HardwareFunction, type DmaCounters, type MsiTarget } from "./function.js";
+export { HardwareFunction, type DmaCounters } from "./function.js";
+export type { MsiTarget } from "./function-messages.js";
 export { SimulatedHardware } from "./hardware.js";
 export * from "../../../dma-engine/index.js";

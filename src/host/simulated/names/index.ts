@@ -14,6 +14,9 @@ export const PCI_ADDRESS = /^([0-9a-f]{4}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])
 /** Bytes that BAR 0 has at least: the DMA engine's registers and its buffer. */
 export const ENGINE_BAR_BYTES = 0x1_0000;
 
+/** Where BAR 0 of an NVMe controller has the engine: behind the controller's registers, its MSI-X table and pending bits. */
+export const NVME_ENGINE_OFFSET = 0x1_0000;
+
 /** bus << 8 | device << 3 | function of a PCI address such as 0009:01:00.0. */
 export function requesterIdOf(address: string): number {
   const match = PCI_ADDRESS.exec(address);
