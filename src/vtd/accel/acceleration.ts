@@ -18,6 +18,7 @@ import { HostFaults } from "./events.js";
 import { guestReason } from "./fault-reasons.js";
 import { PasidIotlbForwarder } from "./invalidations.js";
 import { accountOf, PassthroughFunction, type VtdFunctionAccount } from "./function.js";
+import { MOST_BINDINGS } from "./limits.js";
 import { Placement } from "./placement.js";
 import { WorkInSteps } from "./steps.js";
 import { TTM_SCALABLE } from "../spec/index.js";
@@ -38,14 +39,16 @@ export class VtdAcceleration implements VtdBackend {
   private readonly steps: WorkInSteps;
   private deliveredBefore = 0;
 
+  /** @param mostBindings PASIDs of one function that are bound at a time, at the most */
   constructor(
     private readonly unit: VtdForBackend,
     private readonly log: Log,
+    mostBindings = MOST_BINDINGS,
   ) {
     this.budget = new Budget(unit.stepsAtOnce);
     this.graveyard = new Graveyard(log, "vtd.destroy");
     this.forwarder = new PasidIotlbForwarder(() => this.name, log);
-    this.attachments = new FunctionAttachments(unit, () => this.name, this.forwarder, this.graveyard, this.budget, log);
+    this.attachments = new FunctionAttachments(unit, () => this.name, this.forwarder, this.graveyard, this.budget, mostBindings, log);
     this.placement = new Placement(unit, () => this.name, this.attachments, this.budget, log);
     this.steps = new WorkInSteps(unit, this.functions, this.placement, this.forwarder, this.budget);
   }

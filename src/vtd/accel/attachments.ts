@@ -14,7 +14,7 @@ import { refusesReadOnly } from "./compatibility.js";
 import { GuestDomains } from "./domains.js";
 import type { PasidIotlbForwarder } from "./invalidations.js";
 import type { PassthroughFunction, PasidBinding, VtdFunctionTable } from "./function.js";
-import { MOST_BINDINGS, MOST_TOLD } from "./limits.js";
+import { MOST_TOLD } from "./limits.js";
 import { Mirror, type MirrorParts } from "./mirror.js";
 
 export class FunctionAttachments {
@@ -29,6 +29,7 @@ export class FunctionAttachments {
     private readonly graveyard: Graveyard,
     /** Steps that may still be taken: host calls count. */
     private readonly budget: Budget,
+    private readonly mostBindings: number,
     private readonly log: Log,
   ) {
     this.mirrorParts = { memory: unit.memory, words: unit.words, graveyard, log };
@@ -73,7 +74,7 @@ export class FunctionAttachments {
 
   /** Why a PASID beside that of requests without one cannot have a binding; null: it can. */
   noRoom(fn: PassthroughFunction, pasid: number): string | null {
-    return fn.bindings.size < MOST_BINDINGS || fn.bindings.has(pasid) ? null : `the guest binds more than ${MOST_BINDINGS} PASIDs of a function`;
+    return fn.bindings.size < this.mostBindings || fn.bindings.has(pasid) ? null : `the guest binds more than ${this.mostBindings} PASIDs of a function`;
   }
 
   /** A PASID goes to the parent: pass-through. */
