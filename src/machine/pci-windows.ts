@@ -24,17 +24,27 @@ export function wideMemory(roots: readonly PciBus[]): number {
   return roots.length * Math.max(...roots.map((root) => 4 * powerAbove(demandOf(root))));
 }
 
+/** Of a window: what a root bus gets at the least, where equal shares do not do. */
+const LEAST_PARTS = 16;
+
 /**
  * Each root bus gets an equal share of each window, a power of two at a multiple of itself; pcie.0 (the first) what is
- * left at the start, which is no less.
+ * left at the start, which is no less. Where BARs below one of them want more of a window above 4 GiB than half such a
+ * share, which leaves room to align them, each gets a sixteenth of the window and the rest goes by what BARs want.
  */
 export function splitWindows(windows: readonly Range[], roots: readonly PciBus[]): Range[][] {
   const shares: Range[][] = roots.map(() => []);
   for (const { base, size } of windows) {
+    const equal = powerBelow(size / roots.length);
+    const demands = base < 2 ** 32 ? [] : roots.map(demandOf);
+    const uneven = demands.some((demand) => 2 * demand > equal);
+    const unit = uneven ? powerBelow(size / LEAST_PARTS) : equal;
+    const spare = size - unit * roots.length;
+    const wanted = demands.reduce((sum, demand) => sum + demand, 0);
     let end = base + size;
-    const share = powerBelow(size / roots.length);
     for (let n = roots.length - 1; n > 0; n--) {
-      const start = Math.floor((end - share) / share) * share;
+      const share = uneven ? unit + Math.max(Math.floor((spare * demands[n]) / wanted / unit) * unit, 0) : equal;
+      const start = Math.floor((end - share) / unit) * unit;
       shares[n].push({ base: start, size: share });
       end = start;
     }
@@ -42,3 +52,14 @@ export function splitWindows(windows: readonly Range[], roots: readonly PciBus[]
   }
   return shares;
 }
+
+/** Root buses whose BARs of 64 bits want more than their windows have, a line each. @param cure what would give them more */
+export function crowdedWindows(windows: readonly Range[], roots: readonly PciBus[], cure: (bytes: number) => string): string[] {
+  const shares = splitWindows(windows, roots);
+  return roots.flatMap((root, n) => {
+    const [demand, share] = [demandOf(root), shares[n].reduce((most, { base, size }) => (base >= 2 ** 32 ? Math.max(most, size) : most), 0)];
+    return demand <= share ? [] : [`BARs below ${root.id} want ${gibibytes(demand)} of 64-bit memory, and their host bridge has ${gibibytes(share)}: a kernel leaves some of them without an address; would work: ${cure(wideMemory(roots))}`];
+  });
+}
+
+const gibibytes = (bytes: number): string => `${Math.ceil((10 * bytes) / 2 ** 30) / 10} GiB`;

@@ -24,6 +24,7 @@ export class Arm64Platform implements KernelPlatform {
       throw new Refusal(`Number of SMP CPUs requested (${cpus}) exceeds max CPUs supported by machine 'mach-virt' (${gic.mostCpus})`, { found: `-smp ${cpus}, a redistributor for each`, wouldWork: `-smp ${gic.mostCpus}` });
     }
     this.image = readArm64Image(files.kernel, files.kernelName);
+    board.crowdedBridges.forEach((line) => board.log.warn(line));
   }
 
   get serial(): SerialPorts {

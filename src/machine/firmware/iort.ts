@@ -17,6 +17,8 @@ const SMMUV3_BYTES = 68;
 const ROOT_COMPLEX_BYTES = 36;
 const RMR_BYTES = 28;
 const MAPPING_BYTES = 20;
+/** Linux lets no program of user space have a function (VFIO) whose range may not be remapped. */
+const RMR_REMAPPING_PERMITTED = 1 << 0;
 const SPI_TO_GSIV = 32;
 
 interface Mapping {
@@ -92,7 +94,7 @@ export function buildIort(description: FirmwareDescription, oem?: Oem): Uint8Arr
     // A range of ids serves functions that come later, whatever numbers their buses get.
     const maps = (whole ? placed.ranges : placed.ranges.slice(0, 1)).map((range) => ({ range, target: offsets.get(placed)!, single: !whole }));
     header(nodes, NODE_RMR, RMR_BYTES + maps.length * MAPPING_BYTES + 20, 3, identifier++, maps.length, RMR_BYTES)
-      .int(0, 4) // may not be remapped, unprivileged, Device-nGnRnE
+      .int(whole ? RMR_REMAPPING_PERMITTED : 0, 4) // unprivileged, Device-nGnRnE
       .int(1, 4)
       .int(RMR_BYTES + maps.length * MAPPING_BYTES, 4);
     mappings(nodes, maps);

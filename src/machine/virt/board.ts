@@ -8,7 +8,7 @@ import { type Log, Refusal } from "../../support/index.js";
 import { type DeviceArgument, deviceLabel, located, type MachineArguments, type MsiController, nearest, resolveGicVersion, resolveMsiController, textProperty, type VirtOptions } from "../arguments/index.js";
 import { Board } from "../board.js";
 import type { KernelBoot, PlacedTables } from "../firmware/index.js";
-import { buildVirtTables } from "./firmware.js";
+import { buildVirtTables, crowdedBridges } from "./firmware.js";
 import { GicInterrupts } from "./gic-interrupts.js";
 import { ramPieces, totalSize } from "../ram-layout.js";
 import { type MachineSmmu, SmmuSet } from "./smmu-set.js";
@@ -89,6 +89,11 @@ export class VirtBoard extends Board {
 
   buildTables(): PlacedTables {
     return buildVirtTables(this);
+  }
+
+  /** What a kernel will find too small, a line each. */
+  get crowdedBridges(): string[] {
+    return crowdedBridges(this);
   }
 
   pinPaths(): Map<string, () => PinDevice> {

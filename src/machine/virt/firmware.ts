@@ -1,7 +1,8 @@
 /** The firmware's tables of the virt board: what they describe, and where they are put. */
 import type { PciBus } from "../../pci/index.js";
 import { buildAcpi, buildDeviceTree, buildEfi, buildStubTree, type EfiImage, type FirmwareDescription, type PlacedFunction, type PlacedTables } from "../firmware/index.js";
-import { splitWindows } from "../pci-windows.js";
+import { crowdedWindows, splitWindows } from "../pci-windows.js";
+import type { Range } from "../ram-layout.js";
 import type { VirtBoard } from "./board.js";
 import { MSI_WINDOW, VIRT, VIRT_SPI } from "./map.js";
 import { POWER_KEY_LINE, VIRT_UARTS } from "./platform-devices.js";
@@ -14,8 +15,7 @@ export function describeFirmware(board: VirtBoard): FirmwareDescription {
   const smmus = board.smmus.all;
   const expanders = expanderBuses(board);
   const ordered = board.pci.rootBuses();
-  const { mmio32, mmio64 } = board.map;
-  const windows = splitWindows(mmio64 === null ? [mmio32] : [mmio32, mmio64], ordered);
+  const windows = splitWindows(memoryWindows(board), ordered);
   return {
     ram: board.ram.map(({ base, size, piece }) => ({ base, size, numaNode: piece.node })),
     cpus: board.args.smp.cpus,
@@ -67,6 +67,13 @@ export function describeFirmware(board: VirtBoard): FirmwareDescription {
     boot: board.kernelBoot,
     reservedWindow: MSI_WINDOW,
   };
+}
+
+const memoryWindows = ({ map: { mmio32, mmio64 } }: VirtBoard): Range[] => (mmio64 === null ? [mmio32] : [mmio32, mmio64]);
+
+/** Root buses whose host bridges have too little memory for what is below, a line each. */
+export function crowdedBridges(board: VirtBoard): string[] {
+  return crowdedWindows(memoryWindows(board), board.pci.rootBuses(), (bytes) => `-machine highmem-mmio-size=${2 ** Math.ceil(Math.log2(bytes / 2 ** 30))}G`);
 }
 
 function expanderBuses(board: VirtBoard): PciBus[] {
