@@ -6,13 +6,14 @@ const RECORDS_A_READ = 64;
 const READS_AT_ONCE = 4;
 
 export class EventReader {
-  /** No read is made. */
   private closed = false;
+  /** A read was refused for good. */
+  private stopped = false;
 
   /**
    * @param recordBytes bytes of the largest record
    * @param take gets what one read gave: whole records
-   * @param failed a read was refused for good, and none is made again: what comes from then on is lost. Called once
+   * @param failed a read was refused for good, and none is made before `resume`: what comes until then is lost
    */
   constructor(
     private readonly stream: EventStream,
@@ -20,7 +21,19 @@ export class EventReader {
     private readonly take: (bytes: Uint8Array) => void,
     private readonly failed: (error: HostError) => void,
   ) {
-    stream.onReadable(() => this.drain());
+    this.listen();
+  }
+
+  private listen(): void {
+    this.stream.onReadable(() => this.drain());
+  }
+
+  /** Reads again where a refusal has ended it: the guest begins anew. */
+  resume(): void {
+    if (this.stopped && !this.closed) {
+      this.stopped = false;
+      this.listen();
+    }
   }
 
   /**
@@ -28,7 +41,7 @@ export class EventReader {
    * the guest's own registers written, by an interrupt message, and the reader closed.
    */
   drain(): void {
-    for (let reads = 0; reads < READS_AT_ONCE && !this.closed; reads++) {
+    for (let reads = 0; reads < READS_AT_ONCE && !this.closed && !this.stopped; reads++) {
       const bytes = this.read();
       if (bytes === null) {
         return;
@@ -46,7 +59,7 @@ export class EventReader {
       }
       // Only these pass by themselves. Anything else would be asked for again at every wake, and the descriptor stays readable.
       if (error.errno !== "EAGAIN" && error.errno !== "EINTR") {
-        this.closed = true;
+        this.stopped = true;
         this.stream.onReadable(null);
         this.failed(error);
       }

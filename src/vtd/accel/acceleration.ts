@@ -257,6 +257,7 @@ export class VtdAcceleration implements VtdBackend {
   }
 
   reset(): void {
+    this.functions.forEach(({ faults }) => faults?.resume());
     this.tablesChanged();
   }
 

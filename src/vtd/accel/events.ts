@@ -34,7 +34,7 @@ export class HostFaults {
       FAULT_RECORD_BYTES,
       (bytes) => this.takeAll(bytes),
       (error) => {
-        log.warnLimited("vtd.host-faults", `${name}: ${error.message}: it is read no more, and faults of the hardware do not reach the guest until the function is plugged again`);
+        log.warnLimited("vtd.host-faults", `${name}: ${error.message}: it is read no more, and faults of the hardware do not reach the guest until it is reset`);
         receiver.faultsLost();
       },
     );
@@ -47,6 +47,11 @@ export class HostFaults {
       return null;
     }
     return new HostFaults(stream, receiver, device.name, log);
+  }
+
+  /** The unit is reset: what the host has refused may go well. */
+  resume(): void {
+    this.reader.resume();
   }
 
   close(): void {

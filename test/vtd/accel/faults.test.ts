@@ -64,14 +64,17 @@ describe("first-stage faults of the hardware", () => {
     };
     const log = new Log();
     const device = { name: "vfio-pci (host 0000:01:00.0)", openVtdFaults: () => stream } as unknown as IommufdDevice;
-    HostFaults.open(device, { sourceId: 0x100, reasonOf: () => 1, recordFault: () => {}, faultsLost: () => lost++ }, log);
+    const faults = HostFaults.open(device, { sourceId: 0x100, reasonOf: () => 1, recordFault: () => {}, faultsLost: () => lost++ }, log);
     for (let wakes = 0; wakes < 3; wakes++) {
       (listener as (() => void) | null)?.();
     }
     expect([reads, lost, listener]).toEqual([1, 1, null]);
-    expect(log.warnings()).toEqual([
-      "vfio-pci (host 0000:01:00.0): read VT-d faults: EIO: it is read no more, and faults of the hardware do not reach the guest until the function is plugged again",
-    ]);
+    faults!.resume();
+    (listener as (() => void) | null)?.();
+    expect([reads, lost, listener]).toEqual([2, 2, null]);
+    expect(new Set(log.warnings())).toEqual(new Set([
+      "vfio-pci (host 0000:01:00.0): read VT-d faults: EIO: it is read no more, and faults of the hardware do not reach the guest until it is reset",
+    ]));
   });
 
   it("end with the function, and leave nothing", () => {
