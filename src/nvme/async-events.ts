@@ -23,6 +23,11 @@ export class AsyncEvents {
     private readonly complete: (command: Command, result: number) => void,
   ) {}
 
+  /** Requests wait. */
+  get outstanding(): boolean {
+    return this.requests.length > 0;
+  }
+
   /** A request waits for an event; false: as many as may are waiting. */
   take(command: Command): boolean {
     if (this.requests.length >= this.limit) {

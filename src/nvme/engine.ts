@@ -104,7 +104,10 @@ export class Engine {
     const accepted = queue === undefined ? false : queue instanceof SubmissionQueue ? this.submitted(queue, value) : this.taken(queue, value);
     if (!accepted) {
       this.parts.errors.record({ queue: 0xffff, command: 0xffff, status: 0, location: 0xffff, block: 0, namespaceId: 0 });
-      this.events.report(EVENT_ERROR, queue === undefined ? ERROR_INVALID_DOORBELL : ERROR_INVALID_DOORBELL_VALUE, LOG.ERROR);
+      // An event is for a host that asks for one at that moment (4.1).
+      if (this.events.outstanding) {
+        this.events.report(EVENT_ERROR, queue === undefined ? ERROR_INVALID_DOORBELL : ERROR_INVALID_DOORBELL_VALUE, LOG.ERROR);
+      }
     }
     this.pump();
   }

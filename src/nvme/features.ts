@@ -115,7 +115,8 @@ export class Features {
       if (vector >= this.parts.vectors()) {
         return refusedWith(STATUS.INVALID_FIELD);
       }
-      return answer(vector | (select === CURRENT && this.uncoalesced.has(vector) ? 0x1_0000 : 0));
+      // The admin queue's vector is never coalesced (5.21.1.9).
+      return answer(vector | (vector === 0 || (select === CURRENT && this.uncoalesced.has(vector)) ? 0x1_0000 : 0));
     }
     // With nothing saved, the saved value is the default (5.15.1).
     return answer(select === DEFAULT || select === SAVED ? rule.default : this.value(feature));

@@ -49,9 +49,10 @@ export class IoCommands {
     if (opcode === IO.FLUSH && id === ALL_NAMESPACES) {
       return this.flush(command, [...this.parts.namespaces.values()]);
     }
-    if (id === 0 || id > MOST_NAMESPACES) {
+    if (id === 0 || (id > MOST_NAMESPACES && id !== ALL_NAMESPACES)) {
       return STATUS.INVALID_NAMESPACE;
     }
+    // One that is not active, or all of them, which these commands do not take (4.2).
     const namespace = this.parts.namespaces.get(id);
     if (namespace === undefined) {
       return STATUS.INVALID_FIELD;

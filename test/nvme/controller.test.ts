@@ -296,15 +296,15 @@ describe("features (5.21)", () => {
       }
       return values;
     };
-    const defaults = [7, 0, 0x157, 0, 1, 0x0007_0007, 0, 0, 0, 0];
+    const defaults = [7, 0, 0x157, 0, 1, 0x0007_0007, 0, 0x1_0000, 0, 0];
     expect(await read(driver)).toEqual(defaults);
-    for (const [feature, word, nsid] of [[1, 3, 0], [4, 0x160, 0], [5, 100, 1], [6, 0, 0], [8, 0x0203, 0], [9, 0x1_0000, 0], [10, 1, 0], [11, 0x100, 0]]) {
+    for (const [feature, word, nsid] of [[1, 3, 0], [4, 0x160, 0], [5, 100, 1], [6, 0, 0], [8, 0x0203, 0], [9, 0x1_0002, 0], [10, 1, 0], [11, 0x100, 0]]) {
       expect(await set(driver, feature, word, nsid)).toBe(0);
     }
     expect(await set(driver, 7, 0x0001_0001)).toBe(0x0007_0007);
     expect(await read(driver)).toEqual([3, 0, 0x160, 100, 0, 0x0007_0007, 0x0203, 0x1_0000, 1, 0x100]);
     expect([await get(driver, 4, 0, 1), await get(driver, 6, 0, 2), await get(driver, 6, 0, 3), await get(driver, 5, 0, 3, 1)]).toEqual([0x157, 1, 4, 6]);
-    expect(await get(driver, 4, 1 << 20)).toBe(0);
+    expect([await get(driver, 4, 1 << 20), await get(driver, 9, 2), await get(driver, 9, 3), await get(driver, 9, 2, 1)]).toEqual([0, 0x1_0002, 3, 2]);
     expect(await read(await rig.start())).toEqual(defaults);
   });
 
