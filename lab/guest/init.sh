@@ -1,0 +1,52 @@
+#!/bin/sh
+# The guest's first program: runs the tests that its command line names (lab=NAME,NAME), says how each went, powers off.
+export PATH=/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+word() { sed -n "s/.*\b$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
+echo "lab: ready, Linux $(uname -r), $(grep -c ^processor /proc/cpuinfo) CPUs, up $(cut -d' ' -f1 /proc/uptime) s"
+function=$(word function)
+
+groups() {
+  for group in /sys/kernel/iommu_groups/*; do echo "group ${group##*/} $(cat "$group/type") $(ls "$group/devices" | tr '\n' ' ')"; done
+}
+iommu() { dmesg | grep -iE 'dmar|iommu|smmu' | grep -v 'Adding to iommu group'; }
+faults() { dmesg | grep -E 'fault addr|event 0x' | tail -n 1; dmesg | grep -cE 'fault addr|event: '; }
+windows() { for group in /sys/kernel/iommu_groups/*; do echo "group ${group##*/} $(tr '\n' ' ' <"$group/reserved_regions")"; done; }
+disk() {
+  for _ in $(seq 1 100); do [ -e /dev/nvme0n1 ] && break; sleep 0.1; done
+  echo "md5 $(dd if=/dev/nvme0n1 bs=1M count=8 2>/dev/null | md5sum | cut -d' ' -f1)"
+  echo "lab was here $(word token)" | dd of=/dev/nvme0n1 bs=512 seek=4 conv=notrunc,fsync 2>/dev/null && sync
+  grep -c nvme /proc/interrupts
+}
+# The function goes and comes back by the monitor.
+plug() {
+  for _ in $(seq 1 600); do [ -e "/sys/bus/pci/devices/$function" ] || break; sleep 0.1; done
+  [ -e "/sys/bus/pci/devices/$function" ] && { echo "it does not go"; return 1; }
+  echo "lab: gone"
+  for _ in $(seq 1 600); do [ -e "/sys/bus/pci/devices/$function" ] && break; sleep 0.1; done
+  [ -e "/sys/bus/pci/devices/$function" ] || { echo "it does not come back"; return 1; }
+  echo "lab: back"
+  sleep 1
+}
+stress() {
+  for n in $(seq 1 "$(nproc)"); do (for _ in $(seq 1 "$(word rounds)"); do dd if=/dev/zero of=/dev/null bs=64k count=64 2>/dev/null; done; echo "worker $n") & done
+  wait
+}
+
+names=$(word lab)
+for name in $(echo "$names" | tr , ' '); do
+  case $name in
+    dma | pasid) "$name" "$function" ;;
+    maps) maps "$function" "$(word most)" ;;
+    reboot) echo "lab: reboot"; reboot -f ;;
+    kexec) kexec /boot/vmlinuz /boot/initrd.gz "$(sed 's/\blab=[^ ]*/lab=again,groups/' /proc/cmdline)" ;;
+    again) echo "lab: begun anew" ;;
+    wait) sleep 100000 ;;
+    shell) setsid cttyhack sh || sh ;;
+    *) "$name" ;;
+  esac && echo "lab: $name ok" || echo "lab: $name FAILED"
+done
+echo "lab: done"
+poweroff -f

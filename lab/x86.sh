@@ -1,0 +1,31 @@
+# What lab.sh needs to know of x86: QEMU emulates AMD's virtualization (SVM), so that kvm-amd runs in L1.
+arch_kernel_names='bzImage-*[0-9]'
+arch_node=x64
+arch_cc=${CC:-gcc}
+arch_append="console=ttyS0"
+[ "$(uname -m)" = x86_64 ] || arch_cc=x86_64-linux-gnu-gcc
+
+arch_fetch() {
+  [ "$(uname -m)" = x86_64 ] || die "the x86 lab is built on x86-64: its Node.js is this machine's"
+  [ -e "$dir/packages/bin/busybox" ] || [ -e "$dir/packages/usr/bin/busybox" ] || {
+    mkdir -p "$dir/packages" "$dir/debs"
+    (cd "$dir/debs" && apt-get -qq download busybox-static) || die "the package busybox-static cannot be had"
+    dpkg-deb --extract "$dir"/debs/busybox-static*.deb "$dir/packages"
+  }
+}
+
+# Busybox, and this machine's Node.js with its libraries.
+arch_fill() {
+  local root=$1 node
+  cp "$(ls "$dir"/packages/bin/busybox "$dir"/packages/usr/bin/busybox 2>/dev/null | head -1)" "$root/bin/busybox"
+  node=$(readlink -f "$(command -v node)")
+  cp "$node" "$root/bin/node"
+  ldd "$node" | grep -o '/[^ ]*' | while read -r library; do
+    mkdir -p "$root/$(dirname "$library")"
+    cp -L "$library" "$root/$library"
+  done
+}
+
+arch_koffi() { :; }
+arch_kernel() { cp "$1" "$2"; chmod 644 "$2"; }
+arch_qemu() { qemu=("${QEMU_X86_64:-qemu-system-x86_64}" -M q35 -cpu "${VIOMMU_LAB_CPU:-max,la57=off,xsave=off}"); }
