@@ -52,6 +52,8 @@ build() {
   arch_kernel "$kernel" "$root/boot/vmlinuz"
   cp "$root/boot/vmlinuz" "$dir/vmlinuz"
   build_guest "$root"
+  # For guests on this machine itself.
+  mkdir -p "$dir/boot" && cp "$root"/boot/* "$dir/boot/"
   rm -f "$dir/root.ext4"
   mkfs.ext4 -q -F -b 4096 -d "$root" "$dir/root.ext4" "$(($(du -sm "$root" | cut -f1) + 400))M"
   rm -rf "$root"

@@ -1,5 +1,5 @@
 # Debian's packages without installing any: lab_packages SUITE ARCH FOLDER PACKAGE... unpacks them and what they need.
-# The archive is the one that this machine's lists come from.
+# Left out is what only a system that boots needs. The archive is the one that this machine's lists come from.
 lab_packages() {
   local suite=$1 arch=$2 folder=$3 site work names
   shift 3
@@ -13,7 +13,8 @@ lab_packages() {
   local options=(-qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$work/lists" -o "Dir::State::status=$work/status"
     -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root -o "APT::Architecture=$arch" -o "APT::Architectures=$arch")
   apt-get "${options[@]}" update
-  names=$(apt-get "${options[@]}" -y --no-install-recommends -s install "$@" | awk '/^Inst/ { print $2 }' | sed 's/:.*//')
+  names=$(apt-get "${options[@]}" -y --no-install-recommends -s install "$@" | awk '/^Inst/ { print $2 }' | sed 's/:.*//' |
+    grep -Ev '^(systemd.*|libsystemd-shared|udev|mount|e2fsprogs|logsave|libext2fs2.*|libss2|debconf|dracut.*|3cpio|linux-base.*|openssl-provider-legacy|perl.*|init-system-helpers|libc-gconv-modules-extra)$')
   # shellcheck disable=SC2086
   (cd "$work/debs" && apt-get "${options[@]}" download $names)
   for deb in "$work"/debs/*.deb; do dpkg-deb --extract "$deb" "$folder"; done

@@ -1,4 +1,6 @@
-# What lab.sh needs to know of x86: QEMU emulates AMD's virtualization (SVM), so that kvm-amd runs in L1.
+# What lab.sh needs to know of x86: QEMU emulates AMD's virtualization (SVM), so that kvm-amd runs in L1. QEMU 7.2
+# does not do it well enough: a guest's access to a device right after a page fault of its own never ends. So the
+# QEMU of Debian's testing is unpacked, or QEMU_X86_64 names another.
 arch_kernel_names='bzImage-*[0-9]'
 arch_node=x64
 arch_cc=${CC:-gcc}
@@ -12,6 +14,7 @@ arch_fetch() {
     (cd "$dir/debs" && apt-get -qq download busybox-static) || die "the package busybox-static cannot be had"
     dpkg-deb --extract "$dir"/debs/busybox-static*.deb "$dir/packages"
   }
+  [ -n "${QEMU_X86_64:-}" ] || [ -e "$dir/qemu/usr/bin/qemu-system-x86_64" ] || lab_packages "${VIOMMU_LAB_SUITE:-testing}" amd64 "$dir/qemu" qemu-system-x86 seabios
 }
 
 # Busybox, and this machine's Node.js with its libraries.
@@ -28,4 +31,14 @@ arch_fill() {
 
 arch_koffi() { :; }
 arch_kernel() { cp "$1" "$2"; chmod 644 "$2"; }
-arch_qemu() { qemu=("${QEMU_X86_64:-qemu-system-x86_64}" -M q35 -cpu "${VIOMMU_LAB_CPU:-max,la57=off,xsave=off}"); }
+arch_qemu() {
+  if [ -n "${QEMU_X86_64:-}" ]; then
+    qemu=("$QEMU_X86_64")
+  else
+    # With its own loader and libraries: nothing of it is installed.
+    local tree="$dir/qemu/usr"
+    qemu=("$(ls "$dir"/qemu/usr/lib64/ld-linux-x86-64.so.2 "$dir"/qemu/lib64/ld-linux-x86-64.so.2 2>/dev/null | head -1)" --library-path "$tree/lib/x86_64-linux-gnu"
+      "$tree/bin/qemu-system-x86_64" -L "$tree/share/qemu" -L "$tree/share/seabios")
+  fi
+  qemu+=(-M q35 -cpu "${VIOMMU_LAB_CPU:-max,la57=off}")
+}

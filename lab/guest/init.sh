@@ -30,6 +30,15 @@ plug() {
   echo "lab: back"
   sleep 1
 }
+# Reboots the first time; the disk remembers.
+once() {
+  for _ in $(seq 1 100); do [ -e /dev/nvme0n1 ] && break; sleep 0.1; done
+  if dd if=/dev/nvme0n1 bs=512 skip=8 count=1 2>/dev/null | grep -q 'was here'; then
+    echo "lab: again after a reboot"
+  else
+    echo "was here" | dd of=/dev/nvme0n1 bs=512 seek=8 conv=notrunc,fsync 2>/dev/null && echo "lab: reboot" && reboot -f
+  fi
+}
 stress() {
   for n in $(seq 1 "$(nproc)"); do (for _ in $(seq 1 "$(word rounds)"); do dd if=/dev/zero of=/dev/null bs=64k count=64 2>/dev/null; done; echo "worker $n") & done
   wait

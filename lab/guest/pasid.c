@@ -19,7 +19,7 @@ int main(int count, char **words) {
   for (int i = 0; i < 3; i++) must_be("fill", operate(&f, FILL, 0, iova, length, 0x1000 + pasids[i], pasids[i], 0), DONE);
   for (int i = 0; i < 3; i++) holds("memory of a PASID", bytes[i], length, 0x1000 + pasids[i]);
   printf("pasid: three address spaces at one IOVA\n");
-  unmap(&f, spaces[1], iova, 4096);
+  unmap(&f, spaces[1], iova, length);
   must_be("fill of what PASID 5 has no more", operate(&f, FILL, 0, iova, 4096, 0xdead, 5, 0), DONE | FAULTED);
   must_be("fill of what PASID 77 has", operate(&f, FILL, 0, iova, 4096, 0x77, 77, 0), DONE);
   holds("memory of PASID 77", bytes[2], 4096, 0x77);

@@ -46,7 +46,7 @@ export interface KernelOptions {
 
 /** What Linux prints when it starts its first program, and when it can go on no more. */
 const FIRST_PROGRAM = /Run \S+ as init process/;
-const PANIC = /Kernel panic - not syncing: ([^\r\n]*)/;
+const PANIC = /Kernel panic - not syncing: ([^\r\n]*)[\r\n]/;
 /** Characters of output in which words are looked for. */
 const TAIL = 512;
 

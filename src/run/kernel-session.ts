@@ -9,7 +9,7 @@ export interface KernelSession {
   /** How the host makes the machine's memory. */
   readonly makeMemory: MakeMemory;
   /** Runs the kernel on a machine that has been started. @throws Refusal */
-  run(machine: Machine, options: { readonly onConsole?: (text: string) => void; readonly ended: Promise<void> | null }): Promise<KernelReport>;
+  run(machine: Machine, options: { readonly onConsole?: (text: string) => void; readonly ended: Promise<void> | null; readonly stop?: AbortSignal }): Promise<KernelReport>;
 }
 
 /** @throws Refusal where the files cannot be read, or system calls not be made */
@@ -18,10 +18,11 @@ export async function openKernelSession(boot: BootArguments & { readonly kernel:
   const files = readKernelFiles(boot);
   return {
     makeMemory: sharedMemory,
-    run: async (machine, { onConsole, ended }) => {
+    run: async (machine, { onConsole, ended, stop }) => {
       const guest: KernelGuest = new KernelGuest(machine, files, { onConsole });
       // A monitor's quit, or a signal.
       void ended?.then(() => guest.quit());
+      stop?.addEventListener("abort", () => guest.quit());
       return guest.run();
     },
   };

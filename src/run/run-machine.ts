@@ -61,7 +61,7 @@ export interface RunRequest {
   readonly kexecs?: GuestOptions["kexecs"];
   /** Puts something between the machine and the host's calls as they are counted, such as what makes them fail. */
   readonly wrapHost?: (host: Host) => Host;
-  /** Asked for where a socket plays the machine (-qtest) or a monitor commands it: ends it. */
+  /** Asked for where a socket plays the machine (-qtest), a monitor commands it or a kernel runs on it: ends it. */
   readonly stop?: () => AbortSignal;
   /** Takes the log of -qtest where -qtest-log names no file. */
   readonly onQtestLog?: (text: string) => void;
@@ -118,7 +118,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
       before = machine.describe();
       const cold = new Set(machine.board.functions.map(({ fn }) => fn));
       const commanded = monitorsThatSpeak(args).length > 0;
-      const stop = args.control.qtest !== null || commanded ? request.stop?.() : undefined;
+      const stop = args.control.qtest !== null || commanded || kernel !== null ? request.stop?.() : undefined;
       const asked = kernel !== null || (commanded && request.guestByDefault === true) ? null : request.guest;
       const monitors = await openMonitors(machine, { stop, hasGuest: args.control.qtest !== null || asked !== null || kernel !== null });
       let program: GuestToRun | null = null;
@@ -127,7 +127,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
         qtest = await openQtest(machine, { stop, onLog: request.onQtestLog });
         program = qtest ?? asked;
         if (kernel !== null) {
-          ran = await kernel.run(machine, { onConsole: request.onConsole, ended: monitors?.ended ?? null });
+          ran = await kernel.run(machine, { onConsole: request.onConsole, ended: monitors?.ended ?? null, stop });
           failure = kernelFailure(ran);
         } else if (program !== null) {
           ({ guest, failure } = await runGuest(request, program, machine, monitors, said));
