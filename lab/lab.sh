@@ -19,7 +19,7 @@ command=$1 arch=$2 dir=$(realpath -m "$3")
 # The kernel: what was given, or one kept beside the project.
 lab_kernel() {
   local found
-  found=${VIOMMU_LAB_KERNEL:-$(ls "$project"/../shared/lab/"$arch"/$arch_kernel_names 2>/dev/null | tail -1)}
+  found=${VIOMMU_LAB_KERNEL:-$(ls "$project"/../shared/lab/"$arch"/$arch_kernel_names 2>/dev/null | tail -1 || true)}
   [ -n "$found" ] && [ -e "$found" ] || die "no kernel for $arch: VIOMMU_LAB_KERNEL=FILE names one with KVM, IOMMUFD, VFIO, virtio and 9p built in (docs/lab.md)"
   echo "$found"
 }

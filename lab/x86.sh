@@ -37,7 +37,7 @@ arch_qemu() {
   else
     # With its own loader and libraries: nothing of it is installed.
     local tree="$dir/qemu/usr"
-    qemu=("$(ls "$dir"/qemu/usr/lib64/ld-linux-x86-64.so.2 "$dir"/qemu/lib64/ld-linux-x86-64.so.2 2>/dev/null | head -1)" --library-path "$tree/lib/x86_64-linux-gnu"
+    qemu=("$tree/lib64/ld-linux-x86-64.so.2" --library-path "$tree/lib/x86_64-linux-gnu"
       "$tree/bin/qemu-system-x86_64" -L "$tree/share/qemu" -L "$tree/share/seabios")
   fi
   qemu+=(-M q35 -cpu "${VIOMMU_LAB_CPU:-max,la57=off}")

@@ -34,6 +34,8 @@ export interface Booted {
 export class Lab {
   private readonly folder: string;
   private readonly local = process.env.VIOMMU_LAB === "local";
+  /** One that runs already, and goes on: for those who try a test again and again. */
+  private readonly running = process.env.VIOMMU_LAB === "running";
 
   constructor(private readonly arch: LabArch) {
     this.folder = join(process.env.VIOMMU_LAB_DIR ?? join(tmpdir(), "viommu-lab"), arch);
@@ -44,6 +46,9 @@ export class Lab {
   }
 
   start(): void {
+    if (this.running) {
+      return;
+    }
     execFileSync("npm", ["run", "--silent", "build"], { cwd: packageFolder(), stdio: "inherit" });
     mkdirSync(this.folder, { recursive: true });
     this.script("build");
@@ -53,7 +58,7 @@ export class Lab {
   }
 
   stop(): void {
-    if (!this.local) {
+    if (!this.local && !this.running) {
       this.script("stop");
     }
   }
