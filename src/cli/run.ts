@@ -68,7 +68,7 @@ export function addTo(run: Command, streams: Streams, finish: (code: number) => 
       });
       if (options.quiet !== true) {
         const account = options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatAccount(report, { color: streams.color });
-        if (speaksOnStandardOutput(machine)) {
+        if (speaksOnStandardOutput(machine, report.kernel !== null)) {
           streams.err(account);
         } else {
           streams.out(account);

@@ -194,9 +194,9 @@ export function idleOptions(board: string, options: Pick<RunRequest, "firmware" 
   return idle.filter(([is]) => is).map(([, option, why]) => `${option}: it has no effect here, ${why}`);
 }
 
-/** A monitor, a console or qtest has standard output: nothing else may be written there. */
-export function speaksOnStandardOutput({ control, boot }: MachineArguments): boolean {
-  const specs = [...control.monitors, ...boot.serials].map((one) => one?.spec ?? null);
+/** A monitor, a console or qtest has standard output: nothing else may be written there. @param hasConsole a kernel ran, whose consoles are there */
+export function speaksOnStandardOutput({ control, boot }: MachineArguments, hasConsole: boolean): boolean {
+  const specs = [...control.monitors, ...(hasConsole ? boot.serials : [])].map((one) => one?.spec ?? null);
   return [control.qtest, ...specs].some((spec) => spec?.kind === "stdio");
 }
 

@@ -160,8 +160,8 @@ describe("a run with a monitor", () => {
     const words = "-M virt -nodefaults -qmp null".split(" ");
     const report = await runMachine({ arguments: words, host: await loadHost("board"), guest: { name: "none", run: () => Promise.resolve({ steps: [], dmaChecked: 0, events: [], ok: true }) }, guestByDefault: true });
     expect(report).toMatchObject({ ok: true, guest: { name: "none" } });
-    expect(speaksOnStandardOutput(parseArguments(words))).toBe(false);
-    expect(speaksOnStandardOutput(parseArguments([...words, "-mon", "m", "-chardev", "stdio,id=m"]))).toBe(true);
+    expect(speaksOnStandardOutput(parseArguments(words), false)).toBe(false);
+    expect(speaksOnStandardOutput(parseArguments([...words, "-mon", "m", "-chardev", "stdio,id=m"]), false)).toBe(true);
   });
 
   it("refuses a monitor that cannot be", async () => {
