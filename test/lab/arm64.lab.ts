@@ -1,0 +1,73 @@
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Lab } from "./lab.js";
+
+/** What Linux's drivers make of a virt board and its accelerated SMMUs, seen from inside the guest and in the account. */
+describe("Linux on virt", () => {
+  const lab = new Lab("arm64");
+  beforeAll(() => lab.start(), 1_800_000);
+  afterAll(() => lab.stop());
+  const nightly = process.env.VIOMMU_FUZZ === "nightly";
+
+  const machine = (words = "", top = "-m 512M"): string => `
+    -machine virt,accel=kvm,gic-version=3${words} -cpu host ${top} -nodefaults -display none
+    -object iommufd,id=iommufd0
+    -device pxb-pcie,id=pcie.1,bus_nr=8 -device arm-smmuv3,primary-bus=pcie.1,id=smmu1,accel=on
+    -device pcie-root-port,id=rp1,bus=pcie.1,chassis=1 -device vfio-pci,host=0009:02:00.0,id=nic0,bus=rp1,iommufd=iommufd0
+    -device pcie-root-port,id=rp2,bus=pcie.1,chassis=2
+    -device pxb-pcie,id=pcie.2,bus_nr=16 -device arm-smmuv3,primary-bus=pcie.2,id=smmu2,accel=on
+    -device pcie-root-port,id=rp3,bus=pcie.2,chassis=3 -device vfio-pci,host=0008:02:00.0,id=nic1,bus=rp3,iommufd=iommufd0`;
+  const GROUPS = ["group \\d+ DMA(-FQ)? 0000:09:00\\.0", "group \\d+ DMA(-FQ)? 0000:11:00\\.0"];
+
+  it("boots by ACPI without firmware, and drives a function through nested tables with PASIDs", () => {
+    const { console, report, stderr, status } = lab.boot({
+      host: "grace",
+      arguments: machine(),
+      append: "quiet lab=groups,windows,silent,pasid,faults function=0000:09:00.0",
+    });
+    expect([stderr, status]).toEqual(["", 0]);
+    GROUPS.forEach((group) => expect(console).toMatch(new RegExp(group)));
+    expect(console).not.toMatch(/FAILED|identity/);
+    expect(console.match(/0x0000000008000000 0x00000000080fffff direct-relaxable/g)?.length).toBe(5);
+    for (const name of ["silent", "pasid"]) {
+      expect(console).toContain(`lab: ${name} ok`);
+    }
+    expect(console).toContain("pasid: three address spaces at one IOVA");
+    expect(console).toMatch(/arm-smmu-v3 arm-smmu-v3\.0\.auto: event 0x10 received|arm-smmu-v3\.0\.auto: event:? F_TRANSLATION/);
+    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off", resets: 0 }, hostObjects: { alive: 0 } });
+  });
+
+  it("boots by the device tree, a domain for each expander, on two CPUs", () => {
+    const { console, report, stderr, status } = lab.boot({ host: "grace", arguments: machine(",acpi=off", "-m 512M -smp 2"), append: "quiet lab=groups,windows" });
+    expect([stderr, status]).toEqual(["", 0]);
+    expect(console).toContain(" 2 CPUs");
+    expect(console).toMatch(/group \d+ DMA(-FQ)? 0001:09:00\.0/);
+    expect(console).toMatch(/group \d+ DMA(-FQ)? 0002:11:00\.0/);
+    expect(console.match(/0x0000000008000000 0x00000000080fffff direct /g)?.length).toBe(2);
+    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off", vcpus: 2 }, hostObjects: { alive: 0 } });
+  });
+
+  it("takes a function out and gets it back by pciehp", () => {
+    const { console, report, stderr, status } = lab.boot({
+      host: "grace",
+      arguments: machine(),
+      append: "quiet lab=plug,silent,windows function=0000:09:00.0",
+      steps: [
+        { on: "lab: ready", qmp: { execute: "device_del", arguments: { id: "nic0" } } },
+        { on: "lab: gone", qmp: { execute: "device_add", arguments: { driver: "vfio-pci", host: "0009:02:00.0", id: "nic0", bus: "rp1", iommufd: "iommufd0" } } },
+      ],
+    });
+    expect([stderr, status]).toEqual(["", 0]);
+    for (const name of ["plug", "silent"]) {
+      expect(console).toContain(`lab: ${name} ok`);
+    }
+    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off" }, hostObjects: { alive: 0 } });
+  });
+
+  it.runIf(nightly)("starts another kernel by kexec on SMMUs that are found switched on", () => {
+    const { console, report, stderr, status } = lab.boot({ host: "grace", arguments: machine("", "-m 1G"), append: "quiet lab=silent,kexec function=0000:09:00.0", withKernel: true, seconds: 600 });
+    expect([stderr, status]).toEqual(["", 0]);
+    expect(console).toContain("lab: silent ok");
+    expect(console.slice(console.indexOf("lab: begun anew"))).toMatch(new RegExp(GROUPS[0]));
+    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off" }, hostObjects: { alive: 0 } });
+  });
+});
