@@ -5,6 +5,7 @@
  */
 import { type ByteStream, type Chardev, openChardev } from "../chardev/index.js";
 import type { ChardevSpec } from "../chardev/index.js";
+import { ConsoleMonitor } from "./console-monitor.js";
 
 /** A serial port of a board, as this end sees it. */
 export interface SerialPort {
@@ -16,8 +17,8 @@ export interface SerialPort {
 export interface ConsoleCommands {
   /** Ctrl-a x. */
   quit(): void;
-  /** Ctrl-a c; null: there is no monitor to change to. */
-  readonly monitor: (() => void) | null;
+  /** Begins a monitor on a stream, at the first Ctrl-a c; null: there is none to change to. */
+  readonly monitor: ((stream: ByteStream) => void) | null;
 }
 
 const CTRL_A = 0x01;
@@ -44,6 +45,9 @@ export class Console {
   private readonly output: number[] = [];
   private flushing = false;
   private escaped = false;
+  private monitor: ConsoleMonitor | null = null;
+  /** The monitor has the keys. */
+  private inMonitor = false;
   private raw = false;
   private readonly restore = (): void => this.leaveRaw();
 
@@ -57,7 +61,8 @@ export class Console {
     this.chardev = await openChardev(spec, (stream) => this.connect(stream, spec.kind === "stdio"));
   }
 
-  private connect(stream: ByteStream, terminal: boolean): void {
+  /** Speaks over a stream. `terminal`: its keys may be commands. */
+  connect(stream: ByteStream, terminal: boolean): void {
     this.stream = stream;
     if (terminal && process.stdin.isTTY) {
       process.stdin.setRawMode(true);
@@ -87,19 +92,42 @@ export class Console {
           this.commands.quit();
           return;
         case "c":
-          this.commands.monitor?.();
+          this.changeOver();
           return;
         case "h":
         case "?":
           this.stream?.writable.write(HELP);
           return;
         default:
-          this.waiting.push(byte);
+          this.take(byte);
       }
     } else if (byte === CTRL_A) {
       this.escaped = true;
     } else {
+      this.take(byte);
+    }
+  }
+
+  private take(byte: number): void {
+    if (this.inMonitor) {
+      this.monitor?.key(byte);
+    } else {
       this.waiting.push(byte);
+    }
+  }
+
+  /** Ctrl-a c. */
+  private changeOver(): void {
+    const { monitor: open } = this.commands;
+    if (open === null) {
+      return;
+    }
+    this.inMonitor = !this.inMonitor;
+    if (this.inMonitor) {
+      this.monitor ??= new ConsoleMonitor(open, (bytes) => {
+        this.flush();
+        this.stream?.writable.write(bytes);
+      });
     }
   }
 
@@ -146,6 +174,7 @@ export class Console {
 
   close(): void {
     this.flush();
+    this.monitor?.close();
     this.leaveRaw();
     process.off("exit", this.restore);
     this.chardev?.close();

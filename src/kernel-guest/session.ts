@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { type KvmVm, Vcpus } from "../kvm/index.js";
 import type { Machine } from "../machine/index.js";
 import { Refusal } from "../support/index.js";
+import type { ByteStream } from "../chardev/index.js";
 import { Console } from "./console.js";
 import { Exits, type VcpuEnd } from "./exits.js";
 import type { KernelFiles } from "./files.js";
@@ -40,8 +41,8 @@ export interface KernelReport {
 export interface KernelOptions {
   /** Takes the first console's output besides its own device. */
   readonly onConsole?: (text: string) => void;
-  /** Ctrl-a c on a console of the terminal; null: there is no monitor. */
-  readonly monitor?: (() => void) | null;
+  /** Begins a monitor on a stream: Ctrl-a c on a console that is one's too (`mon:`); null: there is none. */
+  readonly monitor?: ((stream: ByteStream) => void) | null;
 }
 
 /** What Linux prints when it starts its first program, and when it can go on no more. */

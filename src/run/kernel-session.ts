@@ -1,4 +1,5 @@
 /** A kernel in the place of the guest program: -kernel with -accel kvm. koffi is loaded with it, and only then. */
+import type { ByteStream } from "../chardev/index.js";
 import type { KernelGuest, KernelReport } from "../kernel-guest/index.js";
 import type { MakeMemory } from "../memory/index.js";
 import type { BootArguments } from "../machine/arguments/index.js";
@@ -9,7 +10,7 @@ export interface KernelSession {
   /** How the host makes the machine's memory. */
   readonly makeMemory: MakeMemory;
   /** Runs the kernel on a machine that has been started. @throws Refusal */
-  run(machine: Machine, options: { readonly onConsole?: (text: string) => void; readonly ended: Promise<void> | null; readonly stop?: AbortSignal }): Promise<KernelReport>;
+  run(machine: Machine, options: { readonly onConsole?: (text: string) => void; readonly ended: Promise<void> | null; readonly stop?: AbortSignal; readonly monitor?: (stream: ByteStream) => void }): Promise<KernelReport>;
 }
 
 /** @throws Refusal where the files cannot be read, or system calls not be made */
@@ -18,8 +19,8 @@ export async function openKernelSession(boot: BootArguments & { readonly kernel:
   const files = readKernelFiles(boot);
   return {
     makeMemory: sharedMemory,
-    run: async (machine, { onConsole, ended, stop }) => {
-      const guest: KernelGuest = new KernelGuest(machine, files, { onConsole });
+    run: async (machine, { onConsole, ended, stop, monitor }) => {
+      const guest: KernelGuest = new KernelGuest(machine, files, { onConsole, monitor });
       // A monitor's quit, or a signal.
       void ended?.then(() => guest.quit());
       stop?.addEventListener("abort", () => guest.quit());

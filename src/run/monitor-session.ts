@@ -1,5 +1,5 @@
 /** The monitors of a machine: opened before its guest runs, served while it does, closed when the run ends. */
-import { type Chardev, describeChardev, openChardev } from "../chardev/index.js";
+import { type ByteStream, type Chardev, describeChardev, openChardev } from "../chardev/index.js";
 import type { MachineArguments, MonitorArgument } from "../machine/arguments/index.js";
 import type { Machine } from "../machine/index.js";
 import { packageVersion } from "../support/index.js";
@@ -10,6 +10,8 @@ const LAST_WORDS = 1000;
 export interface MonitorSession {
   /** Resolves when a client has said quit, or `stop` has been signalled. */
   readonly ended: Promise<void>;
+  /** One more monitor for people, on a stream: a console's. */
+  readonly serveReadline: (stream: ByteStream) => void;
   /** The guest has ended by itself. Resolves when the machine may be taken apart. */
   guestEnded(): Promise<void>;
   /** Sends what has been said, and closes the devices. */
@@ -29,7 +31,7 @@ export function monitorsThatSpeak(args: MachineArguments): readonly MonitorArgum
 }
 
 /**
- * Opens what -qmp, -mon and -monitor ask for.
+ * Opens what -qmp, -mon and -monitor ask for; a console that is a monitor too comes with `serveReadline`.
  * @returns null where there is no monitor
  * @throws Refusal where a character device cannot be opened; none is left open
  */
@@ -37,7 +39,7 @@ export async function openMonitors(machine: Machine, options: MonitorOptions): P
   const { stop } = options;
   const { noShutdown } = machine.args.control;
   const monitors = monitorsThatSpeak(machine.args);
-  if (monitors.length === 0) {
+  if (monitors.length === 0 && !machine.args.boot.serials.some((serial) => serial?.monitor === true)) {
     return null;
   }
   let end: () => void = () => {};
@@ -84,7 +86,7 @@ export async function openMonitors(machine: Machine, options: MonitorOptions): P
   // Where every client has gone and no other can come, there is nobody left to end the machine.
   const abandoned = Promise.all(opened.map(({ chardev }) => chardev?.done));
   void abandoned.then(() => {
-    if (!options.hasGuest || !machine.runState.running) {
+    if (opened.length > 0 && (!options.hasGuest || !machine.runState.running)) {
       end();
     }
   });
@@ -103,7 +105,7 @@ export async function openMonitors(machine: Machine, options: MonitorOptions): P
       await Promise.race([ended, abandoned]);
     }
   };
-  return { ended, guestEnded, close };
+  return { ended, serveReadline: (stream) => monitor.serveReadline(stream), guestEnded, close };
 }
 
 /** As query-chardev shows it: without what says how long to wait. */

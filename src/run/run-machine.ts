@@ -127,7 +127,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
         qtest = await openQtest(machine, { stop, onLog: request.onQtestLog });
         program = qtest ?? asked;
         if (kernel !== null) {
-          ran = await kernel.run(machine, { onConsole: request.onConsole, ended: monitors?.ended ?? null, stop });
+          ran = await kernel.run(machine, { onConsole: request.onConsole, ended: monitors?.ended ?? null, stop, monitor: monitors?.serveReadline });
           failure = kernelFailure(ran);
         } else if (program !== null) {
           ({ guest, failure } = await runGuest(request, program, machine, monitors, said));

@@ -82,6 +82,11 @@ export class BootOptions {
     return this.texts.has("kernel");
   }
 
+  /** A console of the kernel's is a monitor too: `mon:`, or the one that there is by default. */
+  consoleIsMonitor(devices: boolean): boolean {
+    return this.hasKernel && (this.serials.length === 0 ? devices : this.serials.some((serial) => serial?.monitor === true));
+  }
+
   /** IDs of -chardev that are used. */
   get chardevIds(): string[] {
     return this.serials.flatMap((serial) => (serial !== null && serial.device.startsWith("chardev:") ? [serial.device.slice(8)] : []));

@@ -118,9 +118,10 @@ export class ControlOptions {
    * @param notes takes a line for each -chardev that nothing here uses
    * @param elsewhere ids of those that other options use
    * @param resets a guest's reset is the machine's, as a kernel's is
+   * @param console a console is a monitor too (`mon:`)
    * @throws Refusal where a chardev that is named does not exist
    */
-  finish(notes: string[], elsewhere: readonly string[], resets: boolean): ControlArguments {
+  finish(notes: string[], elsewhere: readonly string[], resets: boolean, console: boolean): ControlArguments {
     const { qtest, chardevs, noShutdown, noReboot } = this;
     const find = (option: string, value: string, device: string): ChardevSpec =>
       located(describeArgument(option, value), () => parseChardevShort(option, device, chardevs));
@@ -137,7 +138,7 @@ export class ControlOptions {
     const used = [...monitors.map(({ label }) => label), chardevId(qtest?.value ?? "")];
     used.push(...elsewhere);
     checkUsedOnce(used);
-    const controlled = qtest !== null || monitors.length > 0;
+    const controlled = qtest !== null || monitors.length > 0 || console;
     if (this.stopped && !controlled) {
       notes.push("-S: the guest starts at once, for there is no monitor to say cont");
     }
