@@ -48,6 +48,13 @@ againstQemus("aarch64", `${TOPIC}, the machine of older ones`, newer, (qemu) => 
     expect(skipped(played).every((name) => LEFT.includes(name))).toBe(true);
   });
 
+  it("reads an NVMe's disk through the SMMU", async () => {
+    const disk = "-drive driver=null-co,read-zeroes=on,size=1M,if=none,id=d -device nvme,serial=S7,drive=d";
+    const played = await playGuest(["--tolerate", "event-class"], on(qemu, `${MACHINE} ${disk}`));
+    expectWell(played);
+    expect(played.account!.guest!.steps.find(({ name }) => name === "disks")?.detail).toMatch(/'S7' 65536 bytes read$/);
+  });
+
   it("sees that CLASS is 0 where the input address faulted (G-1)", async () => {
     const played = await playGuest([], on(qemu, MACHINE));
     expect(played.account?.guest?.steps.at(-1)).toMatchObject({ name: "unmapped DMA", ok: false, detail: expect.stringContaining("CLASS 2 expected, 0 found") as string });
