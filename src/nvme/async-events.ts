@@ -1,5 +1,6 @@
 /** Asynchronous events and the requests that carry them to the host (5.2). */
 import type { Command } from "./command.js";
+import { traceEventReport } from "./trace.js";
 
 interface Event {
   readonly information: number;
@@ -44,6 +45,9 @@ export class AsyncEvents {
   }
 
   report(type: number, information: number, logPage: number): void {
+    if (traceEventReport.on) {
+      traceEventReport.emit(type, information, logPage);
+    }
     if (!this.waiting.has(type)) {
       this.waiting.set(type, { information, logPage });
     }

@@ -9,6 +9,7 @@ import { IoCommands } from "./io.js";
 import type { Statistics } from "./log-pages.js";
 import type { Namespace } from "./namespace.js";
 import { CC, CC_ENABLE, CC_WRITABLE, CSTS_FATAL, CSTS_READY, CSTS_SHUTDOWN, CSTS_SHUTDOWN_BUSY, CSTS_SHUTDOWN_DONE, REGISTER, VERSION_1_4 } from "./spec.js";
+import { traceConfiguration, traceFatal, traceShutdown, traceStart, traceStopped } from "./trace.js";
 
 /** CAP (3.1.1). TO: in units of 500 ms, the most that enabling and disabling take. */
 const CAP_TIMEOUT = 15;
@@ -154,6 +155,9 @@ export class NvmeController {
   private configure(value: number): void {
     const before = this.cc;
     this.cc = value;
+    if (traceConfiguration.on) {
+      traceConfiguration.emit(value);
+    }
     const enabled = (value & CC_ENABLE) !== 0;
     if (enabled !== ((before & CC_ENABLE) !== 0)) {
       if (enabled) {
@@ -163,12 +167,18 @@ export class NvmeController {
         // A controller reset keeps the admin queue's registers (7.3.2). RDY goes when nothing is under way.
         this.halt();
         this.change = "disable";
+        if (traceStopped.on) {
+          traceStopped.emit();
+        }
       }
     }
     const shutdown = CC.shn(value) !== 0;
     if (shutdown && CC.shn(before) === 0) {
       this.csts = (this.csts & ~CSTS_SHUTDOWN) | CSTS_SHUTDOWN_BUSY;
       this.change ??= "shutdown";
+      if (traceShutdown.on) {
+        traceShutdown.emit();
+      }
     } else if (!shutdown && CC.shn(before) !== 0) {
       this.csts &= ~CSTS_SHUTDOWN;
     }
@@ -256,10 +266,16 @@ export class NvmeController {
         masked: (vector) => vector < 32 && ((this.mask >>> vector) & 1) !== 0,
         onFatal: () => {
           this.csts |= CSTS_FATAL;
+          if (traceFatal.on) {
+            traceFatal.emit();
+          }
         },
       },
       { admin: this.admin, io: this.io },
     );
     this.csts |= CSTS_READY;
+    if (traceStart.on) {
+      traceStart.emit();
+    }
   }
 }

@@ -11,6 +11,7 @@ import type { NvmeHost } from "./host.js";
 import { PrpCursor } from "./prp.js";
 import { type Address, CompletionQueue, SubmissionQueue } from "./queues.js";
 import { ERROR_INVALID_DOORBELL, ERROR_INVALID_DOORBELL_VALUE, EVENT_ERROR, LOG, STATUS, STATUS_MORE } from "./spec.js";
+import { adminName, ioName, traceAdmin, traceCompletion, traceHead, traceIo, traceTail } from "./trace.js";
 
 /** Commands under way at a time, each with at most a buffer of CHUNK_BYTES. */
 const MOST_UNDER_WAY = 64;
@@ -113,6 +114,9 @@ export class Engine {
   }
 
   private submitted(queue: SubmissionQueue, tail: number): boolean {
+    if (traceTail.on) {
+      traceTail.emit(queue.id, tail);
+    }
     if (queue.onIdle !== null) {
       return true;
     }
@@ -127,6 +131,9 @@ export class Engine {
   }
 
   private taken(queue: CompletionQueue, head: number): boolean {
+    if (traceHead.on) {
+      traceHead.emit(queue.id, head);
+    }
     if (!queue.take(head)) {
       return false;
     }
@@ -240,6 +247,7 @@ export class Engine {
     cq.reserved++;
     this.underWay++;
     this.budget.left -= COMMAND_STEPS;
+    traceCommand(command);
     const status = command.usesUnoffered ? STATUS.INVALID_FIELD : (queue.id === 0 ? this.executors.admin : this.executors.io).execute(command);
     if (status !== null) {
       this.complete(command, status);
@@ -330,6 +338,9 @@ export class Engine {
       });
       told |= STATUS_MORE;
     }
+    if (traceCompletion.on) {
+      traceCompletion.emit(command.id, sq.cq.id, command.result >>> 0, 0, status);
+    }
     if (!sq.cq.post(this.host, command.result, sq.head, sq.id, command.id, told)) {
       this.fail();
       return;
@@ -386,5 +397,14 @@ export class Engine {
       level ||= queue.interrupts && !queue.isEmpty && !this.parts.masked(queue.vector);
     }
     this.host.setPin(level);
+  }
+}
+
+function traceCommand(command: Command): void {
+  const { sq, opcode } = command;
+  if (sq.id === 0 && traceAdmin.on) {
+    traceAdmin.emit(command.id, sq.id, opcode, adminName(opcode));
+  } else if (sq.id !== 0 && traceIo.on) {
+    traceIo.emit(command.id, command.namespaceId, sq.id, opcode, ioName(opcode));
   }
 }

@@ -169,6 +169,31 @@ describe.each(PLACES)("an NVMe controller, $name", ({ line, host, faults }) => {
   });
 });
 
+it.each(["virt,gic-version=3", "q35"])("interrupts by its pin where no messages are enabled, on %s", async (type) => {
+  const { machine, host } = build(`-M ${type} -m 256 -nodefaults ${MEMORY} -device nvme,serial=S,drive=d`, "board");
+  machine.start();
+  const kernel = new Kernel(machine.port(), { granule: 12, firmware: type === "q35" ? "acpi" : "dt" });
+  await kernel.readFirmware();
+  await kernel.enumerate();
+  const [device] = await nvmeDevices(kernel);
+  const levels: boolean[] = [];
+  const { topology } = machine.board.functions[0].fn.bus!;
+  const changed = topology!.intxChanged.bind(topology);
+  topology!.intxChanged = (fn, level) => {
+    levels.push(level);
+    changed(fn, level);
+  };
+  const driver = await startNvme(kernel, device);
+  await driver.namespaces();
+  expect(levels).toEqual([]);
+  await driver.setRegister(NVME.INTMC, 1);
+  await driver.namespaces();
+  expect(levels).toEqual([true, false]);
+  await driver.stop();
+  machine.shutdown();
+  host.close();
+});
+
 describe("a disk of a file", () => {
   it.each([
     ["emulated", (path: string) => ({ line: `-M virt,gic-version=3,iommu=smmuv3 -m 256 -nodefaults -drive file=${path},format=raw,if=none,id=d -device nvme,serial=S,drive=d`, input: hostInput("board") })],
@@ -195,14 +220,16 @@ describe("a disk of a file", () => {
     expect(Buffer.compare(after, before)).toBe(0);
   });
 
-  it("is only read by the linux guest", async () => {
+  it("is only read by the linux guest, and goes with its device and comes back", async () => {
     const path = join(folder, "kept.raw");
     writeFileSync(path, new Uint8Array(MIB).fill(7));
-    const { machine, host } = build(`-M virt,gic-version=3,iommu=smmuv3 -m 256 -nodefaults -drive file=${path},format=raw,if=none,id=d -device nvme,serial=S7,drive=d`, "board");
+    const { machine, host } = build(`-M virt,gic-version=3,iommu=smmuv3 -m 256 -nodefaults -drive file=${path},format=raw,if=none,id=d -device pcie-root-port,id=rp,chassis=1 -device nvme,id=disk,serial=S7,drive=d,bus=rp`, "board");
     machine.start();
-    const report = await linux(contextFor(machine));
+    const hotplug = [{ id: "disk", argument: "nvme,id=disk,serial=S7,drive=d,bus=rp" }];
+    const report = await linux(contextFor(machine, { hotplug }));
     expect(report.steps.filter((step) => !step.ok)).toEqual([]);
-    expect(report.steps.find((step) => step.name === "disks")?.detail).toBe("00:01.0 'S7' 65536 bytes read");
+    expect(report.steps.find((step) => step.name === "disks")?.detail).toBe("01:00.0 'S7' 65536 bytes read");
+    expect(report.steps.find((step) => step.name === "unplug and plug")?.detail).toMatch(/^disk: 01:00\.0 unplugged, 01:00\.0 plugged/);
     machine.shutdown();
     host.close();
     expect(readFileSync(path).every((byte) => byte === 7)).toBe(true);
