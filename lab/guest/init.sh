@@ -20,6 +20,7 @@ disk() {
   echo "lab was here $(word token)" | dd of=/dev/nvme0n1 bs=512 seek=4 conv=notrunc,fsync 2>/dev/null && sync
   grep -c nvme /proc/interrupts
 }
+clock() { cat /sys/class/rtc/rtc0/name && date -u +%Y-%m-%d && [ "$(date -u +%Y)" -gt 2000 ]; }
 # The function goes and comes back by the monitor.
 plug() {
   for _ in $(seq 1 600); do [ -e "/sys/bus/pci/devices/$function" ] || break; sleep 0.1; done

@@ -108,8 +108,9 @@ export function buildVirtTables(board: VirtBoard): PlacedTables {
     // The tree's length is the same whatever the addresses in it are.
     const acpi = buildAcpi(description, place(buildStubTree(boot, NO_EFI)));
     const base = acpi.root + Math.ceil(acpi.bytes.length / 64) * 64;
-    const image = (size: number): EfiImage => buildEfi(base, acpi.root, [board.map.ram], { base: acpi.root, size });
-    const kept = align(base + image(ALIGNMENT).bytes.length) - acpi.root;
+    const image = (size: number): EfiImage => buildEfi({ base, acpiRoot: acpi.root, ram: board.map.ram, kept: { base: acpi.root, size }, clock: VIRT.efiClock });
+    const { systemTable, memoryMap } = image(ALIGNMENT * Math.ceil((base + ALIGNMENT - acpi.root) / ALIGNMENT));
+    const kept = align(memoryMap.address + memoryMap.size - systemTable + base) - acpi.root;
     const efi = image(kept);
     return { deviceTree: { address: start, bytes: buildStubTree(boot, efi) }, acpi: { address: acpi.root, bytes: acpi.bytes, tables: acpi.tables }, efi: { address: base, bytes: efi.bytes } };
   }

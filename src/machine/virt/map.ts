@@ -25,6 +25,8 @@ export const VIRT = {
   /** The SMMU of -machine iommu=smmuv3. */
   smmu: { base: 0x0905_0000, size: 0x2_0000 },
   ged: { base: 0x0908_0000, size: 4 },
+  /** EFI's clock; QEMU has nothing there. */
+  efiClock: { base: 0x0910_0000, size: 0x1_0000 },
   platformBus: { base: 0x0c00_0000, size: 0x0200_0000 },
   pcieMmio: { base: 0x1000_0000, size: 0x2eff_0000 },
   pciePio: { base: 0x3eff_0000, size: 0x1_0000 },

@@ -2,6 +2,7 @@
 import { MemoryRegion } from "../../memory/index.js";
 import { NOBODY, type SerialEnd } from "../serial/end.js";
 import { Pl011 } from "../serial/pl011.js";
+import { EfiClock } from "./efi-clock.js";
 import { EventDevice } from "./event-device.js";
 import type { GicInterrupts } from "./gic-interrupts.js";
 import { FIRST_SPI, VIRT, VIRT_SPI } from "./map.js";
@@ -40,6 +41,7 @@ export class PlatformDevices {
     root.add(VIRT.rtc.base, MemoryRegion.mmio("pl031", VIRT.rtc.size, this.rtc));
     this.gpio = new Pl061(line(VIRT_SPI.gpio));
     root.add(VIRT.gpio.base, MemoryRegion.mmio("pl061", VIRT.gpio.size, this.gpio));
+    root.add(VIRT.efiClock.base, MemoryRegion.mmio("efi-clock", VIRT.efiClock.size, new EfiClock(WALL_CLOCK)));
     this.events = new EventDevice(() => interrupts.spi(FIRST_SPI + VIRT_SPI.ged));
     root.add(VIRT.ged.base, MemoryRegion.mmio("acpi-ged", VIRT.ged.size, this.events));
   }

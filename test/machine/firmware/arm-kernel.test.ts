@@ -1,6 +1,10 @@
 import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { prepareTables } from "../../../src/kernel-guest/arm64/tables.js";
+import { runtimeCode } from "../../../src/machine/firmware/efi-runtime.js";
 import { VirtBoard } from "../../../src/machine/index.js";
 import { ACCEL, build, GPU, VFIO } from "../build.js";
 import { bridgeRanges, disassembled, has } from "./iasl.js";
@@ -76,7 +80,7 @@ describe("what a kernel with expander buses is told: ACPI by EFI's system table"
     expect(tables.treeAddress).toBe(0x4000_0000);
   });
 
-  it("the system table as UEFI lays it out: 120 bytes, three configuration tables, no runtime services", () => {
+  it("the system table as UEFI lays it out: 120 bytes, three configuration tables, runtime services at their virtual address", () => {
     const { bytes, address } = tables.efi!;
     expect(bytes.toString("latin1", 0, 8)).toBe("IBI SYST");
     expect([bytes.readUInt32LE(8), bytes.readUInt32LE(12), bytes.readUInt32LE(20)]).toEqual([(2 << 16) | 70, 120, 0]);
@@ -86,7 +90,7 @@ describe("what a kernel with expander buses is told: ACPI by EFI's system table"
     expect(bytes.readUInt32LE(16)).toBe(crc32(header));
     const vendor = Number(bytes.readBigUInt64LE(24)) - address;
     expect(bytes.toString("utf16le", vendor, vendor + 14)).toBe("viommu\0");
-    expect([bytes.readBigUInt64LE(88), bytes.readBigUInt64LE(96), bytes.readBigUInt64LE(104)]).toEqual([0n, 0n, 3n]);
+    expect([bytes.readBigUInt64LE(88), bytes.readBigUInt64LE(96), bytes.readBigUInt64LE(104)]).toEqual([0x2001_0000n, 0n, 3n]);
     const entries = Number(bytes.readBigUInt64LE(112)) - address;
     const entry = (n: number): [string, number] => [bytes.toString("hex", entries + 24 * n, entries + 24 * n + 16), Number(bytes.readBigUInt64LE(entries + 24 * n + 16))];
     expect(entry(0)).toEqual(["71e86888f1e4d311bc220080c73c8881", tables.acpiAddress]);
@@ -95,26 +99,63 @@ describe("what a kernel with expander buses is told: ACPI by EFI's system table"
     expect([...bytes.subarray(reservations - address, reservations - address + 16)]).toEqual(new Array(16).fill(0));
     const [propertiesGuid, properties] = entry(2);
     expect(propertiesGuid).toBe("8a9166ebef7e2a40842e931d21c38ae9");
-    expect([...bytes.subarray(properties - address, properties - address + 8)]).toEqual([1, 0, 8, 0, 0, 0, 0, 0]);
+    expect([...bytes.subarray(properties - address, properties - address + 8)]).toEqual([1, 0, 8, 0, 0xf, 0, 0, 0]);
   });
 
-  it("the memory map: all of RAM, what holds the tables kept as ACPI's, in whole 64 KiB", () => {
+  it.skipIf(!has("dtc"))("the memory map: all of RAM, what holds the tables kept as ACPI's, in whole 64 KiB", () => {
     const { bytes, address } = tables.efi!;
-    const chosen = Buffer.from(tables.tree);
-    // The last descriptors of the image are the map's.
-    const map: Array<{ type: number; from: number; to: number; attribute: bigint }> = [];
-    for (let at = bytes.length - 3 * 40; at < bytes.length; at += 40) {
+    const { text } = source(tables.tree);
+    const start = Number(/uefi-mmap-start = <0x00 (0x\w+)>/.exec(text)![1]) - address;
+    const size = Number(/uefi-mmap-size = <(0x\w+)>/.exec(text)![1]);
+    const map: Array<{ type: number; from: number; to: number; virtual: number; attributes: bigint }> = [];
+    for (let at = start; at < start + size; at += 40) {
       const from = Number(bytes.readBigUInt64LE(at + 8));
-      map.push({ type: bytes.readUInt32LE(at), from, to: from + 4096 * Number(bytes.readBigUInt64LE(at + 24)), attribute: bytes.readBigUInt64LE(at + 32) });
-      expect(bytes.readBigUInt64LE(at + 16)).toBe(0n);
+      map.push({ type: bytes.readUInt32LE(at), from, to: from + 4096 * Number(bytes.readBigUInt64LE(at + 24)), virtual: Number(bytes.readBigUInt64LE(at + 16)), attributes: bytes.readBigUInt64LE(at + 32) });
     }
-    expect(map.map(({ type, attribute }) => [type, attribute])).toEqual([[7, 8n], [9, 8n], [7, 8n]]);
-    expect([map[0].from, map[2].to]).toEqual([0x4000_0000, 0x8000_0000]);
-    expect([map[1].from, map[2].from]).toEqual([map[0].to, map[1].to]);
-    expect([map[1].from % 0x1_0000, map[1].to % 0x1_0000]).toEqual([0, 0]);
-    expect(map[1].from).toBe(tables.acpiAddress);
-    expect(map[1].to).toBeGreaterThanOrEqual(address + bytes.length);
-    expect(chosen.length).toBeLessThanOrEqual(map[1].from - 0x4000_0000);
+    const runtime = 1n << 63n;
+    expect(map.map(({ type, virtual, attributes }) => [type, virtual, attributes])).toEqual([
+      [11, 0x2002_0000, runtime | 1n],
+      [7, 0, 8n],
+      [9, 0, 8n],
+      [5, 0x2000_0000, runtime | 8n],
+      [6, 0x2001_0000, runtime | 8n],
+      [7, 0, 8n],
+    ]);
+    const [clock, ...ram] = map;
+    expect([clock.from, clock.to]).toEqual([0x910_0000, 0x911_0000]);
+    expect([ram[0].from, ram[4].to]).toEqual([0x4000_0000, 0x8000_0000]);
+    ram.slice(1).forEach(({ from }, n) => expect(from).toBe(ram[n].to));
+    ram.slice(1).forEach(({ from }) => expect(from % 0x1_0000).toBe(0));
+    expect(ram[1].from).toBe(tables.acpiAddress);
+    expect(ram[1].to).toBeGreaterThanOrEqual(address + start + size);
+    // The services: code, and a table that names it.
+    const [code, table] = [ram[2].from - address, ram[3].from - address];
+    expect(bytes.toString("latin1", table, table + 8)).toBe("RUNTSERV");
+    expect(bytes.length).toBe(table + 136);
+    const functions = Array.from({ length: 14 }, (_, n) => Number(bytes.readBigUInt64LE(table + 24 + 8 * n)));
+    expect(functions).toEqual([0x2000_0000, ...new Array<number>(13).fill(0x2000_0018)]);
+    expect(bytes.readUInt32LE(code)).toBe(0xd2a4_0042);
+  });
+
+  it.skipIf(!has("dtc") || spawnSync("aarch64-linux-gnu-objdump", ["--version"]).error !== undefined)("the clock's code as an assembler reads it", () => {
+    const folder = mkdtempSync(join(tmpdir(), "efi-"));
+    try {
+      writeFileSync(join(folder, "code"), runtimeCode());
+      const { stdout } = spawnSync("aarch64-linux-gnu-objdump", ["-D", "-b", "binary", "-m", "aarch64", "--no-show-raw-insn", join(folder, "code")], { encoding: "utf8" });
+      expect([...stdout.matchAll(/^\s+\w+:\s+(.*?)\s*(?:\/\/.*)?$/gm)].map(([, instruction]) => instruction.replace(/\s+/g, " "))).toEqual([
+        "mov x2, #0x20020000",
+        "ldr x3, [x2]",
+        "ldr x4, [x2, #8]",
+        "stp x3, x4, [x0]",
+        "mov x0, #0x0",
+        "ret",
+        "mov x0, #0x3",
+        "movk x0, #0x8000, lsl #48",
+        "ret",
+      ]);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it.skipIf(!has("iasl"))("tables that iasl reads and compiles without a warning or remark", () => {

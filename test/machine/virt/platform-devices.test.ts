@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { EfiClock } from "../../../src/machine/virt/efi-clock.js";
 import { EventDevice } from "../../../src/machine/virt/event-device.js";
 import { Pl031, type SecondClock } from "../../../src/machine/virt/pl031.js";
 import { Pl061 } from "../../../src/machine/virt/pl061.js";
@@ -96,6 +97,14 @@ describe("PL061", () => {
     expect([level, gpio.read(0x414, 1)]).toEqual([true, 8n]);
     gpio.setInput(3, false);
     expect([level, gpio.read(0x414, 1)]).toEqual([false, 0n]);
+  });
+});
+
+describe("EFI's clock", () => {
+  it("tells an EFI_TIME in UTC by accesses of any width", () => {
+    const clock = new EfiClock({ now: () => Date.UTC(2026, 10, 30, 18, 5, 59) / 1000 });
+    expect(clock.read(0, 8)).toBe(0x003b_0512_1e0b_07ean);
+    expect([clock.read(0, 2), clock.read(2, 1), clock.read(8, 8), clock.read(16, 4)]).toEqual([2026n, 11n, 0n, 0n]);
   });
 });
 
