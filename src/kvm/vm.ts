@@ -90,7 +90,10 @@ export class KvmVm {
     ioctl(this.fd, "KVM_SET_USER_MEMORY_REGION", KVM.SET_USER_MEMORY_REGION, region);
   }
 
-  /** KVM_SIGNAL_MSI. False: the guest has the message's target switched off. @throws SystemError */
+  /**
+   * KVM_SIGNAL_MSI. False: nobody takes the message. A guest says where its messages go, and may say what the kernel
+   * refuses (an address that no interrupt controller has, an ITS that is off): as on a bus, the message is lost.
+   */
   signal({ address, data, deviceId }: KvmMessage): boolean {
     const { message } = this;
     message.writeUInt32LE(Number(address & 0xffff_ffffn), MSI.ADDRESS_LOW);
@@ -98,7 +101,14 @@ export class KvmVm {
     message.writeUInt32LE(data >>> 0, MSI.DATA);
     message.writeUInt32LE(deviceId === undefined ? 0 : MSI_VALID_DEVID, MSI.FLAGS);
     message.writeUInt32LE(deviceId ?? 0, MSI.DEVID);
-    return ioctl(this.fd, "KVM_SIGNAL_MSI", KVM.SIGNAL_MSI, message) > 0;
+    try {
+      return ioctl(this.fd, "KVM_SIGNAL_MSI", KVM.SIGNAL_MSI, message) > 0;
+    } catch (error) {
+      if (error instanceof SystemError) {
+        return false;
+      }
+      throw error;
+    }
   }
 
   /** KVM_SET_GSI_ROUTING: replaces the whole table by messages, `routes[n]` that of GSI n; null: none. @throws SystemError */

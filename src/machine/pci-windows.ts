@@ -53,13 +53,28 @@ export function splitWindows(windows: readonly Range[], roots: readonly PciBus[]
   return shares;
 }
 
-/** Root buses whose BARs of 64 bits want more than their windows have, a line each. @param cure what would give them more */
+/**
+ * Root buses whose BARs of 64 bits want more than their windows have, a line each.
+ * @param cure says in words what gives the window above 4 GiB so many bytes
+ */
 export function crowdedWindows(windows: readonly Range[], roots: readonly PciBus[], cure: (bytes: number) => string): string[] {
-  const shares = splitWindows(windows, roots);
-  return roots.flatMap((root, n) => {
-    const [demand, share] = [demandOf(root), shares[n].reduce((most, { base, size }) => (base >= 2 ** 32 ? Math.max(most, size) : most), 0)];
-    return demand <= share ? [] : [`BARs below ${root.id} want ${gibibytes(demand)} of 64-bit memory, and their host bridge has ${gibibytes(share)}: a kernel leaves some of them without an address; would work: ${cure(wideMemory(roots))}`];
-  });
+  const demands = roots.map(demandOf);
+  const wideShares = (wide: Range | undefined): number[] => (wide === undefined ? roots.map(() => 0) : splitWindows([wide], roots).map(([{ size }]) => size));
+  const wide = windows.find(({ base }) => base >= 2 ** 32);
+  const shares = wideShares(wide);
+  if (demands.every((demand, n) => demand <= shares[n])) {
+    return [];
+  }
+  // Half as much again, so that a kernel can align them.
+  let enough = wide?.size ?? 2 ** 39;
+  while (wideShares({ base: enough, size: enough }).some((share, n) => share < 1.5 * demands[n])) {
+    enough *= 2;
+  }
+  return roots.flatMap((root, n) =>
+    demands[n] <= shares[n]
+      ? []
+      : [`BARs below ${root.id} want ${gibibytes(demands[n])} of 64-bit memory, and their host bridge has ${gibibytes(shares[n])}: a kernel leaves some of them without an address; would work: ${cure(enough)}`],
+  );
 }
 
 const gibibytes = (bytes: number): string => `${Math.ceil((10 * bytes) / 2 ** 30) / 10} GiB`;

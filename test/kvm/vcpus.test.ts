@@ -86,6 +86,17 @@ describe.skipIf(!kvm())("vCPUs", () => {
     expect([Number(out) <= 202, status]).toEqual([true, 0]);
   });
 
+  it("lose a message that no local APIC can have, as a bus would", () => {
+    const { out, status } = run(`
+      vm.enable(CAP.X2APIC_API, 3);
+      const vcpus = new Vcpus(vm, 1, () => true);
+      console.log(vm.signal({ address: 0x1_fee0_0000n, data: 0x31 }));
+      await vcpus.close();
+      vm.close();
+    `);
+    expect([out.trim(), status]).toEqual(["false", 0]);
+  });
+
   it("leave the guest for a pause and a hold, though it never exits by itself, and go on after", () => {
     const { out, status } = run(`
       const vcpus = new Vcpus(vm, 2, () => true);

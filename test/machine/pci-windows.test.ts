@@ -43,8 +43,8 @@ describe("windows of host bridges", () => {
     const roots = machine.board.pci.rootBuses();
     expect(crowdedWindows([WIDE], roots, () => "")).toEqual([]);
     expect(crowdedWindows([{ base: 512 * GIB, size: 128 * GIB }], roots, (bytes) => `${bytes / GIB} GiB`)).toEqual([
-      "BARs below p1 want 128.1 GiB of 64-bit memory, and their host bridge has 56 GiB: a kernel leaves some of them without an address; would work: 3072 GiB",
-      "BARs below p2 want 128.1 GiB of 64-bit memory, and their host bridge has 56 GiB: a kernel leaves some of them without an address; would work: 3072 GiB",
+      "BARs below p1 want 128.1 GiB of 64-bit memory, and their host bridge has 56 GiB: a kernel leaves some of them without an address; would work: 512 GiB",
+      "BARs below p2 want 128.1 GiB of 64-bit memory, and their host bridge has 56 GiB: a kernel leaves some of them without an address; would work: 512 GiB",
     ]);
     machine.shutdown();
   });

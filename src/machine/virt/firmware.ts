@@ -73,7 +73,7 @@ const memoryWindows = ({ map: { mmio32, mmio64 } }: VirtBoard): Range[] => (mmio
 
 /** Root buses whose host bridges have too little memory for what is below, a line each. */
 export function crowdedBridges(board: VirtBoard): string[] {
-  return crowdedWindows(memoryWindows(board), board.pci.rootBuses(), (bytes) => `-machine highmem-mmio-size=${2 ** Math.ceil(Math.log2(bytes / 2 ** 30))}G`);
+  return crowdedWindows(memoryWindows(board), board.pci.rootBuses(), (bytes) => `-machine highmem-mmio-size=${bytes / 2 ** 30}G`);
 }
 
 function expanderBuses(board: VirtBoard): PciBus[] {
