@@ -1,6 +1,6 @@
 // run.mjs REQUEST.json: boots a guest by `viommu run`, acts when its console says so, and prints what came of it as
 // JSON: {"status", "console", "report", "stderr"}. REQUEST: {"host", "arguments": [...], "seconds", "steps": [...]}, each
-// step {"on": "regular expression", "qmp": {...}} and taken in its order.
+// step {"on": "regular expression", "in": "console" | "monitor", "qmp": {...}} and taken in its order.
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
@@ -38,15 +38,15 @@ async function command(line) {
 }
 
 let next = 0;
-let seen = 0;
+const seen = { console: 0, monitor: 0 };
 const watch = setInterval(() => {
-  const said = text();
   while (next < steps.length) {
-    const found = new RegExp(steps[next].on).exec(said.slice(seen));
+    const where = steps[next].in ?? "console";
+    const found = new RegExp(steps[next].on).exec((where === "monitor" ? answers : text()).slice(seen[where]));
     if (found === null) {
       break;
     }
-    seen += found.index + found[0].length;
+    seen[where] += found.index + found[0].length;
     void command(steps[next++].qmp);
   }
 }, 200);

@@ -19,7 +19,7 @@ export interface Boot {
   readonly append: string;
   /** A kernel inside, for kexec. */
   readonly withKernel?: boolean;
-  readonly steps?: ReadonlyArray<{ readonly on: string; readonly qmp: object }>;
+  readonly steps?: ReadonlyArray<{ readonly on: string; readonly in?: "console" | "monitor"; readonly qmp: object }>;
   readonly seconds?: number;
 }
 

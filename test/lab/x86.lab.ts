@@ -42,7 +42,7 @@ describe("Linux on q35", () => {
       append: "quiet lab=plug,dma,stress rounds=20 function=0000:01:00.0",
       steps: [
         { on: "lab: ready", qmp: { execute: "device_del", arguments: { id: "nic1" } } },
-        { on: "lab: gone", qmp: { execute: "device_add", arguments: { driver: "vfio-pci", host: "0000:97:00.0", id: "nic1", bus: "rp1", iommufd: "iommufd0" } } },
+        { on: "DEVICE_DELETED", in: "monitor", qmp: { execute: "device_add", arguments: { driver: "vfio-pci", host: "0000:97:00.0", id: "nic1", bus: "rp1", iommufd: "iommufd0" } } },
       ],
     });
     expect([stderr, status]).toEqual(["", 0]);

@@ -300,7 +300,7 @@ describe("memory without room for the firmware's tables", () => {
     ["-M q35,max-ram-below-4g=1M -nodefaults", "ACPI's tables have no room between 1 MiB and the end of low RAM, 0x100000: -m 1.0625M would do"],
     ["-M q35,acpi=off -nodefaults", "acpi=off takes a q35's only tables away: acpi=on has them"],
     ["-M q35,acpi=off -nodefaults -device intel-iommu,id=vtd0", "acpi=off takes a q35's only tables away, with them the DMAR that vtd0 is found by: acpi=on has them"],
-    ["-M virt -nodefaults -m 4k", "ACPI's tables of 320 bytes at 0x40010000 have no room in RAM: -m 1M would do"],
+    ["-M virt -nodefaults -m 4k", "ACPI's tables of 3456 bytes at 0x40010000 have no room in RAM: -m 1M would do"],
   ])("%s is told once, to the guest too", async (line, missing) => {
     const { machine, log } = build(line);
     machine.start();
