@@ -90,6 +90,10 @@ function kernelRows(kernel: NonNullable<RunReport["kernel"]>, row: (name: string
   row("vCPUs", `${plural(kernel.vcpus, "vCPU")}, ${seconds(kernel.vcpuMs)} of processor time, KVM_RUN ${kernel.runs}`);
   row("exits", most(kernel.exits));
   row("devices", most(kernel.exitsByDevice));
+  const { perThousandInvalidations: each } = kernel;
+  if (each !== null) {
+    row("invalidating", `${plural(each.exits, "exit")} and ${plural(each.hostCalls, "host call")} for each 1000 of the guest's commands`);
+  }
 }
 
 function list(lines: string[], title: string, texts: readonly string[], width: number): void {

@@ -29,19 +29,23 @@ export async function openKernelSession(boot: BootArguments & { readonly kernel:
   };
 }
 
-/** What of the account's `kernel` tells. */
-export function kernelReport(report: KernelReport | null): RunReport["kernel"] {
+/** What of the account's `kernel` tells. @param iommus names of the IOMMUs' registers among the exits */
+export function kernelReport(report: KernelReport | null, iommus: ReadonlySet<string>, invalidation: RunReport["invalidation"]): RunReport["kernel"] {
   if (report === null) {
     return null;
   }
   const { end, exits, exitsByDevice, resets, vcpus, consoleBytes, runs } = report;
   const round = (ms: number): number => Math.round(ms);
+  const { guestCommands } = invalidation;
+  const perThousand = (number: number): number => Math.round((number * 1000) / guestCommands);
+  const toIommus = Object.entries(exitsByDevice).reduce((sum, [name, exits]) => sum + (iommus.has(name) ? exits : 0), 0);
   return {
     end: end.kind,
     reason: "reason" in end ? end.reason : null,
     vcpus,
     exits: { ...exits },
     exitsByDevice: { ...exitsByDevice },
+    perThousandInvalidations: guestCommands === 0 ? null : { exits: perThousand(toIommus), hostCalls: perThousand(invalidation.hostCalls) },
     runs,
     bootMs: report.bootMs === null ? null : round(report.bootMs),
     runMs: round(report.runMs),

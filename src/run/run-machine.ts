@@ -160,7 +160,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
         host: host.description,
         machine: machineReport(description),
         guest: guestReport(program?.name ?? "", guest, said),
-        kernel: kernelReport(ran),
+        kernel: kernelReport(ran, new Set(description.iommus.map(({ base }) => machine.board.accesses.nameOf(base, false))), invalidationReport(machine)),
         dma,
         events: eventReport(guest, description),
         msi: msiReport(machine),

@@ -33,6 +33,7 @@ describe("Linux on q35", () => {
     expect(console).toContain("Enabled IRQ remapping in x2apic mode");
     expect(report).toMatchObject({ ok: true, kernel: { end: "power-off", resets: 0 }, hostObjects: { alive: 0 } });
     expect(report!.msi.delivered).toBeGreaterThan(3);
+    expect(report!.kernel!.perThousandInvalidations!.exits).toBeGreaterThan(0);
   });
 
   it("takes a function out and gets it back by pciehp, on four CPUs that work meanwhile", () => {

@@ -97,6 +97,8 @@ export const reportSchema = z.strictObject({
       vcpus: count,
       exits: z.record(z.string(), count),
       exitsByDevice: z.record(z.string(), count),
+      /** For each 1,000 of the guest's invalidations: exits to registers of its IOMMUs, and HWPT_INVALIDATE calls. */
+      perThousandInvalidations: z.strictObject({ exits: count, hostCalls: count }).nullable(),
       runs: count,
       bootMs: count.nullable(),
       runMs: count,
