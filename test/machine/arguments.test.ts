@@ -294,6 +294,8 @@ const wrong: Array<[line: string, words: string, more?: string]> = [
   ["-M virt -numa node,mem=1G", "Parameter -numa node,mem is not supported by this machine type\nUse -numa node,memdev instead", "-numa node,nodeid=0,memdev=m0"],
   ["-M virt -numa node,nodeid=0 -numa dist,src=0,dst=1,val=20", "Source/Destination NUMA node is missing. Please use '-numa node' option to declare it first."],
   ["-M virt -numa node,nodeid=0 -numa dist,src=0,dst=0,val=9", "NUMA distance (9) is invalid, it shouldn't be less than 10."],
+  ["-M virt -numa node,nodeid=0 -numa dist,src=0,dst=0,val=20", "Local distance of node 0 should be 10."],
+  ["-M virt -numa node,nodeid=0 -numa node,nodeid=1 -numa dist,src=0,dst=1,val=256", "Parameter 'val' expects a uint8 value"],
   ["-M virt -numa node,cpus=99", "CPU index (99) should be smaller than maxcpus (1)"],
 ];
 

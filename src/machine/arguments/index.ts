@@ -11,7 +11,7 @@ export { type DriveArgument, Drives } from "./drive.js";
 export type { MachineOptions, OptionsOf } from "./machine-options.js";
 export type { Q35Options } from "./q35-options.js";
 export { type MsiController, resolveGicVersion, resolveMsiController, type VirtOptions } from "./virt-options.js";
-export { DEFAULT_RAM, type MemoryArguments } from "./memory.js";
+export { DEFAULT_RAM, distanceMatrix, type MemoryArguments, nodeOfCpu } from "./memory.js";
 export { listed, nearest } from "./nearest.js";
 export { type ObjectArgument, objectTypes, parseObject } from "./object.js";
 export { optionRules } from "./other-options.js";

@@ -52,22 +52,47 @@ export interface NumaNode {
   readonly nodeId: number;
   /** Id of a memory backend; null: the node has no memory of its own. */
   readonly memdev: string | null;
+  /** Processors that `cpus` gives it. */
+  readonly cpus: readonly number[];
   readonly where: string;
 }
 
 export interface NumaArguments {
   readonly nodes: readonly NumaNode[];
+  /** Of -numa dist. */
+  readonly distances: ReadonlyArray<{ readonly source: number; readonly destination: number; readonly distance: number }>;
 }
+
+/** The node of a processor; null: the machine has none. Where nobody says, processors go round the nodes, as QEMU's virt has them. */
+export function nodeOfCpu({ nodes }: NumaArguments, cpu: number): number | null {
+  if (nodes.length === 0) {
+    return null;
+  }
+  return nodes.some(({ cpus }) => cpus.length > 0) ? (nodes.find(({ cpus }) => cpus.includes(cpu))?.nodeId ?? 0) : cpu % nodes.length;
+}
+
+/** Distances from each node to each, by rows; null: none was told. What is not told is the way back, or 20 (hw/core/numa.c, complete_init_numa_distance). */
+export function distanceMatrix({ nodes, distances }: NumaArguments): number[][] | null {
+  if (distances.length === 0) {
+    return null;
+  }
+  const told = (from: number, to: number): number | undefined => distances.findLast(({ source, destination }) => source === from && destination === to)?.distance;
+  return nodes.map(({ nodeId: from }) => nodes.map(({ nodeId: to }) => (from === to ? LOCAL_DISTANCE : (told(from, to) ?? told(to, from) ?? REMOTE_DISTANCE))));
+}
+
+const LOCAL_DISTANCE = 10;
+const REMOTE_DISTANCE = 20;
 
 export function parseNuma(texts: readonly string[], maxCpus: number): NumaArguments {
   const nodes: NumaNode[] = [];
+  const distances: Array<NumaArguments["distances"][number]> = [];
   for (const text of texts) {
     const where = describeArgument("-numa", text);
     located(where, () => {
       const { values } = parseOptionString("-numa", text, "type");
       const type = values.get("type");
       if (type === "dist") {
-        checkDistance(values, nodes);
+        distances.push(parseDistance(values, nodes));
         return;
       }
       if (type === "cpu" || type === "hmat-lb" || type === "hmat-cache") {
@@ -81,6 +106,7 @@ export function parseNuma(texts: readonly string[], maxCpus: number): NumaArgume
       }
       let nodeId = nodes.length;
       let memdev: string | null = null;
+      const cpus: number[] = [];
       for (const [key, value] of values) {
         const given = String(value);
         switch (key) {
@@ -99,7 +125,7 @@ export function parseNuma(texts: readonly string[], maxCpus: number): NumaArgume
               wouldWork: `-object memory-backend-ram,id=m${nodeId},size=${given} -numa node,nodeid=${nodeId},memdev=m${nodeId}`,
             });
           case "cpus":
-            checkCpus(given, maxCpus);
+            cpus.push(...parseCpus(given, maxCpus));
             break;
           default:
             throw new Refusal(`Invalid parameter '${key}'`, { wouldWork: "nodeid, memdev, cpus, initiator" });
@@ -108,7 +134,7 @@ export function parseNuma(texts: readonly string[], maxCpus: number): NumaArgume
       if (nodes.some((node) => node.nodeId === nodeId)) {
         throw new Refusal(`Duplicate NUMA nodeid: ${nodeId}`, { wouldWork: "another nodeid" });
       }
-      nodes.push({ nodeId, memdev, where });
+      nodes.push({ nodeId, memdev, cpus, where });
     });
   }
   nodes.sort((a, b) => a.nodeId - b.nodeId);
@@ -117,7 +143,7 @@ export function parseNuma(texts: readonly string[], maxCpus: number): NumaArgume
       throw new Refusal(`numa: Node ID missing: ${index}`, { found: `nodes ${nodes.map((one) => one.nodeId).join(", ")}`, wouldWork: "node ids from 0 on, without a gap" });
     }
   });
-  return { nodes };
+  return { nodes, distances };
 }
 
 function wholeNumber(key: string, text: string): number {
@@ -135,8 +161,8 @@ function smallNumber(key: string, text: string, limit: number): number {
   return number;
 }
 
-/** `-numa dist`: recorded by nobody, but of nodes that are there (hw/core/numa.c, parse_numa_distance). */
-function checkDistance(values: ReadonlyMap<string, JsonValue>, nodes: readonly NumaNode[]): void {
+/** `-numa dist`, of nodes that are there (hw/core/numa.c, parse_numa_distance). */
+function parseDistance(values: ReadonlyMap<string, JsonValue>, nodes: readonly NumaNode[]): NumaArguments["distances"][number] {
   const number = (key: string): number => {
     const given = values.get(key);
     if (given === undefined) {
@@ -154,9 +180,16 @@ function checkDistance(values: ReadonlyMap<string, JsonValue>, nodes: readonly N
   if (distance < 10) {
     throw new Refusal(`NUMA distance (${distance}) is invalid, it shouldn't be less than 10.`, { wouldWork: "val=10 for a node itself, more for others, 255 for unreachable" });
   }
+  if (distance > 255) {
+    throw new Refusal(`Parameter 'val' expects a uint8 value`, { found: `val=${distance}`, wouldWork: "10 to 255" });
+  }
+  if (source === destination && distance !== LOCAL_DISTANCE) {
+    throw new Refusal(`Local distance of node ${source} should be ${LOCAL_DISTANCE}.`, { found: `val=${distance}`, wouldWork: `val=${LOCAL_DISTANCE}` });
+  }
+  return { source, destination, distance };
 }
 
-function checkCpus(text: string, maxCpus: number): void {
+function parseCpus(text: string, maxCpus: number): number[] {
   const match = /^(\d+)(?:-(\d+))?$/.exec(text);
   if (match === null) {
     throw new Refusal("Parameter 'cpus' expects a uint64 value or range", { found: `cpus=${text}`, wouldWork: "cpus=0-3" });
@@ -165,4 +198,6 @@ function checkCpus(text: string, maxCpus: number): void {
   if (last >= maxCpus) {
     throw new Refusal(`CPU index (${last}) should be smaller than maxcpus (${maxCpus})`, { wouldWork: `-smp ${last + 1}` });
   }
+  const first = Number(match[1]);
+  return Array.from({ length: Math.max(last - first + 1, 0) }, (_, n) => first + n);
 }

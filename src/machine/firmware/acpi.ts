@@ -10,6 +10,7 @@ import { buildFacs, buildFadt, buildReducedFadt, FADT_POINTERS } from "./fadt.js
 import { buildGtdt } from "./gtdt.js";
 import { buildIort } from "./iort.js";
 import { buildMadt } from "./madt.js";
+import { buildArmSrat, buildSlit } from "./numa.js";
 import { buildSpcr } from "./spcr.js";
 import type { X86Description } from "./x86-description.js";
 
@@ -41,13 +42,20 @@ export interface AcpiImage {
 
 /** The virt board's tables. */
 export function buildAcpi(description: FirmwareDescription, base: number): AcpiImage {
-  const layout = new Layout(base, 6);
+  const { numa } = description;
+  const layout = new Layout(base, 6 + (numa === null ? 0 : 1) + (numa === null || numa.distances === null ? 0 : 1));
   const dsdt = layout.unlisted("DSDT", buildArmDsdt(description));
   layout.listed("FACP", buildReducedFadt(base + dsdt));
   layout.listed("APIC", buildArmMadt(description));
   layout.listed("GTDT", buildGtdt());
   layout.listed("MCFG", buildMcfg(description.pci));
   layout.listed("SPCR", buildSpcr(description.platform.uarts[0]));
+  if (numa !== null) {
+    layout.listed("SRAT", buildArmSrat(numa.cpus, description.ram.map(({ base: at, size, numaNode }) => ({ base: at, size, node: numaNode ?? 0 }))));
+    if (numa.distances !== null) {
+      layout.listed("SLIT", buildSlit(numa.distances));
+    }
+  }
   layout.listed("IORT", buildIort(description));
   return layout.finish();
 }

@@ -2,6 +2,13 @@
 export interface FirmwareDescription {
   readonly ram: ReadonlyArray<{ readonly base: number; readonly size: number; readonly numaNode: number | null }>;
   readonly cpus: number;
+  /** NUMA; null: the machine has no nodes. */
+  readonly numa: {
+    /** Node of each processor. */
+    readonly cpus: readonly number[];
+    /** From each node to each, by rows; null: not told. */
+    readonly distances: ReadonlyArray<readonly number[]> | null;
+  } | null;
   readonly interrupts: InterruptHardware;
   readonly pci: PciHostDescription;
   readonly smmus: readonly SmmuDescription[];

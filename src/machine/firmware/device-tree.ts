@@ -30,7 +30,13 @@ export function buildDeviceTree(description: FirmwareDescription): Uint8Array {
   if (functions.window !== null) {
     children.push(["reserved-memory", reservedMemory(description, functions.window)]);
   }
-  children.push(["cpus", cpuNodes(description.cpus)]);
+  const distances = description.numa?.distances ?? null;
+  if (distances !== null) {
+    // Linux numa.txt: pairs of nodes with their distance.
+    const matrix = distances.flatMap((row, from) => row.flatMap((distance, to) => [from, to, distance]));
+    children.push(["distance-map", { properties: [["compatible", "numa-distance-map-v1"], ["distance-matrix", matrix]] }]);
+  }
+  children.push(["cpus", cpuNodes(description)]);
   children.push([`intc@${unit(interrupts.distributor.base)}`, interruptController(description)]);
   smmus.forEach((smmu, index) => {
     children.push([
@@ -64,7 +70,7 @@ export function buildDeviceTree(description: FirmwareDescription): Uint8Array {
   });
 }
 
-function cpuNodes(count: number): DeviceTreeNode {
+function cpuNodes({ cpus: count, numa }: FirmwareDescription): DeviceTreeNode {
   return {
     properties: [
       ["#address-cells", [1]],
@@ -79,6 +85,9 @@ function cpuNodes(count: number): DeviceTreeNode {
       ];
       if (count > 1) {
         properties.push(["enable-method", "psci"]);
+      }
+      if (numa !== null) {
+        properties.push(["numa-node-id", [numa.cpus[cpu]]]);
       }
       return [`cpu@${unit(affinity)}`, { properties }] as const;
     }),

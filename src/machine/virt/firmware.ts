@@ -1,5 +1,6 @@
 /** The firmware's tables of the virt board: what they describe, and where they are put. */
 import type { PciBus } from "../../pci/index.js";
+import { distanceMatrix, nodeOfCpu } from "../arguments/index.js";
 import { buildAcpi, buildDeviceTree, buildEfi, buildStubTree, type EfiImage, type FirmwareDescription, type PlacedFunction, type PlacedTables } from "../firmware/index.js";
 import { crowdedWindows, splitWindows } from "../pci-windows.js";
 import type { Range } from "../ram-layout.js";
@@ -13,12 +14,14 @@ const GICV2_CPU_INTERFACE = { base: 0x0801_0000, size: 0x1_0000 };
 /** The description as buses are numbered now. */
 export function describeFirmware(board: VirtBoard): FirmwareDescription {
   const smmus = board.smmus.all;
+  const { numa } = board.args;
   const expanders = expanderBuses(board);
   const ordered = board.pci.rootBuses();
   const windows = splitWindows(memoryWindows(board), ordered);
   return {
     ram: board.ram.map(({ base, size, piece }) => ({ base, size, numaNode: piece.node })),
     cpus: board.args.smp.cpus,
+    numa: numa.nodes.length === 0 ? null : { cpus: Array.from({ length: board.args.smp.cpus }, (_, cpu) => nodeOfCpu(numa, cpu) ?? 0), distances: distanceMatrix(numa) },
     interrupts: {
       gicVersion: board.gicVersion === 2 ? 2 : 3,
       distributor: VIRT.gicDistributor,

@@ -273,6 +273,40 @@ describe.skipIf(!has("dtc"))("what a kernel is told by the device tree", () => {
   });
 });
 
+describe("NUMA nodes of a kernel's machine", () => {
+  const NODES =
+    "-M virt,accel=kvm,gic-version=3,acpi=on -smp 4 -m 1G -nodefaults -kernel Image -object memory-backend-ram,id=a,size=768M -object memory-backend-ram,id=b,size=256M " +
+    "-numa node,nodeid=0,memdev=a,cpus=0-2 -numa node,nodeid=1,memdev=b,cpus=3 -numa dist,src=0,dst=1,val=30";
+
+  it("are in SRAT and SLIT, as iasl reads them", () => {
+    const { acpi } = tablesOf(NODES);
+    const srat = Buffer.from(acpi!.get("SRAT")!);
+    const entries: number[][] = [];
+    for (let at = 48; at < srat.length; at += srat[at + 1]) {
+      entries.push(srat[at] === 3 ? [3, srat.readUInt32LE(at + 2), srat.readUInt32LE(at + 6), srat.readUInt32LE(at + 10)] : [1, srat.readUInt32LE(at + 2), Number(srat.readBigUInt64LE(at + 8)), Number(srat.readBigUInt64LE(at + 16)), srat.readUInt32LE(at + 28)]);
+    }
+    expect(entries).toEqual([
+      [3, 0, 0, 1],
+      [3, 0, 1, 1],
+      [3, 0, 2, 1],
+      [3, 1, 3, 1],
+      [1, 0, 0x4000_0000, 0x3000_0000, 1],
+      [1, 1, 0x7000_0000, 0x1000_0000, 1],
+    ]);
+    expect([...acpi!.get("SLIT")!.subarray(36)]).toEqual([2, 0, 0, 0, 0, 0, 0, 0, 10, 30, 30, 10]);
+    for (const name of has("iasl") ? ["SRAT", "SLIT"] : []) {
+      expect(disassembled(acpi!.get(name)!, name).verdict, name).not.toMatch(/[1-9]\d* (Errors|Warnings|Remarks)/);
+    }
+  });
+
+  it.skipIf(!has("dtc"))("are at processors, memory and a distance map in the device tree", () => {
+    const { text, complaints } = source(tablesOf(NODES.replace("acpi=on", "acpi=off")).tree);
+    expect(complaints).toBe("");
+    expect([...text.matchAll(/cpu@(\w+) \{[^}]*numa-node-id = <(\w+)>/g)].map(([, cpu, node]) => [cpu, node])).toEqual([["0", "0x00"], ["1", "0x00"], ["2", "0x00"], ["3", "0x01"]]);
+    expect(text).toContain("distance-matrix = <0x00 0x00 0x0a 0x00 0x01 0x1e 0x01 0x00 0x1e 0x01 0x01 0x0a>");
+  });
+});
+
 /** ISO 3309's, bit by bit. */
 function crc32(bytes: Uint8Array): number {
   let crc = 0xffff_ffff;

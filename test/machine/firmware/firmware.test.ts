@@ -21,6 +21,7 @@ function machine(rootBuses: RootBusDescription[], smmus: SmmuDescription[], its 
   return {
     ram: [{ base: 0x4000_0000, size: 0x2000_0000, numaNode: null }],
     cpus: 1,
+    numa: null,
     interrupts: {
       gicVersion: 3,
       distributor: { base: 0x800_0000, size: 0x1_0000 },
