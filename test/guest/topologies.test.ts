@@ -128,7 +128,7 @@ describe("the linux guest", () => {
     expect(report.steps.find((step) => step.name === "own tables")?.detail).toMatch(/^128 functions/);
     expect(host.liveObjects()).toEqual([]);
     host.close();
-  });
+  }, 180_000);
 
   it("goes well in two machines at once whose functions share a physical SMMU, with the same ASIDs and addresses", async () => {
     const input = JSON.parse(readFileSync(new URL("../../hosts/grace.json", import.meta.url), "utf8")) as HostDescriptionInput;
