@@ -62,10 +62,19 @@ export class MachineDrives {
       default: {
         const disk = FileDisk.open(path, { readOnly, ignoreFlush });
         if (isQcow(path)) {
-          this.log.warn(`${argument.where}: '${path}' holds a qcow2 image, and its bytes are taken as they are`);
+          this.checkFormat(argument, disk);
         }
         return disk;
       }
     }
+  }
+
+  /** The file holds a qcow2 image, whose bytes are not the disk's. @throws Refusal where nobody has said that they are */
+  private checkFormat({ where, path, formatSaid }: DriveArgument, disk: FileDisk): void {
+    if (!formatSaid) {
+      disk.close();
+      throw new Refusal("Unknown driver 'qcow2'", { found: `${where}: '${path}' holds a qcow2 image`, wouldWork: "qemu-img convert -O raw, and format=raw" });
+    }
+    this.log.warn(`${where}: '${path}' holds a qcow2 image, and its bytes are taken as they are`);
   }
 }

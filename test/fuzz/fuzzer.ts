@@ -126,7 +126,8 @@ export class Fuzzer implements Tools {
         for (const place of pci.mapper.placesOf(bar)) {
           bars.push({ address: place.address, size: Math.min(place.size, 0x2_0000) });
           if (fn.passthrough !== null ? bar.index === 0 : bar.size === ENGINE_BYTES) {
-            engines.push(place.address);
+            // An NVMe's registers lie before it.
+            engines.push(place.address + (fn.passthrough !== null && fn.config.bytes[0x0b] === 0x01 && fn.config.bytes[0x0a] === 0x08 ? 0x1_0000 : 0));
           } else if (fn.model === "edu" || fn.model === "iommu-testdev") {
             testers.push({ address: place.address, model: fn.model });
           }

@@ -53,6 +53,7 @@ describe("-drive and -blockdev", () => {
     [`-drive file=a,if=none,id=d -drive file=b,if=none,id=d`, "Duplicate ID 'd' for drive"],
     [`-drive if=none,id=d ${NVME}`, "could not get blockdev size: No medium found"],
     [`-drive file=${qcow},format=qcow2,if=none,id=d ${NVME}`, "Unknown driver 'qcow2'"],
+    [`-drive file=${qcow},if=none,id=d ${NVME}`, "Unknown driver 'qcow2'"],
     [`-drive file=${disk},format=raw,if=none,id=d,foo=1 ${NVME}`, "Block format 'raw' does not support the option 'foo'"],
     [`-drive file=${disk},format=raw,if=none,id=d,cache=foo ${NVME}`, "invalid cache option"],
     [`-drive file=${disk},format=raw,if=none,id=d,snapshot=on ${NVME}`, "snapshot=on is not possible here"],

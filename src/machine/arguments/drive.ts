@@ -19,6 +19,8 @@ export interface DriveArgument {
   readonly readOnly: boolean;
   /** cache=unsafe: flushes do nothing. */
   readonly ignoreFlush: boolean;
+  /** The user has said what the file's bytes are; QEMU finds out by itself else. */
+  readonly formatSaid: boolean;
   /** cache=writethrough and directsync: a write is done when it survives. */
   readonly writeThrough: boolean;
 }
@@ -163,6 +165,7 @@ export class Drives {
       readOnly: said.readOnly === true,
       ignoreFlush: said.ignoreFlush === true,
       writeThrough: said.writeThrough === true,
+      formatSaid: !isDrive || values.has("format") || values.has("driver"),
     });
     switch (driver) {
       case "null-co":
