@@ -16,6 +16,7 @@ import type { PasidIotlbForwarder } from "./invalidations.js";
 import type { PassthroughFunction, PasidBinding, VtdFunctionTable } from "./function.js";
 import { MOST_TOLD } from "./limits.js";
 import { Mirror, type MirrorParts } from "./mirror.js";
+import { MirrorRuns } from "./mirror-runs.js";
 
 export class FunctionAttachments {
   /** Tables attached in the place of others, of any kind; bindings made, replaced and taken away. */
@@ -220,8 +221,8 @@ export class FunctionAttachments {
       this.log.guestError("vtd.no-shadow", () => `${this.name()}: ${fn.host.name} is blocked: ${why}`);
       return;
     }
-    const { shadow } = fn;
-    if (shadow?.follows(tables) === true) {
+    const { shadow, growing } = fn;
+    if (shadow?.follows(tables) === true && growing?.follows(tables) !== true) {
       this.dropGrowing(fn);
     }
     const { mirror } = fn;
@@ -232,21 +233,21 @@ export class FunctionAttachments {
     }
     this.dropGrowing(fn);
     const domains = shadow?.domains.succeededBy(domain) ?? new GuestDomains(domain);
-    fn.growing = this.makeMirror(fn.host, tables, domains);
+    fn.growing = this.makeMirror(fn.host, tables, domains, new MirrorRuns());
   }
 
   /**
    * A first stage, which the host takes by default, has the lower half of its addresses alone; a nesting parent is a
    * second stage and has all, where it takes read-only mappings.
    */
-  private makeMirror(host: IommufdDevice, tables: NonNullable<PasidView["stage2"]>, domains: GuestDomains): Mirror {
+  private makeMirror(host: IommufdDevice, tables: NonNullable<PasidView["stage2"]>, domains: GuestDomains, runs: MirrorRuns): Mirror {
     const flags = this.pasidFlag;
-    const mirror = Mirror.make(host, flags, tables, domains, this.mirrorParts);
+    const mirror = Mirror.make(host, flags, tables, domains, runs, this.mirrorParts);
     if (mirror.addressBits >= tables.inputBits || refusesReadOnly(host.hwInfo)) {
       return mirror;
     }
     let wide = mirror;
-    const refusal = refusalOf(() => (wide = Mirror.make(host, flags | HwptAllocFlags.NEST_PARENT, tables, domains, this.mirrorParts)));
+    const refusal = refusalOf(() => (wide = Mirror.make(host, flags | HwptAllocFlags.NEST_PARENT, tables, domains, runs, this.mirrorParts)));
     if (refusal === null) {
       mirror.free();
     }
@@ -255,8 +256,11 @@ export class FunctionAttachments {
 
   /** Goes on with a function's mirror; when a new one is complete the function goes there. Throws HostError and GuestLimit. */
   workOn(fn: PassthroughFunction): void {
+    fn.mirror?.work(this.budget);
+    if (fn.mirror?.torn === true) {
+      this.renew(fn, fn.mirror);
+    }
     const { mirror } = fn;
-    mirror?.work(this.budget);
     if (mirror !== null && mirror === fn.growing && !mirror.working) {
       fn.host.attach(mirror.hwptId);
       fn.growing = null;
@@ -264,6 +268,13 @@ export class FunctionAttachments {
       this.onTable(fn, "shadow");
       fn.shadow = mirror;
     }
+  }
+
+  /** A mapping of a mirror has to go in part, which cannot be without a gap: another mirror of the same tables is begun. */
+  private renew(fn: PassthroughFunction, { tables, domains, runs }: Mirror): void {
+    this.dropGrowing(fn);
+    fn.growing = this.makeMirror(fn.host, tables, domains.succeededBy(domains.current), runs);
+    fn.growing.work(this.budget);
   }
 
   private dropGrowing(fn: PassthroughFunction): void {

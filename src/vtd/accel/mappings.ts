@@ -1,21 +1,23 @@
 /** What a mirror has mapped, found by IOVA in time that does not grow with it. */
 
-/** A mapping, or a leaf that waits for memory. Addresses in bytes. */
+/** A mapping, or a range of the guest's that waits for memory. Addresses in bytes. */
 export interface Mapping {
   readonly iova: number;
   readonly bytes: number;
   readonly gpa: number;
   /** SS_R and SS_W. */
   readonly access: number;
-  /** The synchronization that has found it last. */
+  /** The synchronization that has found it last, and how many of its bytes. */
   stamp: number;
+  seen: number;
 }
 
-/** Leaves are 4 KiB, 2 MiB or 1 GiB: parts of the two smaller lie within 2 MiB, parts of the largest within 1 GiB. */
-const NEAR = 2 ** 21;
-const FAR = 2 ** 30;
+/** Mappings come from one table of the guest each: 4-KiB pages lie within 2 MiB, 2-MiB pages within 1 GiB, and a 1-GiB page is one. */
+export const NEAR = 2 ** 21;
+export const FAR = 2 ** 30;
 
-type Buckets = Map<number, Map<number, Mapping>>;
+/** By number; in a bucket in the order of the IOVAs. */
+type Buckets = Map<number, Mapping[]>;
 
 /** Mappings that do not overlap, each within an aligned region of 2 MiB or, if not, of 1 GiB. */
 export class MappingIndex {
@@ -27,29 +29,30 @@ export class MappingIndex {
     return this.count;
   }
 
-  get(iova: number): Mapping | undefined {
-    return this.near.get(Math.floor(iova / NEAR))?.get(iova) ?? this.far.get(Math.floor(iova / FAR))?.get(iova);
-  }
-
   add(one: Mapping): void {
     const { buckets, key } = this.placeOf(one);
     const bucket = buckets.get(key);
     if (bucket === undefined) {
-      buckets.set(key, new Map([[one.iova, one]]));
+      buckets.set(key, [one]);
     } else {
-      bucket.set(one.iova, one);
+      bucket.splice(placeFrom(bucket, one.iova), 0, one);
     }
     this.count++;
   }
 
+  /** Nothing where it is not there. */
   delete(one: Mapping): void {
     const { buckets, key } = this.placeOf(one);
     const bucket = buckets.get(key);
-    if (bucket?.delete(one.iova) === true) {
-      this.count--;
-      if (bucket.size === 0) {
-        buckets.delete(key);
-      }
+    const at = bucket === undefined ? -1 : placeFrom(bucket, one.iova);
+    if (bucket === undefined || bucket[at] !== one) {
+      return;
+    }
+    this.count--;
+    if (bucket.length === 1) {
+      buckets.delete(key);
+    } else {
+      bucket.splice(at, 1);
     }
   }
 
@@ -59,6 +62,13 @@ export class MappingIndex {
     this.count = 0;
   }
 
+  /** That with the lowest IOVA of those that overlap `first` to `last` (bytes, inclusive). */
+  firstWithin(first: number, last: number): Mapping | null {
+    const near = lowestOf(this.near, NEAR, first, last);
+    const far = lowestOf(this.far, FAR, first, last);
+    return near === null || (far !== null && far.iova < near.iova) ? far : near;
+  }
+
   /** Those that overlap `first` to `last` (bytes, inclusive), in no order. Any may be deleted meanwhile; added ones may be met. */
   *within(first: number, last: number): Generator<Mapping, void> {
     for (const [buckets, span] of [
@@ -66,10 +76,11 @@ export class MappingIndex {
       [this.far, FAR],
     ] as const) {
       for (const bucket of bucketsWithin(buckets, Math.floor(first / span), Math.floor(last / span))) {
-        for (const one of bucket.values()) {
-          if (one.iova <= last && one.iova + one.bytes > first) {
-            yield one;
-          }
+        let at = placeFrom(bucket, first);
+        while (at < bucket.length && bucket[at].iova <= last) {
+          const one = bucket[at];
+          yield one;
+          at = bucket[at] === one ? at + 1 : placeFrom(bucket, one.iova + one.bytes);
         }
       }
     }
@@ -88,8 +99,41 @@ export class MappingIndex {
   }
 }
 
+/** Index of the first mapping that ends behind an IOVA. */
+function placeFrom(bucket: readonly Mapping[], iova: number): number {
+  let low = 0;
+  let high = bucket.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (bucket[middle].iova + bucket[middle].bytes <= iova) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
+/** `first` and `last` are not far from each other: within what a mapping takes. */
+function lowestOf(buckets: Buckets, span: number, first: number, last: number): Mapping | null {
+  if (buckets.size === 0) {
+    return null;
+  }
+  const end = Math.floor(last / span);
+  for (let key = Math.floor(first / span); key <= end; key++) {
+    const bucket = buckets.get(key);
+    if (bucket !== undefined) {
+      const at = placeFrom(bucket, first);
+      if (at < bucket.length) {
+        return bucket[at].iova <= last ? bucket[at] : null;
+      }
+    }
+  }
+  return null;
+}
+
 /** The buckets of a range: by number where there are fewer numbers than buckets. */
-function* bucketsWithin(buckets: Buckets, from: number, to: number): Generator<Map<number, Mapping>, void> {
+function* bucketsWithin(buckets: Buckets, from: number, to: number): Generator<Mapping[], void> {
   if (to - from < buckets.size) {
     for (let key = from; key <= to; key++) {
       const bucket = buckets.get(key);

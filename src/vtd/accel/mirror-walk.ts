@@ -7,15 +7,17 @@ import { type Budget, EMPTY_ENTRY_STEPS, GuestLimit } from "../../nesting/index.
 import { toNumber } from "../../support/index.js";
 import type { X86Tables } from "../../translation/index.js";
 import * as trace from "./trace.js";
+import type { MirrorRuns } from "./mirror-runs.js";
 import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST, SS_PS, SS_R, SS_W } from "../spec/index.js";
 
 /** Entries that one walk reads, and parts of leaves that it finds, at the most. */
 const MOST_READS = 1 << 22;
 
-/** What a step of the walk ended with: `found` holds a part of a leaf, the budget is spent, the walk is over. */
+/** What a step of the walk ended with: `found` holds a part of a run, the budget is spent, the walk is over. */
 export type WalkStep = "found" | "spent" | "over";
 
-interface Leaf {
+/** A leaf, or adjacent ones of one table that lead to adjacent pages. */
+interface Run {
   readonly iova: number;
   readonly bytes: number;
   readonly gpa: number;
@@ -28,7 +30,7 @@ const MOST_LEVELS = 5;
 
 export class MirrorWalk {
   /**
-   * A part of a leaf, after "found". Parts come in the order of their IOVAs and do not overlap. `populated`: RAM or ROM
+   * A part of a run, after "found". Parts come in the order of their IOVAs and do not overlap. `populated`: RAM or ROM
    * is behind all of it, else nothing is.
    */
   readonly found = { iova: 0, bytes: 0, gpa: 0, access: 0, populated: false };
@@ -44,8 +46,8 @@ export class MirrorWalk {
   private readonly end = new Int32Array(MOST_LEVELS);
   private readonly base = new Float64Array(MOST_LEVELS);
   private readonly access = new Int32Array(MOST_LEVELS);
-  /** The leaf at hand, and how much of it is done. */
-  private leaf: Leaf | null = null;
+  /** The run at hand, and how much of it is done. */
+  private run: Run | null = null;
   private readonly last: number;
 
   /** @param first,last IOVAs in bytes, inclusive */
@@ -55,6 +57,7 @@ export class MirrorWalk {
     last: number,
     private readonly memory: AddressSpace,
     private readonly words: WordMemory,
+    private readonly runs: MirrorRuns,
   ) {
     this.last = Math.min(last, 2 ** tables.inputBits - 1);
     this.from = first;
@@ -65,10 +68,10 @@ export class MirrorWalk {
   /** Goes on to the next part, as far as the budget lasts. Throws GuestLimit. */
   step(budget: Budget): WalkStep {
     while (!budget.spent) {
-      if (this.leaf !== null) {
+      if (this.run !== null) {
         this.count();
         budget.left--;
-        if (this.part(this.leaf)) {
+        if (this.part(this.run)) {
           return "found";
         }
       } else if (this.depth === 0) {
@@ -77,7 +80,7 @@ export class MirrorWalk {
         this.depth--;
       } else {
         this.count();
-        budget.left -= this.readEntry() ? 1 : EMPTY_ENTRY_STEPS;
+        budget.left -= this.readEntry(budget) ? 1 : EMPTY_ENTRY_STEPS;
       }
     }
     return "spent";
@@ -109,7 +112,7 @@ export class MirrorWalk {
   }
 
   /** False: the entry is passed over. */
-  private readEntry(): boolean {
+  private readEntry(budget: Budget): boolean {
     const { tables, words } = this;
     const at = this.depth - 1;
     const { level } = this;
@@ -138,26 +141,49 @@ export class MirrorWalk {
     if (level > 1 && (low & SS_PS) === 0) {
       this.enter(high & 0x000f_ffff, low & -4096, iova, allowed);
     } else if (level === 1 || (level === 2 ? tables.pages2m : level === 3 && tables.pages1g)) {
-      this.leaf = { iova, bytes: span, gpa: address - (address % span), access: allowed, done: 0 };
+      const gpa = address - (address % span);
+      const bytes = this.runs.joins(level, iova) ? this.follow(gpa, allowed, budget) : span;
+      this.run = { iova, bytes, gpa, access: allowed, done: 0 };
       this.from = Math.min(this.from, iova);
-      this.to = Math.max(this.to, iova + span - 1);
+      this.to = Math.max(this.to, iova + bytes - 1);
     }
     return true;
   }
 
-  /** The next part of the leaf: what one section of memory is behind, or none. False: it is no mapping. */
-  private part(leaf: Leaf): boolean {
+  /** Passes the entries behind a leaf that go on with it. Returns the bytes of all. `gpa` of the leaf. */
+  private follow(gpa: number, allowed: number, budget: Budget): number {
+    const { words } = this;
+    const at = this.depth - 1;
+    const span = 2 ** (3 + 9 * this.level);
+    const isLeaf = this.level === 1 ? 0 : SS_PS;
+    let bytes = span;
+    while (this.next[at] <= this.end[at] && words.load64(this.tableHigh[at], this.tableLow[at] + 8 * this.next[at]) === MEMORY_OK) {
+      const low = words.loadedLow;
+      const address = (words.loadedHigh & 0x000f_ffff) * 2 ** 32 + ((low & -4096) >>> 0);
+      if ((this.access[at] & low & (SS_R | SS_W)) !== allowed || (low & isLeaf) !== isLeaf || address - (address % span) !== gpa + bytes || address >= 2 ** this.tables.outputBits) {
+        break;
+      }
+      this.count();
+      budget.left--;
+      this.next[at]++;
+      bytes += span;
+    }
+    return bytes;
+  }
+
+  /** The next part of the run: what one section of memory is behind, or none. False: it is no mapping. */
+  private part(run: Run): boolean {
     const { found } = this;
-    const rest = leaf.bytes - leaf.done;
-    const section = this.memory.findPopulated(leaf.gpa + leaf.done);
-    found.iova = leaf.iova + leaf.done;
-    found.gpa = leaf.gpa + leaf.done;
+    const rest = run.bytes - run.done;
+    const section = this.memory.findPopulated(run.gpa + run.done);
+    found.iova = run.iova + run.done;
+    found.gpa = run.gpa + run.done;
     found.populated = section !== null;
     found.bytes =
       section === null
         ? Math.max(4096, Math.min(rest, this.nextSection(found.gpa) - found.gpa))
         : Math.min(rest, section.address + section.size - found.gpa);
-    found.access = section === null || section.region.kind === "ram" ? leaf.access : leaf.access & ~SS_W;
+    found.access = section === null || section.region.kind === "ram" ? run.access : run.access & ~SS_W;
     const withinInterrupts = found.iova >= INTERRUPT_RANGE_FIRST && found.iova <= INTERRUPT_RANGE_LAST;
     if (withinInterrupts) {
       // 3.15: requests to it are interrupts, whatever the tables say.
@@ -165,9 +191,9 @@ export class MirrorWalk {
     } else if (found.iova < INTERRUPT_RANGE_FIRST) {
       found.bytes = Math.min(found.bytes, INTERRUPT_RANGE_FIRST - found.iova);
     }
-    leaf.done += found.bytes;
-    if (leaf.done >= leaf.bytes) {
-      this.leaf = null;
+    run.done += found.bytes;
+    if (run.done >= run.bytes) {
+      this.run = null;
     }
     return !withinInterrupts && found.access !== 0 && (section === null || section.region.ram !== null);
   }

@@ -1,29 +1,29 @@
 /**
- * A guest's second-stage tables for a passed-through function, mirrored into an IOAS of the host: each leaf is
- * a mapping there. What has changed comes with the guest's IOTLB invalidations, which with caching mode follow
+ * A guest's second-stage tables for a passed-through function, mirrored into an IOAS of the host: each leaf, or
+ * run of adjacent leaves, is a mapping there. What has changed comes with the guest's IOTLB invalidations, which with caching mode follow
  * every change (Intel VT-d 5.10, 6.1). The work is done in steps, since tables may be large, or lead in circles.
  */
-import { HostError, HwptAllocFlags, HwptDataType, type Iommufd, type IommufdDevice, refusalOf } from "../../iommufd/index.js";
-import type { AddressSpace, MemoryListener, MemorySection, WordMemory } from "../../memory/index.js";
+import { HwptAllocFlags, HwptDataType, type Iommufd, type IommufdDevice } from "../../iommufd/index.js";
+import type { AddressSpace, MemoryListener, WordMemory } from "../../memory/index.js";
 import { type Budget, type Graveyard, GuestLimit, HOST_CALL_STEPS } from "../../nesting/index.js";
-import { hex, type Log } from "../../support/index.js";
+import type { Log } from "../../support/index.js";
 import type { X86Tables } from "../../translation/index.js";
 import * as trace from "./trace.js";
-import { SS_R, SS_W } from "../spec/index.js";
 import { usableAddressBits } from "./compatibility.js";
 import type { GuestDomains } from "./domains.js";
-import { type Mapping, MappingIndex } from "./mappings.js";
-import { MirrorDirty } from "./mirror-dirty.js";
+import type { Mapping } from "./mappings.js";
+import { MirrorAreas, MOST_MAPPINGS } from "./mirror-areas.js";
+import type { MirrorRuns } from "./mirror-runs.js";
 import { MirrorWalk, type WalkStep } from "./mirror-walk.js";
-
-/** Mappings of one function, at the most. */
-const MOST_MAPPINGS = 1 << 20;
-
-/** Leaves that wait for memory to come back, at the most: more are mapped at the guest's next invalidation of them. */
-const MOST_WAITING = 1 << 16;
 
 /** Ranges that wait to be synchronized, at the most: beyond that everything is. */
 const MOST_RANGES = 16;
+
+/**
+ * How often a mapping is looked at of which a part has gone, each time when others have had their turn, before the mirror
+ * counts as torn: another processor of the guest may be about to unmap all of it, and tells when it has.
+ */
+const MOST_LOOKS = 4;
 
 interface Range {
   /** IOVAs in bytes, inclusive. */
@@ -42,61 +42,69 @@ export interface MirrorParts {
 }
 
 export class Mirror {
-  /** Mapped and unmapped so far, for the account. */
-  maps = 0;
-  unmaps = 0;
-  private readonly mapped = new MappingIndex();
-  /** Leaves of the guest, or parts of them, that no memory is behind now: mapped when there is. `access` is the leaf's. */
-  private readonly waiting = new MappingIndex();
+  /**
+   * A part of a mapping has to go, which the host does not do without a gap for the rest: a new mirror is wanted in the
+   * place of this one, which goes on with nothing until `invalidateAll`.
+   */
+  torn = false;
+  private readonly areas: MirrorAreas;
   /** Of the device, which may be closed before the last object is freed. */
   private readonly iommufd: Iommufd;
   private readonly name: string;
-  private readonly dirty: MirrorDirty;
   private readonly listener: MemoryListener;
   private listening = false;
 
-  /** What is still to be synchronized; the range at hand: its walk, a part that was found, then what the walk did not find. */
+  /** What is still to be synchronized. */
   private ranges: Range[] = [];
   /** Before anything is mapped the tables are counted: those that lead in circles cost no host calls. */
   private counting: MirrorWalk | null;
   private counted = 0;
+  /** The range at hand: its walk; a part that was found, done up to `at`. */
   private walk: MirrorWalk | null = null;
   private found = false;
+  private at = 0;
+  /** Then what is mapped in the place of other mappings, then the mappings that the walk did not find. */
+  private late: Mapping[] = [];
+  private lateAt = 0;
   private sweep: Generator<Mapping, void> | null = null;
   private stamp = 0;
+  /** The mapping that the walk is in, and one that it found a part of alone. */
+  private current: Mapping | null = null;
+  private partial: Mapping | null = null;
+  private looks = 0;
+  /** Work was given up: what is mapped may be stale anywhere. */
+  private lost = false;
+  /** The next look is when others have had their turn. */
+  private resting = false;
 
   private constructor(
     device: IommufdDevice,
     readonly ioasId: number,
     readonly hwptId: number,
-    private readonly tables: X86Tables,
+    readonly tables: X86Tables,
     /** The domain ids that it is invalidated by. */
     readonly domains: GuestDomains,
+    readonly runs: MirrorRuns,
     private readonly parts: MirrorParts,
     /** Bits of the IOVAs that its table takes. */
     readonly addressBits: number,
   ) {
     this.iommufd = device.iommufd;
     this.name = device.name;
-    this.dirty = new MirrorDirty(device, hwptId, this.mapped);
-    this.counting = new MirrorWalk(tables, EVERYTHING.first, EVERYTHING.last, parts.memory, parts.words);
+    this.areas = new MirrorAreas(device, ioasId, hwptId, parts.memory, parts.log);
+    this.counting = this.walkOf(EVERYTHING.first, EVERYTHING.last);
     this.listener = {
       // RAM that is unplugged or discarded leaves, and comes back when it is there again.
       add: (section, required) => {
         this.restart();
-        if (this.listening && section.region.ram !== null && this.waiting.size > 0) {
-          try {
-            this.addTargets(section, required);
-          } catch (error) {
-            this.removeTargets(section.address, section.address + section.size);
-            throw error;
-          }
+        if (this.listening && section.region.ram !== null) {
+          this.areas.addTargets(section, required);
         }
       },
       remove: (section) => {
         this.restart();
         if (this.listening && section.region.ram !== null) {
-          this.removeTargets(section.address, section.address + section.size);
+          this.areas.removeTargets(section.address, section.address + section.size);
         }
       },
     };
@@ -108,13 +116,13 @@ export class Mirror {
    *
    * @param flags HwptAllocFlags of its table
    */
-  static make(device: IommufdDevice, flags: number, tables: X86Tables, domains: GuestDomains, parts: MirrorParts): Mirror {
+  static make(device: IommufdDevice, flags: number, tables: X86Tables, domains: GuestDomains, runs: MirrorRuns, parts: MirrorParts): Mirror {
     const { iommufd, devId } = device;
     const ioasId = iommufd.ioasAlloc();
     try {
       const hwptId = iommufd.hwptAlloc({ flags: flags | (device.tracksDirty ? HwptAllocFlags.DIRTY_TRACKING : 0), devId, ptId: ioasId, dataType: HwptDataType.NONE, data: new Uint8Array(0) });
       try {
-        const mirror = new Mirror(device, ioasId, hwptId, { ...tables }, domains, parts, usableAddressBits(iommufd, ioasId));
+        const mirror = new Mirror(device, ioasId, hwptId, { ...tables }, domains, runs, parts, usableAddressBits(iommufd, ioasId));
         parts.memory.addListener(mirror.listener);
         mirror.listening = true;
         mirror.invalidateAll();
@@ -134,20 +142,18 @@ export class Mirror {
     this.listening = false;
     memory.removeListener(this.listener);
     this.forgetWork();
-    this.dirty.close();
+    this.areas.close();
     graveyard.destroy(this.iommufd, this.hwptId, "shadow HWPT");
     graveyard.destroy(this.iommufd, this.ioasId, "shadow IOAS");
-    this.mapped.clear();
-    this.waiting.clear();
   }
 
   /** Something is mapped at an IOVA (bytes). */
   has(iova: number): boolean {
-    return this.mapped.within(iova, iova).next().done !== true;
+    return this.areas.mapped.firstWithin(iova, iova) !== null;
   }
 
   get mappings(): number {
-    return this.mapped.size;
+    return this.areas.mapped.size;
   }
 
   /** Whether it mirrors these tables, as they are now. */
@@ -158,20 +164,26 @@ export class Mirror {
     );
   }
 
-  // ---- synchronization ----
+  // ---- what is to be done ----
 
   /** Mappings from `first` to `last` (bytes, inclusive) are to become those of the guest's tables. */
   invalidate(first: number, last: number): void {
+    if (this.lost) {
+      this.invalidateAll();
+      return;
+    }
     if (this.ranges.some((range) => range.first <= first && range.last >= last)) {
       return;
     }
     this.ranges.push({ first, last });
     if (this.ranges.length > MOST_RANGES) {
-      this.invalidateAll();
+      this.ranges = [EVERYTHING];
     }
   }
 
   invalidateAll(): void {
+    this.torn = false;
+    this.lost = false;
     this.ranges = [EVERYTHING];
   }
 
@@ -180,17 +192,25 @@ export class Mirror {
     return this.counting !== null || this.walk !== null || this.ranges.length > 0;
   }
 
+  /** Others have had their turn: mappings of which a part has gone may be gone as a whole. */
+  lookAgain(): void {
+    this.resting = false;
+  }
+
   /**
    * Goes on with it as far as the budget lasts. Throws HostError where the host refuses a mapping, and GuestLimit; then
    * the mirror is of no use until `invalidateAll`.
    */
   work(budget: Budget): void {
     try {
-      while (this.working && !budget.spent) {
+      while (this.working && !this.resting && !budget.spent) {
         this.workOn(budget);
       }
-      if (!this.working && this.mapped.size > MOST_MAPPINGS) {
-        throw new GuestLimit(`the guest maps more than ${MOST_MAPPINGS} ranges`);
+      if (!this.working) {
+        this.looks = 0;
+        if (this.mappings > MOST_MAPPINGS) {
+          throw new GuestLimit(`the guest maps more than ${MOST_MAPPINGS} ranges`);
+        }
       }
     } catch (error) {
       this.forgetWork();
@@ -199,37 +219,51 @@ export class Mirror {
   }
 
   private forgetWork(): void {
+    this.lost = true;
     this.counting = null;
     this.ranges = [];
+    this.looks = 0;
+    this.resting = false;
+    this.forgetRange();
+  }
+
+  private forgetRange(): void {
     this.walk = null;
     this.sweep = null;
     this.found = false;
+    this.late = [];
+    this.lateAt = 0;
+    this.current = null;
+    this.partial = null;
   }
 
-  /** Memory has changed under the range at hand. */
-  private restart(): void {
+  /** Memory has changed under the range at hand, or it has to include a mapping that reaches beyond it. */
+  private restart(included?: Mapping): void {
     const { walk } = this;
     if (walk !== null) {
-      this.walk = null;
-      this.sweep = null;
-      this.found = false;
-      this.ranges.unshift({ first: walk.from, last: walk.to });
+      this.forgetRange();
+      this.ranges.unshift({ first: Math.min(walk.from, included?.iova ?? Infinity), last: Math.max(walk.to, included === undefined ? 0 : endOf(included) - 1) });
     }
   }
 
   private workOn(budget: Budget): void {
+    const { walk } = this;
     if (this.counting !== null) {
       this.count(this.counting.step(budget));
-    } else if (this.found) {
-      this.take(this.walk!.found, budget);
-    } else if (this.sweep !== null) {
-      this.sweepOne(this.sweep, budget);
-    } else if (this.walk === null) {
+    } else if (walk === null) {
       this.begin(this.ranges.shift()!);
+    } else if (this.found) {
+      this.take(walk, budget);
+    } else if (this.sweep !== null) {
+      this.sweepOn(walk, this.sweep, budget);
     } else {
-      const step = this.walk.step(budget);
+      const step = walk.step(budget);
       this.found = step === "found";
-      this.sweep = step === "over" ? this.unfound(this.walk) : null;
+      this.at = walk.found.iova;
+      if (step === "over") {
+        this.enter(null);
+        this.sweep = this.unfound(walk);
+      }
     }
   }
 
@@ -242,172 +276,182 @@ export class Mirror {
     }
   }
 
+  private walkOf(first: number, last: number): MirrorWalk {
+    return new MirrorWalk(this.tables, first, last, this.parts.memory, this.parts.words, this.runs);
+  }
+
+  // ---- one range ----
+
   /** What the range cuts through is synchronized as a whole: hardware walks anew what a part of was invalidated. */
   private begin({ first, last }: Range): void {
-    const { memory, words } = this.parts;
     let from = first;
     let to = last;
-    for (const index of [this.mapped, this.waiting]) {
+    for (const index of [this.areas.mapped, this.areas.waiting]) {
       for (const edge of [first, last]) {
-        for (const one of index.within(edge, edge)) {
+        const one = index.firstWithin(edge, edge);
+        if (one !== null) {
           from = Math.min(from, one.iova);
-          to = Math.max(to, one.iova + one.bytes - 1);
+          to = Math.max(to, endOf(one) - 1);
         }
       }
     }
     this.stamp++;
-    this.walk = new MirrorWalk(this.tables, from, to, memory, words);
+    this.walk = this.walkOf(from, to);
   }
 
-  private *unfound(walk: MirrorWalk): Generator<Mapping, void> {
-    yield* this.mapped.within(walk.from, walk.to);
-    yield* this.waiting.within(walk.from, walk.to);
-  }
-
-  private sweepOne(sweep: Generator<Mapping, void>, budget: Budget): void {
-    const { value, done } = sweep.next();
-    if (done === true) {
-      this.sweep = null;
-      this.walk = null;
-      return;
+  /** A part that the walk has found: what of it is mapped as it is stays so; the rest is mapped now, or late where something is in the way. */
+  private take(walk: MirrorWalk, budget: Budget): void {
+    const { found } = walk;
+    const end = found.iova + found.bytes;
+    const { mapped } = this.areas;
+    if (!found.populated) {
+      this.areas.wait(this.mappingOf(found, found.iova, end));
+      this.at = end;
     }
-    budget.left--;
-    if (value.stamp !== this.stamp) {
-      this.drop(value, budget);
-    }
-  }
-
-  private drop(one: Mapping, budget: Budget): void {
-    if (this.mapped.get(one.iova) === one) {
-      budget.left -= HOST_CALL_STEPS;
-      this.unmap(one);
-    } else {
-      this.waiting.delete(one);
-    }
-  }
-
-  /** A part of a leaf is as it was, or what is in its way goes, in steps, before it is mapped. */
-  private take(part: MirrorWalk["found"], budget: Budget): void {
-    const { iova, bytes, gpa, access, populated } = part;
-    const there = (populated ? this.mapped : this.waiting).get(iova);
-    if (there !== undefined && there.bytes === bytes && there.gpa === gpa && there.access === access) {
-      there.stamp = this.stamp;
-      this.found = false;
-      if (trace.tracePageWalkOneSkipMap.on) {
-        trace.tracePageWalkOneSkipMap.emit(iova, bytes - 1, gpa);
+    while (this.at < end && !budget.spent) {
+      const { at } = this;
+      const there = mapped.firstWithin(at, end - 1);
+      budget.left--;
+      if (there !== null && reachesBeyond(walk, there)) {
+        this.restart(there);
+        return;
       }
-      return;
-    }
-    for (const index of [this.mapped, this.waiting]) {
-      for (const one of index.within(iova, iova + bytes - 1)) {
-        if (budget.spent) {
-          return;
+      if (there === null || there.iova > at) {
+        this.at = there?.iova ?? end;
+        this.place(this.mappingOf(found, at, this.at), budget);
+      } else {
+        this.at = Math.min(end, endOf(there));
+        if (there.access === found.access && there.gpa - there.iova === found.gpa - found.iova) {
+          this.enter(there);
+          there.seen += this.at - at;
+          if (trace.tracePageWalkOneSkipMap.on) {
+            trace.tracePageWalkOneSkipMap.emit(at, this.at - at - 1, found.gpa + (at - found.iova));
+          }
+        } else {
+          this.postpone(this.mappingOf(found, at, this.at), found.iova);
         }
-        budget.left--;
-        this.drop(one, budget);
       }
     }
-    this.found = false;
-    if (iova + bytes > 2 ** this.addressBits) {
+    this.found = this.at < end;
+  }
+
+  /** The walk is in a mapping, and has left the one before. */
+  private enter(one: Mapping | null): void {
+    const { current } = this;
+    if (current !== one && current !== null && current.seen < current.bytes) {
+      this.partial = current;
+      this.invalidate(current.iova, endOf(current) - 1);
+    }
+    this.current = one;
+    if (one !== null && one.stamp !== this.stamp) {
+      one.stamp = this.stamp;
+      one.seen = 0;
+    }
+  }
+
+  private mappingOf(found: MirrorWalk["found"], from: number, to: number): Mapping {
+    return { iova: from, bytes: to - from, gpa: found.gpa + (from - found.iova), access: found.access, stamp: this.stamp, seen: to - from };
+  }
+
+  /** `from`: the part of the guest's tables that it is of begins there. */
+  private postpone(one: Mapping, from: number): void {
+    const before = this.late.at(-1);
+    if (before !== undefined && before.iova >= from && endOf(before) === one.iova) {
+      const bytes = before.bytes + one.bytes;
+      this.late[this.late.length - 1] = { ...before, bytes, seen: bytes };
+    } else {
+      this.late.push(one);
+    }
+  }
+
+  private place(one: Mapping, budget: Budget): void {
+    if (endOf(one) > 2 ** this.addressBits) {
       this.parts.log.warnOnce(
         `${this.name}: the guest's second-stage tables map IOVAs beyond the ${this.addressBits} bits that the host's take, which DMA does not reach (aw-bits=39 would keep the guest below)`,
       );
       return;
     }
-    const one: Mapping = { iova, bytes, gpa, access, stamp: this.stamp };
-    if (populated) {
-      budget.left -= HOST_CALL_STEPS;
-      this.map(one);
-    } else {
-      this.wait(one);
-    }
-  }
-
-  // ---- mappings ----
-
-  private map(one: Mapping): void {
-    const section = this.parts.memory.findPopulated(one.gpa);
-    if (section === null || section.region.ram === null) {
-      return;
-    }
-    if (this.mapped.size >= 2 * MOST_MAPPINGS) {
-      // Twice as many, as those that go are swept last.
-      throw new GuestLimit(`the guest maps more than ${MOST_MAPPINGS} ranges`);
-    }
-    this.iommufd.ioasMap({
-      ioasId: this.ioasId,
-      source: { address: section.region.ram.hostAddress + section.region.ramOffset + section.offset + (one.gpa - section.address) },
-      length: BigInt(one.bytes),
-      iova: BigInt(one.iova),
-      readable: (one.access & SS_R) !== 0,
-      writable: (one.access & SS_W) !== 0,
-    });
-    this.maps++;
-    this.mapped.add(one);
-    if (trace.tracePageWalkOne.on) {
+    budget.left -= HOST_CALL_STEPS;
+    if (this.areas.map(one) && trace.tracePageWalkOne.on) {
       trace.tracePageWalkOne.emit(this.domains.current, one.iova, one.gpa, one.bytes - 1, one.access);
     }
   }
 
-  private unmap(old: Mapping): void {
-    this.iommufd.ioasUnmap(this.ioasId, BigInt(old.iova), BigInt(old.bytes));
-    this.unmaps++;
-    this.mapped.delete(old);
-    this.dirty.unmapped(old);
+  private *unfound(walk: MirrorWalk): Generator<Mapping, void> {
+    yield* this.areas.mapped.within(walk.from, walk.to);
+    yield* this.areas.waiting.within(walk.from, walk.to);
   }
 
-  private wait(leaf: Mapping): void {
-    if (this.waiting.size < MOST_WAITING) {
-      this.waiting.add(leaf);
+  /** What the walk has found a part of stays as it is, for another look. */
+  private readonly goes = (one: Mapping): boolean => one.stamp !== this.stamp;
+
+  /** Goes on behind the walk. */
+  private sweepOn(walk: MirrorWalk, sweep: Generator<Mapping, void>, budget: Budget): void {
+    if (this.lateAt < this.late.length) {
+      this.mapLate(this.late[this.lateAt], budget);
+      return;
+    }
+    const { value, done } = sweep.next();
+    if (done === true) {
+      this.end();
+      return;
+    }
+    budget.left--;
+    if (!this.goes(value)) {
+      return;
+    }
+    if (reachesBeyond(walk, value)) {
+      this.restart(value);
+    } else if (this.areas.mapped.firstWithin(value.iova, value.iova) === value) {
+      this.drop(value, walk.to, budget);
+    } else {
+      this.areas.waiting.delete(value);
     }
   }
 
-  private removeTargets(first: number, end: number): void {
-    for (const mapping of this.mapped.all()) {
-      if (mapping.gpa < end && mapping.gpa + mapping.bytes > first) {
-        const refusal = refusalOf(() => this.unmap(mapping));
-        if (refusal === null) {
-          this.wait(mapping);
-        } else {
-          this.parts.log.warn(`${this.name}: ${refusal.message}: IOVA ${hex(mapping.iova)} stays mapped to RAM that is gone`);
-        }
+  /** What is in the way goes right before, not more: DMA to the same page by other permissions fails no longer than it has to. */
+  private mapLate(one: Mapping, budget: Budget): void {
+    for (;;) {
+      const there = this.areas.mapped.firstWithin(one.iova, endOf(one) - 1);
+      if (there === null) {
+        this.place(one, budget);
+        break;
       }
+      if (!this.goes(there)) {
+        this.invalidate(one.iova, endOf(one) - 1);
+        break;
+      }
+      this.drop(there, endOf(one) - 1, budget);
     }
+    this.lateAt++;
   }
 
-  /** Maps what waits for memory that is there now. */
-  private addTargets(section: MemorySection, required: boolean): void {
-    const end = section.address + section.size;
-    for (const leaf of [...this.waiting.all()]) {
-      const from = Math.max(leaf.gpa, section.address);
-      const to = Math.min(leaf.gpa + leaf.bytes, end);
-      const access = section.region.kind === "ram" ? leaf.access : leaf.access & ~SS_W;
-      if (from >= to || access === 0) {
-        continue;
-      }
-      const part = (start: number, stop: number, allowed: number): Mapping => ({
-        iova: leaf.iova + (start - leaf.gpa),
-        bytes: stop - start,
-        gpa: start,
-        access: allowed,
-        stamp: leaf.stamp,
-      });
-      try {
-        this.map(part(from, to, access));
-      } catch (error) {
-        // A limit is the guest's doing: it is no reason against memory that comes.
-        if (!(error instanceof GuestLimit) && (required || !(error instanceof HostError))) {
-          throw error;
-        }
-        this.parts.log.warn(`${this.name}: ${error.message}: IOVA ${hex(part(from, to, access).iova)} stays unmapped until the guest invalidates it`);
-        continue;
-      }
-      this.waiting.delete(leaf);
-      for (const [start, stop] of [[leaf.gpa, from], [to, leaf.gpa + leaf.bytes]]) {
-        if (start < stop) {
-          this.wait(part(start, stop, leaf.access));
-        }
-      }
-    }
+  /** With those behind it that go, as far as `last`. */
+  private drop(one: Mapping, last: number, budget: Budget): void {
+    budget.left -= HOST_CALL_STEPS + this.areas.unmap(one, last, this.goes);
   }
+
+  /** The range is done, but for mappings of which a part has gone. */
+  private end(): void {
+    const { partial } = this;
+    this.forgetRange();
+    if (partial === null) {
+      return;
+    }
+    if (++this.looks < MOST_LOOKS) {
+      this.resting = true;
+      return;
+    }
+    this.forgetWork();
+    this.runs.torn(partial);
+    this.torn = true;
+  }
+}
+
+function endOf(one: Mapping): number {
+  return one.iova + one.bytes;
+}
+
+function reachesBeyond(walk: MirrorWalk, one: Mapping): boolean {
+  return one.iova < walk.from || endOf(one) - 1 > walk.to;
 }

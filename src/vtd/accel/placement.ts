@@ -294,6 +294,7 @@ export class Placement {
 
   /** Goes on with what a function has under way. False where the host or a limit ended a part of it: then that is blocked. */
   work(fn: PassthroughFunction): boolean {
+    fn.mirror?.lookAgain();
     const mirrored = this.workOnMirror(fn);
     return (!fn.sweep.working || this.budget.spent || this.sweepOn(fn, this.presentLimit(fn))) && mirrored;
   }

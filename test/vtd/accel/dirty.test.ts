@@ -123,6 +123,19 @@ describe("dirty pages of a function on a mirror", () => {
     expect(board.live()).toEqual({});
   });
 
+  it("are the single pages of a mapping of many", () => {
+    const board = legacy();
+    board.store(board.base(0) + 0x3000, ...Array.from({ length: 16 }, (_unused, page) => BigInt(0x9000 + page * 0x1000) | 3n));
+    const first = IOVA & ~0x1f_ffffn;
+    board.start(false);
+    expect(board.acceleration.describeFunctions()[0].shadowMappings).toBe(2);
+    board.contexts[0].setDirtyTracking(true);
+    board.dmaWrite(A, first + 0x3000n, 1n);
+    board.dmaWrite(A, first + 0xf000n, 1n);
+    expect(dirty(board)).toEqual([0xc000, 0x1_8000]);
+    expect(dirty(board)).toEqual([]);
+  });
+
   it("are not lost with what the guest unmaps, nor with the mirror", () => {
     const board = legacy();
     const other = board.table(3n);

@@ -146,20 +146,22 @@ export class IoPagetable {
   /** Unmaps whole mappings in [start, last]; ENOENT where it cuts one, or finds none. Returns the bytes. */
   unmap(start: bigint, last: bigint, refuse: Refuse): bigint {
     let bytes = 0n;
-    for (;;) {
-      const index = this.firstFrom(start);
-      const area = this.areas[index];
-      if (area === undefined || area.start > last) {
-        break;
+    const first = this.firstFrom(start);
+    let next = first;
+    try {
+      for (; next < this.areas.length && this.areas[next].start <= last; next++) {
+        const area = this.areas[next];
+        if (area.start < start || area.last > last) {
+          throw refuse("ENOENT", `the range cuts the mapping of 0x${area.start.toString(16)} to 0x${area.last.toString(16)}`);
+        }
+        for (const domain of this.domains) {
+          this.unfill(area, domain);
+        }
+        bytes += area.last - area.start + 1n;
       }
-      if (area.start < start || area.last > last) {
-        throw refuse("ENOENT", `the range cuts the mapping of 0x${area.start.toString(16)} to 0x${area.last.toString(16)}`);
-      }
-      for (const domain of this.domains) {
-        this.unfill(area, domain);
-      }
-      this.areas.splice(index, 1);
-      bytes += area.last - area.start + 1n;
+    } finally {
+      // Those before one that is cut are gone.
+      this.areas.splice(first, next - first);
     }
     if (bytes === 0n) {
       throw refuse("ENOENT", "nothing is mapped there");
