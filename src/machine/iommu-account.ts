@@ -41,6 +41,8 @@ export interface SmmuFeatures {
   readonly ats: boolean;
   readonly oas: number;
   readonly ssidsize: number;
+  /** IDR0.MSI. */
+  readonly msi: boolean;
 }
 
 export interface VtdFeatures {

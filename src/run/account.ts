@@ -143,7 +143,7 @@ function counted(names: readonly string[]): string {
 
 function features(of: IommuReport["features"]): string {
   if ("stage" in of) {
-    return `stage ${of.stage}, ril ${onOff(of.ril)}, ats ${onOff(of.ats)}, oas ${of.oas}, ssidsize ${of.ssidsize}`;
+    return `stage ${of.stage}, ril ${onOff(of.ril)}, ats ${onOff(of.ats)}, oas ${of.oas}, ssidsize ${of.ssidsize}${of.msi ? ", msi on" : ""}`;
   }
   const mode = of.scalableMode ? `scalable mode, fsts ${onOff(of.fsts)}, pasid-bits ${of.pasidBits}` : "legacy mode";
   return `${mode}, aw-bits ${of.awBits}, device-iotlb ${onOff(of.deviceIotlb)}, intremap ${onOff(of.intremap)}`;

@@ -143,7 +143,7 @@ USER=test \\
 -msg timestamp=on
 `);
     expect(report.machine.functions.find((fn) => fn.id === "pci.4")!.bdf).toBe("fc:00.1");
-    expect(report.machine.iommus.map((iommu) => iommu.features)).toEqual(Array.from({ length: 2 }, () => ({ stage: "1", ril: false, ats: true, oas: 44, ssidsize: 20 })));
+    expect(report.machine.iommus.map((iommu) => iommu.features)).toEqual(Array.from({ length: 2 }, () => ({ stage: "1", ril: false, ats: true, oas: 44, ssidsize: 20, msi: false })));
     // By bus number: 248 and what is behind it comes first.
     expect(endpoints(report).map((fn) => [fn.id, fn.iommu])).toEqual([
       ["hostdev1", "iommu1"],

@@ -160,7 +160,7 @@ describe("a machine's life", () => {
 
   it("freezes auto properties when it starts: what is plugged later must fit", async () => {
     const { machine } = running(`${ACCEL} ${GPU}`);
-    expect(machine.describe().iommus[0].features).toEqual({ stage: "1", ril: true, ats: true, oas: 48, ssidsize: 20 });
+    expect(machine.describe().iommus[0].features).toEqual({ stage: "1", ril: true, ats: true, oas: 48, ssidsize: 20, msi: false });
     const refusal = await refused(machine.operator().plug("vfio-pci,host=0008:02:00.0,id=other,bus=rp2,iommufd=iommufd0"));
     expect(refusal.words).toContain("Failed to set vIOMMU");
     expect(machine.running).toBe(true);
@@ -172,7 +172,7 @@ describe("a machine's life", () => {
 
   it("takes old machine types' explicit defaults for auto", () => {
     const { machine } = running(`${ACCEL.replace("-M virt", "-M virt-11.0")}`);
-    expect(machine.describe().iommus[0].features).toEqual({ stage: "1", ril: true, ats: false, oas: 44, ssidsize: 0 });
+    expect(machine.describe().iommus[0].features).toEqual({ stage: "1", ril: true, ats: false, oas: 44, ssidsize: 0, msi: false });
     machine.shutdown();
   });
 

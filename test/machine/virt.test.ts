@@ -106,6 +106,29 @@ describe("the virt board", () => {
     machine.shutdown();
   });
 
+  it("tells a CMD_SYNC in memory where the SMMU has messages, and writes no registers by them", async () => {
+    const { machine } = running("-M virt,gic-version=3 -nodefaults -device arm-smmuv3,primary-bus=pcie.0,x-msi=on");
+    const { accesses, iommus } = machine.board;
+    const base = iommus[0].base;
+    const [queue, told] = [RAM + 0x10000, RAM + 0x20000];
+    expect(accesses.readMemory(base, 4) & (1n << 13n)).toBe(1n << 13n);
+    expect(machine.describe().iommus[0].features).toMatchObject({ msi: true });
+    // IHI 0070, 4.7.3: CS = SIG_IRQ, MSIDATA, MSIADDR.
+    const sync = (at: number, address: number): void => {
+      [0x46n | (1n << 12n) | (0x1234n << 32n), BigInt(address)].forEach((word, index) => accesses.writeMemory(queue + 16 * at + 8 * index, 8, word));
+    };
+    accesses.writeMemory(base + 0x90, 8, BigInt(queue) | 4n);
+    accesses.writeMemory(base + 0x20, 4, 8n);
+    sync(0, told);
+    accesses.writeMemory(base + 0x98, 4, 1n);
+    expect(accesses.readMemory(told, 4)).toBe(0x1234n);
+    // Its own CR0: the write aborts, 6.3.17 MSI_CMDQ_ABT_ERR.
+    sync(1, base + 0x20);
+    accesses.writeMemory(base + 0x98, 4, 2n);
+    expect([accesses.readMemory(base + 0x20, 4), accesses.readMemory(base + 0x60, 4), accesses.readMemory(base + 0x9c, 4)]).toEqual([8n, 1n << 4n, 2n]);
+    machine.shutdown();
+  });
+
   it("has the legacy SMMU cover all expander buses but those that bypass", () => {
     const { machine } = build(
       "-M virt,iommu=smmuv3 -nodefaults -device pxb-pcie,id=p1,bus_nr=16 -device pcie-root-port,id=r1,bus=p1,chassis=1 -device e1000e,bus=r1,id=in " +

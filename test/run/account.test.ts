@@ -13,7 +13,7 @@ const machine: RunReport["machine"] = {
   msiController: "its",
   iommus: [
     { id: "smmu1", bus: "pcie.1", accel: true, hostIommu: "smmu3.0x0000000016600000", legacy: false, base: "0xc000000", interrupts: [144, 145, 146, 147], bindings: [],
-      features: { stage: "1", ril: true, ats: false, oas: 48, ssidsize: 0 } },
+      features: { stage: "1", ril: true, ats: false, oas: 48, ssidsize: 0, msi: true } },
   ],
   functions: [
     { id: "pcie.1", model: "pxb-pcie", bus: "pcie.0", secondaryBuses: ["pcie.1"], bdf: "00:01.0", streamId: null, host: null, iommu: null, addressSpace: "memory" },

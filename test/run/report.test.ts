@@ -69,7 +69,7 @@ describe("the account", () => {
         base: "0xc000000",
         interrupts: [144, 145, 146, 147],
         bindings: [{ function: "gpu0", pasid: null, table: "bypass", reason: null, hwpt: expect.any(Number), domain: null, hostIommu: "smmu3.0x0000000016600000" }],
-        features: { stage: "1", ril: true, ats: true, oas: 48, ssidsize: 20 },
+        features: { stage: "1", ril: true, ats: true, oas: 48, ssidsize: 20, msi: false },
       },
     ]);
     expect(machine.functions.find((fn) => fn.id === "gpu0")).toEqual({

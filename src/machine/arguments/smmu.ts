@@ -10,14 +10,20 @@ export interface SmmuRequest {
   readonly acceleration: AccelerationProperties | null;
 }
 
-/** @throws Refusal in QEMU's words */
-export function checkSmmuProperties(device: DeviceArgument, machine: CommonOptions): SmmuRequest {
+/**
+ * @param kernel a kernel runs on vCPUs: x-msi=auto is on for it
+ * @throws Refusal in QEMU's words
+ */
+export function checkSmmuProperties(device: DeviceArgument, machine: CommonOptions, kernel: boolean): SmmuRequest {
   const accel = booleanProperty(device, "accel");
   const stage = parseStage(device, accel);
   const ril = textProperty(device, "ril");
   const ats = textProperty(device, "ats");
   const oas = textProperty(device, "oas");
   const ssidsize = textProperty(device, "ssidsize");
+  // IDR0.MSI: QEMU has none. Linux polls the memory of its CMD_SYNC then, where it would read CMDQ_CONS by an exit.
+  const msi = onOff(textProperty(device, "x-msi"));
+  const messages = msi === "auto" ? kernel : msi;
   const label = deviceLabel(device);
   if (accel) {
     checkAccelerator(machine, label);
@@ -31,7 +37,7 @@ export function checkSmmuProperties(device: DeviceArgument, machine: CommonOptio
   checkCmdqv(textProperty(device, "cmdqv"), accel, label);
   if (accel) {
     return {
-      properties: { stage, ril: true, ats: false, oas: 44, ssidsize: 0, cd2l: false, msi: false },
+      properties: { stage, ril: true, ats: false, oas: 44, ssidsize: 0, cd2l: false, msi: messages },
       acceleration: {
         ril: onOff(ril),
         ats: onOff(ats),
@@ -55,7 +61,7 @@ export function checkSmmuProperties(device: DeviceArgument, machine: CommonOptio
   if (ssidsize !== "auto" && ssidsize !== "0") {
     needsAccel("ssidsize can only be greater than 0 bits if accel=on", `ssidsize=${ssidsize}`, "ssidsize=auto");
   }
-  return { properties: { stage, ril: true, ats: false, oas: 44, ssidsize: 0, cd2l: false, msi: false }, acceleration: null };
+  return { properties: { stage, ril: true, ats: false, oas: 44, ssidsize: 0, cd2l: false, msi: messages }, acceleration: null };
 }
 
 function onOff(value: string): boolean | "auto" {

@@ -18,7 +18,7 @@ export interface SmmuMember {
 }
 
 export function describeSmmu({ device, bus, acceleration, legacy, base, spi }: SmmuMember): IommuDescription {
-  const { stage, ril, ats, oas, ssidsize } = device.properties;
+  const { stage, ril, ats, oas, ssidsize, msi } = device.properties;
   return {
     id: device.id,
     bus: bus.id,
@@ -27,7 +27,7 @@ export function describeSmmu({ device, bus, acceleration, legacy, base, spi }: S
     legacy,
     base,
     interrupts: [0, 1, 2, 3].map((index) => FIRST_SPI + spi + index),
-    features: { stage, ril, ats, oas, ssidsize },
+    features: { stage, ril, ats, oas, ssidsize, msi },
     // Substreams are in the guest's own tables, which the host's SMMU walks.
     bindings: (acceleration?.describeFunctions() ?? []).map(({ name, table, reason, hwptId }) => ({
       function: name,

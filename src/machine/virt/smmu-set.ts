@@ -88,7 +88,7 @@ export class SmmuSet {
         wouldWork: "one of them: -device arm-smmuv3,primary-bus=pcie.0 covers what iommu=smmuv3 does",
       });
     }
-    const request = checkSmmuProperties(argument, this.parts.machine);
+    const request = checkSmmuProperties(argument, this.parts.machine, this.parts.kernel);
     if (!bus.isRoot) {
       throw new Refusal("SMMU should be attached to a default PCIe root complex(pcie.0) or a pxb-pcie based root complex", {
         found: `${label} with primary-bus=${bus.id}, the bus of ${bus.bridge?.label ?? "a bridge"}`,
@@ -125,6 +125,7 @@ export class SmmuSet {
       memory: parts.memory,
       words: parts.words,
       lines: this.lines(place.spi),
+      writeMsi: messageWriter(parts.memory, parts.msiDoorbell),
       log: parts.log,
     });
     const acceleration = request.acceleration === null ? null : new SmmuAcceleration(device, request.acceleration, parts.log);
@@ -176,4 +177,20 @@ export class SmmuSet {
       smmu.device.dispose();
     }
   }
+}
+
+/**
+ * Sends an SMMU's own messages: 32-bit writes of the Non-secure physical address space (Arm IHI 0070, 3.18.2). They
+ * reach RAM and the controller of messages; a write to another device's registers aborts, the SMMU's own among them.
+ */
+function messageWriter(memory: AddressSpace, doorbell: number | null): (address: number, data: number) => boolean {
+  const bytes = new Uint8Array(4);
+  const view = new DataView(bytes.buffer);
+  return (address, data) => {
+    if (memory.find(address)?.region.kind !== "ram" && address !== doorbell) {
+      return false;
+    }
+    view.setUint32(0, data, true);
+    return memory.writeBytes(address, bytes) === 0;
+  };
 }

@@ -13,7 +13,7 @@ export const iommuSchema = z.strictObject({
   base: hexAddress,
   interrupts: z.array(count),
   features: z.union([
-    z.strictObject({ stage: z.string(), ril: z.boolean(), ats: z.boolean(), oas: count, ssidsize: count }),
+    z.strictObject({ stage: z.string(), ril: z.boolean(), ats: z.boolean(), oas: count, ssidsize: count, msi: z.boolean() }),
     z.strictObject({
       scalableMode: z.boolean(),
       fsts: z.boolean(),
