@@ -108,8 +108,8 @@ describe("the virt board", () => {
 
   it("tells a CMD_SYNC in memory where the SMMU has messages, and writes no registers by them", async () => {
     const { machine } = running("-M virt,gic-version=3 -nodefaults -device arm-smmuv3,primary-bus=pcie.0,x-msi=on");
-    const { accesses, iommus } = machine.board;
-    const base = iommus[0].base;
+    const { accesses } = machine.board;
+    const { base } = machine.describe().iommus[0];
     const [queue, told] = [RAM + 0x10000, RAM + 0x20000];
     expect(accesses.readMemory(base, 4) & (1n << 13n)).toBe(1n << 13n);
     expect(machine.describe().iommus[0].features).toMatchObject({ msi: true });
