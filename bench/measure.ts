@@ -13,7 +13,7 @@ export interface Comparison {
   readonly unit: string;
   readonly target?: number;
   /** One round in JavaScript. */
-  js(): Round;
+  js(): Round | Promise<Round>;
   /** The line that makes the C program do one: it answers "FIGURE CHECKSUM". */
   readonly question: string;
 }
@@ -33,7 +33,7 @@ export async function compare(
     const c: number[] = [];
     const warmUp = 3;
     for (let round = -warmUp; round < rounds; round++) {
-      const own = comparison.js();
+      const own = await comparison.js();
       let other: Round | undefined;
       if (program !== undefined) {
         const [figure, checksum] = (await program.ask(comparison.question)).split(" ");

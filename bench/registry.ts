@@ -2,6 +2,7 @@ import type { CProgram } from "./c-program.js";
 import { bootBench, hostCallBench, stage2Bench } from "./machine.js";
 import { commandBench } from "./command.js";
 import { descriptorBench } from "./descriptor.js";
+import { exitBench } from "./exits.js";
 import { mirrorBench } from "./mirror.js";
 import { pasidBench } from "./pasids.js";
 import { qtestBench } from "./qtest.js";
@@ -49,4 +50,4 @@ export interface Bench {
 }
 
 /** All benches, in the order of their run. A new one is a file beside this one and a line here. */
-export const benches: readonly Bench[] = [walkBench, vtdWalkBench, commandBench, descriptorBench, pasidBench, mirrorBench, traceBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench, qtestBench, startBench];
+export const benches: readonly Bench[] = [walkBench, vtdWalkBench, commandBench, descriptorBench, pasidBench, mirrorBench, traceBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench, exitBench, qtestBench, startBench];
