@@ -24,6 +24,9 @@ export class MappingIndex {
   private readonly near: Buckets = new Map();
   private readonly far: Buckets = new Map();
   private count = 0;
+  /** A bucket, and where the last mapping was found in it. */
+  private recent: Mapping[] = [];
+  private recentAt = 0;
 
   get size(): number {
     return this.count;
@@ -51,6 +54,7 @@ export class MappingIndex {
     this.count--;
     if (bucket.length === 1) {
       buckets.delete(key);
+      bucket.length = 0;
     } else {
       bucket.splice(at, 1);
     }
@@ -59,12 +63,19 @@ export class MappingIndex {
   clear(): void {
     this.near.clear();
     this.far.clear();
+    this.recent = [];
     this.count = 0;
   }
 
   /** That with the lowest IOVA of those that overlap `first` to `last` (bytes, inclusive). */
   firstWithin(first: number, last: number): Mapping | null {
-    const near = lowestOf(this.near, NEAR, first, last);
+    const next = this.recent[this.recentAt + 1] as Mapping | undefined;
+    if (next?.iova === first) {
+      // Mostly it is the one behind the last that was found, as walks go from one to the next.
+      this.recentAt++;
+      return next;
+    }
+    const near = this.lowestNear(first, last);
     const far = lowestOf(this.far, FAR, first, last);
     return near === null || (far !== null && far.iova < near.iova) ? far : near;
   }
@@ -89,6 +100,15 @@ export class MappingIndex {
   /** All of them. */
   all(): Generator<Mapping, void> {
     return this.within(0, Infinity);
+  }
+
+  private lowestNear(first: number, last: number): Mapping | null {
+    const found = lowestOf(this.near, NEAR, first, last);
+    if (found !== null) {
+      this.recent = this.near.get(Math.floor(found.iova / NEAR))!;
+      this.recentAt = placeFrom(this.recent, found.iova);
+    }
+    return found;
   }
 
   private placeOf(one: Mapping): { buckets: Buckets; key: number } {

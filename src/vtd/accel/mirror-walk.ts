@@ -13,6 +13,9 @@ import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST, SS_PS, SS_R, SS_W } from "
 /** Entries that one walk reads, and parts of leaves that it finds, at the most. */
 const MOST_READS = 1 << 22;
 
+/** The last IOVA that any tables translate, in bytes. */
+export const EVERYWHERE = 2 ** 57;
+
 /** What a step of the walk ended with: `found` holds a part of a run, the budget is spent, the walk is over. */
 export type WalkStep = "found" | "spent" | "over";
 
@@ -35,8 +38,8 @@ export class MirrorWalk {
    */
   readonly found = { iova: 0, bytes: 0, gpa: 0, access: 0, populated: false };
   /** The range, and the leaves that reach beyond it. */
-  from: number;
-  to: number;
+  from = 0;
+  to = 0;
   private reads = 0;
   /** Tables on the way, the outermost first: where, the next entry and the last one, IOVA of entry 0, access so far. */
   private depth = 0;
@@ -48,20 +51,29 @@ export class MirrorWalk {
   private readonly access = new Int32Array(MOST_LEVELS);
   /** The run at hand, and how much of it is done. */
   private run: Run | null = null;
-  private readonly last: number;
+  private first = 0;
+  private last = 0;
 
-  /** @param first,last IOVAs in bytes, inclusive */
+  /** A walk over all of the tables. */
   constructor(
     private readonly tables: X86Tables,
-    private readonly first: number,
-    last: number,
     private readonly memory: AddressSpace,
     private readonly words: WordMemory,
     private readonly runs: MirrorRuns,
   ) {
+    this.begin(0, EVERYWHERE);
+  }
+
+  /** Begins anew. `first`, `last`: IOVAs in bytes, inclusive. */
+  begin(first: number, last: number): void {
+    const { tables } = this;
+    this.first = first;
     this.last = Math.min(last, 2 ** tables.inputBits - 1);
     this.from = first;
     this.to = last;
+    this.reads = 0;
+    this.depth = 0;
+    this.run = null;
     this.enter(tables.baseHigh, tables.baseLow, 0, SS_R | SS_W);
   }
 

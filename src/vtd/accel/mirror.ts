@@ -13,25 +13,15 @@ import { usableAddressBits } from "./compatibility.js";
 import type { GuestDomains } from "./domains.js";
 import type { Mapping } from "./mappings.js";
 import { MirrorAreas, MOST_MAPPINGS } from "./mirror-areas.js";
+import { MirrorRanges } from "./mirror-ranges.js";
 import type { MirrorRuns } from "./mirror-runs.js";
-import { MirrorWalk, type WalkStep } from "./mirror-walk.js";
-
-/** Ranges that wait to be synchronized, at the most: beyond that everything is. */
-const MOST_RANGES = 16;
+import { EVERYWHERE, MirrorWalk, type WalkStep } from "./mirror-walk.js";
 
 /**
  * How often a mapping is looked at of which a part has gone, each time when others have had their turn, before the mirror
  * counts as torn: another processor of the guest may be about to unmap all of it, and tells when it has.
  */
 const MOST_LOOKS = 4;
-
-interface Range {
-  /** IOVAs in bytes, inclusive. */
-  readonly first: number;
-  readonly last: number;
-}
-
-const EVERYTHING: Range = { first: 0, last: 2 ** 57 };
 
 /** What a mirror is made with. */
 export interface MirrorParts {
@@ -55,10 +45,12 @@ export class Mirror {
   private listening = false;
 
   /** What is still to be synchronized. */
-  private ranges: Range[] = [];
+  private readonly ranges = new MirrorRanges();
   /** Before anything is mapped the tables are counted: those that lead in circles cost no host calls. */
   private counting: MirrorWalk | null;
   private counted = 0;
+  /** One walk is used for all. */
+  private readonly walker: MirrorWalk;
   /** The range at hand: its walk; a part that was found, done up to `at`. */
   private walk: MirrorWalk | null = null;
   private found = false;
@@ -68,12 +60,12 @@ export class Mirror {
   private lateAt = 0;
   private sweep: Generator<Mapping, void> | null = null;
   private stamp = 0;
+  /** Mappings that the walk has found, or made. */
+  private kept = 0;
   /** The mapping that the walk is in, and one that it found a part of alone. */
   private current: Mapping | null = null;
   private partial: Mapping | null = null;
   private looks = 0;
-  /** Work was given up: what is mapped may be stale anywhere. */
-  private lost = false;
   /** The next look is when others have had their turn. */
   private resting = false;
 
@@ -92,7 +84,7 @@ export class Mirror {
     this.iommufd = device.iommufd;
     this.name = device.name;
     this.areas = new MirrorAreas(device, ioasId, hwptId, parts.memory, parts.log);
-    this.counting = this.walkOf(EVERYTHING.first, EVERYTHING.last);
+    this.counting = this.walker = new MirrorWalk(tables, parts.memory, parts.words, runs);
     this.listener = {
       // RAM that is unplugged or discarded leaves, and comes back when it is there again.
       add: (section, required) => {
@@ -168,28 +160,18 @@ export class Mirror {
 
   /** Mappings from `first` to `last` (bytes, inclusive) are to become those of the guest's tables. */
   invalidate(first: number, last: number): void {
-    if (this.lost) {
-      this.invalidateAll();
-      return;
-    }
-    if (this.ranges.some((range) => range.first <= first && range.last >= last)) {
-      return;
-    }
-    this.ranges.push({ first, last });
-    if (this.ranges.length > MOST_RANGES) {
-      this.ranges = [EVERYTHING];
-    }
+    this.torn = false;
+    this.ranges.add(first, last);
   }
 
   invalidateAll(): void {
     this.torn = false;
-    this.lost = false;
-    this.ranges = [EVERYTHING];
+    this.ranges.addAll();
   }
 
   /** Some of it is not synchronized yet. */
   get working(): boolean {
-    return this.counting !== null || this.walk !== null || this.ranges.length > 0;
+    return this.counting !== null || this.walk !== null || this.ranges.waiting;
   }
 
   /** Others have had their turn: mappings of which a part has gone may be gone as a whole. */
@@ -219,9 +201,8 @@ export class Mirror {
   }
 
   private forgetWork(): void {
-    this.lost = true;
     this.counting = null;
-    this.ranges = [];
+    this.ranges.giveUp();
     this.looks = 0;
     this.resting = false;
     this.forgetRange();
@@ -242,7 +223,7 @@ export class Mirror {
     const { walk } = this;
     if (walk !== null) {
       this.forgetRange();
-      this.ranges.unshift({ first: Math.min(walk.from, included?.iova ?? Infinity), last: Math.max(walk.to, included === undefined ? 0 : endOf(included) - 1) });
+      this.ranges.putBack(Math.min(walk.from, included?.iova ?? Infinity), Math.max(walk.to, included === undefined ? 0 : endOf(included) - 1));
     }
   }
 
@@ -251,7 +232,8 @@ export class Mirror {
     if (this.counting !== null) {
       this.count(this.counting.step(budget));
     } else if (walk === null) {
-      this.begin(this.ranges.shift()!);
+      const { first, last } = this.ranges.take();
+      this.begin(first, last);
     } else if (this.found) {
       this.take(walk, budget);
     } else if (this.sweep !== null) {
@@ -262,7 +244,7 @@ export class Mirror {
       this.at = walk.found.iova;
       if (step === "over") {
         this.enter(null);
-        this.sweep = this.unfound(walk);
+        this.sweep = this.unfound(walk, this.kept === this.mappings && walk.from <= 0 && walk.to >= EVERYWHERE);
       }
     }
   }
@@ -276,14 +258,10 @@ export class Mirror {
     }
   }
 
-  private walkOf(first: number, last: number): MirrorWalk {
-    return new MirrorWalk(this.tables, first, last, this.parts.memory, this.parts.words, this.runs);
-  }
-
   // ---- one range ----
 
   /** What the range cuts through is synchronized as a whole: hardware walks anew what a part of was invalidated. */
-  private begin({ first, last }: Range): void {
+  private begin(first: number, last: number): void {
     let from = first;
     let to = last;
     for (const index of [this.areas.mapped, this.areas.waiting]) {
@@ -296,7 +274,9 @@ export class Mirror {
       }
     }
     this.stamp++;
-    this.walk = this.walkOf(from, to);
+    this.kept = 0;
+    this.walk = this.walker;
+    this.walk.begin(from, to);
   }
 
   /** A part that the walk has found: what of it is mapped as it is stays so; the rest is mapped now, or late where something is in the way. */
@@ -346,6 +326,7 @@ export class Mirror {
     if (one !== null && one.stamp !== this.stamp) {
       one.stamp = this.stamp;
       one.seen = 0;
+      this.kept++;
     }
   }
 
@@ -372,13 +353,19 @@ export class Mirror {
       return;
     }
     budget.left -= HOST_CALL_STEPS;
-    if (this.areas.map(one) && trace.tracePageWalkOne.on) {
+    if (!this.areas.map(one)) {
+      return;
+    }
+    this.kept++;
+    if (trace.tracePageWalkOne.on) {
       trace.tracePageWalkOne.emit(this.domains.current, one.iova, one.gpa, one.bytes - 1, one.access);
     }
   }
 
-  private *unfound(walk: MirrorWalk): Generator<Mapping, void> {
-    yield* this.areas.mapped.within(walk.from, walk.to);
+  private *unfound(walk: MirrorWalk, allFound: boolean): Generator<Mapping, void> {
+    if (!allFound) {
+      yield* this.areas.mapped.within(walk.from, walk.to);
+    }
     yield* this.areas.waiting.within(walk.from, walk.to);
   }
 
