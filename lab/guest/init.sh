@@ -20,6 +20,11 @@ disk() {
   echo "lab was here $(word token)" | dd of=/dev/nvme0n1 bs=512 seek=4 conv=notrunc,fsync 2>/dev/null && sync
   grep -c nvme /proc/interrupts
 }
+bars() {
+  for function in /sys/bus/pci/devices/*; do
+    echo "bars ${function##*/} $(head -n 6 "$function/resource" | while read -r first last _; do [ "$last" = 0x0000000000000000 ] || echo "$first-$last"; done | tr '\n' ' ')"
+  done
+}
 clock() { cat /sys/class/rtc/rtc0/name && date -u +%Y-%m-%d && [ "$(date -u +%Y)" -gt 2000 ]; }
 # The function goes and comes back by the monitor.
 plug() {
@@ -48,7 +53,7 @@ stress() {
 names=$(word lab)
 for name in $(echo "$names" | tr , ' '); do
   case $name in
-    dma | pasid) "$name" "$function" ;;
+    dma | pasid | pair) "$name" "$function" ;;
     silent) dma "$function" silent ;;
     maps) maps "$function" "$(word most)" ;;
     reboot) echo "lab: reboot"; reboot -f ;;

@@ -23,18 +23,20 @@ describe("Linux on virt", () => {
     const { console, report, stderr, status } = lab.boot({
       host: "grace",
       arguments: machine(),
-      append: "quiet lab=groups,windows,silent,pasid,faults function=0000:09:00.0",
+      append: "quiet lab=groups,windows,silent,pasid,faults,pair function=0000:09:00.0",
     });
     expect([stderr, status]).toEqual(["", 0]);
     GROUPS.forEach((group) => expect(console).toMatch(new RegExp(group)));
     expect(console).not.toMatch(/FAILED|identity/);
     expect(console.match(/0x0000000008000000 0x00000000080fffff direct-relaxable/g)?.length).toBe(5);
-    for (const name of ["silent", "pasid"]) {
+    for (const name of ["silent", "pasid", "pair"]) {
       expect(console).toContain(`lab: ${name} ok`);
     }
     expect(console).toContain("pasid: three address spaces at one IOVA");
     expect(console).toMatch(/arm-smmu-v3 arm-smmu-v3\.0\.auto: event 0x10 received|arm-smmu-v3\.0\.auto: event:? F_TRANSLATION/);
-    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off", resets: 0 }, hostObjects: { alive: 0 } });
+    // What no device can answer is aborted, and the process goes on.
+    expect(console).toContain("pair: aborted");
+    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off", resets: 0, exits: { ARM_NISV: 1 } }, hostObjects: { alive: 0 } });
   });
 
   it("has its disk behind nested tables: what is read is the file's, what is written is found there", () => {
@@ -77,6 +79,27 @@ describe("Linux on virt", () => {
     expect([stderr, status]).toEqual(["", 0]);
     for (const name of ["plug", "silent"]) {
       expect(console).toContain(`lab: ${name} ok`);
+    }
+    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off" }, hostObjects: { alive: 0 } });
+  });
+
+  it.runIf(nightly)("finds a place for the BARs of 128 GiB of four GPUs, each behind an SMMU of its own", () => {
+    const gpus = ["0008", "0009", "0018", "0019"].map(
+      (domain, n) => `-device pxb-pcie,id=pcie.${n + 1},bus_nr=${32 * (n + 1)} -device arm-smmuv3,primary-bus=pcie.${n + 1},id=smmu${n + 1},accel=on
+        -device pcie-root-port,id=rp${n + 1},bus=pcie.${n + 1},chassis=${n + 1} -device vfio-pci,host=${domain}:01:00.0,bus=rp${n + 1},id=gpu${n + 1},iommufd=iommufd0`,
+    );
+    const { console, report, stderr, status } = lab.boot({
+      host: "grace",
+      arguments: `-machine virt,accel=kvm,gic-version=3,highmem-mmio-size=2T -cpu host -m 512M -nodefaults -display none -object iommufd,id=iommufd0 ${gpus.join(" ")}`,
+      append: "quiet lab=groups,bars",
+      seconds: 600,
+    });
+    expect([stderr, status]).toEqual(["", 0]);
+    for (const bus of ["21", "41", "61", "81"]) {
+      expect(console).toMatch(new RegExp(`group \\d+ DMA(-FQ)? 0000:${bus}:00\\.0`));
+      const [, bars] = new RegExp(`bars 0000:${bus}:00\\.0 (.*)`).exec(console)!;
+      const sizes = bars.trim().split(" ").map((bar) => bar.split("-").map(BigInt)).map(([first, last]) => last - first + 1n);
+      expect(sizes).toEqual([2n ** 24n, 2n ** 37n, 2n ** 25n]);
     }
     expect(report).toMatchObject({ ok: true, kernel: { end: "power-off" }, hostObjects: { alive: 0 } });
   });
