@@ -73,7 +73,7 @@ describe("Linux on virt", () => {
       append: "quiet lab=plug,silent,windows function=0000:09:00.0",
       steps: [
         { on: "lab: ready", qmp: { execute: "device_del", arguments: { id: "nic0" } } },
-        { on: "lab: gone", qmp: { execute: "device_add", arguments: { driver: "vfio-pci", host: "0009:02:00.0", id: "nic0", bus: "rp1", iommufd: "iommufd0" } } },
+        { on: "DEVICE_DELETED", in: "monitor", qmp: { execute: "device_add", arguments: { driver: "vfio-pci", host: "0009:02:00.0", id: "nic0", bus: "rp1", iommufd: "iommufd0" } } },
       ],
     });
     expect([stderr, status]).toEqual(["", 0]);
