@@ -4,6 +4,7 @@
  */
 import { Refusal } from "../support/index.js";
 import { type BzImage, ENTRY_64, HEADER } from "./bz-image.js";
+import type { Vmlinux } from "./vmlinux.js";
 
 /** Guest memory as a loader writes it. False: a part of it is no RAM. */
 export type WriteMemory = (address: number, bytes: Uint8Array) => boolean;
@@ -16,7 +17,7 @@ export interface MapEntry {
 }
 
 export interface X86LinuxRequest {
-  readonly kernel: BzImage;
+  readonly kernel: BzImage | Vmlinux;
   readonly ramdisk: Uint8Array | null;
   readonly commandLine: string;
   readonly memoryMap: readonly MapEntry[];
@@ -64,15 +65,20 @@ export function loadX86Linux(request: X86LinuxRequest, write: WriteMemory): X86L
   if (line.length - 1 > kernel.commandLineBytes) {
     throw new Refusal("the kernel's command line is too long", { found: `${line.length - 1} bytes`, wouldWork: `${kernel.commandLineBytes} bytes at the most, which this kernel takes` });
   }
-  const load = placeKernel(kernel, memoryMap);
-  const kernelEnd = load + Math.max(kernel.initBytes, kernel.payload.length);
+  const { pieces, instruction, end: kernelEnd } = placed(kernel, memoryMap);
   const disk = ramdisk === null || ramdisk.length === 0 ? null : { address: placeRamdisk(ramdisk.length, kernelEnd, kernel, memoryMap), bytes: ramdisk };
   const put = (what: string, address: number, bytes: Uint8Array): void => {
     if (!write(address, bytes)) {
       throw new Refusal(`there is no memory for ${what}`, { found: `${bytes.length} bytes at 0x${address.toString(16)}`, wouldWork: "a larger -m" });
     }
   };
-  put("the kernel", load, kernel.payload);
+  for (const { address, bytes, size } of pieces) {
+    put("the kernel", address, bytes);
+    // A machine that was reset has what was there before.
+    if (size > bytes.length) {
+      put("the kernel", address + bytes.length, new Uint8Array(size - bytes.length));
+    }
+  }
   if (disk !== null) {
     put("the initial ramdisk", disk.address, disk.bytes);
   }
@@ -80,7 +86,20 @@ export function loadX86Linux(request: X86LinuxRequest, write: WriteMemory): X86L
   put("the boot parameters", BOOT_PARAMETERS, bootParameters(request, disk));
   put("page tables", PAGE_TABLES, identityTables());
   put("descriptors", DESCRIPTORS, new Uint8Array(BigUint64Array.from(request.descriptors).buffer));
-  return { instruction: load + ENTRY_64, bootParameters: BOOT_PARAMETERS, pageTables: PAGE_TABLES, descriptors: DESCRIPTORS };
+  return { instruction, bootParameters: BOOT_PARAMETERS, pageTables: PAGE_TABLES, descriptors: DESCRIPTORS };
+}
+
+/** Where which bytes of a kernel go, its first instruction, and the end of what it needs before it knows the memory map. */
+function placed(kernel: BzImage | Vmlinux, memoryMap: readonly MapEntry[]): { pieces: Vmlinux["segments"]; instruction: number; end: number } {
+  if ("segments" in kernel) {
+    return { pieces: kernel.segments, instruction: kernel.entry, end: Math.max(...kernel.segments.map(({ address, size }) => address + size)) };
+  }
+  const load = placeKernel(kernel, memoryMap);
+  return {
+    pieces: [{ address: load, bytes: kernel.payload, size: kernel.payload.length }],
+    instruction: load + ENTRY_64,
+    end: load + Math.max(kernel.initBytes, kernel.payload.length),
+  };
 }
 
 /** The preferred address where RAM is there, else the first that the alignment allows. */
@@ -102,7 +121,7 @@ function placeKernel(kernel: BzImage, memoryMap: readonly MapEntry[]): number {
 }
 
 /** As high below 4 GiB as RAM and the kernel's own limit allow. */
-function placeRamdisk(bytes: number, kernelEnd: number, kernel: BzImage, memoryMap: readonly MapEntry[]): number {
+function placeRamdisk(bytes: number, kernelEnd: number, kernel: BzImage | Vmlinux, memoryMap: readonly MapEntry[]): number {
   let best = -1;
   for (const { base, size, type } of memoryMap) {
     const end = Math.min(base + size, kernel.lastRamdiskAddress + 1, MAPPED);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { loadX86Linux, type MapEntry, readBzImage } from "../../src/boot/index.js";
+import { loadX86Linux, type MapEntry, readBzImage, readVmlinux } from "../../src/boot/index.js";
 import { Refusal } from "../../src/support/index.js";
 
 /** A bzImage with a setup of one sector, a header to 0x268 and 0x1000 bytes of payload. */
@@ -117,5 +117,58 @@ describe("starting Linux on x86", () => {
 
   it("refuses a command line that the kernel would cut", () => {
     expect(refusal(() => load({ line: "x".repeat(2048) }))).toContain("command line is too long");
+  });
+});
+
+describe("a vmlinux", () => {
+  /** An ELF-64 of two segments to load, the second with zeros behind its bytes, and one that is not to be loaded. */
+  function elf(change: (view: DataView) => void = () => {}): Uint8Array {
+    const file = new Uint8Array(0x400);
+    const view = new DataView(file.buffer);
+    view.setUint32(0, 0x7f45_4c46);
+    view.setUint8(4, 2);
+    view.setUint16(18, 62, true);
+    view.setBigUint64(24, 0x100_0010n, true);
+    view.setBigUint64(32, 64n, true);
+    view.setUint16(54, 56, true);
+    view.setUint16(56, 3, true);
+    const segments: Array<[type: number, offset: number, address: number, bytes: number, size: number]> = [
+      [1, 0x200, 0x100_0000, 0x100, 0x100],
+      [1, 0x300, 0x120_0000, 0x40, 0x3000],
+      [4, 0x340, 0, 0x20, 0x20],
+    ];
+    segments.forEach(([type, offset, address, bytes, size], n) => {
+      view.setUint32(64 + 56 * n, type, true);
+      [offset, 0, address, bytes, size].forEach((word, index) => view.setBigUint64(64 + 56 * n + 8 * (index + 1), BigInt(word), true));
+    });
+    file.fill(0x11, 0x200, 0x300).fill(0x22, 0x300, 0x340);
+    change(view);
+    return file;
+  }
+
+  it("is loaded by its segments, zeros behind them, and entered at its own entry", () => {
+    const writes = new Map<number, Uint8Array>();
+    const kernel = readVmlinux(elf(), "vmlinux")!;
+    const request = { kernel, ramdisk: new Uint8Array(0x2000).fill(7), commandLine: "quiet", memoryMap: MAP, acpiRoot: null, descriptors: [0n, 0n, 1n, 2n] };
+    const entry = loadX86Linux(request, (address, bytes) => writes.set(address, bytes).size > 0);
+    expect(entry.instruction).toBe(0x100_0010);
+    expect([...writes].filter(([address]) => address >= 0x100_0000 && address < 0x200_0000).map(([address, bytes]) => [address, bytes.length, bytes[0]])).toEqual([
+      [0x100_0000, 0x100, 0x11],
+      [0x120_0000, 0x40, 0x22],
+      [0x120_0040, 0x2fc0, 0],
+    ]);
+    const parameters = Buffer.from(writes.get(0x7000)!);
+    expect([parameters.readUInt16LE(0x1fe), parameters.readUInt32LE(0x202), parameters.readUInt16LE(0x206)]).toEqual([0xaa55, 0x5372_6448, 0x020f]);
+    expect(writes.get(parameters.readUInt32LE(0x218))).toEqual(request.ramdisk);
+  });
+
+  it("is another file where it begins otherwise, and refused where it cannot be entered", () => {
+    expect(readVmlinux(image(), "k")).toBeNull();
+    expect(readVmlinux(new Uint8Array(3), "k")).toBeNull();
+    expect(refusal(() => readVmlinux(elf((view) => view.setUint16(18, 183, true)), "k"))).toContain("an ELF file for AArch64");
+    expect(refusal(() => readVmlinux(elf((view) => view.setBigUint64(24, 0xffff_ffff_8100_0000n, true)), "k"))).toContain("its entry 0x");
+    expect(refusal(() => readVmlinux(elf((view) => view.setUint16(56, 60_000, true)), "k"))).toContain("60000 program headers");
+    expect(refusal(() => readVmlinux(elf((view) => view.setBigUint64(64 + 32, 2n ** 40n, true)), "k"))).toContain("a segment of");
+    expect(refusal(() => readVmlinux(elf((view) => view.setBigUint64(64 + 24, 2n ** 33n, true)), "k"))).toContain("at 0x200000000");
   });
 });

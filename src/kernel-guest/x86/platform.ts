@@ -1,5 +1,5 @@
 /** The q35 board's part of a kernel that runs on it: the VM as a PC wants it, and its boot. */
-import { loadX86Linux, readBzImage } from "../../boot/index.js";
+import { loadX86Linux, readBzImage, readVmlinux } from "../../boot/index.js";
 import { CAP, enterKernel, GDT, KvmVm, prepareX86, setFeatures, type Vcpu, X2APIC_API } from "../../kvm/index.js";
 import type { Q35Board } from "../../machine/index.js";
 import { Refusal } from "../../support/index.js";
@@ -42,7 +42,7 @@ export class X86Platform implements KernelPlatform {
       const { board, files } = this;
       const { acpiRoot, memoryMap } = board.firmware;
       const entry = loadX86Linux(
-        { kernel: readBzImage(files.kernel, files.kernelName), ramdisk: files.ramdisk, commandLine: files.commandLine, memoryMap: memoryMap ?? [], acpiRoot, descriptors: GDT },
+        { kernel: readVmlinux(files.kernel, files.kernelName) ?? readBzImage(files.kernel, files.kernelName), ramdisk: files.ramdisk, commandLine: files.commandLine, memoryMap: memoryMap ?? [], acpiRoot, descriptors: GDT },
         (address, bytes) => board.memory.writeBytes(address, bytes) === 0,
       );
       vcpus.forEach(({ fd, index }) => setFeatures(vm, fd, index, vcpus.length));
