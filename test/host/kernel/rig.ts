@@ -3,6 +3,7 @@ import {
   createSimulatedHost,
   describeHost,
   ENGINE,
+  ENGINE_ID,
   CONTROL_ATS,
   CONTROL_PASID,
   CONTROL_START,
@@ -13,6 +14,7 @@ import {
   type HostDescriptionInput,
   type SimulatedHost,
 } from "../../../src/host/simulated/index.js";
+import { NVME_ENGINE_OFFSET } from "../../../src/host/simulated/names/index.js";
 import {
   HostError,
   HwptDataType,
@@ -189,23 +191,30 @@ export class GuestTables {
 
 /** DMA by the function's engine. */
 export class Engine {
-  constructor(private readonly device: VfioDevice) {}
+  /** Behind an NVMe controller's registers, or where the BAR begins. */
+  private readonly at: number;
+
+  constructor(private readonly device: VfioDevice) {
+    const id = new Uint8Array(4);
+    device.regionRead(0, ENGINE.ID, id);
+    this.at = new DataView(id.buffer).getUint32(0, true) === ENGINE_ID ? 0 : NVME_ENGINE_OFFSET;
+  }
 
   set(register: number, value: number): void {
     const data = new Uint8Array(4);
     new DataView(data.buffer).setUint32(0, value >>> 0, true);
-    this.device.regionWrite(0, register, data);
+    this.device.regionWrite(0, this.at + register, data);
   }
 
   get(register: number): number {
     const out = new Uint8Array(4);
-    this.device.regionRead(0, register, out);
+    this.device.regionRead(0, this.at + register, out);
     return new DataView(out.buffer).getUint32(0, true);
   }
 
   /** Writes bytes to an IOVA; false: it faulted. */
   write(iova: number, data: Uint8Array, options: { pasid?: number; ats?: boolean } = {}): boolean {
-    this.device.regionWrite(0, ENGINE.BUFFER, data);
+    this.device.regionWrite(0, this.at + ENGINE.BUFFER, data);
     this.address(ENGINE.DST_LOW, iova);
     return this.run(data.length, OPERATION_WRITE, options);
   }
@@ -217,7 +226,7 @@ export class Engine {
       return null;
     }
     const out = new Uint8Array(length);
-    this.device.regionRead(0, ENGINE.BUFFER, out);
+    this.device.regionRead(0, this.at + ENGINE.BUFFER, out);
     return out;
   }
 
