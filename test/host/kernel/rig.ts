@@ -191,13 +191,16 @@ export class GuestTables {
 
 /** DMA by the function's engine. */
 export class Engine {
-  /** Behind an NVMe controller's registers, or where the BAR begins. */
-  private readonly at: number;
+  constructor(private readonly device: VfioDevice) {}
 
-  constructor(private readonly device: VfioDevice) {
+  /** Where BAR 0 has the engine: behind an NVMe controller's registers, or where it begins. */
+  private get at(): number {
+    if (this.device.regionInfo(0).size <= NVME_ENGINE_OFFSET) {
+      return 0;
+    }
     const id = new Uint8Array(4);
-    device.regionRead(0, ENGINE.ID, id);
-    this.at = new DataView(id.buffer).getUint32(0, true) === ENGINE_ID ? 0 : NVME_ENGINE_OFFSET;
+    this.device.regionRead(0, NVME_ENGINE_OFFSET + ENGINE.ID, id);
+    return new DataView(id.buffer).getUint32(0, true) === ENGINE_ID ? NVME_ENGINE_OFFSET : 0;
   }
 
   set(register: number, value: number): void {
