@@ -70,7 +70,8 @@ describe("Linux on virt", () => {
     const { console, report, stderr, status } = lab.boot({
       host: "grace",
       arguments: machine(),
-      append: "quiet lab=plug,silent,windows function=0000:09:00.0",
+      // Else the port sleeps once its slot is empty, and waits for a PME.
+      append: "quiet pcie_port_pm=off lab=plug,silent,windows function=0000:09:00.0",
       steps: [
         { on: "lab: ready", qmp: { execute: "device_del", arguments: { id: "nic0" } } },
         { on: "DEVICE_DELETED", in: "monitor", qmp: { execute: "device_add", arguments: { driver: "vfio-pci", host: "0009:02:00.0", id: "nic0", bus: "rp1", iommufd: "iommufd0" } } },
