@@ -106,16 +106,17 @@ describe("the linux guest", () => {
     expect(left).toBe(0);
   });
 
-  it("goes well with 16 SMMUs and 128 functions, described by ACPI", async () => {
+  it("goes well with 16 SMMUs and functions behind each, described by ACPI", async () => {
+    const each = process.env.VIOMMU_FUZZ === "nightly" ? 8 : 2;
     const input = JSON.parse(readFileSync(new URL("../../hosts/board.json", import.meta.url), "utf8")) as HostDescriptionInput;
     const [smmu, fn] = [input.smmus[0], input.functions[0]];
     const smmus = Array.from({ length: 16 }, (_, i) => ({ ...smmu, base: 0x900_0000 + i * 0x4_0000, name: `smmu3.0x${(0x900_0000 + i * 0x4_0000).toString(16).padStart(16, "0")}` }));
     const address = (i: number, j: number): string => `${i.toString(16).padStart(4, "0")}:${(j + 1).toString(16).padStart(2, "0")}:00.0`;
-    const functions = smmus.flatMap(({ name }, i) => Array.from({ length: 8 }, (_, j) => ({ ...fn, address: address(i, j), name: `${i}.${j}`, smmu: name })));
+    const functions = smmus.flatMap(({ name }, i) => Array.from({ length: each }, (_, j) => ({ ...fn, address: address(i, j), name: `${i}.${j}`, smmu: name })));
     let line = START;
     smmus.forEach((_, i) => {
       line += ` -device pxb-pcie,id=p${i},bus=pcie.0,bus_nr=${(i + 1) * 15} -device arm-smmuv3,primary-bus=p${i},id=s${i},accel=on`;
-      for (let j = 0; j < 8; j++) {
+      for (let j = 0; j < each; j++) {
         line += ` -device pcie-root-port,id=r${i}.${j},bus=p${i},chassis=${i * 8 + j + 1} -device ${vfio(address(i, j), `r${i}.${j}`, `f${i}.${j}`)}`;
       }
     });
@@ -125,7 +126,7 @@ describe("the linux guest", () => {
     const report = await linux(contextFor(machine, { firmware: "acpi" }));
     machine.shutdown();
     expect(outcome(report)).toEqual(well([...NO_SUBSTREAMS, "unplug and plug"]));
-    expect(report.steps.find((step) => step.name === "own tables")?.detail).toMatch(/^128 functions/);
+    expect(report.steps.find((step) => step.name === "own tables")?.detail).toMatch(new RegExp(`^${16 * each} functions`));
     expect(host.liveObjects()).toEqual([]);
     host.close();
   }, 180_000);
