@@ -36,6 +36,8 @@ plug() {
   echo "lab: back"
   sleep 1
 }
+# The kernel tells of ten faults in five seconds: what comes then is told again.
+pause() { sleep 6; }
 # Reboots the first time; the disk remembers.
 once() {
   for _ in $(seq 1 100); do [ -e /dev/nvme0n1 ] && break; sleep 0.1; done

@@ -18,7 +18,7 @@ describe("Linux on q35", () => {
     const { console, report, stderr, status } = lab.boot({
       host: "two-socket-spr",
       arguments: machine(FIRST_STAGE),
-      append: "quiet lab=groups,dma,pasid,faults,iommu function=0000:01:00.0",
+      append: "quiet lab=groups,dma,pause,pasid,faults,iommu function=0000:01:00.0",
     });
     expect([stderr, status]).toEqual(["", 0]);
     expect(console).toMatch(/group \d+ DMA(-FQ)? 0000:01:00\.0/);
@@ -28,7 +28,8 @@ describe("Linux on q35", () => {
     }
     expect(console).toContain("dma: 3 messages");
     expect(console).toContain("pasid: three address spaces at one IOVA");
-    expect(console).toMatch(/\[DMA Write NO_PASID\] Request device \[0000:01:00\.0\] fault addr 0x40000000 \[fault reason 0x71\]/);
+    // The kernel leaves out some of many.
+    expect(console).toMatch(/\[DMA Write NO_PASID\] Request device \[0000:01:00\.0\] fault addr 0x[45]00[01][0-9a-f]000 \[fault reason 0x71\]/);
     expect(console).toMatch(/\[DMA Write PASID 0x5\] Request device \[0000:01:00\.0\] fault addr 0x40000000/);
     expect(console).toContain("Enabled IRQ remapping in x2apic mode");
     expect(report).toMatchObject({ ok: true, kernel: { end: "power-off", resets: 0 }, hostObjects: { alive: 0 } });
