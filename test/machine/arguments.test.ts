@@ -312,3 +312,25 @@ describe("wrong input", () => {
     expect(refusalOf(() => parse("-M virt -device edu,addr=99")).message).toContain("-device edu,addr=99");
   });
 });
+
+describe("a kernel's consoles", () => {
+  const boot = (words: string): ReturnType<typeof parseArguments>["boot"] => parseArguments(`-M q35,accel=kvm -kernel k ${words}`.trim().split(" ")).boot;
+
+  it("are those of -serial, or the one that QEMU has where none is said", () => {
+    expect(boot("").serials).toEqual([{ spec: { kind: "stdio" }, monitor: true }]);
+    expect(boot("-nodefaults").serials).toEqual([]);
+    expect(boot("-serial none").serials).toEqual([]);
+    expect(boot("-serial null -serial mon:stdio").serials).toEqual([null, { spec: { kind: "stdio" }, monitor: true }]);
+  });
+
+  it("may be monitors, to which -S waits", () => {
+    const stopped = (words: string): boolean => parseArguments(`-M q35,accel=kvm -kernel k -S ${words}`.trim().split(" ")).control.stopped;
+    expect(["", "-serial mon:stdio", "-serial stdio", "-nodefaults", "-serial none"].map(stopped)).toEqual([true, true, false, false, false]);
+  });
+
+  it("are told to be none where nothing runs a kernel", () => {
+    const { notes, boot } = parseArguments("-M virt -nodefaults -kernel k -serial stdio".split(" "));
+    expect(boot).toEqual({ kernel: null, initrd: null, commandLine: "", serials: [] });
+    expect(notes).toEqual(expect.arrayContaining(["-kernel k: only vCPUs run a kernel (-machine virt,accel=kvm): the guest here is a program (--guest)", "-serial stdio: the guest here is a program and has no console"]));
+  });
+});

@@ -152,7 +152,8 @@ export function parseArguments(words: readonly string[]): MachineArguments {
   checkSingleIommu(devices);
   devices = numberExpanders(devices, machine.board === "q35" || (machine.highmem && machine.highmemEcam) ? 256 : 16, notes);
   drives.finish(new Set(devices.filter(({ model }) => model.name === "nvme").map((device) => textProperty(device, "drive"))), notes);
-  const controls = control.finish(notes, boot.chardevIds, machine.accelerator === "kvm" && boot.hasKernel, machine.accelerator === "kvm" && boot.consoleIsMonitor(!nodefaults));
+  const kvm = machine.accelerator === "kvm";
+  const controls = control.finish(notes, boot.chardevIds, kvm && boot.hasKernel, kvm && boot.consoleIsMonitor(!nodefaults));
   return {
     machine,
     memory: parseMemory(memoryText),
@@ -167,7 +168,7 @@ export function parseArguments(words: readonly string[]): MachineArguments {
     name,
     uuid,
     control: controls,
-    boot: boot.finish(controls.chardevs, { kvm: machine.accelerator === "kvm", board: machine.board, devices: !nodefaults }, notes),
+    boot: boot.finish(controls.chardevs, { kvm, board: machine.board, devices: !nodefaults }, notes),
     notes,
   };
 }

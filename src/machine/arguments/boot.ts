@@ -22,9 +22,14 @@ interface SerialOption {
 
 
 /** Gathers them. Without -kernel they have no effect, and each leaves a note. */
+/** QEMU's console where no -serial is said (-nodefaults takes it away). */
+const DEFAULT_SERIAL: SerialOption = { value: "mon:stdio", device: "stdio", monitor: true };
+
 export class BootOptions {
   private readonly texts = new Map<string, string>();
   private readonly serials: Array<SerialOption | null> = [];
+  /** -serial was said: there is no console by default, `none` has none at all. */
+  private saidSerial = false;
 
   /** @returns false where the option is none of these */
   take(option: string, value: string): boolean {
@@ -35,6 +40,7 @@ export class BootOptions {
         this.texts.set(option, value);
         return true;
       case "serial": {
+        this.saidSerial = true;
         const device = value.startsWith("mon:") ? value.slice(4) : value;
         if (value === "none") {
           return true;
@@ -57,7 +63,8 @@ export class BootOptions {
     const [initrd, append] = [this.texts.get("initrd") ?? null, this.texts.get("append") ?? null];
     if (kernel === null) {
       for (const [option, value] of this.texts) {
-        notes.push(`${describeArgument(`-${option}`, value)}: ${kvm ? "it goes with -kernel, and there is none" : "only vCPUs run a kernel (-machine ${board},accel=kvm): the guest here is a program (--guest)"}`);
+        const why = kvm ? "it goes with -kernel, and there is none" : `only vCPUs run a kernel (-machine ${board},accel=kvm): the guest here is a program (--guest)`;
+        notes.push(`${describeArgument(`-${option}`, value)}: ${why}`);
       }
       this.serials.forEach((serial) => serial !== null && notes.push(`${describeArgument("-serial", serial.value)}: the guest here is a program and has no console`));
       return { kernel: null, initrd: null, commandLine: "", serials: [] };
@@ -66,14 +73,14 @@ export class BootOptions {
     if (this.serials.length > serialPorts) {
       throw new Refusal(board === "q35" ? `max isa serial ports is ${serialPorts}` : `a ${board} has ${serialPorts} serial ports`, { found: `${this.serials.length} times -serial`, wouldWork: `${serialPorts} at the most` });
     }
-    const open = this.serials.map((serial) =>
+    const open = this.consoles(devices).map((serial) =>
       serial === null ? null : located(describeArgument("-serial", serial.value), () => ({ spec: parseChardevShort("-serial", serial.device, chardevs), monitor: serial.monitor })),
     );
     return {
       kernel,
       initrd,
       commandLine: append ?? "",
-      serials: open.length === 0 && devices ? [{ spec: { kind: "stdio" }, monitor: true }] : open,
+      serials: open,
     };
   }
 
@@ -84,7 +91,11 @@ export class BootOptions {
 
   /** A console of the kernel's is a monitor too: `mon:`, or the one that there is by default. */
   consoleIsMonitor(devices: boolean): boolean {
-    return this.hasKernel && (this.serials.length === 0 ? devices : this.serials.some((serial) => serial?.monitor === true));
+    return this.hasKernel && this.consoles(devices).some((serial) => serial?.monitor === true);
+  }
+
+  private consoles(devices: boolean): ReadonlyArray<SerialOption | null> {
+    return devices && !this.saidSerial ? [DEFAULT_SERIAL] : this.serials;
   }
 
   /** IDs of -chardev that are used. */
