@@ -129,6 +129,18 @@ describe("the virt board", () => {
     machine.shutdown();
   });
 
+  it.each([
+    ["-M virt,accel=kvm,gic-version=3 -nodefaults -kernel Image -device arm-smmuv3,primary-bus=pcie.0", true],
+    ["-M virt,accel=kvm,gic-version=3 -nodefaults -kernel Image -device arm-smmuv3,primary-bus=pcie.0,x-msi=off", false],
+    ["-M virt,accel=kvm,gic-version=3,iommu=smmuv3 -nodefaults -kernel Image", true],
+    ["-M virt,accel=kvm,gic-version=3,iommu=smmuv3 -nodefaults", false],
+    ["-M virt,gic-version=3 -nodefaults -device arm-smmuv3,primary-bus=pcie.0", false],
+  ])("%s: its SMMU has messages %s", (line, msi) => {
+    const { machine } = build(line);
+    expect(machine.describe().iommus[0].features).toMatchObject({ msi });
+    machine.shutdown();
+  });
+
   it("has the legacy SMMU cover all expander buses but those that bypass", () => {
     const { machine } = build(
       "-M virt,iommu=smmuv3 -nodefaults -device pxb-pcie,id=p1,bus_nr=16 -device pcie-root-port,id=r1,bus=p1,chassis=1 -device e1000e,bus=r1,id=in " +

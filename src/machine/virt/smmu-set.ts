@@ -71,7 +71,7 @@ export class SmmuSet {
       throw new Refusal(`Parameter 'stage' does not accept value '${stage}'`, { found: `-global arm-smmuv3.stage=${stage}`, wouldWork: "1, 2, nested" });
     }
     const place = { ...VIRT.smmu, spi: VIRT_SPI.smmu };
-    const request: SmmuRequest = { properties: { ...DEFAULT_PROPERTIES, stage } satisfies SmmuProperties, acceleration: null };
+    const request: SmmuRequest = { properties: { ...DEFAULT_PROPERTIES, stage, msi: this.parts.kernel } satisfies SmmuProperties, acceleration: null };
     this.make("smmuv3", bus, place, request, null);
   }
 
