@@ -143,18 +143,22 @@ export class Vcpus {
     const { attendMs, stayMs, spins } = this.handOver;
     if (attendMs > 0) {
       Atomics.store(door, DOOR.ATTENDED, 1);
-      const until = performance.now() + stayMs;
-      for (;;) {
-        const told = Atomics.load(door, DOOR.TOLD);
-        if (!this.answerAll() || performance.now() > until) {
-          break;
+      try {
+        const until = performance.now() + stayMs;
+        for (;;) {
+          const told = Atomics.load(door, DOOR.TOLD);
+          if (!this.answerAll() || performance.now() > until) {
+            break;
+          }
+          for (let left = spins; left > 0 && Atomics.load(door, DOOR.TOLD) === told; left--);
+          if (Atomics.wait(door, DOOR.TOLD, told, attendMs) === "timed-out") {
+            break;
+          }
         }
-        for (let left = spins; left > 0 && Atomics.load(door, DOOR.TOLD) === told; left--);
-        if (Atomics.wait(door, DOOR.TOLD, told, attendMs) === "timed-out") {
-          break;
-        }
+      } finally {
+        // Whatever an answer throws, the others ring again.
+        Atomics.store(door, DOOR.ATTENDED, 0);
       }
-      Atomics.store(door, DOOR.ATTENDED, 0);
     }
     this.answerAll();
     this.wakeWaiters();
