@@ -1,9 +1,9 @@
 /** A vmlinux: Linux's x86-64 kernel as the linker leaves it, entered at once without what unpacks a bzImage (System V ABI, ELF-64). */
 import { Refusal } from "../support/index.js";
-import { foreignKind, SETUP_MAGIC } from "./kinds.js";
+import { ELF_MACHINE_AT, ELF_MAGIC, ELF_X86_64, foreignKind, SETUP_MAGIC } from "./kinds.js";
 import { HEADER } from "./bz-image.js";
 
-const ELF = { MAGIC: 0x7f45_4c46, CLASS: 4, CLASS_64: 2, TYPE: 16, MACHINE: 18, X86_64: 62, ENTRY: 24, PROGRAM_HEADERS: 32, ENTRY_BYTES: 54, COUNT: 56, HEADER_BYTES: 64 } as const;
+const ELF = { CLASS: 4, CLASS_64: 2, ENTRY: 24, PROGRAM_HEADERS: 32, ENTRY_BYTES: 54, COUNT: 56, HEADER_BYTES: 64 } as const;
 const PROGRAM = { TYPE: 0, LOAD: 1, OFFSET: 8, PHYSICAL: 24, FILE_BYTES: 32, MEMORY_BYTES: 40, BYTES: 56 } as const;
 /** Addresses that the entry's page tables map. */
 const REACH = 2 ** 32;
@@ -25,13 +25,13 @@ export interface Vmlinux {
 /** @returns null: the file is no ELF. @throws Refusal where it is one that cannot be entered in 64-bit mode */
 export function readVmlinux(file: Uint8Array, name: string): Vmlinux | null {
   const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
-  if (file.length < ELF.HEADER_BYTES || view.getUint32(0, false) !== ELF.MAGIC) {
+  if (file.length < ELF.HEADER_BYTES || view.getUint32(0, false) !== ELF_MAGIC) {
     return null;
   }
   const refuse = (found: string): never => {
     throw new Refusal(`linux kernel '${name}' cannot be started`, { found, wouldWork: "the vmlinux or bzImage of an x86-64 Linux" });
   };
-  if (view.getUint8(ELF.CLASS) !== ELF.CLASS_64 || view.getUint16(ELF.MACHINE, true) !== ELF.X86_64) {
+  if (view.getUint8(ELF.CLASS) !== ELF.CLASS_64 || view.getUint16(ELF_MACHINE_AT, true) !== ELF_X86_64) {
     return refuse(foreignKind(file) ?? "an ELF file");
   }
   const headers = Number(view.getBigUint64(ELF.PROGRAM_HEADERS, true));

@@ -148,6 +148,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
         log.warn(text);
         failure ??= asked ? text : null;
       }
+      const invalidation = invalidationReport(machine);
       const dma = dmaReport(machine, hostDma(simulated), names);
       machine.shutdown();
       const alive = counter.live();
@@ -160,11 +161,11 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
         host: host.description,
         machine: machineReport(description),
         guest: guestReport(program?.name ?? "", guest, said),
-        kernel: kernelReport(ran, new Set(description.iommus.map(({ base }) => machine.board.accesses.nameOf(base, false))), invalidationReport(machine)),
+        kernel: kernelReport(ran, new Set(description.iommus.map(({ base }) => machine.board.accesses.nameOf(base, false))), invalidation),
         dma,
         events: eventReport(guest, description),
         msi: msiReport(machine),
-        invalidation: invalidationReport(machine),
+        invalidation,
         hostCalls: hostCallReport(counter),
         hostObjects: { created: counter.created, freed: counter.freed, alive: alive.length },
         warnings: warningReport(log, guest, description),

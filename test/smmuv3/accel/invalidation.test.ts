@@ -1,3 +1,4 @@
+import { xorshift32 } from "../../../bench/random.js";
 import { describe, expect, test } from "vitest";
 import { UNFINISHED } from "../../../src/smmuv3/device/backend.js";
 import { A, B, Board, C, encodeCommand, EXPLICIT, IOVA, OP } from "./rig.js";
@@ -88,12 +89,7 @@ describe("a batch", () => {
   });
 
   test("of commands that are legal for this guest is never refused by a kernel that judges them", () => {
-    let state = 0x2545_f491;
-    const random = (): number => {
-      state ^= state << 13;
-      state ^= state >>> 17;
-      return (state ^= state << 5);
-    };
+    const random = xorshift32(0x2545_f491);
     for (const properties of [EXPLICIT, { ...EXPLICIT, ssidsize: 10 }, { ...EXPLICIT, ril: false, ats: false }]) {
       const board = booted(properties);
       const opcodes = [OP.CFGI_CD, OP.CFGI_CD_ALL, OP.TLBI_NH_ALL, OP.TLBI_NH_ASID, OP.TLBI_NH_VA, OP.TLBI_NH_VAA, OP.TLBI_NSNH_ALL, OP.ATC_INV];
