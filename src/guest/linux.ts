@@ -6,11 +6,10 @@ import type { GuestContext, GuestReport } from "./context.js";
 import { Kernel, type KernelOptions } from "./kernel.js";
 import { enableIommus, enumerate, identity, messages, ownTables, readTables } from "./linux/boot.js";
 import { replug, resetFunctions } from "./linux/change.js";
-import { disks } from "./linux/disks.js";
+import { diskSteps } from "./linux/disks.js";
 import type { Session } from "./linux/session.js";
 import { ats, pasids, provokedFault, quiet, tearDown, unmapped } from "./linux/translation.js";
 import { FIRST_VECTOR, LAST_VECTOR } from "./messages.js";
-import { nvmeDevices } from "./nvme-disk.js";
 import { Random } from "./random.js";
 import { Reporter, skip } from "./report.js";
 import type { AddressRange } from "./firmware/dmar.js";
@@ -29,7 +28,7 @@ export async function linux(context: GuestContext): Promise<GuestReport> {
       ["ATS", () => ats(first)],
       ["unmapped DMA", () => unmapped(first)],
       ["provoked fault", () => provokedFault(first)],
-      ...((await nvmeDevices(first.kernel)).length > 0 ? [["disks", () => disks(first)] as const] : []),
+      ...(await diskSteps(first)),
       ["function level reset", () => resetFunctions(first)],
       ["unplug and plug", () => replug(first, context)],
       ["tear down", () => tearDown(first)],

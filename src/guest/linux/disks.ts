@@ -1,14 +1,25 @@
 /** A step about disks: each NVMe controller is enabled, asked what it is, and read from. Nothing is written: the disk is somebody's. */
 import { check } from "../failure.js";
+import type { Device } from "../device.js";
 import { allocateFor, nvmeDevices, startNvme } from "../nvme-disk.js";
 import { listed, type Session } from "./session.js";
 
 const BYTES = 16 * 1024;
 const ENTRIES = 8;
 
-export async function disks({ kernel, reporter }: Session): Promise<string> {
+/** The step where there are controllers, and where it is not to be found out whether there are: it fails there. */
+export async function diskSteps(session: Session): Promise<Array<readonly [name: string, body: () => Promise<string>]>> {
+  try {
+    const found = await nvmeDevices(session.kernel);
+    return found.length > 0 ? [["disks", () => disks(session, found)]] : [];
+  } catch (error) {
+    return [["disks", () => Promise.reject(error)]];
+  }
+}
+
+async function disks({ kernel, reporter }: Session, controllers: readonly Device[]): Promise<string> {
   const account: string[] = [];
-  for (const device of await nvmeDevices(kernel)) {
+  for (const device of controllers) {
     const driver = await startNvme(kernel, device);
     const { status, data } = await driver.identify(1);
     check(status === 0, () => `${device.fn.name}: Identify of the controller failed with status 0x${status.toString(16)}`);
