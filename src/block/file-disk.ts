@@ -59,6 +59,12 @@ export class FileDisk implements Disk {
     }
   }
 
+  /** The file holds an image of another format: a qcow2. */
+  get isQcow(): boolean {
+    const head = new Uint8Array(4);
+    return readSync(this.fd, head, 0, 4, 0) === 4 && new DataView(head.buffer).getUint32(0) === QCOW_MAGIC;
+  }
+
   read(position: number, into: Uint8Array, done: Done): void {
     const next = (at: number): void =>
       read(this.fd, into, at, into.length - at, position + at, (error, bytes) => {
@@ -178,17 +184,6 @@ function deviceSize(fd: number): number {
     }
   }
   return low;
-}
-
-/** Whether a file holds an image of another format. */
-export function isQcow(path: string): boolean {
-  const fd = openSync(path, "r");
-  try {
-    const head = new Uint8Array(4);
-    return readSync(fd, head, 0, 4, 0) === 4 && new DataView(head.buffer).getUint32(0) === QCOW_MAGIC;
-  } finally {
-    closeSync(fd);
-  }
 }
 
 function claim(key: string, readOnly: boolean, path: string): void {

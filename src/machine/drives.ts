@@ -1,5 +1,5 @@
 /** The machine's drives: opened when a device takes one, which has it alone. */
-import { type Disk, FileDisk, isQcow, MemoryDisk, NullDisk } from "../block/index.js";
+import { type Disk, FileDisk, MemoryDisk, NullDisk } from "../block/index.js";
 import type { NvmeDrive } from "../devices/index.js";
 import { type Log, Refusal } from "../support/index.js";
 import type { DriveArgument, Drives } from "./arguments/index.js";
@@ -61,18 +61,22 @@ export class MachineDrives {
       }
       default: {
         const disk = FileDisk.open(path, { readOnly, ignoreFlush });
-        if (isQcow(path)) {
-          this.checkFormat(argument, disk);
+        try {
+          if (disk.isQcow) {
+            this.checkFormat(argument);
+          }
+          return disk;
+        } catch (error) {
+          disk.close();
+          throw error;
         }
-        return disk;
       }
     }
   }
 
   /** The file holds a qcow2 image, whose bytes are not the disk's. @throws Refusal where nobody has said that they are */
-  private checkFormat({ where, path, formatSaid }: DriveArgument, disk: FileDisk): void {
+  private checkFormat({ where, path, formatSaid }: DriveArgument): void {
     if (!formatSaid) {
-      disk.close();
       throw new Refusal("Unknown driver 'qcow2'", { found: `${where}: '${path}' holds a qcow2 image`, wouldWork: "qemu-img convert -O raw, and format=raw" });
     }
     this.log.warn(`${where}: '${path}' holds a qcow2 image, and its bytes are taken as they are`);
