@@ -158,9 +158,7 @@ export class Nvme extends EngineEndpoint implements NvmeHost {
   }
 
   raise(vector: number): void {
-    if (this.msix.enabled) {
-      this.msix.raise(vector);
-    }
+    this.msix.raise(vector);
   }
 
   setPin(level: boolean): void {

@@ -55,7 +55,7 @@ export class Engine {
   private readonly blocked = new Map<CompletionQueue, Set<SubmissionQueue>>();
   /** What goes on now that a disk has answered. */
   private ready: Array<() => void> = [];
-  private posted: CompletionQueue[] = [];
+  private posted = new Set<CompletionQueue>();
   private underWay = 0;
   private pumping = false;
   private ended = false;
@@ -85,12 +85,7 @@ export class Engine {
     this.later.cancel();
     this.ready = [];
     this.turns = [];
-    this.posted = [];
-  }
-
-  /** Commands wait, or are under way. */
-  get busy(): boolean {
-    return this.underWay > 0 || this.turns.length > 0;
+    this.posted.clear();
   }
 
   // ---- doorbells ----
@@ -188,7 +183,7 @@ export class Engine {
   removeCompletionQueue(queue: CompletionQueue): void {
     this.cqs.delete(queue.id);
     this.blocked.delete(queue);
-    this.posted = this.posted.filter((other) => other !== queue);
+    this.posted.delete(queue);
     this.updatePin();
   }
 
@@ -345,7 +340,7 @@ export class Engine {
       this.fail();
       return;
     }
-    this.posted.push(sq.cq);
+    this.posted.add(sq.cq);
   }
 
   private fail(): void {
@@ -357,14 +352,11 @@ export class Engine {
 
   private signal(): void {
     const queues = this.posted;
-    this.posted = [];
+    this.posted = new Set();
     for (const queue of queues) {
-      if (queue.posted) {
-        queue.posted = false;
-        this.raise(queue);
-      }
+      this.raise(queue);
     }
-    if (queues.length > 0) {
+    if (queues.size > 0) {
       this.updatePin();
     }
   }

@@ -1,7 +1,7 @@
 /** The error information log (5.14.1.1): the newest errors first. */
 
 export const ERROR_ENTRIES = 16;
-export const ERROR_ENTRY_BYTES = 64;
+const ERROR_ENTRY_BYTES = 64;
 
 export interface ErrorRecord {
   /** 0xffff: of no queue, and of no command. */

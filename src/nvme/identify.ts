@@ -5,7 +5,7 @@ import type { NvmeOptions } from "./host.js";
 import { type Namespace, nameUuid, uuidText } from "./namespace.js";
 import { CQ_ENTRY_BITS, SQ_ENTRY_BITS, VERSION_1_4 } from "./spec.js";
 
-export const IDENTIFY_BYTES = 4096;
+const IDENTIFY_BYTES = 4096;
 
 /** Optional NVM commands (ONCS): compare, dataset management, write zeroes, the save and select fields of features. */
 const ONCS = (1 << 0) | (1 << 2) | (1 << 3) | (1 << 4);

@@ -37,12 +37,14 @@ interface Extent {
   readonly length: number;
 }
 
+const OPCODES: ReadonlySet<number> = new Set(Object.values(IO));
+
 export class IoCommands {
   constructor(private readonly parts: IoParts) {}
 
   execute(command: Command): Outcome {
     const { opcode } = command;
-    if (!(Object.values(IO) as number[]).includes(opcode)) {
+    if (!OPCODES.has(opcode)) {
       return STATUS.INVALID_OPCODE;
     }
     const id = command.namespaceId;

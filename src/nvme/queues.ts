@@ -17,8 +17,6 @@ export class CompletionQueue {
   reserved = 0;
   /** Queues that use it. */
   users = 0;
-  /** Entries were posted since the interrupt was last raised. */
-  posted = false;
   private phase = 1;
   private readonly body = new Int32Array(3);
   private readonly last = new Int32Array(1);
@@ -77,7 +75,6 @@ export class CompletionQueue {
       this.tail = 0;
       this.phase ^= 1;
     }
-    this.posted = true;
     return true;
   }
 }
@@ -89,7 +86,6 @@ export class SubmissionQueue {
   outstanding = 0;
   /** Being deleted: nothing is fetched any more. What to do when nothing is outstanding. */
   onIdle: (() => void) | null = null;
-  private readonly entry = new Uint8Array(SQ_ENTRY_BYTES);
 
   constructor(
     readonly id: number,
@@ -118,10 +114,11 @@ export class SubmissionQueue {
   /** The entry at the head, read once, as sixteen words; null: the memory failed. */
   fetch(host: NvmeHost): Int32Array | null {
     const { low, high } = entryAt(this.base, this.head * SQ_ENTRY_BYTES);
-    if (!host.readMemory(high, low, this.entry)) {
+    const words = new Int32Array(SQ_ENTRY_BYTES / 4);
+    if (!host.readMemory(high, low, new Uint8Array(words.buffer))) {
       return null;
     }
     this.head = (this.head + 1) % this.size;
-    return new Int32Array(this.entry.slice().buffer);
+    return words;
   }
 }

@@ -83,7 +83,6 @@ export const STATUS = {
   INVALID_FIELD: status(GENERIC, 0x02),
   /** A later try may find the memory mapped. */
   DATA_TRANSFER_ERROR: status(GENERIC, 0x04, false),
-  INTERNAL_ERROR: status(GENERIC, 0x06, false),
   ABORT_REQUESTED: status(GENERIC, 0x07, false),
   INVALID_NAMESPACE: status(GENERIC, 0x0b),
   COMMAND_SEQUENCE_ERROR: status(GENERIC, 0x0c),
@@ -98,7 +97,6 @@ export const STATUS = {
   INVALID_LOG_PAGE: status(SPECIFIC, 0x09),
   INVALID_QUEUE_DELETION: status(SPECIFIC, 0x0c),
   FEATURE_NOT_SAVEABLE: status(SPECIFIC, 0x0d),
-  FEATURE_NOT_CHANGEABLE: status(SPECIFIC, 0x0e),
   FEATURE_NOT_NAMESPACE: status(SPECIFIC, 0x0f),
   WRITE_FAULT: status(MEDIA, 0x80, false),
   UNRECOVERED_READ: status(MEDIA, 0x81, false),

@@ -2,7 +2,7 @@
 import type { ChardevSpec } from "../../chardev/index.js";
 import { Refusal } from "../../support/index.js";
 import { type BoardKind, boardTraits } from "./boards.js";
-import { type ChardevArgument, parseChardevShort } from "./chardev.js";
+import { type ChardevArgument, chardevId, parseChardevShort } from "./chardev.js";
 import { describeArgument, located } from "./option-string.js";
 
 export interface BootArguments {
@@ -100,6 +100,6 @@ export class BootOptions {
 
   /** IDs of -chardev that are used. */
   get chardevIds(): string[] {
-    return this.serials.flatMap((serial) => (serial !== null && serial.device.startsWith("chardev:") ? [serial.device.slice(8)] : []));
+    return this.serials.flatMap((serial) => chardevId(serial?.device ?? "") ?? []);
   }
 }

@@ -111,3 +111,8 @@ function parsePort(text: string): number {
   }
   return Number(text);
 }
+
+/** The ID of `chardev:ID`; null: the device is described where it is used. */
+export function chardevId(device: string): string | null {
+  return /^chardev:(.*)$/s.exec(device)?.[1] ?? null;
+}

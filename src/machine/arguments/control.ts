@@ -1,7 +1,7 @@
 /** The arguments that say from where a machine is played and controlled: -qtest, -qmp, -mon, -monitor, -chardev, -S, -no-shutdown and the like. */
 import type { ChardevSpec } from "../../chardev/index.js";
 import { Refusal } from "../../support/index.js";
-import { type ChardevArgument, parseChardev, parseChardevShort } from "./chardev.js";
+import { type ChardevArgument, chardevId, parseChardev, parseChardevShort } from "./chardev.js";
 import { describeArgument, located, parseOptionString } from "./option-string.js";
 import { parseBool } from "./property.js";
 
@@ -152,11 +152,6 @@ export class ControlOptions {
     }
     return { qtest: spec, qtestLog: this.log, stopped: this.stopped && controlled, noShutdown, noReboot, monitors, chardevs };
   }
-}
-
-/** The ID of `chardev:ID`. */
-function chardevId(device: string): string | null {
-  return /^chardev:(.*)$/s.exec(device)?.[1] ?? null;
 }
 
 /** `-mon [chardev=]ID[,mode=readline|control][,pretty=on|off]`. */

@@ -4,7 +4,7 @@
  */
 import { Refusal } from "../../support/index.js";
 import { type BoardKind, boardTraits } from "./boards.js";
-import { checkId, describeArgument, type JsonValue, located, parseOptionString } from "./option-string.js";
+import { checkId, describeArgument, type JsonValue, located, parseOptionString, scalar } from "./option-string.js";
 import { parseBool, parseSize } from "./property.js";
 
 /** What is behind a drive. */
@@ -140,7 +140,7 @@ export class Drives {
       const value = values.get(key);
       return value === undefined ? undefined : String(value);
     };
-    const bool = (key: string): boolean | undefined => (text(key) === undefined ? undefined : parseBool(key, switchText(values.get(key)!)));
+    const bool = (key: string): boolean | undefined => (text(key) === undefined ? undefined : parseBool(key, scalar(key, values.get(key)!)));
     for (const key of values.keys()) {
       if (!HARMLESS.test(key) && !key.startsWith("file.")) {
         throw new Refusal(isDrive ? `Block format '${text("format") ?? "raw"}' does not support the option '${key}'` : `Parameter '${key}' is unexpected`, { wouldWork: `leaving ${key} out` });
@@ -246,10 +246,6 @@ function flatten(values: Values): Map<string, JsonValue> {
   };
   values.forEach((value, key) => put(key, value, 0));
   return flat;
-}
-
-function switchText(value: JsonValue): string {
-  return typeof value === "boolean" ? (value ? "on" : "off") : String(value);
 }
 
 function cacheMode(mode: string | undefined): { ignoreFlush: boolean; writeThrough: boolean } {

@@ -67,7 +67,7 @@ export class FunctionMessages {
   raise(vector: number): void {
     const { msi, msix } = this.config.offsets;
     const control = msix === 0 ? 0 : this.config.read(msix + 2, 2);
-    if (!this.msixEnabled) {
+    if ((control & MSIX_CONTROL_ENABLE) === 0) {
       if (msi !== 0) {
         this.raiseMsi(msi, vector);
       }
