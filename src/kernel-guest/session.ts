@@ -3,7 +3,7 @@
  * with the machine; nothing of it is left after `run`.
  */
 import { readFileSync } from "node:fs";
-import { type KvmVm, Vcpus } from "../kvm/index.js";
+import { type KvmVm, type Vcpu, Vcpus } from "../kvm/index.js";
 import type { Machine } from "../machine/index.js";
 import { Refusal } from "../support/index.js";
 import type { ByteStream } from "../chardev/index.js";
@@ -70,7 +70,9 @@ export class KernelGuest {
   private runs = 0;
   private vcpuMs = 0;
   private resets = 0;
-  private resetting = false;
+  private restarting: Promise<void> | null = null;
+  /** It has ended: nothing is started any more. */
+  private over = false;
   private tail = "";
   private panic: string | null = null;
 
@@ -108,16 +110,13 @@ export class KernelGuest {
     try {
       this.build();
       await this.openConsoles();
-      this.running!.vcpus.start();
-      if (!machine.runState.running) {
-        await this.running!.vcpus.pause();
-      }
+      await this.begin();
       const end = await this.ended;
       return this.report(this.panic === null || end.kind === "failed" ? end : { kind: "panic", reason: this.panic });
     } finally {
       unsubscribe();
       machine.processors = null;
-      await this.takeDown();
+      await this.end();
       this.consoles.forEach((one) => one.close());
     }
   }
@@ -139,7 +138,7 @@ export class KernelGuest {
       if (count > vm.mostVcpus) {
         throw new Refusal(`Number of SMP cpus requested (${count}) exceeds the maximum cpus supported by KVM (${vm.mostVcpus})`, { found: `-smp ${count}`, wouldWork: `-smp ${vm.mostVcpus}` });
       }
-      const vcpus = new Vcpus(vm, count, (vcpu, reason) => this.exits.answer(vcpu, reason));
+      const vcpus = new Vcpus(vm, count, (vcpu, reason) => this.answer(vcpu, reason));
       vcpus.onFailure = (error) => this.finish({ kind: "failed", reason: `a vCPU's thread: ${error.message}` });
       try {
         this.running = { vm, vcpus, slots, disconnect: platform.boot(vm, vcpus.all) };
@@ -151,6 +150,25 @@ export class KernelGuest {
       slots?.close();
       vm.close();
       throw error;
+    }
+  }
+
+  /** Starts the vCPUs; those of a machine that is stopped stand before their first instruction. */
+  private async begin(): Promise<void> {
+    const { vcpus } = this.running!;
+    if (!this.machine.runState.running) {
+      await vcpus.pause();
+    }
+    vcpus.start();
+  }
+
+  /** What a model or the host throws ends the run with its reason, not the process. */
+  private answer(vcpu: Vcpu, reason: number): boolean {
+    try {
+      return this.exits.answer(vcpu, reason);
+    } catch (error) {
+      this.finish({ kind: "failed", reason: `an exit of vCPU ${vcpu.index}: ${wordsOf(error)}` });
+      return false;
     }
   }
 
@@ -198,22 +216,30 @@ export class KernelGuest {
 
   /** The machine has been reset: the kernel starts anew in a VM of its own. */
   private restart(): void {
-    if (this.resetting) {
+    if (this.restarting !== null || this.over) {
       return;
     }
-    this.resetting = true;
     this.resets++;
-    void (async () => {
+    this.restarting = (async () => {
       try {
         await this.takeDown();
-        this.build();
-        this.running!.vcpus.start();
+        if (!this.over) {
+          this.build();
+          await this.begin();
+        }
       } catch (error) {
-        this.finish({ kind: "failed", reason: error instanceof Error ? error.message : String(error) });
+        this.finish({ kind: "failed", reason: wordsOf(error) });
       } finally {
-        this.resetting = false;
+        this.restarting = null;
       }
     })();
+  }
+
+  /** Takes down what runs, and what a reset that is under way may still start. Safe to call twice. */
+  private async end(): Promise<void> {
+    this.over = true;
+    await this.restarting;
+    await this.takeDown();
   }
 
   private async takeDown(): Promise<void> {
@@ -232,7 +258,7 @@ export class KernelGuest {
 
   private async report(end: KernelEnd): Promise<KernelReport> {
     const runMs = performance.now() - this.started;
-    await this.takeDown();
+    await this.end();
     return {
       end,
       vcpus: this.machine.args.smp.cpus,
@@ -246,6 +272,10 @@ export class KernelGuest {
       consoleBytes: this.platform.serial.uarts.reduce((sum, uart) => sum + uart.sent, 0),
     };
   }
+}
+
+function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Time that a thread of this process has had, as its scheduler counts (proc(5), /proc/pid/task/tid/schedstat): nanoseconds first. */

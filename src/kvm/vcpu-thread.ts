@@ -3,7 +3,7 @@
  * nothing of its own: at a pause, an end or a crash of the process there is nothing to give back but descriptors.
  */
 import { workerData } from "node:worker_threads";
-import { interruptibleIoctl, map, signalEventFd, threadId, viewOf } from "../linux/index.js";
+import { interruptibleIoctl, map, signalEventFd, threadId, unmap, viewOf } from "../linux/index.js";
 import { KVM, RUN } from "./uapi.js";
 import { DOOR, DOOR_WORDS, REQUEST, STATE, VCPU_WORDS, type VcpuThreadData, WORD } from "./vcpu-state.js";
 
@@ -13,7 +13,8 @@ const EAGAIN = 11;
 function main({ shared, index, fd, runBytes, doorbell, spins }: VcpuThreadData): void {
   const door = new Int32Array(shared, 0, DOOR_WORDS);
   const row = new Int32Array(shared, (DOOR_WORDS + index * VCPU_WORDS) * 4, VCPU_WORDS);
-  const run = viewOf(map(fd, runBytes));
+  const mapping = map(fd, runBytes);
+  const run = viewOf(mapping);
   const bytes = new Uint8Array(run);
   const words = new Int32Array(run);
   const tell = (state: number): void => {
@@ -53,6 +54,8 @@ function main({ shared, index, fd, runBytes, doorbell, spins }: VcpuThreadData):
       Atomics.wait(row, WORD.STATE, STATE.EXITED);
     }
   }
+  // A mapping holds its vCPU, and that the whole VM, when all descriptors are closed.
+  unmap(mapping);
   // The last thing done here, without a ring: a process that ends waits for this word, and takes the thread apart in the middle of any call after it.
   Atomics.store(row, WORD.STATE, STATE.ENDED);
   Atomics.notify(row, WORD.STATE);

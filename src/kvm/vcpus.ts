@@ -224,7 +224,8 @@ export class Vcpus {
     this.kickAll(request);
     const done = (slot: Slot): boolean => {
       const state = Atomics.load(slot.row, WORD.STATE);
-      return state === reached || state === STATE.ENDED || slot.thread === null;
+      // Another has been made since: to repeat this one would undo it.
+      return Atomics.load(slot.row, WORD.REQUEST) !== request || state === reached || state === STATE.ENDED || slot.thread === null;
     };
     while (!this.slots.every(done)) {
       await new Promise<void>((resolve) => {

@@ -70,6 +70,36 @@ describe.skipIf(!kvm())("vCPUs", () => {
     expect([out.trim(), status]).toEqual(["true true", 0]);
   });
 
+  it("go on where a pause was taken back before it was reached, and hold nothing when they are closed", () => {
+    const { out, status } = run(`
+      const { readFileSync } = await import("node:fs");
+      const vcpus = new Vcpus(vm, 1, () => true);
+      // again: inc byte [0x8000]; jmp again
+      begin(vcpus.all[0], [0xfe, 0x06, 0x00, 0x80, 0xeb, 0xfa]);
+      vcpus.start();
+      const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+      const moves = async () => {
+        for (let tries = 0, last = memory[0x8000]; tries < 200; tries++) {
+          await sleep(5);
+          if (memory[0x8000] !== last) { return true; }
+        }
+        return false;
+      };
+      console.log(await moves());
+      for (let n = 0; n < 3; n++) {
+        const paused = vcpus.pause();
+        vcpus.resume();
+        await paused;
+        await sleep(60);
+        console.log(await moves());
+      }
+      await vcpus.close();
+      vm.close();
+      console.log(readFileSync("/proc/self/maps", "latin1").includes("kvm-vcpu"));
+    `);
+    expect([out.trim().split("\n"), status]).toEqual([["true", "true", "true", "true", "false"], 0]);
+  });
+
   it("wait for their own answer, however often they are woken", () => {
     const { out, status } = run(`
       let sent = 0;
