@@ -1,0 +1,106 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { accessSync, constants, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { connect, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { compile } from "../qtest/process.js";
+
+function kvm(): boolean {
+  try {
+    accessSync("/dev/kvm", constants.R_OK | constants.W_OK);
+    return process.arch === "x64";
+  } catch {
+    return false;
+  }
+}
+
+/** A bzImage that sends a letter to COM1 again and again. */
+function sender(): Uint8Array {
+  const file = new Uint8Array(512 * 2 + 0x1000);
+  const view = new DataView(file.buffer);
+  view.setUint8(0x1f1, 1);
+  view.setUint16(0x1fe, 0xaa55, true);
+  view.setUint8(0x201, 0x66);
+  view.setUint32(0x202, 0x5372_6448, true);
+  view.setUint16(0x206, 0x020f, true);
+  view.setUint32(0x22c, 0x7fff_ffff, true);
+  view.setUint32(0x230, 0x20_0000, true);
+  view.setUint16(0x236, 1, true);
+  view.setUint32(0x238, 255, true);
+  view.setBigUint64(0x258, 0x100_0000n, true);
+  view.setUint32(0x260, 0x2000, true);
+  // mov dx, 0x3f8; mov al, 'A'; again: out dx, al; mov ecx, 0x10000; loop $; jmp again
+  file.set([0x66, 0xba, 0xf8, 0x03, 0xb0, 0x41, 0xee, 0xb9, 0x00, 0x00, 0x01, 0x00, 0xe2, 0xfe, 0xeb, 0xf6], 512 * 2 + 0x200);
+  return file;
+}
+
+describe.skipIf(!kvm())("a kernel that a monitor stops, resets and ends", () => {
+  let compiled: ReturnType<typeof compile>;
+  let folder: string;
+  beforeAll(() => {
+    compiled = compile();
+    folder = mkdtempSync(join(tmpdir(), "viommu-kernel-"));
+    writeFileSync(join(folder, "bzImage"), sender());
+  }, 60_000);
+  afterAll(() => {
+    compiled.remove();
+    rmSync(folder, { recursive: true });
+  });
+
+  async function start(...words: string[]): Promise<{ child: ChildProcess; say: (...commands: string[]) => void; sends: () => Promise<boolean>; ended: Promise<unknown[]> }> {
+    const [output, path] = [join(folder, "out"), join(folder, "qmp")];
+    const child = spawn(compiled.command[0], [
+      ...compiled.command.slice(1), "run", "--quiet", "--host", "desktop", "--", "-machine", "q35,accel=kvm,kernel-irqchip=split", "-m", "64M", "-nodefaults",
+      "-kernel", join(folder, "bzImage"), "-serial", `file:${output}`, "-qmp", `unix:${path},server=on,wait=off`, ...words,
+    ]);
+    const ended = once(child, "exit");
+    for (let tries = 0; tries < 2000 && !existsSync(path); tries++) {
+      await sleep(5);
+    }
+    const monitor: Socket = connect(path);
+    monitor.on("error", () => {});
+    monitor.resume();
+    const say = (...commands: string[]): void => void monitor.write(commands.map((execute) => `${JSON.stringify({ execute })}\n`).join(""));
+    say("qmp_capabilities");
+    const size = (): number => (existsSync(output) ? statSync(output).size : 0);
+    /** Whether it sends more within a while. */
+    const sends = async (): Promise<boolean> => {
+      await sleep(100);
+      for (let tries = 0, before = size(); tries < 40; tries++) {
+        await sleep(10);
+        if (size() !== before) {
+          return true;
+        }
+      }
+      return false;
+    };
+    return { child, say, sends, ended };
+  }
+
+  it("stands while stopped, through a reset too, and goes on by cont", async () => {
+    const { say, sends, ended } = await start();
+    expect(await sends()).toBe(true);
+    say("stop");
+    expect(await sends()).toBe(false);
+    say("system_reset");
+    expect(await sends()).toBe(false);
+    say("cont");
+    expect(await sends()).toBe(true);
+    say("stop", "cont");
+    expect(await sends()).toBe(true);
+    say("system_reset", "quit");
+    expect(await ended).toEqual([0, null]);
+  });
+
+  it("does not begin before cont with -S", async () => {
+    const { say, sends, ended } = await start("-S");
+    expect(await sends()).toBe(false);
+    say("cont");
+    expect(await sends()).toBe(true);
+    say("quit");
+    expect(await ended).toEqual([0, null]);
+  });
+});
