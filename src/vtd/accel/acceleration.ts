@@ -9,7 +9,7 @@
  */
 import { Budget, Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import type { HostIommuDevice, PciBus } from "../../pci/index.js";
-import { type Log, Refusal } from "../../support/index.js";
+import { type Log, Refusal, toNumber } from "../../support/index.js";
 import type { BackendProgress, VtdBackend, VtdForBackend } from "../device/index.js";
 import { checkFunction, checkUsableAddresses } from "./compatibility.js";
 import * as trace from "./trace.js";
@@ -21,6 +21,7 @@ import { accountOf, PassthroughFunction, type VtdFunctionAccount } from "./funct
 import { MOST_BINDINGS } from "./limits.js";
 import { Placement } from "./placement.js";
 import { WorkInSteps } from "./steps.js";
+import { EVERYWHERE } from "./mirror-walk.js";
 import { TTM_SCALABLE } from "../spec/index.js";
 
 /** Descriptors that are collected before they are sent, at the most. */
@@ -309,7 +310,7 @@ export class VtdAcceleration implements VtdBackend {
 
   iotlbInvalidated(domainId: number, addressHigh: number, addressLow: number, addressMask: number): boolean {
     const first = addressMask < 0 ? 0 : pageRange(addressHigh, addressLow, addressMask);
-    const last = addressMask < 0 ? 2 ** 57 : first + 2 ** (12 + addressMask) - 1;
+    const last = addressMask < 0 ? EVERYWHERE : first + 2 ** (12 + addressMask) - 1;
     const done = this.synchronizeShadows(domainId, first, last);
     // Translations that a first stage had a part in go with their domain (6.5.1.2, table 23).
     for (const fn of this.functions) {
@@ -321,7 +322,7 @@ export class VtdAcceleration implements VtdBackend {
 
   /** A PASID-selective one drops second-stage translations of the domain, too (table 24). */
   pasidIotlbInvalidated(domainId: number, addressMask: number): boolean {
-    return addressMask >= 0 || this.synchronizeShadows(domainId, 0, 2 ** 57);
+    return addressMask >= 0 || this.synchronizeShadows(domainId, 0, EVERYWHERE);
   }
 
   private synchronizeShadows(domainId: number, first: number, last: number): boolean {
@@ -379,6 +380,6 @@ export class VtdAcceleration implements VtdBackend {
 
 /** First address of 2^`mask` pages around an address. */
 function pageRange(high: number, low: number, mask: number): number {
-  const address = (high >>> 0) * 2 ** 32 + (low >>> 0);
+  const address = toNumber(high, low);
   return address - (address % 2 ** (12 + mask));
 }

@@ -1,14 +1,18 @@
 /** What is told of guests' entries that are read for passed-through functions: faults for the guest, trace events, words for people. */
 import { hex, toBigInt } from "../../support/index.js";
 import type { VtdForBackend } from "../device/index.js";
-import type { ContextView } from "../lookup/index.js";
-import { FAULT, FAULT_RECORD_WORDS, faultName, fillFault } from "../spec/index.js";
+import { type ContextView, FaultRecords, KIND_UNTRANSLATED } from "../lookup/index.js";
+import { FAULT, FAULT_RECORD_WORDS, faultName } from "../spec/index.js";
 import * as trace from "./trace.js";
 
 export class EntryFaults {
   private readonly record = new Int32Array(FAULT_RECORD_WORDS);
 
-  constructor(private readonly unit: VtdForBackend) {}
+  private readonly records: FaultRecords;
+
+  constructor(private readonly unit: VtdForBackend) {
+    this.records = new FaultRecords(this.record, unit.features);
+  }
 
   /** A context entry was read. `words`: of it; `reason` 0: it is in order. */
   traceContext(sourceId: number, reason: number, context: ContextView, words: Int32Array): void {
@@ -36,13 +40,7 @@ export class EntryFaults {
       }
       return;
     }
-    fillFault(
-      this.record,
-      reason,
-      { source: sourceId, pasid, addressType: 0, high: 0, low: 0, write: false, execute: false, privileged: false },
-      this.unit.features.pasid,
-      this.unit.features.deviceTlb,
-    );
+    this.records.fill(reason, sourceId, pasid, KIND_UNTRANSLATED, 0, 0, 0);
     this.unit.recordFault(this.record);
   }
 }

@@ -110,21 +110,24 @@ export class Placement {
   }
 
   /** Without caching mode nobody tells of an entry that has become present (6.1): it is looked for. */
-  lookAgain(fn: PassthroughFunction): boolean {
+  lookAgain(fn: PassthroughFunction): void {
     const { absent, sourceId } = fn;
     if (absent === null || sourceId === null) {
-      return true;
+      return;
     }
     const reason = this.readContext(sourceId);
     if (isAbsent(reason) && absent === "context") {
-      return true;
+      return;
     }
     if (absent === "context" || reason !== 0 || !this.context.scalable) {
-      return this.settle(fn);
+      this.settle(fn);
+      return;
     }
     this.budget.left--;
     this.tables.readPasid(this.context, fn.ridPasid, this.entry);
-    return this.entry.kind === PASID_NOT_PRESENT || this.settleRid(fn, sourceId);
+    if (this.entry.kind !== PASID_NOT_PRESENT) {
+      this.settleRid(fn, sourceId);
+    }
   }
 
   /** What the host has refused is tried again. `all`: where it was too much to keep in mind, all PASIDs are. */
@@ -133,9 +136,9 @@ export class Placement {
       this.settleRequests(fn);
     }
     if (fn.refused.size > 0) {
-      const limit = this.presentLimit(fn);
       for (const pasid of [...fn.refused]) {
-        this.settleOther(fn, pasid, limit);
+        // Read for each: a fault that is recorded on the way may have its message go to the unit's own registers.
+        this.settleOther(fn, pasid, this.presentLimit(fn));
       }
     }
     if (fn.manyRefused && all && !fn.sweep.working) {
@@ -292,20 +295,24 @@ export class Placement {
     this.attachments.workOn(fn);
   }
 
-  /** Goes on with what a function has under way. False where the host or a limit ended a part of it: then that is blocked. */
-  work(fn: PassthroughFunction): boolean {
-    fn.mirror?.lookAgain();
-    const mirrored = this.workOnMirror(fn);
-    return (!fn.sweep.working || this.budget.spent || this.sweepOn(fn, this.presentLimit(fn))) && mirrored;
-  }
-
   private workOnMirror(fn: PassthroughFunction): boolean {
     return fn.mirror?.working !== true || this.guarded(fn, () => this.attachments.workOn(fn));
   }
 
+  /** Goes on with what a function has under way. Where the host or a limit ends a part of it, that is blocked. */
+  work(fn: PassthroughFunction): void {
+    fn.mirror?.lookAgain();
+    this.workOnMirror(fn);
+    if (fn.sweep.working && !this.budget.spent) {
+      this.sweepOn(fn, this.presentLimit(fn));
+    }
+  }
+
   /** A mirror that has nobody to wait for it is made while the function is blocked. */
-  blockMeanwhile(fn: PassthroughFunction): boolean {
-    return fn.growing === null || this.guarded(fn, () => this.attachments.blockMeanwhile(fn));
+  blockMeanwhile(fn: PassthroughFunction): void {
+    if (fn.growing !== null) {
+      this.guarded(fn, () => this.attachments.blockMeanwhile(fn));
+    }
   }
 
   /** A binding whose translations the host did not invalidate: it is taken away, as it may be stale. False where it cannot be. */

@@ -45,3 +45,4 @@ export {
 } from "./commands.js";
 export { hiddenFunctionBits } from "./unit-caches.js";
 export { isQualified, pasidReasonOf } from "./conditions.js";
+export { FaultRecords } from "./fault-records.js";
