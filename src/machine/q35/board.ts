@@ -220,7 +220,10 @@ export class Q35Board extends Board {
   levelRoutes(): Array<Message | null> {
     return Array.from({ length: IOAPIC_PINS }, (_, pin) => {
       const { masked, levelTriggered, message } = this.ioapic.entry(pin);
-      return masked || !levelTriggered ? null : this.remap(IOAPIC_REQUESTER_ID, message);
+      if (masked || !levelTriggered) {
+        return null;
+      }
+      return this.vtd === null ? message : this.vtd.device.interruptTarget(IOAPIC_REQUESTER_ID, BigInt(message.address), message.data);
     });
   }
 

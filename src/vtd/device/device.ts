@@ -222,7 +222,7 @@ export class VtdDevice implements MmioHandler, VtdForBackend, CommandedUnit {
       }
       return null;
     }
-    const out = { address: toBigInt(remapper.outAddressHigh, remapper.outAddressLow), data: remapper.outData >>> 0 };
+    const out = remappedMessage(remapper);
     if (answer === INTERRUPT_REMAPPED && trace.traceIrRemap.on) {
       const { entry } = remapper;
       trace.traceIrRemap.emit(remapper.index, entry.level ? 1 : 0, entry.vector, entry.deliveryMode, entry.destination >>> 0, entry.logical ? 1 : 0);
@@ -231,6 +231,12 @@ export class VtdDevice implements MmioHandler, VtdForBackend, CommandedUnit {
       trace.traceIrRemapMsi.emit(address, data >>> 0, out.address, out.data);
     }
     return out;
+  }
+
+  /** Where such a message would go, were it sent now: nothing has been requested, so nothing is recorded. Null: it would be blocked. */
+  interruptTarget(requesterId: number, address: bigint, data: number): { address: bigint; data: number } | null {
+    const { remapper } = this;
+    return remapper.remap(requesterId, lowWord(address), data) === INTERRUPT_BLOCKED ? null : remappedMessage(remapper);
   }
 
   /** Where the root table is: what the translator uses. */
@@ -426,4 +432,8 @@ export class VtdDevice implements MmioHandler, VtdForBackend, CommandedUnit {
       interrupts: { fault: faults.event.sent, completion: queue.completion.sent },
     };
   }
+}
+
+function remappedMessage({ outAddressHigh, outAddressLow, outData }: InterruptRemapper): { address: bigint; data: number } {
+  return { address: toBigInt(outAddressHigh, outAddressLow), data: outData >>> 0 };
 }

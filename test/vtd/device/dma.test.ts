@@ -190,6 +190,13 @@ describe("interrupt remapping", () => {
     expect(rig.read64(R.FRCD) >> 48n).toBe(3n);
   });
 
+  it("tells where a message would go without a fault of one that nobody has sent", () => {
+    const rig = remapping();
+    expect(rig.vtd.interruptTarget(SID, message(3), 0)).toEqual({ address: 0xfee0_7000n, data: 0x4045 });
+    expect(rig.vtd.interruptTarget(0x20, message(3), 0)).toBeNull();
+    expect([rig.read(R.FSTS), rig.read64(R.FRCD + 8)]).toEqual([0, 0n]);
+  });
+
   it("blocks the compatibility format unless GCMD.CFI lets it through", () => {
     const rig = remapping();
     expect(rig.vtd.remapInterrupt(SID, 0xfee0_0000n, 0x31)).toBeNull();
