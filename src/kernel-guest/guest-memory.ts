@@ -3,8 +3,9 @@
  * the models see by views and the kernel by memory slots. Slots follow what the machine's address space shows.
  */
 import type { KvmVm } from "../kvm/index.js";
-import { closeFd, map, memoryFile, vacate, viewOf } from "../linux/index.js";
+import { closeFd, map, memoryFile, SystemError, vacate, viewOf } from "../linux/index.js";
 import type { AddressSpace, MemoryListener, MemorySection, RamBacking } from "../memory/index.js";
+import { hex, type Log } from "../support/index.js";
 
 /** MakeMemory of a host whose machine has vCPUs. @throws SystemError where there is no memory */
 export function sharedMemory(name: string, bytes: number): RamBacking {
@@ -36,17 +37,25 @@ export class MemorySlots implements MemoryListener {
   constructor(
     private readonly vm: KvmVm,
     private readonly space: AddressSpace,
+    private readonly log: Log,
   ) {
     space.addListener(this);
   }
 
-  add({ region, address, size, offset }: MemorySection): void {
+  add({ region, address, size, offset }: MemorySection, required: boolean): void {
     const base = region.ram?.backing.address ?? null;
     const from = region.ramOffset + offset;
     // Less than a page cannot be a slot: each access exits and is answered by the address space.
     if (base !== null && [address, size, from].every((value) => value % PAGE === 0)) {
-      const slot = this.vm.addSlot({ guestAddress: address, bytes: size, userAddress: base + BigInt(from), readOnly: region.kind === "rom" });
-      this.slots.set(`${address} ${size}`, slot);
+      try {
+        const slot = this.vm.addSlot({ guestAddress: address, bytes: size, userAddress: base + BigInt(from), readOnly: region.kind === "rom" });
+        this.slots.set(`${address} ${size}`, slot);
+      } catch (error) {
+        if (required || !(error instanceof SystemError)) {
+          throw error;
+        }
+        this.log.warn(`kvm: ${error.message}: ${region.name} at ${hex(address)} is no memory slot, each access to it exits`);
+      }
     }
   }
 

@@ -1,14 +1,7 @@
 /** What a kernel that runs on a board needs of the board's architecture. The rest is the session's. */
 import type { KvmVm, Vcpu } from "../kvm/index.js";
+import type { SerialEnd } from "../machine/index.js";
 import type { SerialPort } from "./console.js";
-
-/** What is at the other end of a serial port. */
-export interface SerialEnd {
-  /** Takes a byte of the guest's. */
-  send(byte: number): void;
-  /** The guest has read what there was: more can be given. */
-  hasRoom(): void;
-}
 
 export interface SerialPorts {
   /** In the order of -serial. */

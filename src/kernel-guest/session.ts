@@ -133,7 +133,7 @@ export class KernelGuest {
     let slots: MemorySlots | null = null;
     try {
       platform.prepare(vm);
-      slots = new MemorySlots(vm, this.machine.board.memory);
+      slots = new MemorySlots(vm, this.machine.board.memory, this.machine.log);
       const count = this.machine.args.smp.cpus;
       if (count > vm.mostVcpus) {
         throw new Refusal(`Number of SMP cpus requested (${count}) exceeds the maximum cpus supported by KVM (${vm.mostVcpus})`, { found: `-smp ${count}`, wouldWork: `-smp ${vm.mostVcpus}` });

@@ -1,5 +1,5 @@
 /** The q35 board's part of a kernel that runs on it: the VM as a PC wants it, and its boot. */
-import { loadX86Linux, readBzImage, readVmlinux } from "../../boot/index.js";
+import { type BzImage, loadX86Linux, readBzImage, readVmlinux, type Vmlinux } from "../../boot/index.js";
 import { CAP, enterKernel, GDT, KvmVm, prepareX86, setFeatures, type Vcpu, X2APIC_API } from "../../kvm/index.js";
 import type { Q35Board } from "../../machine/index.js";
 import { Refusal } from "../../support/index.js";
@@ -12,10 +12,15 @@ const IOAPIC_PINS = 24;
 const PLACES = { tss: 0xfeff_d000, identityMap: 0xfeff_c000 } as const;
 
 export class X86Platform implements KernelPlatform {
+  private readonly kernel: BzImage | Vmlinux;
+
+  /** @throws Refusal where the kernel's file is none that can be entered */
   constructor(
     private readonly board: Q35Board,
     private readonly files: KernelFiles,
-  ) {}
+  ) {
+    this.kernel = readVmlinux(files.kernel, files.kernelName) ?? readBzImage(files.kernel, files.kernelName);
+  }
 
   get serial(): SerialPorts {
     return this.board.serial;
@@ -42,7 +47,7 @@ export class X86Platform implements KernelPlatform {
       const { board, files } = this;
       const { acpiRoot, memoryMap } = board.firmware;
       const entry = loadX86Linux(
-        { kernel: readVmlinux(files.kernel, files.kernelName) ?? readBzImage(files.kernel, files.kernelName), ramdisk: files.ramdisk, commandLine: files.commandLine, memoryMap: memoryMap ?? [], acpiRoot, descriptors: GDT },
+        { kernel: this.kernel, ramdisk: files.ramdisk, commandLine: files.commandLine, memoryMap: memoryMap ?? [], acpiRoot, descriptors: GDT },
         (address, bytes) => board.memory.writeBytes(address, bytes) === 0,
       );
       vcpus.forEach(({ fd, index }) => setFeatures(vm, fd, index, vcpus.length));
