@@ -6,13 +6,11 @@
 #include <sys/ioctl.h>
 
 #define IOMMUFD_CALL(nr) _IO(';', nr)
-#define CALL_DESTROY IOMMUFD_CALL(0x80)
 #define CALL_IOAS_ALLOC IOMMUFD_CALL(0x81)
 #define CALL_IOAS_MAP IOMMUFD_CALL(0x85)
 #define CALL_IOAS_UNMAP IOMMUFD_CALL(0x86)
 #define CALL_HWPT_ALLOC IOMMUFD_CALL(0x89)
 
-struct call_destroy { uint32_t size, id; };
 struct call_ioas_alloc { uint32_t size, flags, out_ioas_id; };
 struct call_ioas_map { uint32_t size, flags, ioas_id, reserved; uint64_t user_va, length, iova; };
 struct call_ioas_unmap { uint32_t size, ioas_id; uint64_t iova, length; };
@@ -24,7 +22,6 @@ struct call_hwpt_alloc { uint32_t size, flags, dev_id, pt_id, out_hwpt_id, reser
 #define VFIO_CALL(nr) _IO(';', 100 + (nr))
 #define CALL_REGION_INFO VFIO_CALL(8)
 #define CALL_SET_IRQS VFIO_CALL(10)
-#define CALL_RESET VFIO_CALL(11)
 #define CALL_BIND VFIO_CALL(18)
 #define CALL_ATTACH VFIO_CALL(19)
 #define CALL_DETACH VFIO_CALL(20)

@@ -18,3 +18,4 @@ export { Q35Board } from "./q35/board.js";
 export { VirtBoard } from "./virt/board.js";
 export { Board, type MachineIommu } from "./board.js";
 export type { BoardMap } from "./board-map.js";
+export type { SerialEnd } from "./serial/end.js";

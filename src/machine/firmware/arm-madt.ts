@@ -8,8 +8,6 @@ const GIC_MSI_FRAME = { type: 13, bytes: 24 } as const;
 const GICR = { type: 14, bytes: 16 } as const;
 const ITS = { type: 15, bytes: 20 } as const;
 const ENABLED = 1;
-/** First SPI and number of a GICv2m frame, as its own register tells. */
-const V2M_SPIS = { first: FIRST_SPI + 48, count: 64 } as const;
 
 export function buildArmMadt({ cpus, interrupts }: FirmwareDescription, oem?: Oem): Uint8Array {
   const { gicVersion, distributor, second, its, v2m } = interrupts;
@@ -43,7 +41,7 @@ export function buildArmMadt({ cpus, interrupts }: FirmwareDescription, oem?: Oe
     body.int(ITS.type, 1).int(ITS.bytes, 1).int(0, 2).int(0, 4).int(its.base, 8).int(0, 4);
   }
   if (v2m !== null) {
-    body.int(GIC_MSI_FRAME.type, 1).int(GIC_MSI_FRAME.bytes, 1).int(0, 2).int(0, 4).int(v2m.base, 8).int(1, 4).int(V2M_SPIS.count, 2).int(V2M_SPIS.first, 2);
+    body.int(GIC_MSI_FRAME.type, 1).int(GIC_MSI_FRAME.bytes, 1).int(0, 2).int(0, 4).int(v2m.base, 8).int(1, 4).int(v2m.spis, 2).int(FIRST_SPI + v2m.spi, 2);
   }
   return acpiTable("APIC", 5, body.toBytes(), oem);
 }

@@ -52,7 +52,7 @@ export interface InterruptHardware {
   /** GICv3 redistributors, or the GICv2 CPU interface. */
   readonly second: { readonly base: number; readonly size: number };
   readonly its: { readonly base: number; readonly size: number } | null;
-  readonly v2m: { readonly base: number; readonly size: number } | null;
+  readonly v2m: { readonly base: number; readonly size: number; /** The first of its `spis` SPIs, from 0. */ readonly spi: number; readonly spis: number } | null;
 }
 
 export interface PciHostDescription {

@@ -2,8 +2,7 @@
 import type { MmioHandler } from "../../memory/index.js";
 
 /** Bits of the selector. */
-export const GED_POWER_BUTTON = 1 << 1;
-export const GED_BYTES = 4;
+const GED_POWER_BUTTON = 1 << 1;
 
 export class EventDevice implements MmioHandler {
   private selector = 0;

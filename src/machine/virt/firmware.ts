@@ -27,7 +27,7 @@ export function describeFirmware(board: VirtBoard): FirmwareDescription {
       distributor: VIRT.gicDistributor,
       second: board.gicVersion === 2 ? GICV2_CPU_INTERFACE : VIRT.gicRedistributors,
       its: board.msiController === "its" ? VIRT.gicIts : null,
-      v2m: board.msiController === "gicv2m" ? VIRT.gicV2mFrame : null,
+      v2m: board.msiController === "gicv2m" ? { ...VIRT.gicV2mFrame, spi: VIRT_SPI.gicV2m, spis: VIRT_SPI.gicV2mCount } : null,
     },
     pci: {
       ecamBase: board.map.ecam.base,

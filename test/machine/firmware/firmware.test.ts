@@ -222,7 +222,7 @@ describe.runIf(available("dtc"))("device tree", () => {
 
   it("leads messages to the frame of a GICv2m as QEMU does", () => {
     const { interrupts } = machines.none;
-    const v2m = { ...machines.none, interrupts: { ...interrupts, gicVersion: 2 as const, its: null, v2m: { base: 0x802_0000, size: 0x1000 } } };
+    const v2m = { ...machines.none, interrupts: { ...interrupts, gicVersion: 2 as const, its: null, v2m: { base: 0x802_0000, size: 0x1000, spi: 48, spis: 64 } } };
     const { text, complaints } = decompile(v2m);
     expect(complaints).toBe("");
     expect(text).toMatch(/v2m@8020000 \{[^}]*phandle = <0x8001>/);
