@@ -7,8 +7,10 @@ arch_cc=aarch64-linux-gnu-gcc
 # The first release of Debian whose Node.js is new enough.
 arch_suite=${VIOMMU_LAB_SUITE:-trixie}
 
+arch_packages=(nodejs busybox-static)
+
 arch_fetch() {
-  [ -e "$dir/packages/usr/bin/node" ] || lab_packages "$arch_suite" arm64 "$dir/packages" nodejs busybox-static || die "packages for arm64 cannot be had from $arch_suite"
+  [ -e "$dir/packages/usr/bin/node" ] || lab_packages "$arch_suite" arm64 "$dir/packages" "${arch_packages[@]}" || die "packages for arm64 cannot be had from $arch_suite"
 }
 
 # Node.js with its libraries, and busybox.

@@ -4,22 +4,25 @@
 #   start ARCH DIR              starts L1 in the background and waits until it takes commands
 #   run   ARCH DIR TEXT [SECS]  runs shell text in L1; its output, its exit code (124: not in time)
 #   stop  ARCH DIR
-# ARCH is x86 or arm64. Environment: VIOMMU_LAB_KERNEL (the kernel of L1 and L2), VIOMMU_LAB_MEMORY (4G),
-# QEMU_X86_64, QEMU_AARCH64.
+# ARCH is x86, arm64, or host-arm64, whose SMMUs nest and whose functions a guest can be given. Environment:
+# VIOMMU_LAB_KERNEL (the kernel of L1 and L2; of start: L1's alone), VIOMMU_LAB_MEMORY (4G), QEMU_X86_64, QEMU_AARCH64.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 project=$(dirname "$here")
 die() { echo "lab: $*" >&2; exit 2; }
-[ $# -ge 3 ] || die "usage: lab.sh build|start|run|stop x86|arm64 DIR ..."
+[ $# -ge 3 ] || die "usage: lab.sh build|start|run|stop x86|arm64|host-arm64 DIR ..."
 command=$1 arch=$2 dir=$(realpath -m "$3")
-[ -e "$here/$arch.sh" ] || die "architecture $arch: there are x86 and arm64"
+[ -e "$here/$arch.sh" ] || die "architecture $arch: there are x86, arm64 and host-arm64"
+# Where kernels kept beside the project are, and what is done once the disk is made and before L1 starts.
+arch_shared=$arch
+arch_prepare() { :; }
 . "$here/packages.sh"
 . "$here/$arch.sh"
 
 # The kernel: what was given, or one kept beside the project.
 lab_kernel() {
   local found
-  found=${VIOMMU_LAB_KERNEL:-$(ls "$project"/../shared/lab/"$arch"/$arch_kernel_names 2>/dev/null | tail -1 || true)}
+  found=${VIOMMU_LAB_KERNEL:-$(ls "$project"/../shared/lab/"$arch_shared"/$arch_kernel_names 2>/dev/null | tail -1 || true)}
   [ -n "$found" ] && [ -e "$found" ] || die "no kernel for $arch: VIOMMU_LAB_KERNEL=FILE names one with KVM, IOMMUFD, VFIO, virtio and 9p built in (docs/lab.md)"
   echo "$found"
 }
@@ -57,6 +60,7 @@ build() {
   rm -f "$dir/root.ext4"
   mkfs.ext4 -q -F -b 4096 -d "$root" "$dir/root.ext4" "$(($(du -sm "$root" | cut -f1) + 400))M"
   rm -rf "$root"
+  arch_prepare
   echo "lab: $dir is built, $(du -sm "$dir" | cut -f1) MiB"
 }
 
@@ -91,11 +95,13 @@ start() {
   rm -rf "$dir/share"
   mkdir -p "$dir/share/cmd"
   local smp=${VIOMMU_LAB_CPUS:-2}
+  [ -z "${VIOMMU_LAB_KERNEL:-}" ] || arch_kernel "$VIOMMU_LAB_KERNEL" "$dir/vmlinuz"
+  arch_prepare
   arch_qemu
   "${qemu[@]}" -accel tcg,thread=multi -smp "$smp" -m "${VIOMMU_LAB_MEMORY:-4G}" -nodefaults -display none -no-reboot \
-    -drive "file=$dir/root.ext4,if=none,id=root,format=raw,cache=unsafe,snapshot=on" -device virtio-blk-pci,drive=root \
-    -fsdev "local,id=share,path=$dir/share,security_model=none" -device virtio-9p-pci,fsdev=share,mount_tag=lab \
-    -device virtio-rng-pci -serial "file:$dir/console.log" \
+    -drive "file=$dir/root.ext4,if=none,id=root,format=raw,cache=unsafe,snapshot=on" -device virtio-blk-pci,drive=root,bus=pcie.0 \
+    -fsdev "local,id=share,path=$dir/share,security_model=none" -device virtio-9p-pci,fsdev=share,mount_tag=lab,bus=pcie.0 \
+    -device virtio-rng-pci,bus=pcie.0 -serial "file:$dir/console.log" \
     -kernel "$dir/vmlinuz" -append "root=/dev/vda rw init=/init mitigations=off quiet $arch_append ${VIOMMU_LAB_APPEND:-}" >"$dir/qemu.log" 2>&1 &
   echo $! >"$dir/pid"
   for _ in $(seq 1 3000); do

@@ -19,3 +19,12 @@ lab_packages() {
   (cd "$work/debs" && apt-get "${options[@]}" download $names)
   for deb in "$work"/debs/*.deb; do dpkg-deb --extract "$deb" "$folder"; done
 }
+
+# lab_unpacked FOLDER PROGRAM [ROM-FOLDER...]: how a program of packages unpacked there is run, with its own loader and
+# libraries, into the array `unpacked`. Nothing of it is installed.
+lab_unpacked() {
+  local tree="$1/usr" program=$2
+  shift 2
+  unpacked=("$tree/lib64/ld-linux-x86-64.so.2" --library-path "$tree/lib/x86_64-linux-gnu" "$tree/bin/$program")
+  for roms in qemu "$@"; do unpacked+=(-L "$tree/share/$roms"); done
+}

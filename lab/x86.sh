@@ -35,10 +35,8 @@ arch_qemu() {
   if [ -n "${QEMU_X86_64:-}" ]; then
     qemu=("$QEMU_X86_64")
   else
-    # With its own loader and libraries: nothing of it is installed.
-    local tree="$dir/qemu/usr"
-    qemu=("$tree/lib64/ld-linux-x86-64.so.2" --library-path "$tree/lib/x86_64-linux-gnu"
-      "$tree/bin/qemu-system-x86_64" -L "$tree/share/qemu" -L "$tree/share/seabios")
+    lab_unpacked "$dir/qemu" qemu-system-x86_64 seabios
+    qemu=("${unpacked[@]}")
   fi
   qemu+=(-M q35 -cpu "${VIOMMU_LAB_CPU:-max,la57=off}")
 }
