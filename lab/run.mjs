@@ -1,6 +1,7 @@
 // run.mjs REQUEST.json: boots a guest by `viommu run`, acts when its console says so, and prints what came of it as
 // JSON: {"status", "console", "report", "stderr"}. REQUEST: {"host", "arguments": [...], "seconds", "steps": [...]}, each
-// step {"on": "regular expression", "in": "console" | "monitor", "qmp": {...}} and taken in its order.
+// step {"on": "regular expression", "in": "console" | "monitor", "qmp": {...}} and taken in its order. "killAfter":
+// milliseconds after which it ends by SIGKILL.
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
@@ -51,9 +52,11 @@ const watch = setInterval(() => {
   }
 }, 200);
 const timer = setTimeout(() => child.kill("SIGTERM"), request.seconds * 1000);
-child.on("close", (status) => {
+const killer = request.killAfter === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), request.killAfter);
+child.on("close", (status, signal) => {
   clearInterval(watch);
   clearTimeout(timer);
+  clearTimeout(killer);
   monitor?.destroy();
   let report = null;
   try {
@@ -61,6 +64,6 @@ child.on("close", (status) => {
   } catch {
     // Refused, or killed: its words are in stderr.
   }
-  console.log(JSON.stringify({ status, console: text().replaceAll("\r", ""), report, stderr: err, monitor: answers }));
+  console.log(JSON.stringify({ status, signal, console: text().replaceAll("\r", ""), report, stderr: err, monitor: answers }));
   rmSync(folder, { recursive: true, force: true });
 });

@@ -20,7 +20,7 @@ static void messages(struct function *f, uint64_t iova) {
 int main(int count, char **words) {
   if (count < 2) die("usage: dma BUS:DEV.FN [silent]");
   int silent = count > 2;
-  struct function f = open_function(words[1]);
+  struct function f = open_engine(words[1]);
   uint32_t ioas = new_ioas(&f);
   attach(&f, ioas, 0);
   const uint64_t length = 1 << 20, iova = 0x40000000;

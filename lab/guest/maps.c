@@ -9,7 +9,7 @@ static int less(const void *a, const void *b) {
 
 int main(int count, char **words) {
   if (count < 2) die("usage: maps BUS:DEV.FN [PAGES]");
-  struct function f = open_function(words[1]);
+  struct function f = open_engine(words[1]);
   uint32_t ioas = new_ioas(&f);
   attach(&f, ioas, 0);
   uint64_t besides = count > 2 ? strtoull(words[2], NULL, 0) : 0;

@@ -10,7 +10,7 @@ static void aborted(int signal) { siglongjmp(back, signal); }
 int main(int count, char **words) {
   if (count != 2) die("usage: pair BUS:DEV.FN");
 #ifdef __aarch64__
-  struct function f = open_function(words[1]);
+  struct function f = open_engine(words[1]);
   signal(SIGBUS, aborted);
   if (sigsetjmp(back, 1) == 0) {
     uint32_t first, second;

@@ -4,7 +4,7 @@
 
 int main(int count, char **words) {
   if (count != 2) die("usage: pasid BUS:DEV.FN");
-  struct function f = open_function(words[1]);
+  struct function f = open_engine(words[1]);
   const uint32_t pasids[] = { 0, 5, 77 };
   const uint64_t iova = 0x40000000, length = 65536;
   uint8_t *bytes[3];

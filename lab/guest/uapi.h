@@ -31,8 +31,10 @@ struct call_set_irqs { uint32_t argsz, flags, index, start, count; int32_t fds[8
 struct call_bind { uint32_t argsz, flags; int32_t iommufd; uint32_t out_devid; };
 struct call_attach { uint32_t argsz, flags, pt_id, pasid; };
 #define REGION_CONFIG 7u
+#define IRQ_INTX 0u
 #define IRQ_MSIX 2u
-/* descriptors that are signalled; no data with count 0 disables */
+/* descriptors that are signalled; no data with count 0 disables; no data, unmask */
 #define IRQ_EVENTFDS 0x24u
+#define IRQ_UNMASK 0x11u
 #define WITH_PASID 1u
 #endif

@@ -1,15 +1,25 @@
 /**
  * Guests that a real kernel runs: on this machine where its KVM can (VIOMMU_LAB=local), in an emulated one (lab/) else.
  * The emulated one is built once into VIOMMU_LAB_DIR, or a folder for temporary files, and is there while tests run.
+ * A host-arm64 is emulated always: its functions are given to guests.
  */
 import { execFileSync, spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { closeSync, existsSync, mkdirSync, openSync, readdirSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { RunReport } from "../../src/run/index.js";
 import { packageFolder } from "../../src/support/index.js";
 
-export type LabArch = "x86" | "arm64";
+export type LabArch = "x86" | "arm64" | "host-arm64";
+
+/** The kernels that a host is tried with: the one that was given, or all that are kept beside the project; [""]: none is found. */
+export function hostKernels(): string[] {
+  const folder = join(packageFolder(), "../shared/lab/arm64");
+  const kept = existsSync(folder) ? readdirSync(folder).filter((name) => /^Image-[\d.]+\.gz$/.test(name)).sort().map((name) => join(folder, name)) : [];
+  const given = process.env.VIOMMU_LAB_KERNEL;
+  return given !== undefined && given !== "" ? [given] : kept.length > 0 ? kept : [""];
+}
 
 export interface Boot {
   readonly host: string;
@@ -21,10 +31,13 @@ export interface Boot {
   readonly withKernel?: boolean;
   readonly steps?: ReadonlyArray<{ readonly on: string; readonly in?: "console" | "monitor"; readonly qmp: object }>;
   readonly seconds?: number;
+  /** Milliseconds until it is ended by SIGKILL. */
+  readonly killAfter?: number;
 }
 
 export interface Booted {
   readonly status: number | null;
+  readonly signal: string | null;
   readonly console: string;
   readonly report: RunReport | null;
   readonly stderr: string;
@@ -33,16 +46,22 @@ export interface Booted {
 
 export class Lab {
   private readonly folder: string;
-  private readonly local = process.env.VIOMMU_LAB === "local";
+  private readonly local: boolean;
   /** One that runs already, and goes on: for those who try a test again and again. */
   private readonly running = process.env.VIOMMU_LAB === "running";
 
   constructor(private readonly arch: LabArch) {
+    this.local = process.env.VIOMMU_LAB === "local" && arch !== "host-arm64";
     this.folder = join(process.env.VIOMMU_LAB_DIR ?? join(tmpdir(), "viommu-lab"), arch);
   }
 
-  private script(...words: string[]): string {
-    return execFileSync("bash", [join(packageFolder(), "lab/lab.sh"), words[0], this.arch, this.folder, ...words.slice(1)], { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"], maxBuffer: 2 ** 26 });
+  private script(words: readonly string[], kernel = ""): string {
+    return execFileSync("bash", [join(packageFolder(), "lab/lab.sh"), words[0], this.arch, this.folder, ...words.slice(1)], {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "inherit"],
+      maxBuffer: 2 ** 26,
+      env: kernel === "" ? process.env : { ...process.env, VIOMMU_LAB_KERNEL: kernel },
+    });
   }
 
   start(): void {
@@ -51,24 +70,51 @@ export class Lab {
     }
     execFileSync("npm", ["run", "--silent", "build"], { cwd: packageFolder(), stdio: "inherit" });
     mkdirSync(this.folder, { recursive: true });
-    this.script("build");
+    this.script(["build"]);
     if (!this.local) {
-      this.script("start");
+      this.script(["start"]);
+    }
+  }
+
+  /** Another kernel for L1; guests have the one that the lab was built with. */
+  restart(kernel: string): void {
+    if (!this.running) {
+      this.script(["stop"]);
+      this.script(["start"], kernel);
     }
   }
 
   stop(): void {
     if (!this.local && !this.running) {
-      this.script("stop");
+      this.script(["stop"]);
     }
   }
 
   /** Runs shell text where guests run. */
   shell(text: string): string {
-    return this.local ? spawnSync("sh", ["-c", text], { encoding: "utf8" }).stdout : this.script("run", text, "300");
+    return this.local ? spawnSync("sh", ["-c", text], { encoding: "utf8" }).stdout : this.script(["run", text, "300"]);
   }
 
-  boot({ host, arguments: words, append, withKernel = false, steps = [], seconds = 400 }: Boot): Booted {
+  /** A disk of L1's functions (docs/lab.md): the MD5 of its first bytes. */
+  diskSum(name: string, bytes: number): string {
+    return createHash("md5").update(this.diskBytes(name, 0, bytes)).digest("hex");
+  }
+
+  diskBytes(name: string, offset: number, bytes: number): Buffer {
+    const data = Buffer.alloc(bytes);
+    const file = openSync(join(this.folder, name), "r");
+    readSync(file, data, 0, bytes, offset);
+    closeSync(file);
+    return data;
+  }
+
+  writeDisk(name: string, offset: number, data: Uint8Array): void {
+    const file = openSync(join(this.folder, name), "r+");
+    writeSync(file, data, 0, data.length, offset);
+    closeSync(file);
+  }
+
+  boot({ host, arguments: words, append, withKernel = false, steps = [], seconds = 400, killAfter }: Boot): Booted {
     const places = this.local ? join(this.folder, "boot") : "/boot";
     const request = {
       host,
@@ -80,6 +126,7 @@ export class Lab {
       ],
       steps,
       seconds,
+      killAfter,
     };
     const name = `request-${Date.now()}.json`;
     const share = this.local ? this.folder : join(this.folder, "share");
@@ -87,7 +134,7 @@ export class Lab {
     try {
       const project = this.local ? packageFolder() : "/root/viommu";
       const run = `node ${project}/lab/run.mjs ${this.local ? share : "/lab"}/${name}`;
-      const out = this.local ? execFileSync("sh", ["-c", run], { encoding: "utf8" }) : this.script("run", run, String(seconds + 60));
+      const out = this.local ? execFileSync("sh", ["-c", run], { encoding: "utf8" }) : this.script(["run", run, String(seconds + 60)]);
       return JSON.parse(out.slice(out.lastIndexOf('\n{"status"') + 1)) as Booted;
     } finally {
       if (existsSync(join(share, name))) {
