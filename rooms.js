@@ -43,7 +43,7 @@ export const rooms = {
   "machine/arguments": ["support", "chardev", "smmuv3", "vtd"],
   machine: ["machine/arguments", "machine/firmware", "support", "chardev", "memory", "block", "iommufd", "pci", "msi", "smmuv3", "vtd", "devices", "vfio", "port"],
   qmp: ["support", "chardev", "memory", "pci", "iommufd", "msi", "smmuv3", "vfio", "machine/arguments", "machine"],
-  "kernel-guest": ["support", "linux", "kvm", "boot", "chardev", "memory", "port", "machine/arguments", "machine"],
+  "kernel-guest": ["support", "linux", "kvm", "boot", "chardev", "memory", "msi", "port", "machine/arguments", "machine"],
   "guest/choices": [],
   guest: ["guest/choices", "support", "port", "smmuv3/spec", "vtd/spec"],
   remote: ["support", "chardev", "port", "qtest", "guest"],

@@ -9,6 +9,7 @@ export const KVM = {
   CREATE_VCPU: 0xae41,
   SET_USER_MEMORY_REGION: 0x4020ae46,
   SET_GSI_ROUTING: 0x4008ae6a,
+  IRQFD: 0x4020ae76,
   RUN: 0xae80,
   ENABLE_CAP: 0x4068aea3,
   SIGNAL_MSI: 0x4020aea5,
@@ -39,7 +40,9 @@ export const KVM_X86 = {
 export const KVM_API_VERSION = 12;
 
 export const CAP = {
+  IRQ_ROUTING: 25,
   MAX_VCPUS: 66,
+  IRQFD_RESAMPLE: 82,
   SPLIT_IRQCHIP: 121,
   X2APIC_API: 129,
   ARM_VM_IPA_SIZE: 165,
@@ -96,8 +99,11 @@ export const MEMORY_REGION = { BYTES: 32, SLOT: 0, FLAGS: 4, GUEST_ADDRESS: 8, S
 export const ENABLE_CAP = { BYTES: 104, CAP: 0, ARGS: 8 } as const;
 export const MSI = { BYTES: 32, ADDRESS_LOW: 0, ADDRESS_HIGH: 4, DATA: 8, FLAGS: 12, DEVID: 16 } as const;
 export const MSI_VALID_DEVID = 1 << 0;
-export const IRQ_ROUTING = { HEADER_BYTES: 8, NR: 0, ENTRY_BYTES: 48, GSI: 0, TYPE: 4, FLAGS: 8, MSI_ADDRESS_LOW: 16, MSI_ADDRESS_HIGH: 20, MSI_DATA: 24, MSI_DEVID: 28 } as const;
+export const IRQ_ROUTING = { HEADER_BYTES: 8, NR: 0, ENTRY_BYTES: 48, GSI: 0, TYPE: 4, FLAGS: 8, CHIP: 16, PIN: 20, MSI_ADDRESS_LOW: 16, MSI_ADDRESS_HIGH: 20, MSI_DATA: 24, MSI_DEVID: 28 } as const;
+export const IRQ_ROUTING_IRQCHIP = 1;
 export const IRQ_ROUTING_MSI = 2;
+export const IRQFD = { BYTES: 32, FD: 0, GSI: 4, FLAGS: 8, RESAMPLE_FD: 12 } as const;
+export const IRQFD_FLAG = { DEASSIGN: 1 << 0, RESAMPLE: 1 << 1 } as const;
 export const CPUID2 = { HEADER_BYTES: 8, NENT: 0, ENTRY_BYTES: 40, FUNCTION: 0, INDEX: 4, FLAGS: 8, EAX: 12, EBX: 16, ECX: 20, EDX: 24 } as const;
 /** struct kvm_regs: 64-bit registers in this order, then rip and rflags. */
 export const REGS = { BYTES: 144, RSI: 32, RSP: 48, RIP: 128, RFLAGS: 136 } as const;

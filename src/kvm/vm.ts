@@ -2,7 +2,7 @@
 import { accessSync, constants, existsSync, readFileSync } from "node:fs";
 import { closeFd, ioctl, openFile, SystemError } from "../linux/index.js";
 import { Refusal } from "../support/index.js";
-import { CAP, ENABLE_CAP, IRQ_ROUTING, IRQ_ROUTING_MSI, KVM, KVM_API_VERSION, MEM_READONLY, MEMORY_REGION, MSI, MSI_VALID_DEVID } from "./uapi.js";
+import { CAP, ENABLE_CAP, IRQ_ROUTING, IRQ_ROUTING_IRQCHIP, IRQ_ROUTING_MSI, IRQFD, IRQFD_FLAG, KVM, KVM_API_VERSION, MEM_READONLY, MEMORY_REGION, MSI, MSI_VALID_DEVID } from "./uapi.js";
 
 const DEVICE = "/dev/kvm";
 
@@ -21,6 +21,9 @@ export interface KvmMessage {
   readonly data: number;
   readonly deviceId?: number;
 }
+
+/** What a GSI raises: a message, or a pin of the interrupt controller that the kernel has (arm64: SPI n is pin n of INTID 32 + n). */
+export type GsiRoute = KvmMessage | { readonly pin: number };
 
 export class KvmVm {
   private readonly slots: boolean[] = [];
@@ -111,22 +114,50 @@ export class KvmVm {
     }
   }
 
-  /** KVM_SET_GSI_ROUTING: replaces the whole table by messages, `routes[n]` that of GSI n; null: none. @throws SystemError */
-  setMessageRoutes(routes: ReadonlyArray<KvmMessage | null>): void {
-    const present = routes.flatMap((route, gsi) => (route === null ? [] : [{ gsi, route }]));
-    const table = Buffer.alloc(IRQ_ROUTING.HEADER_BYTES + present.length * IRQ_ROUTING.ENTRY_BYTES);
-    table.writeUInt32LE(present.length, IRQ_ROUTING.NR);
-    present.forEach(({ gsi, route }, index) => {
-      const at = IRQ_ROUTING.HEADER_BYTES + index * IRQ_ROUTING.ENTRY_BYTES;
+  /** KVM_SET_GSI_ROUTING: replaces the whole table; routes by GSI. @throws SystemError, then the table is as before */
+  setRoutes(routes: ReadonlyMap<number, GsiRoute>): void {
+    const table = Buffer.alloc(IRQ_ROUTING.HEADER_BYTES + routes.size * IRQ_ROUTING.ENTRY_BYTES);
+    table.writeUInt32LE(routes.size, IRQ_ROUTING.NR);
+    let at = IRQ_ROUTING.HEADER_BYTES;
+    for (const [gsi, route] of routes) {
       table.writeUInt32LE(gsi, at + IRQ_ROUTING.GSI);
-      table.writeUInt32LE(IRQ_ROUTING_MSI, at + IRQ_ROUTING.TYPE);
-      table.writeUInt32LE(route.deviceId === undefined ? 0 : MSI_VALID_DEVID, at + IRQ_ROUTING.FLAGS);
-      table.writeUInt32LE(Number(route.address & 0xffff_ffffn), at + IRQ_ROUTING.MSI_ADDRESS_LOW);
-      table.writeUInt32LE(Number(route.address >> 32n), at + IRQ_ROUTING.MSI_ADDRESS_HIGH);
-      table.writeUInt32LE(route.data >>> 0, at + IRQ_ROUTING.MSI_DATA);
-      table.writeUInt32LE(route.deviceId ?? 0, at + IRQ_ROUTING.MSI_DEVID);
-    });
+      if ("pin" in route) {
+        table.writeUInt32LE(IRQ_ROUTING_IRQCHIP, at + IRQ_ROUTING.TYPE);
+        table.writeUInt32LE(route.pin, at + IRQ_ROUTING.PIN);
+      } else {
+        table.writeUInt32LE(IRQ_ROUTING_MSI, at + IRQ_ROUTING.TYPE);
+        table.writeUInt32LE(route.deviceId === undefined ? 0 : MSI_VALID_DEVID, at + IRQ_ROUTING.FLAGS);
+        table.writeUInt32LE(Number(route.address & 0xffff_ffffn), at + IRQ_ROUTING.MSI_ADDRESS_LOW);
+        table.writeUInt32LE(Number(route.address >> 32n), at + IRQ_ROUTING.MSI_ADDRESS_HIGH);
+        table.writeUInt32LE(route.data >>> 0, at + IRQ_ROUTING.MSI_DATA);
+        table.writeUInt32LE(route.deviceId ?? 0, at + IRQ_ROUTING.MSI_DEVID);
+      }
+      at += IRQ_ROUTING.ENTRY_BYTES;
+    }
     ioctl(this.fd, "KVM_SET_GSI_ROUTING", KVM.SET_GSI_ROUTING, table);
+  }
+
+  /**
+   * KVM_IRQFD: signals of an eventfd raise a GSI from now on, those that wait in its count too.
+   * @param resampleFd the GSI is a level: it stays up until the guest has finished with it, which signals that eventfd
+   * @throws SystemError
+   */
+  bindIrq(fd: number, gsi: number, resampleFd: number | null = null): void {
+    this.irqfd(fd, gsi, resampleFd === null ? 0 : IRQFD_FLAG.RESAMPLE, resampleFd ?? 0);
+  }
+
+  /** Takes that back: what comes from now on stays in the eventfd's count. @throws SystemError */
+  unbindIrq(fd: number, gsi: number): void {
+    this.irqfd(fd, gsi, IRQFD_FLAG.DEASSIGN, 0);
+  }
+
+  private irqfd(fd: number, gsi: number, flags: number, resampleFd: number): void {
+    const structure = Buffer.alloc(IRQFD.BYTES);
+    structure.writeUInt32LE(fd, IRQFD.FD);
+    structure.writeUInt32LE(gsi, IRQFD.GSI);
+    structure.writeUInt32LE(flags, IRQFD.FLAGS);
+    structure.writeUInt32LE(resampleFd, IRQFD.RESAMPLE_FD);
+    ioctl(this.fd, "KVM_IRQFD", KVM.IRQFD, structure);
   }
 
   /** Processors that a machine may have. */

@@ -120,8 +120,10 @@ export abstract class Board {
       }
       this.memory = new AddressSpace("memory", this.root);
       this.interrupts = plan.interrupts;
-      this.router = new MsiRouter(this.memory, log);
+      this.router = new MsiRouter(this.memory, log, (fn) => this.pci.interruptLine(fn));
       this.pci = new PciRoot({ ...plan.pci, systemMemory: this.memory, bypassIommu: args.machine.bypassIommu });
+      // The requester id is a part of a message where the interrupt controller tells sources apart.
+      this.pci.onBusNumbersChanged(() => this.router.renew());
       const { memoryBackend } = args.machine;
       const mapped = new Set([...args.numa.nodes.map(({ memdev }) => memdev), memoryBackend].filter((id) => id !== null));
       this.objects = new MachineObjects(args.objects, mapped, host, log);

@@ -146,5 +146,8 @@ function routing(router: MsiRouter, account: MsiAccount): VectorRouting {
   return {
     route: (fn, vector, iova, data, event) => account.note(fn, router.update(fn, vector, iova, data, event)),
     remove: (fn, vector) => router.remove(fn, vector),
+    batch: (change) => router.batch(change),
+    addLevel: (source) => router.addLevel(source),
+    removeLevel: (fn) => router.removeLevel(fn),
   };
 }

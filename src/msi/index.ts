@@ -1,2 +1,2 @@
 export { Gicv2mFrame, GITS_TRANSLATER, ItsDoorbell, type InterruptSink } from "./doorbells.js";
-export { fixupDoorbell, type InterruptSource, MsiRouter, type MsiRoute } from "./router.js";
+export { type DoorbellWrite, fixupDoorbell, type InterruptSource, type KernelRoutes, type LevelSource, MsiRouter, type MsiRoute } from "./router.js";

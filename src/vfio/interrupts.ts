@@ -5,14 +5,20 @@
  */
 import { type Host, type HostEvent, HostError, type VfioDevice, VfioIrq } from "../iommufd/index.js";
 import { CAP_MSI, CAP_MSIX, findCapability, MsiCapability, MsixCapability, type PciFunction, removeCapability } from "../pci/index.js";
+import type { LevelSource } from "../msi/index.js";
 import type { Log } from "../support/index.js";
 
-/** The KVM side of a vector: a route that stands while the vector is live. */
+/** Who delivers a function's interrupts: a vector's route stands while the vector is live (msi's MsiRouter). */
 export interface VectorRouting {
   /** Makes or changes the route of a vector: what signals `event` is delivered by it (KVM_SET_GSI_ROUTING, KVM_IRQFD). */
   route(fn: PciFunction, vector: number, iova: bigint, data: number, event: HostEvent): void;
   /** Takes the route away; the event is its owner's again. */
   remove(fn: PciFunction, vector: number): void;
+  /** Several changes, done as one. */
+  batch(change: () => void): void;
+  /** The function's INTx is on, and is off. */
+  addLevel(source: LevelSource): void;
+  removeLevel(fn: PciFunction): void;
 }
 
 export interface InterruptParts {
@@ -41,6 +47,8 @@ export class FunctionInterrupts {
   /** Vectors that are on, where the kind is MSI. */
   private msiVectors = 0;
   private intx: HostEvent | null = null;
+  /** What unmasks INTx in VFIO; null: this side does it. */
+  private intxUnmask: HostEvent | null = null;
   private intxPending = false;
   /** Routes that wait for their vector's event. */
   private readonly pendingRoutes = new Map<number, { readonly address: bigint; readonly data: number }>();
@@ -69,26 +77,22 @@ export class FunctionInterrupts {
     if (this.intxPending) {
       this.intxPending = false;
       this.parts.fn.setIntx(false);
-      this.attempt("INTx is not unmasked", () => this.parts.device.unmaskIrqs(VfioIrq.INTX, 0, 1));
+      this.unmaskIntx();
     }
   }
 
   /** Takes the routes away. */
   stop(): void {
-    for (const vector of [...this.routes]) {
-      this.removeRoute(vector);
-    }
+    this.parts.routing.batch(() => [...this.routes].forEach((vector) => this.removeRoute(vector)));
   }
 
   /** The device is closed. */
   close(): void {
     this.stop();
     this.closeEvents();
-    this.intx?.close();
-    this.intx = null;
+    this.parts.routing.removeLevel(this.parts.fn);
+    this.closeIntx();
     this.kind = null;
-    this.intxPending = false;
-    this.parts.fn.setIntx(false);
   }
 
   // ---- MSI-X ----
@@ -215,7 +219,7 @@ export class FunctionInterrupts {
   // ---- INTx ----
 
   private switchIntx(): void {
-    const { device, host, fn } = this.parts;
+    const { device, host, fn, routing } = this.parts;
     this.attempt("INTx is not delivered", () => {
       const event = host.makeEvent();
       try {
@@ -224,14 +228,50 @@ export class FunctionInterrupts {
         event.close();
         throw error;
       }
-      event.onSignal(() => {
-        // The kernel has masked it: the line stays up until the guest has looked at the function.
-        this.intxPending = true;
-        fn.setIntx(true);
-      });
       this.intx = event;
+      this.intxUnmask = event.fd === null ? null : this.makeUnmaskEvent();
       this.kind = VfioIrq.INTX;
+      routing.addLevel({
+        fn,
+        event,
+        resample: this.intxUnmask,
+        onRise: () => {
+          // The kernel has masked it: the line stays up until the guest has looked at the function.
+          this.intxPending = true;
+          fn.setIntx(true);
+        },
+        onReturned: () => this.unmaskIntx(),
+      });
     });
+  }
+
+  /** Has the kernel unmask INTx when it is told of the interrupt's end, without this process. */
+  private makeUnmaskEvent(): HostEvent | null {
+    const { device, host } = this.parts;
+    const event = host.makeEvent();
+    try {
+      device.setUnmaskEvent(VfioIrq.INTX, event);
+      return event;
+    } catch (error) {
+      event.close();
+      if (error instanceof HostError) {
+        return null;
+      }
+      throw error;
+    }
+  }
+
+  private unmaskIntx(): void {
+    this.attempt("INTx is not unmasked", () => this.parts.device.unmaskIrqs(VfioIrq.INTX, 0, 1));
+  }
+
+  private closeIntx(): void {
+    this.intx?.close();
+    this.intx = null;
+    this.intxUnmask?.close();
+    this.intxUnmask = null;
+    this.intxPending = false;
+    this.parts.fn.setIntx(false);
   }
 
   // ---- common ----
@@ -285,14 +325,14 @@ export class FunctionInterrupts {
     if (kind === null) {
       return;
     }
-    const { device, fn } = this.parts;
+    const { device, fn, routing } = this.parts;
+    if (kind === VfioIrq.INTX) {
+      routing.removeLevel(fn);
+    }
     device.setIrqs(kind, 0, []);
     this.kind = null;
     if (kind === VfioIrq.INTX) {
-      this.intx?.close();
-      this.intx = null;
-      this.intxPending = false;
-      fn.setIntx(false);
+      this.closeIntx();
       return;
     }
     this.closeEvents();

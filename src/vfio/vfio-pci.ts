@@ -230,7 +230,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   override reset(): void {
     // The kernel gives the command register back after the reset: it is to have no bus mastering in it.
     this.stopDma();
-    super.reset();
+    this.options.routing.batch(() => super.reset());
     try {
       this.device?.reset();
     } catch (error) {
@@ -298,7 +298,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
 
   /** Bus mastering, memory decoding, Device Control and the power state reach the device; everything else is this side's. */
   override configWrite(offset: number, size: number, value: number): void {
-    super.configWrite(offset, size, value);
+    this.options.routing.batch(() => super.configWrite(offset, size, value));
     const { config, regions, passed } = this;
     if (regions === null) {
       return;

@@ -70,6 +70,42 @@ describe.skipIf(!kvm())("vCPUs", () => {
     expect([out.trim(), status]).toEqual(["true true", 0]);
   });
 
+  it("get the interrupts of a descriptor that is bound; those of one that is not stay in its count", () => {
+    const { out, status } = run(`
+      const { IrqRoutes } = await import(process.argv[2] + "/kvm.js");
+      const { makeEventFd, signalEventFd, takeEventFd } = await import(process.argv[2] + "/linux.js");
+      vm.enable(CAP.X2APIC_API, 3);
+      const vcpus = new Vcpus(vm, 1, () => true);
+      const routes = new IrqRoutes(vm, 24);
+      const fds = [makeEventFd(), makeEventFd()];
+      const seen = [];
+      routes.batch(() => fds.forEach((fd, n) => routes.bindMessage(fd, { address: 0xfee00000n, data: 0x30 + n })));
+      signalEventFd(fds[0]);
+      seen.push(takeEventFd(fds[0]));
+      routes.setPins([null, { address: 0xfee00000n, data: 0x8041 }]);
+      signalEventFd(fds[0]);
+      seen.push(takeEventFd(fds[0]));
+      routes.unbind(fds[0]);
+      signalEventFd(fds[0]);
+      seen.push(takeEventFd(fds[0]));
+      // A message that no route can hold: the kernel refuses the whole table.
+      const refused = [];
+      routes.onRefused = (fd) => refused.push(fds.indexOf(fd));
+      seen.push(routes.bindMessage(fds[0], { address: 0x01_fee00000n, data: 0x30 }));
+      signalEventFd(fds[1]);
+      seen.push(takeEventFd(fds[1]));
+      // A level needs an interrupt controller that is the kernel's whole.
+      seen.push(routes.bindLevel(fds[0], makeEventFd(), 3));
+      routes.close();
+      signalEventFd(fds[1]);
+      seen.push(takeEventFd(fds[1]));
+      await vcpus.close();
+      vm.close();
+      console.log(JSON.stringify([seen, refused]));
+    `);
+    expect([out.trim(), status]).toEqual(["[[false,false,true,false,false,false,true],[0,0]]", 0]);
+  });
+
   it("go on where a pause was taken back before it was reached, and hold nothing when they are closed", () => {
     const { out, status } = run(`
       const { readFileSync } = await import("node:fs");

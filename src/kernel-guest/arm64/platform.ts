@@ -1,11 +1,15 @@
 /** The virt board's part of a kernel that runs on it: GICv3 and ITS of KVM, and its boot by the tables that the board makes for it. */
 import { type Arm64Image, readArm64Image } from "../../boot/index.js";
-import { arm64MachineType, CAP, enterArm64, initVcpus, injectAbort, KvmGic, KvmVm, prepareArm64, type Vcpu } from "../../kvm/index.js";
+import { arm64MachineType, CAP, enterArm64, initVcpus, injectAbort, IrqRoutes, KvmGic, KvmVm, prepareArm64, type Vcpu } from "../../kvm/index.js";
 import type { VirtBoard } from "../../machine/index.js";
 import { Refusal } from "../../support/index.js";
 import type { KernelFiles } from "../files.js";
+import { type BoardInterrupts, BoardRoutes } from "../kernel-routes.js";
 import { placeKernel } from "./tables.js";
 import type { KernelPlatform, SerialPorts } from "../platform.js";
+
+/** Interrupts of each processor, which are no pins of the GIC (Arm IHI 0069, 2.2.1). */
+const PRIVATE_LINES = 32;
 
 export class Arm64Platform implements KernelPlatform {
   private readonly image: Arm64Image;
@@ -45,7 +49,10 @@ export class Arm64Platform implements KernelPlatform {
     initVcpus(vm, vcpus);
     const places = board.gic!;
     const gic = new KvmGic(vm, places, places.lines);
+    const routes = new IrqRoutes(vm, places.lines - PRIVATE_LINES);
     const disconnect = (): void => {
+      board.router.disconnect();
+      routes.close();
       board.interrupts.taker = null;
       gic.close();
     };
@@ -54,6 +61,7 @@ export class Arm64Platform implements KernelPlatform {
         message: ({ address, data, deviceId }) => void vm.signal({ address: BigInt(address), data, deviceId }),
         line: (intid, high) => gic.setLine(intid, high),
       };
+      board.router.connect(new BoardRoutes(routes, arm64Interrupts(board, vm.extension(CAP.IRQFD_RESAMPLE) > 0), board.log));
       enterArm64(vcpus[0].fd, { instruction: this.load(), deviceTree: board.map.ram.base });
     } catch (error) {
       disconnect();
@@ -83,4 +91,13 @@ export class Arm64Platform implements KernelPlatform {
   abort(vm: KvmVm, vcpu: Vcpu): boolean {
     return injectAbort(vm, vcpu.fd);
   }
+}
+
+/** Messages to the ITS, which knows functions by their requester ids; lines of the root complex are pins of the GIC. */
+export function arm64Interrupts(board: Pick<VirtBoard, "gic" | "msiDoorbell" | "spiOfLine">, resamples: boolean): BoardInterrupts {
+  const hasIts = board.gic !== null && board.gic.its !== null;
+  return {
+    message: ({ address, data, requesterId }) => (hasIts && address === board.msiDoorbell ? { address: BigInt(address), data, deviceId: requesterId } : null),
+    pin: (line) => (resamples ? board.spiOfLine(line) : null),
+  };
 }

@@ -1,9 +1,10 @@
 /** The q35 board's part of a kernel that runs on it: the VM as a PC wants it, and its boot. */
 import { type BzImage, loadX86Linux, readBzImage, readVmlinux, type Vmlinux } from "../../boot/index.js";
-import { CAP, enterKernel, GDT, KvmVm, prepareX86, setFeatures, type Vcpu, X2APIC_API } from "../../kvm/index.js";
+import { CAP, enterKernel, GDT, IrqRoutes, KvmVm, prepareX86, setFeatures, type Vcpu, X2APIC_API } from "../../kvm/index.js";
 import type { Q35Board } from "../../machine/index.js";
 import { Refusal } from "../../support/index.js";
 import type { KernelFiles } from "../files.js";
+import { type BoardInterrupts, BoardRoutes } from "../kernel-routes.js";
 import type { KernelPlatform, SerialPorts } from "../platform.js";
 
 /** Pins of the IOAPIC, whose routes the kernel keeps for the ends of level-triggered interrupts. */
@@ -65,16 +66,12 @@ export class X86Platform implements KernelPlatform {
       vm.signal({ address: BigInt(message.address), data: message.data });
     };
     // EXIT.IOAPIC_EOI comes for vectors of the routes that KVM knows.
-    let known = "";
-    board.ioapic.onEntry = () => {
-      const routes = board.levelRoutes();
-      const text = JSON.stringify(routes.map((route) => (route === null ? null : [String(route.address), route.data])));
-      if (text !== known) {
-        known = text;
-        vm.setMessageRoutes(routes.map((route) => (route === null ? null : { address: BigInt(route.address), data: route.data })));
-      }
-    };
+    const routes = new IrqRoutes(vm, IOAPIC_PINS);
+    board.ioapic.onEntry = () => routes.setPins(board.levelRoutes().map((route) => (route === null ? null : { address: BigInt(route.address), data: route.data })));
+    board.router.connect(new BoardRoutes(routes, x86Interrupts(board), board.log));
     return () => {
+      board.router.disconnect();
+      routes.close();
       board.interrupts.sink = null;
       board.ioapic.onEntry = () => {};
     };
@@ -84,4 +81,20 @@ export class X86Platform implements KernelPlatform {
   abort(): boolean {
     return false;
   }
+}
+
+/** Messages of functions as the IOMMU remaps them. The IOAPIC is this process's: KVM resamples pins of its own only (kvm_arch_irqfd_allowed). */
+export function x86Interrupts(board: Pick<Q35Board, "messageTarget">): BoardInterrupts {
+  return {
+    message: ({ address, data, requesterId }) => {
+      const target = board.messageTarget(requesterId, { address, data });
+      return target === null ? null : routable(BigInt(target.address), target.data);
+    },
+    pin: () => null,
+  };
+}
+
+/** A message that a route can hold: one to local APICs, whose reserved bits are zero (kvm_msi_route_invalid refuses the whole table else). */
+function routable(address: bigint, data: number): { address: bigint; data: number } | null {
+  return (address & 0xff_fff0_0000n) === 0xfee0_0000n ? { address, data } : null;
 }

@@ -157,6 +157,10 @@ export class Q35Board extends Board {
     const request = checkVtdProperties(argument, args.machine, args.numa.nodes.length);
     this.vtd = new MachineVtd({ request, argument, memory, words, root, interrupts, log });
     this.vtd.cover(this.pci.bus);
+    this.vtd.device.onInterruptsChanged = () => {
+      this.ioapic.onEntry(null);
+      this.router.renew();
+    };
   }
 
   private plugChipset(fn: PciFunction, devfn: number): void {
@@ -165,12 +169,19 @@ export class Q35Board extends Board {
 
   /** An interrupt of a source as it reaches local APICs. Functions that bypass the IOMMU are not remapped. */
   private remap(requesterId: number, message: Message): Message | null {
-    const { vtd } = this;
+    const vtd = this.remapperOf(requesterId);
+    return vtd === null ? message : vtd.device.remapInterrupt(requesterId, BigInt(message.address), message.data);
+  }
+
+  /** Where a source's message would go, were it sent now; null: nowhere. */
+  messageTarget(requesterId: number, message: Message): Message | null {
+    const vtd = this.remapperOf(requesterId);
+    return vtd === null ? message : vtd.device.interruptTarget(requesterId, BigInt(message.address), message.data);
+  }
+
+  private remapperOf(requesterId: number): MachineVtd | null {
     const bus = requesterId === IOAPIC_REQUESTER_ID ? null : (this.pci.busByNumber(requesterId >> 8)?.rootBus ?? null);
-    if (vtd === null || bus?.bypassIommu === true) {
-      return message;
-    }
-    return vtd.device.remapInterrupt(requesterId, BigInt(message.address), message.data);
+    return bus?.bypassIommu === true ? null : this.vtd;
   }
 
   buildTables(): PlacedTables {
@@ -223,7 +234,7 @@ export class Q35Board extends Board {
       if (masked || !levelTriggered) {
         return null;
       }
-      return this.vtd === null ? message : this.vtd.device.interruptTarget(IOAPIC_REQUESTER_ID, BigInt(message.address), message.data);
+      return this.messageTarget(IOAPIC_REQUESTER_ID, message);
     });
   }
 

@@ -80,6 +80,11 @@ export class VirtBoard extends Board {
     };
   }
 
+  /** Shared peripheral interrupt (0: INTID 32) of a line of the root complex. */
+  spiOfLine(line: number): number {
+    return VIRT_SPI.pcie + line;
+  }
+
   /** Bits of the highest guest-physical address that something is at. */
   get addressBits(): number {
     const { ram, ecam, mmio64, deviceMemory } = this.map;
@@ -131,7 +136,12 @@ export class VirtBoard extends Board {
     if (map.mmio64 !== null) {
       root.add(map.mmio64.base, MemoryRegion.alias("pcie-mmio-high", pci.memory, map.mmio64.base, map.mmio64.size));
     }
-    pci.onInterruptLine = (line, level) => this.interrupts.setLevel(FIRST_SPI + VIRT_SPI.pcie + line, level);
+    pci.onInterruptLine = (line, level) => {
+      if (level) {
+        this.router.lineDriven(line);
+      }
+      this.interrupts.setLevel(FIRST_SPI + VIRT_SPI.pcie + line, level);
+    };
   }
 
   /**

@@ -190,6 +190,9 @@ export class Board {
           event.onSignal(() => void this.delivered.push(`${fn.id}.${vector}`));
         },
         remove: (fn, vector) => void this.routes.delete(`${fn.id}.${vector}`),
+        batch: (change) => change(),
+        addLevel: ({ event, onRise }) => event.onSignal(onRise),
+        removeLevel: () => {},
       },
       log: this.log,
       ...options,

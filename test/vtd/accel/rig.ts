@@ -160,7 +160,7 @@ export class Board {
       pasidCapabilityOffset: 0,
       dirtyTracking: this.dirtyTracking,
       host: this.observed,
-      routing: { route: () => {}, remove: () => {} },
+      routing: { route: () => {}, remove: () => {}, batch: (change) => change(), addLevel: () => {}, removeLevel: () => {} },
       log: this.log,
     });
   }
