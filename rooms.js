@@ -28,6 +28,7 @@ export const rooms = {
   "host/simulated/host": ["memory", "iommufd", "host/simulated/file", "host/simulated/hardware", "host/simulated/kernel"],
   "host/simulated": ["host/simulated/names", "host/simulated/file", "host/simulated/hardware", "host/simulated/kernel", "host/simulated/host"],
   "host/shipped": ["support", "host/simulated/file"],
+  conformance: ["support", "memory", "iommufd", "smmuv3/spec"],
   msi: ["support", "memory", "pci"],
   "smmuv3/device": ["support", "memory", "translation", "nesting", "pci", "smmuv3/spec", "smmuv3/lookup"],
   "smmuv3/accel": ["support", "memory", "iommufd", "nesting", "pci", "smmuv3/spec", "smmuv3/lookup", "smmuv3/device"],
@@ -49,7 +50,7 @@ export const rooms = {
   remote: ["support", "chardev", "port", "qtest", "guest"],
   "run/report": [],
   run: ["run/report", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "chardev", "qtest", "remote", "qmp", "host/instruments", "kernel-guest"],
-  cli: ["support", "iommufd", "guest/choices", "guest", "machine/arguments", "machine", "host/simulated/names", "host/shipped", "remote", "run/report", "run", "chardev", "qtest"],
+  cli: ["support", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine", "host/simulated/names", "host/simulated/host", "host/shipped", "remote", "run/report", "run", "chardev", "qtest"],
 };
 
 /** Rooms that the package does not give, and why (package-door.js gives all others). */

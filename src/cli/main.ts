@@ -22,6 +22,7 @@ const COMMANDS: ReadonlyArray<{ readonly name: string; readonly description: str
   { name: "devices", description: "list the devices that -device knows", load: async () => (await import("./devices.js")).addTo },
   { name: "device", description: "list a device's properties", load: async () => (await import("./devices.js")).addDeviceTo },
   { name: "hosts", description: "list the simulated hosts, or what is on one", load: async () => (await import("./hosts.js")).addTo },
+  { name: "conformance", description: "ask a host's kernel all there is to ask, and compare its answers with a record", load: async () => (await import("./conformance.js")).addTo },
   { name: COMPLETION, description: "print a script by which bash, zsh or fish completes viommu's words", load: async () => (await import("./completion.js")).addTo },
 ];
 

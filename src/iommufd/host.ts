@@ -2,6 +2,7 @@
 import type { RamBlock } from "../memory/index.js";
 import type { EventStream, HostEvent } from "./events.js";
 import type { Iommufd } from "./iommufd.js";
+import type { RawIoctl } from "./raw-ioctl.js";
 import type { VfioDevice } from "./vfio.js";
 
 /** What sysfs tells of a PCI function (/sys/bus/pci/devices/ADDRESS). */
@@ -57,5 +58,7 @@ export interface Host {
   functions(): HostFunction[];
   /** Left out: the host delivers no such faults. */
   readonly vtdFaults?: VtdFaultSource;
+  /** Left out: the host takes calls by its methods alone. */
+  readonly rawIoctl?: RawIoctl;
   close(): void;
 }

@@ -19,5 +19,6 @@ export type {
   VeventqRequest,
   ViommuRequest,
 } from "./iommufd.js";
+export type { RawIoctl, RawPointer } from "./raw-ioctl.js";
 export * from "./uapi.js";
 export type { DeviceInfo, FeatureRequest, HotResetDevice, IrqInfo, MappedArea, RegionArea, RegionInfo, RegionMapping, VfioDevice } from "./vfio.js";
