@@ -4,11 +4,11 @@
  */
 export const rooms = {
   support: [],
-  linux: ["support"],
+  memory: ["support"],
+  linux: ["support", "memory"],
   kvm: ["support", "linux"],
   boot: ["support"],
   chardev: ["support"],
-  memory: ["support"],
   translation: ["support", "memory"],
   "dma-engine": ["translation"],
   block: ["support"],
@@ -27,6 +27,7 @@ export const rooms = {
   "host/simulated/kernel": ["support", "memory", "translation", "iommufd", "host/instruments", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup"],
   "host/simulated/host": ["memory", "iommufd", "host/simulated/file", "host/simulated/hardware", "host/simulated/kernel"],
   "host/simulated": ["host/simulated/names", "host/simulated/file", "host/simulated/hardware", "host/simulated/kernel", "host/simulated/host"],
+  "host/linux": ["support", "linux", "memory", "iommufd"],
   "host/shipped": ["support", "host/simulated/file"],
   conformance: ["support", "memory", "iommufd", "smmuv3/spec"],
   msi: ["support", "memory", "pci"],
@@ -49,7 +50,7 @@ export const rooms = {
   guest: ["guest/choices", "support", "port", "smmuv3/spec", "vtd/spec"],
   remote: ["support", "chardev", "port", "qtest", "guest"],
   "run/report": [],
-  run: ["run/report", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "chardev", "qtest", "remote", "qmp", "host/instruments", "kernel-guest"],
+  run: ["run/report", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "host/linux", "chardev", "qtest", "remote", "qmp", "host/instruments", "kernel-guest"],
   cli: ["support", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine", "host/simulated/names", "host/simulated/host", "host/shipped", "remote", "run/report", "run", "chardev", "qtest"],
 };
 
@@ -61,6 +62,6 @@ export const internal = {
   "host/simulated/hardware": "host/simulated gives what is in it",
   "host/simulated/kernel": "host/simulated gives what is in it",
   "host/simulated/host": "host/simulated gives what is in it",
-  linux: "its types need koffi's, which may not be there",
+  linux: "host/linux and kernel-guest give what it is for",
   cli: "it is a program",
 };

@@ -7,6 +7,7 @@ export * as devices from "./devices/index.js";
 export * as dmaEngine from "./dma-engine/index.js";
 export * as guest from "./guest/index.js";
 export * as hostInstruments from "./host/instruments/index.js";
+export * as hostLinux from "./host/linux/index.js";
 export * as hostShipped from "./host/shipped/index.js";
 export * as hostSimulated from "./host/simulated/index.js";
 export * as iommufd from "./iommufd/index.js";

@@ -1,6 +1,6 @@
 import { type Command, Option } from "commander";
 import { DEFAULT_GUEST, GUEST_NAMES } from "../guest/choices/index.js";
-import { DEFAULT_HOSTS_TEXT, loadHost, shippedHosts } from "../host/shipped/index.js";
+import { DEFAULT_HOSTS_TEXT, shippedHosts } from "../host/shipped/index.js";
 import { parseArguments } from "../machine/arguments/index.js";
 import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
 import { machineWords } from "./machine-words.js";
@@ -22,7 +22,7 @@ interface RunOptions extends VtdOptions {
 export function addTo(run: Command, streams: Streams, finish: (code: number) => void): void {
   run
     .argument("[arguments...]", "FILE.args, or -- and QEMU's arguments")
-    .option("--host <file>", `the host: a file, or ${shippedHosts().join(", ")} (default: ${DEFAULT_HOSTS_TEXT})`)
+    .option("--host <file>", `the host: a file, ${shippedHosts().join(", ")}, or linux: this machine (default: ${DEFAULT_HOSTS_TEXT})`)
     .option("--guest <name|file>", `the guest: ${GUEST_NAMES.join(", ")}, or a script`, DEFAULT_GUEST)
     .option("--json", "print the account as JSON (docs/json.md)")
     .option("--trace <pattern>", "show trace events whose name matches, on standard error; * and ? as in a shell, help lists them", collect)
@@ -45,10 +45,10 @@ export function addTo(run: Command, streams: Streams, finish: (code: number) => 
         return finish(await listTraceEvents(streams));
       }
       const said = (option: string): boolean => command.getOptionValueSource(option) !== "default";
-      const { defaultHost, findGuest, formatAccount, runMachine, speaksOnStandardOutput } = await import("../run/index.js");
+      const { defaultHost, findGuest, formatAccount, hostToRun, runMachine, speaksOnStandardOutput } = await import("../run/index.js");
       const report = await runMachine({
         arguments: machine,
-        host: await loadHost(options.host ?? defaultHost(machine)),
+        host: await hostToRun(options.host ?? defaultHost(machine)),
         guest: await findGuest(options.guest),
         guestByDefault: !said("guest"),
         trace: options.trace,

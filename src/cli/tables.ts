@@ -1,7 +1,7 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { DEFAULT_HOSTS_TEXT, loadHost, shippedHosts } from "../host/shipped/index.js";
+import { DEFAULT_HOSTS_TEXT, shippedHosts } from "../host/shipped/index.js";
 import { parseArguments } from "../machine/arguments/index.js";
 import { Refusal, systemWords } from "../support/index.js";
 import { machineWords } from "./machine-words.js";
@@ -12,11 +12,11 @@ export function addTo(tables: Command, streams: Streams, finish: (code: number) 
   tables
     .argument("[arguments...]", "FILE.args, or -- and QEMU's arguments")
     .requiredOption("--out <folder>", "where the files go; made where it is not there")
-    .option("--host <file>", `the host: a file, or ${shippedHosts().join(", ")} (default: ${DEFAULT_HOSTS_TEXT})`)
+    .option("--host <file>", `the host: a file, ${shippedHosts().join(", ")}, or linux: this machine (default: ${DEFAULT_HOSTS_TEXT})`)
     .action(async (words: string[], options: { out: string; host?: string }) => {
       const machine = parseArguments(machineWords(words));
-      const { defaultHost, firmwareTables } = await import("../run/index.js");
-      const files = await firmwareTables(machine, await loadHost(options.host ?? defaultHost(machine)));
+      const { defaultHost, firmwareTables, hostToRun } = await import("../run/index.js");
+      const files = await firmwareTables(machine, await hostToRun(options.host ?? defaultHost(machine)));
       try {
         mkdirSync(options.out, { recursive: true });
         for (const [name, bytes] of files) {

@@ -1,31 +1,8 @@
-/**
- * A machine's memory as KVM wants it: each block of RAM is a file in memory, mapped once by this process, whose pages
- * the models see by views and the kernel by memory slots. Slots follow what the machine's address space shows.
- */
+/** A machine's memory as KVM wants it: memory slots (linux's sharedMemory) that follow what the machine's address space shows. */
 import type { KvmVm } from "../kvm/index.js";
-import { closeFd, map, memoryFile, SystemError, vacate, viewOf } from "../linux/index.js";
-import type { AddressSpace, MemoryListener, MemorySection, RamBacking } from "../memory/index.js";
+import { SystemError } from "../linux/index.js";
+import type { AddressSpace, MemoryListener, MemorySection } from "../memory/index.js";
 import { hex, type Log } from "../support/index.js";
-
-/** MakeMemory of a host whose machine has vCPUs. @throws SystemError where there is no memory */
-export function sharedMemory(name: string, bytes: number): RamBacking {
-  const fd = memoryFile(name, bytes);
-  try {
-    const mapping = map(fd, bytes);
-    return {
-      fd,
-      address: mapping.address,
-      window: (offset, length) => viewOf(mapping, offset, length),
-      release: () => {
-        vacate(mapping);
-        closeFd(fd);
-      },
-    };
-  } catch (error) {
-    closeFd(fd);
-    throw error;
-  }
-}
 
 const PAGE = 4096;
 

@@ -1,14 +1,10 @@
 /**
- * Linux's system calls by koffi, which is loaded with the first of them. Each call is made at once and blocks the
- * thread that makes it; a refused one throws SystemError. EINTR is retried where nothing can be lost by it and
- * given back where the caller asked to be interrupted (`interruptible`).
+ * Linux's system calls. Each call is made at once and blocks the thread that makes it; a refused one throws
+ * SystemError. EINTR is retried where nothing can be lost by it and given back where the caller asked to be
+ * interrupted (`interruptible`).
  */
-import { createRequire } from "node:module";
-import type * as Koffi from "koffi";
-import { Refusal } from "../support/index.js";
 import { SystemError } from "./errors.js";
-
-const EINTR = 4;
+import { call, errno, foreign, native } from "./native.js";
 
 /** mmap(2): PROT_READ, PROT_WRITE, MAP_SHARED. */
 const PROT_READ = 1;
@@ -35,60 +31,6 @@ export interface Mapping {
   readonly bytes: number;
 }
 
-/** What a function of the C library gives: its prototype says which of the two. */
-type Foreign = (...words: unknown[]) => number & object;
-
-let loaded: { koffi: typeof Koffi; functions: Map<string, Foreign>; library: Koffi.LibraryHandle } | null = null;
-
-/** koffi and the C library. @throws Refusal where there is no koffi for this platform */
-export function native(): { koffi: typeof Koffi; library: Koffi.LibraryHandle } {
-  if (loaded === null) {
-    if (process.platform !== "linux") {
-      throw new Refusal("Linux's system calls are asked for and this is no Linux", {
-        found: `${process.platform} on ${process.arch}`,
-        wouldWork: "a Linux on x64 or arm64; the simulated host and its guest program run everywhere",
-      });
-    }
-    try {
-      const koffi = createRequire(import.meta.url)("koffi") as typeof Koffi;
-      loaded = { koffi, functions: new Map(), library: koffi.load(null) };
-    } catch (error) {
-      throw new Refusal("koffi, by which system calls are made, cannot be loaded", {
-        found: `${process.platform} on ${process.arch}: ${error instanceof Error ? error.message.split("\n")[0] : String(error)}`,
-        wouldWork: "npm install with optional dependencies, on a platform that koffi has a binary for",
-      });
-    }
-  }
-  return loaded;
-}
-
-/** A function of the C library by its C prototype; the prototype is parsed once. */
-export function foreign(prototype: string): Foreign {
-  const { library } = native();
-  const { functions } = loaded!;
-  let found = functions.get(prototype);
-  if (found === undefined) {
-    found = library.func(prototype) as unknown as Foreign;
-    functions.set(prototype, found);
-  }
-  return found;
-}
-
-/** Calls, retried at EINTR; the result where it is not negative. @throws SystemError */
-function call(name: string, prototype: string, ...words: unknown[]): number {
-  for (;;) {
-    const result = foreign(prototype)(...words);
-    if (result >= 0) {
-      return result;
-    }
-    // Read at once: any other call of this thread may set it anew.
-    const errno = loaded!.koffi.errno();
-    if (errno !== EINTR) {
-      throw new SystemError(name, errno);
-    }
-  }
-}
-
 const IOCTL = "int ioctl(int fd, unsigned long request, intptr_t argument)";
 const IOCTL_POINTER = "int ioctl(int fd, unsigned long request, void *argument)";
 
@@ -107,7 +49,7 @@ export function ioctl(fd: number, name: string, request: number, argument: Ioctl
 /** ioctl(2) that a signal may interrupt: the result, or the negative errno; nothing is thrown and nothing retried. */
 export function interruptibleIoctl(fd: number, request: number, argument: number): number {
   const result = foreign(IOCTL)(fd, request, argument);
-  return result >= 0 ? result : -loaded!.koffi.errno();
+  return result >= 0 ? result : -errno();
 }
 
 /** The address of a buffer's bytes, for structures that hold pointers. The buffer is to be kept until the call has returned. */
@@ -170,6 +112,41 @@ export function viewOf(mapping: Mapping, offset = 0, bytes = mapping.bytes - off
     throw new RangeError(`a view of ${bytes} bytes from ${offset} on, of a mapping of ${mapping.bytes}`);
   }
   return native().koffi.view(mapping.address + BigInt(offset), bytes);
+}
+
+/**
+ * read(2): the bytes read, fewer than there is room for where there are no more; 0: the end, or nothing to read on a
+ * descriptor that does not block.
+ * @throws SystemError
+ */
+export function readFd(fd: number, out: Uint8Array): number {
+  return transfer("read", "long read(int fd, void *bytes, size_t count)", fd, out, out.length);
+}
+
+/** write(2): the bytes written; 0: no room on a descriptor that does not block. @throws SystemError */
+export function writeFd(fd: number, data: Uint8Array): number {
+  return transfer("write", "long write(int fd, const void *bytes, size_t count)", fd, data, data.length);
+}
+
+/** pread(2). @throws SystemError */
+export function readFdAt(fd: number, offset: number, out: Uint8Array): number {
+  return call("pread", "long pread(int fd, void *bytes, size_t count, int64_t offset)", fd, out, out.length, offset);
+}
+
+/** pwrite(2). @throws SystemError */
+export function writeFdAt(fd: number, offset: number, data: Uint8Array): number {
+  return call("pwrite", "long pwrite(int fd, const void *bytes, size_t count, int64_t offset)", fd, data, data.length, offset);
+}
+
+function transfer(name: string, prototype: string, ...words: unknown[]): number {
+  try {
+    return call(name, prototype, ...words);
+  } catch (error) {
+    if (error instanceof SystemError && error.code === "EAGAIN") {
+      return 0;
+    }
+    throw error;
+  }
 }
 
 /** An eventfd(2) that does not block. */

@@ -10,13 +10,18 @@ export {
   memoryFile,
   MOST_VIEW_BYTES,
   openFile,
+  readFd,
+  readFdAt,
   signalEventFd,
   takeEventFd,
   threadId,
   unmap,
   vacate,
   viewOf,
+  writeFd,
+  writeFdAt,
 } from "./calls.js";
 export { SystemError } from "./errors.js";
 export { type Watch, watchReadable } from "./poll.js";
+export { sharedMemory } from "./shared-memory.js";
 export { installKick, kick } from "./signals.js";

@@ -3,7 +3,7 @@
  * exception would vanish in libuv, so it is kept and thrown from the loop's next turn.
  */
 import { AsyncResource } from "node:async_hooks";
-import { foreign, native } from "./calls.js";
+import { foreign, native } from "./native.js";
 import { SystemError } from "./errors.js";
 
 /** UV_POLL in uv_handle_type, UV_READABLE (libuv's uv.h; both stable since 1.0). */

@@ -2,7 +2,7 @@
  * Kicking a thread out of a system call by a signal (pthread_kill's way). The handler is a function of the C library
  * without effect, abs(3): no JavaScript runs in a signal's context, and the call that it interrupts gives EINTR.
  */
-import { foreign, native } from "./calls.js";
+import { foreign, native } from "./native.js";
 import { SystemError } from "./errors.js";
 
 /** A real-time signal that neither glibc (32, 33) nor Node.js uses. */

@@ -44,6 +44,7 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
 
   title("What happened");
   row("DMA", `${plural(report.dma.transactions, "transaction")}, ${size(report.dma.bytes)}, ${plural(report.dma.faults, "fault")}` +
+    (report.dma.ofHost ? "" : " of emulated functions, the host's are not counted") +
     (report.guest === null ? "" : `; ${size(report.guest.dmaChecked)} compared`));
   row("events", report.events.length === 0 ? "none" : counted(report.events.map((event) => `${event.name} (${event.iommu})`)));
   const viaRoutes = report.msi.routes.reduce((sum, route) => sum + route.delivered, 0);

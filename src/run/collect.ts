@@ -33,15 +33,15 @@ function flatten(bus: BusDescription, bridge: string | null): BusReport[] {
   ];
 }
 
-export function dmaReport(machine: Machine, host: readonly HostFunctionDma[], names: ReadonlyMap<string, string>): RunReport["dma"] {
+export function dmaReport(machine: Machine, host: readonly HostFunctionDma[] | null, names: ReadonlyMap<string, string>): RunReport["dma"] {
   const functions = [
     ...machine.accounts().dma.map((one) => ({ function: one.function, transactions: one.transactions, bytes: one.bytes, faults: one.faults })),
-    ...host
+    ...(host ?? [])
       .filter((one) => names.has(one.address))
       .map((one) => ({ function: names.get(one.address)!, transactions: one.transactions, bytes: one.bytes, faults: one.faults })),
   ];
   const sum = (key: "transactions" | "bytes" | "faults"): number => functions.reduce((total, one) => total + one[key], 0);
-  return { transactions: sum("transactions"), bytes: sum("bytes"), faults: sum("faults"), functions };
+  return { ofHost: host !== null, transactions: sum("transactions"), bytes: sum("bytes"), faults: sum("faults"), functions };
 }
 
 export function msiReport(machine: Machine): RunReport["msi"] {

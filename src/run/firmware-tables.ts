@@ -1,8 +1,7 @@
-import type { HostDescription } from "../host/simulated/file/index.js";
-import { createSimulatedHost } from "../host/simulated/host/index.js";
 import type { MachineArguments } from "../machine/arguments/index.js";
 import { Machine } from "../machine/index.js";
 import { Log } from "../support/index.js";
+import { type HostToRun, openHost } from "./open-host.js";
 
 /**
  * The firmware's tables of a machine by file name, as they stand before the guest numbers buses; with a kernel, those
@@ -10,10 +9,10 @@ import { Log } from "../support/index.js";
  * again.
  * @throws Refusal
  */
-export async function firmwareTables(args: MachineArguments, description: HostDescription): Promise<Map<string, Uint8Array>> {
-  const host = createSimulatedHost(description);
+export async function firmwareTables(args: MachineArguments, which: HostToRun): Promise<Map<string, Uint8Array>> {
+  const opened = await openHost(which, args);
   try {
-    const machine = new Machine(args, host, new Log());
+    const machine = new Machine(args, opened.host, new Log());
     try {
       machine.start();
       const { kernel } = args.boot;
@@ -34,6 +33,6 @@ export async function firmwareTables(args: MachineArguments, description: HostDe
       machine.shutdown();
     }
   } finally {
-    host.close();
+    opened.close();
   }
 }

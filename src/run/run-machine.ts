@@ -1,8 +1,6 @@
 /** One run: a host, a machine on it, a guest in the machine, and the account of what happened. */
 import { describeChardev } from "../chardev/index.js";
 import { CallCounter, countCalls, traceHost } from "../host/instruments/index.js";
-import type { HostDescription } from "../host/simulated/file/index.js";
-import { createSimulatedHost } from "../host/simulated/host/index.js";
 import { type Host, HostError } from "../iommufd/index.js";
 import { type MachineArguments, parseArguments } from "../machine/arguments/index.js";
 import { Machine } from "../machine/index.js";
@@ -12,7 +10,6 @@ import {
   eventReport,
   guestReport,
   hostCallReport,
-  type HostFunctionDma,
   invalidationReport,
   machineReport,
   msiReport,
@@ -23,17 +20,17 @@ import type { KernelReport } from "../kernel-guest/index.js";
 import type { GuestToRun } from "./guest.js";
 import { kernelFailure, kernelReport, openKernelSession } from "./kernel-session.js";
 import { type MonitorSession, monitorsThatSpeak, openMonitors } from "./monitor-session.js";
+import { type HostToRun, openHost } from "./open-host.js";
 import { openQtest, type QtestSession } from "./qtest-session.js";
 import type { RunReport } from "./report/index.js";
 import { Said } from "./said.js";
 import { startTracing } from "./tracing.js";
-import { UnclaimedFaults } from "./unclaimed-faults.js";
 import { unusedFunctions } from "./unused-functions.js";
 
 export interface RunRequest {
   /** The machine's arguments: parsed, or as words. */
   readonly arguments: MachineArguments | readonly string[];
-  readonly host: HostDescription;
+  readonly host: HostToRun;
   /** Null: the machine is started and shut down. With -qtest among the arguments the socket takes its place. */
   readonly guest: GuestToRun | null;
   /**
@@ -95,10 +92,10 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
   const { boot } = args;
   // A guest that was asked for by name stands before the kernel.
   const kernel = boot.kernel !== null && (request.guestByDefault === true || request.guest === null) ? await openKernelSession({ ...boot, kernel: boot.kernel }) : null;
-  const simulated = createSimulatedHost(request.host, { makeMemory: kernel?.makeMemory });
+  const opened = await openHost(request.host, args, kernel?.makeMemory);
   const counter = new CallCounter();
   try {
-    const counted = countCalls(simulated, counter);
+    const counted = countCalls(opened.host, counter);
     const host = traceHost(request.wrapHost?.(counted) ?? counted);
     let machine: Machine;
     try {
@@ -106,7 +103,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
     } catch (error) {
       throw asRefusal(error);
     }
-    simulated.kernel.onUnclaimedFault(new UnclaimedFaults(machine).take);
+    opened.watch(machine);
     let guest: GuestReport | null = null;
     let ran: KernelReport | null = null;
     let failure: string | null = null;
@@ -149,7 +146,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
         failure ??= asked ? text : null;
       }
       const invalidation = invalidationReport(machine);
-      const dma = dmaReport(machine, hostDma(simulated), names);
+      const dma = dmaReport(machine, opened.dma(), names);
       machine.shutdown();
       const alive = counter.live();
       if (alive.length > 0) {
@@ -175,7 +172,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
       machine.shutdown();
     }
   } finally {
-    simulated.close();
+    opened.close();
   }
 }
 
@@ -256,13 +253,4 @@ function failedSteps(guest: GuestReport): string {
 /** A host call that is refused while a machine is built is about its arguments. */
 function asRefusal(error: unknown): unknown {
   return error instanceof HostError ? new Refusal(error.message, { found: "a host call that building the machine needs" }) : error;
-}
-
-function hostDma(host: ReturnType<typeof createSimulatedHost>): HostFunctionDma[] {
-  return [...host.hardware.functions.values()].map((fn) => ({
-    address: fn.description.address,
-    transactions: fn.counters.transactions,
-    bytes: fn.counters.bytes,
-    faults: fn.counters.faults,
-  }));
 }

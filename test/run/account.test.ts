@@ -35,7 +35,7 @@ const report: RunReport = {
   machine,
   kernel: null,
   guest: { name: "linux", ok: true, dmaChecked: 4096, said: ["CAP 0x1\nECAP 0x2 ".repeat(9)], steps: [{ name: "boot", ok: true, skipped: null, detail: "a detail of many words ".repeat(12) }, { name: "ATS", ok: true, skipped: "none", detail: "" }, { name: "bad", ok: false, skipped: null, detail: "no\nreally" }] },
-  dma: { transactions: 3, bytes: 4096, faults: 1, functions: [] },
+  dma: { ofHost: true, transactions: 3, bytes: 4096, faults: 1, functions: [] },
   events: [{ iommu: "smmu1", name: "F_TRANSLATION", number: 16, streamId: 1, substreamId: null, inputAddress: "0x0", ipa: "0x0", read: true, stage2: false }],
   msi: { delivered: 2, routes: [{ function: "gpu0", vector: 0, iova: "0xfffdf040", doorbell: "0x8090040", data: 1, direct: true, delivered: 2 }] },
   invalidation: { guestCommands: 9, forwarded: 8, hostCalls: 2, iommus: [] },

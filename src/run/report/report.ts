@@ -108,6 +108,8 @@ export const reportSchema = z.strictObject({
     })
     .nullable(),
   dma: z.strictObject({
+    /** The host's functions are among those counted; false: their hardware cannot be asked. */
+    ofHost: z.boolean(),
     transactions: count,
     bytes: count,
     faults: count,

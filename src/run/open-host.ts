@@ -1,0 +1,61 @@
+/** The host of a run: a simulated one, or the Linux that this process runs on. */
+import type { HostDescription } from "../host/simulated/file/index.js";
+import { createSimulatedHost } from "../host/simulated/host/index.js";
+import { loadHost } from "../host/shipped/index.js";
+import type { Wanted } from "../host/linux/index.js";
+import type { Host } from "../iommufd/index.js";
+import type { MachineArguments } from "../machine/arguments/index.js";
+import { DEFAULT_RAM } from "../machine/arguments/index.js";
+import type { Machine } from "../machine/index.js";
+import type { MakeMemory } from "../memory/index.js";
+import type { HostFunctionDma } from "./collect.js";
+import { UnclaimedFaults } from "./unclaimed-faults.js";
+
+/** A simulated host by its description, or "linux": this machine. */
+export type HostToRun = HostDescription | "linux";
+
+/** The host by the name that a user gives it: a file, a shipped one, or "linux". @throws Refusal */
+export async function hostToRun(name: string): Promise<HostToRun> {
+  return name === "linux" ? "linux" : loadHost(name);
+}
+
+export interface OpenHost {
+  readonly host: Host;
+  /** The machine is there: what the host alone sees of its functions becomes warnings. */
+  watch(machine: Machine): void;
+  /** DMA of the host's functions, as the hardware counts it; null: it cannot be asked. */
+  dma(): HostFunctionDma[] | null;
+  close(): void;
+}
+
+/** @throws Refusal where this Linux cannot take the machine, with all that is in the way */
+export async function openHost(which: HostToRun, args: MachineArguments, makeMemory?: MakeMemory): Promise<OpenHost> {
+  if (which === "linux") {
+    const { checkHost, LinuxHost } = await import("../host/linux/index.js");
+    checkHost(wanted(args));
+    const host = new LinuxHost({ makeMemory });
+    return { host, watch: () => {}, dma: () => null, close: () => host.close() };
+  }
+  const simulated = createSimulatedHost(which, { makeMemory });
+  return {
+    host: simulated,
+    watch: (machine) => simulated.kernel.onUnclaimedFault(new UnclaimedFaults(machine).take),
+    dma: () =>
+      [...simulated.hardware.functions.values()].map(({ description: { address }, counters: { transactions, bytes, faults } }) => ({ address, transactions, bytes, faults })),
+    close: () => simulated.close(),
+  };
+}
+
+/** What a machine wants of a Linux: the functions that its arguments name by address. */
+function wanted({ devices, objects, memory }: MachineArguments): Wanted {
+  const functions = devices.flatMap(({ model, properties }) => {
+    const address = model.name === "vfio-pci" ? properties.get("host") : undefined;
+    return typeof address === "string" ? [address] : [];
+  });
+  const iommufds = objects.filter(({ type }) => type === "iommufd");
+  return {
+    functions,
+    opensIommufd: functions.length > 0,
+    pinnedBytes: (memory.size ?? DEFAULT_RAM) * Math.max(1, iommufds.length),
+  };
+}
