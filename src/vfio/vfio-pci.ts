@@ -270,7 +270,8 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   private readConfiguration(device: VfioDevice, info: HwInfo, pasids: boolean): void {
     const { config, options } = this;
     const host = new Uint8Array(CONFIG_BYTES);
-    device.regionRead(VfioRegion.CONFIG, 0, host);
+    // A conventional PCI function has 256 bytes of it: what is beyond reads as no capability.
+    device.regionRead(VfioRegion.CONFIG, 0, host.subarray(0, device.regionInfo(VfioRegion.CONFIG).size));
     takeOver(config, host);
     const { host: source, routing, log } = options;
     this.regions = new FunctionRegions(device, this.name, log, () => this.interrupts?.registersAccessed());

@@ -1,4 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { ForwardingDevice } from "../../src/host/instruments/index.js";
+import { HostError, type RegionInfo, VfioRegion } from "../../src/iommufd/index.js";
 import { A, Board, hostDescription } from "../smmuv3/accel/rig.js";
 import { BAR0, BDF, capability, ENGINE, extended, read32, started, write32 } from "./rig.js";
 
@@ -26,6 +28,30 @@ describe("configuration space as the guest sees it", () => {
     const guest = list((offset) => board.pci.configRead(BDF, offset, 1));
     expect(guest).toEqual(list((offset) => hardware.configRead(offset, 1)));
     expect(guest.length).toBe(3);
+  });
+
+  test("a conventional function has 256 bytes of it", () => {
+    class Conventional extends ForwardingDevice {
+      override regionInfo(index: number): RegionInfo {
+        return index === VfioRegion.CONFIG ? { ...super.regionInfo(index), size: 256 } : super.regionInfo(index);
+      }
+
+      // As Linux: what reaches beyond a region is refused as a whole (vfio_pci_config_rw).
+      override regionRead(index: number, offset: number, out: Uint8Array): void {
+        if (index === VfioRegion.CONFIG && offset + out.length > 256) {
+          throw new HostError("read", "EINVAL", "beyond the region");
+        }
+        super.regionRead(index, offset, out);
+      }
+    }
+    const board = new Board();
+    const open = board.observed.openDevice.bind(board.observed);
+    board.observed.openDevice = (device) => new Conventional(open(device));
+    board.plug(A, 0);
+    board.number(0, 9);
+    expect(board.pci.configRead(BDF, 0, 4)).toBe(board.hardware(A).configRead(0, 4));
+    expect(board.hardware(A).configRead(0x100, 4)).not.toBe(0);
+    expect([...extended(board)]).toEqual([]);
   });
 
   test("BARs have the host's sizes and types, and the guest's addresses", () => {
