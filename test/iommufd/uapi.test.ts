@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,6 +7,7 @@ import { describe, expect, test } from "vitest";
 import * as uapi from "../../src/iommufd/uapi.js";
 import { ERRNO } from "../../src/iommufd/index.js";
 import { constants } from "node:os";
+import { hasCompiler, includeFolder } from "./headers.js";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
 
@@ -28,32 +29,6 @@ function stated(): Map<string, number> {
     }
   }
   return values;
-}
-
-/** Folders that have linux/iommufd.h of Linux 7.2 or newer: the system's, or copies beside the repository. */
-function includeFolder(): { folder: string; temporary: boolean } | null {
-  const beside = join(here, "../../../shared/uapi");
-  if (existsSync(join(beside, "iommufd.h")) && existsSync(join(beside, "vfio.h"))) {
-    const folder = mkdtempSync(join(tmpdir(), "uapi-"));
-    mkdirSync(join(folder, "linux"));
-    for (const name of ["iommufd.h", "vfio.h"]) {
-      copyFileSync(join(beside, name), join(folder, "linux", name));
-    }
-    return { folder, temporary: true };
-  }
-  const system = "/usr/include/linux/iommufd.h";
-  return existsSync(system) && readFileSync(system, "utf8").includes("PCI_ATS_NOT_SUPPORTED")
-    ? { folder: "/usr/include", temporary: false }
-    : null;
-}
-
-function hasCompiler(): boolean {
-  try {
-    execFileSync("gcc", ["--version"], { stdio: "ignore" });
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 const table = readFileSync(join(here, "uapi-layout.txt"), "utf8");
