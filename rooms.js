@@ -51,7 +51,7 @@ export const rooms = {
   remote: ["support", "chardev", "port", "qtest", "guest"],
   "run/report": [],
   run: ["run/report", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "host/linux", "chardev", "qtest", "remote", "qmp", "host/instruments", "kernel-guest"],
-  cli: ["support", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine", "host/simulated/names", "host/simulated/host", "host/shipped", "remote", "run/report", "run", "chardev", "qtest"],
+  cli: ["support", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine", "host/simulated/names", "host/simulated/host", "host/linux", "host/shipped", "remote", "run/report", "run", "chardev", "qtest"],
 };
 
 /** Rooms that the package does not give, and why (package-door.js gives all others). */

@@ -45,7 +45,7 @@ build() {
   # The package as a user has it, with what it needs to run.
   mkdir -p "$root/root/viommu/dist" "$root/root/viommu/node_modules"
   cp -a "$project"/dist/lib "$project"/dist/schemas "$root/root/viommu/dist/"
-  cp -a "$project"/hosts "$project"/examples "$project"/package.json "$here" "$root/root/viommu/"
+  cp -a "$project"/hosts "$project"/examples "$project"/conformance "$project"/package.json "$here" "$root/root/viommu/"
   for package in commander picocolors zod koffi "@koromix/koffi-linux-$arch_node"; do
     [ -e "$project/node_modules/$package" ] || { [ "$package" = "@koromix/koffi-linux-$arch_node" ] && continue; die "node_modules has no $package: npm ci"; }
     mkdir -p "$root/root/viommu/node_modules/$(dirname "$package")"

@@ -8,6 +8,9 @@ import type { Streams } from "./streams.js";
 /** The shipped host that is the machine the records were made on. */
 const DEFAULT_HOST = "board";
 
+/** Bytes of memory that a group has pinned at most. */
+const MOST_PINNED = 2 ** 24;
+
 interface ConformanceOptions {
   readonly host: string;
   readonly device?: string[];
@@ -19,7 +22,7 @@ interface ConformanceOptions {
 /** `viommu conformance`: the suite of calls on a host, beside a record. Exit 1 where an answer differs for no known reason. */
 export function addTo(conformance: Command, streams: Streams, finish: (code: number) => void): void {
   conformance
-    .option("--host <file>", `the host: a file, or ${shippedHosts().join(", ")}`, DEFAULT_HOST)
+    .option("--host <file>", `the host: linux (this machine), a file, or ${shippedHosts().join(", ")}`, DEFAULT_HOST)
     .option("--device <address>", "a function that is bound to vfio-pci; again for a second and third one (see below)", collect)
     .option("--reset", "the function may be reset, too")
     .option("--json", "print all answers as JSON: a record")
@@ -28,7 +31,7 @@ export function addTo(conformance: Command, streams: Streams, finish: (code: num
     .action(async (options: ConformanceOptions) => {
       const { compare, formatReport, loadRecord, makeRecord, recordFor, runSuite } = await import("../conformance/index.js");
       const before = options.compare === undefined ? null : loadRecord(options.compare);
-      const { host, kernel } = await openHost(options.host);
+      const { host, kernel } = await openHost(options.host, options.device ?? []);
       try {
         const show = streams.interactive && options.json !== true;
         const run = runSuite(host, {
@@ -53,7 +56,13 @@ export function addTo(conformance: Command, streams: Streams, finish: (code: num
 }
 
 /** @throws Refusal */
-async function openHost(name: string): Promise<{ host: Host; kernel: KernelFacts }> {
+async function openHost(name: string, functions: readonly string[]): Promise<{ host: Host; kernel: KernelFacts }> {
+  if (name === "linux") {
+    const { checkHost, LinuxHost } = await import("../host/linux/index.js");
+    const { runningKernel } = await import("../conformance/index.js");
+    checkHost({ functions, opensIommufd: true, pinnedBytes: MOST_PINNED });
+    return { host: new LinuxHost(), kernel: runningKernel() };
+  }
   const description = await loadHost(name);
   const { createSimulatedHost } = await import("../host/simulated/host/index.js");
   return {

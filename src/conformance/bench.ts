@@ -134,11 +134,11 @@ export class Bench {
   }
 
   /** An ioctl by its number and bytes. @throws NotExpressible where the host has none */
-  ioctl(fd: number, request: number, argument: Uint8Array | null, pointers: ReadonlyArray<{ at: number; to: Uint8Array }> = []): number {
+  ioctl(fd: number, request: number, argument: Uint8Array | null, pointers: ReadonlyArray<{ at: number; to: Uint8Array }> = []): void {
     if (this.host.rawIoctl === undefined) {
       throw new NotExpressible();
     }
-    return this.host.rawIoctl.ioctl(fd, request, argument, pointers);
+    this.host.rawIoctl.ioctl(fd, request, argument, pointers);
   }
 
   /** Closes all that the group has opened, users first. */

@@ -17,8 +17,7 @@ export interface RawIoctl {
    * @param fd of an iommufd or a VFIO device of this host
    * @param request the whole number, such as 0x3b81
    * @param argument the structure, which the kernel reads and writes; null: a null pointer
-   * @returns what the kernel returns
    * @throws HostError its errno
    */
-  ioctl(fd: number, request: number, argument: Uint8Array | null, pointers?: readonly RawPointer[]): number;
+  ioctl(fd: number, request: number, argument: Uint8Array | null, pointers?: readonly RawPointer[]): void;
 }

@@ -29,7 +29,7 @@ describe.skipIf(process.platform !== "linux")("Linux's system calls", () => {
     })();
     expect(error).toBeInstanceOf(SystemError);
     expect([(error as SystemError).code, (error as SystemError).errno]).toEqual(["ENOENT", 2]);
-    expect((error as SystemError).message).toBe('open("/proc/nothing-of-this-name"): ENOENT (no such file or directory)');
+    expect((error as SystemError).message).toBe('open("/proc/nothing-of-this-name"): ENOENT (No such file or directory)');
     const fd = makeEventFd();
     expect(() => ioctl(fd, "KVM_CREATE_VM", 0xae01)).toThrow("ioctl(KVM_CREATE_VM): ENOTTY");
     expect(interruptibleIoctl(fd, 0xae01, 0)).toBe(-25);
@@ -62,4 +62,9 @@ describe.skipIf(process.platform !== "linux")("Linux's system calls", () => {
   it("know this thread as the kernel does", () => {
     expect(threadId()).toBe(process.pid);
   });
+});
+
+it("a refused call has one name for each errno, the one that refused host calls have", () => {
+  expect([95, 77, 11, 999].map((errno) => new SystemError("ioctl", errno).code)).toEqual(["EOPNOTSUPP", "EBADFD", "EAGAIN", "E999"]);
+  expect(new SystemError("ioctl(X)", 95).message).toBe("ioctl(X): EOPNOTSUPP (Operation not supported)");
 });

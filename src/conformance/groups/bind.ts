@@ -76,7 +76,6 @@ const information: Group = {
     }
     bench.call("input type AMD", () => `type=${iommufd.getHwInfo(devId, { flags: 1, inputType: 4 }).type}`);
     bench.call("input type 99", () => `type=${iommufd.getHwInfo(devId, { flags: 1, inputType: 99 }).type}`);
-    bench.call("input type without the flag", () => `type=${iommufd.getHwInfo(devId, { flags: 0, inputType: 99 }).type}`);
     bench.call("flags=2", () => void iommufd.getHwInfo(devId, { flags: 2 }));
     bench.call("of an IOAS", () => void iommufd.getHwInfo(ioas, {}));
     bench.call("of an unknown id", () => void iommufd.getHwInfo(UNKNOWN_ID, {}));

@@ -1,7 +1,9 @@
 /** Address spaces: mapping, unmapping, copying, ranges, options. */
 import { HwptAllocFlags, OptionId } from "../../iommufd/index.js";
 import { hex } from "../../support/index.js";
+import { NotExpressible } from "../answer.js";
 import type { Group } from "../group.js";
+import { request, structure } from "../raw.js";
 import { MIB, NO_FD, U64_MAX, UNKNOWN_ID, Work } from "../work.js";
 
 const ioas: Group = {
@@ -273,6 +275,25 @@ const files: Group = {
     bench.call("neither readable nor writable", () => make(NO_FD, 0, MIB, 0n, false));
     bench.call("length 2^64 - 1", () => make(NO_FD, 0, U64_MAX));
     bench.call("iova 2^64 - 1", () => make(NO_FD, 0, 0x1000n, U64_MAX));
+    const ram = bench.memory(0x20_0000);
+    /** A part of the memory's file. */
+    const part = (offset: number, length: bigint, iova: bigint | null): string => {
+      if (ram.file === null) {
+        throw new NotExpressible();
+      }
+      return make(ram.file.fd, ram.file.offset + offset, length, iova);
+    };
+    bench.call("of a file in memory", () => part(0, MIB, 0x1000_0000n));
+    bench.call("of the same part again", () => part(0, MIB, 0x2000_0000n));
+    bench.call("from the middle of a page", () => part(0x800, 0x1000n, 0x3000_0000n));
+    bench.call("length 0", () => part(0, 0n, 0x3100_0000n));
+    bench.call("beyond the end of the file", () => part(0, 0x1_0000_0000n, 0x1_0000_0000n));
+    bench.call("without fixed iova", () => part(0, MIB, null));
+    bench.call("unmap it", () => work.unmap(0x1000_0000n, MIB));
+    bench.call("CHANGE_PROCESS with mappings of files", () => bench.ioctl(iommufd.fd, request(0x92), structure([[4, 8], [4, 0]])));
+    bench.id("a table of what is mapped", () => work.table(0));
+    bench.call("of a file in memory, with a table", () => part(0, MIB, 0x1000_0000n));
+    bench.call("beyond the end of the file, with a table", () => part(0, 0x1000_0000n, 0x1_0000_0000n));
   },
 };
 

@@ -112,7 +112,7 @@ const rest: Group = {
     bench.call("IOVA_RANGES with room for four", () => `ranges=${word(room(4), 8)}`);
     const ram = bench.memory(0x20_0000);
     bench.call("CHANGE_PROCESS without mappings", () => void give(bench, { number: 0x92, fields: [[4, 0]] }));
-    bench.quiet(() => work.map(ram, 0x1000_0000n));
+    bench.call("IOAS_MAP of memory", () => void give(bench, { number: 0x85, fields: [[4, 7], [4, ioas], [4, 0], [8, BigInt(ram.address)], [8, 0x10_0000], [8, 0x1000_0000]] }));
     bench.call("CHANGE_PROCESS with a mapping of memory", () => void give(bench, { number: 0x92, fields: [[4, 0]] }));
     bench.call("SET_DIRTY_TRACKING flags=2", () => void give(bench, { number: 0x8b, fields: [[4, 2], [4, UNKNOWN_ID], [4, 0]] }));
     bench.call("OPTION operation 2", () => void give(bench, { number: 0x87, fields: [[4, 1], [2, 2], [2, 0], [4, ioas], [8, 0]] }));

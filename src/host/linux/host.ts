@@ -1,13 +1,14 @@
 /** The Linux that this process runs on, as a host: /dev/iommu, VFIO's character devices, eventfds, sysfs. */
 import { release } from "node:os";
 import { join } from "node:path";
-import { type Host, HostError, type HostEvent, type HostFunction, type Iommufd, type VfioDevice } from "../../iommufd/index.js";
+import { type Host, HostError, type HostEvent, type HostFunction, type Iommufd, type RawIoctl, type VfioDevice } from "../../iommufd/index.js";
 import { SystemError } from "../../linux/index.js";
 import type { MakeMemory, RamBlock } from "../../memory/index.js";
 import { LinuxEvent } from "./events.js";
 import { LinuxIommufd } from "./iommufd.js";
 import { type KernelPort, linuxPort } from "./kernel-port.js";
 import { LinuxMemory } from "./memory.js";
+import { rawIoctl } from "./raw-ioctl.js";
 import { asHostCall } from "./refusals.js";
 import { DESTROY, IOMMU } from "./structures.js";
 import { type Places, PLACES, Sysfs } from "./sysfs.js";
@@ -83,6 +84,10 @@ export class LinuxHost implements Host {
       throw new HostError("open /dev/vfio", "ENODEV", `${device} has no VFIO character device: ${this.sysfs.has(device) ? `its driver is ${this.sysfs.driver(device) ?? "none"}` : "there is no such function"}`);
     }
     return new LinuxVfioDevice(this.port, device, asHostCall("open /dev/vfio", () => path, () => this.port.open(path)));
+  }
+
+  get rawIoctl(): RawIoctl {
+    return rawIoctl(this.port);
   }
 
   functions(): HostFunction[] {

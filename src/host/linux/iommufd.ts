@@ -23,7 +23,7 @@ import {
 import { SystemError } from "../../linux/index.js";
 import { LinuxFaultStream, LinuxStream } from "./events.js";
 import { type KernelPort, Pointed } from "./kernel-port.js";
-import { asHostCall, errnoOf } from "./refusals.js";
+import { asHostCall } from "./refusals.js";
 import {
   DESTROY,
   DIRTY_TRACKING_ENABLE,
@@ -217,7 +217,7 @@ export class LinuxIommufd implements Iommufd {
       if (!(error instanceof SystemError)) {
         throw error;
       }
-      errno = errnoOf(error);
+      errno = error.code;
     }
     return { errno, handled: invalidation.number("entry_num") };
   }
