@@ -41,6 +41,8 @@ export interface VtdFaultSource {
 export interface Host {
   /** For the account: such as "simulated: grace". */
   readonly description: string;
+  /** Bytes of a page; left out: 4096. */
+  readonly pageBytes?: number;
   /** Memory of this host's process that can be mapped for DMA: bytes, a multiple of 4096. */
   allocateMemory(name: string, bytes: number): RamBlock;
   freeMemory(block: RamBlock): void;

@@ -2,6 +2,7 @@ export { ERRNO, type Errno, errnoName, errnoNumber, HostError, hostError, refusa
 export type { EventStream, FaultStream, HostEvent } from "./events.js";
 export { type Host, type HostFunction, VTD_FAULT_BYTES, type VtdFaultSource } from "./host.js";
 export { type DirtySource, isIommufdDevice, type IommufdDevice } from "./host-device.js";
+export { mapSourceOf } from "./map-source.js";
 export { ARM_SMMUV3_INVALIDATE_BLOCK } from "./iommufd.js";
 export type {
   CopyRequest,
@@ -21,4 +22,4 @@ export type {
 } from "./iommufd.js";
 export type { RawIoctl, RawPointer } from "./raw-ioctl.js";
 export * from "./uapi.js";
-export type { DeviceInfo, FeatureRequest, HotResetDevice, IrqInfo, MappedArea, RegionArea, RegionInfo, RegionMapping, VfioDevice } from "./vfio.js";
+export type { DeviceInfo, FeatureRequest, HotResetDevice, IrqInfo, MappedArea, RegionArea, RegionFile, RegionInfo, RegionMapping, VfioDevice } from "./vfio.js";

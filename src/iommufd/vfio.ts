@@ -43,6 +43,13 @@ export interface RegionMapping {
   unmap(): void;
 }
 
+/** A dma-buf of a part of a BAR, for IOAS_MAP_FILE: other devices reach it by that. */
+export interface RegionFile {
+  readonly fd: number;
+  /** Closes the descriptor; what is mapped of it stays until it is unmapped, or the device takes it back. Safe to call twice. */
+  close(): void;
+}
+
 /** VFIO_DEVICE_GET_IRQ_INFO. */
 export interface IrqInfo {
   /** Vectors of the index; 0: the device has none of its kind. */
@@ -90,6 +97,13 @@ export interface VfioDevice {
   regionInfo(index: number): RegionInfo;
   /** Maps what of a region may be mapped (mmap); null where nothing may. The mapping ends with the device at the latest. */
   regionMap(index: number): RegionMapping | null;
+  /**
+   * VFIO_DEVICE_FEATURE_DMA_BUF: a file of an area of a BAR, both in whole pages (Linux 6.19). What is mapped of it goes
+   * for good when the device is reset, stops decoding memory or is closed: it is to be mapped anew then, by this file.
+   *
+   * @throws HostError ENOTTY the kernel has none, EINVAL no such area
+   */
+  regionFile(index: number, area: RegionArea): RegionFile;
   regionRead(index: number, offset: number, out: Uint8Array): void;
   regionWrite(index: number, offset: number, data: Uint8Array): void;
   /** By VfioIrq index. @throws HostError EINVAL no such index */

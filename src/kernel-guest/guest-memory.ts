@@ -20,7 +20,7 @@ export class MemorySlots implements MemoryListener {
   }
 
   add({ region, address, size, offset }: MemorySection, required: boolean): void {
-    const base = region.ram?.backing.address ?? null;
+    const base = region.device?.address ?? region.ram?.backing.address ?? null;
     const from = region.ramOffset + offset;
     // Less than a page cannot be a slot: each access exits and is answered by the address space.
     if (base !== null && [address, size, from].every((value) => value % PAGE === 0)) {

@@ -123,6 +123,7 @@ function makeVfio(device: DeviceArgument, parts: FunctionParts): PciFunction {
     hostAddress,
     iommufd,
     ats: ats === "auto" ? "auto" : ats === "on",
+    direct: !booleanProperty(device, "x-no-mmap"),
     pasidCapabilityOffset: numberProperty(device, "x-vpasid-cap-offset"),
     host: parts.host,
     routing: routing(parts.router, parts.msiAccount),

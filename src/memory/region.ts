@@ -15,6 +15,14 @@ export interface MmioHandler {
   write(offset: number, size: number, value: bigint, attributes?: DmaAttributes): void;
 }
 
+/** Registers of a device of the host that others than this process reach without it: processors of a kernel, and other devices by DMA. */
+export interface DeviceMemory {
+  /** Where the first byte lies in this process's memory; null: nowhere. */
+  readonly address: bigint | null;
+  /** A file of the bytes (a dma-buf), and where in it the first one is; null: there is none. */
+  file(): { readonly fd: number; readonly offset: number } | null;
+}
+
 /** What is rendered from a region, and has to be anew when the tree changes: an AddressSpace. */
 export interface RegionFollower {
   /** @param whole throws what one of its listeners throws, and is then as before */
@@ -43,6 +51,8 @@ export class MemoryRegion {
     readonly target: MemoryRegion | null,
     /** Bytes of what is discarded and populated at a time, of RAM that can be; 0: it is always populated. */
     readonly granule = 0,
+    /** Of registers alone. */
+    readonly device: DeviceMemory | null = null,
   ) {
     this.discarded = granule === 0 ? null : new Set();
     target?.owners.add(this);
@@ -71,6 +81,16 @@ export class MemoryRegion {
 
   static mmio(name: string, size: number, handler: MmioHandler): MemoryRegion {
     return new MemoryRegion(name, "mmio", size, null, 0, handler, null);
+  }
+
+  /** Registers that others reach without this process, whose own accesses go through `handler`: QEMU's ram_device. */
+  static device(name: string, size: number, handler: MmioHandler, device: DeviceMemory): MemoryRegion {
+    return new MemoryRegion(name, "mmio", size, null, 0, handler, null, 0, device);
+  }
+
+  /** Devices of the host may write what lies here, where a host can map it. */
+  get takesDma(): boolean {
+    return this.kind === "ram" || this.device !== null;
   }
 
   static container(name: string, size: number): MemoryRegion {

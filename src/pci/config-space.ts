@@ -84,12 +84,25 @@ export class ConfigSpace {
     return value;
   }
 
+  /** What the register of `bytes` bytes at `at` would have after a write; nothing is changed. */
+  afterWrite(at: number, bytes: 1 | 2 | 4, offset: number, size: number, value: number): number {
+    let result = 0;
+    for (let i = bytes - 1; i >= 0; i--) {
+      const lane = at + i - offset;
+      result = result * 256 + (lane >= 0 && lane < size ? this.written(at + i, (value >>> (8 * lane)) & 0xff) : this.bytes[at + i]);
+    }
+    return result;
+  }
+
   write(offset: number, size: number, value: number): void {
     for (let i = 0; i < size && offset + i < this.bytes.length; i++) {
       const byte = (value >>> (8 * i)) & 0xff;
-      const at = offset + i;
-      const mask = this.writable[at];
-      this.bytes[at] = ((this.bytes[at] & ~mask) | (byte & mask)) & ~(byte & this.clearable[at]);
+      this.bytes[offset + i] = this.written(offset + i, byte);
     }
+  }
+
+  private written(at: number, byte: number): number {
+    const mask = this.writable[at];
+    return ((this.bytes[at] & ~mask) | (byte & mask)) & ~(byte & this.clearable[at]);
   }
 }

@@ -29,6 +29,8 @@ export interface InterruptParts {
   readonly host: Host;
   readonly routing: VectorRouting;
   readonly log: Log;
+  /** An INTx waits for the guest's look at a register; or does no more. */
+  intxWaits(waits: boolean): void;
 }
 
 const INTERRUPT_PIN = 0x3d;
@@ -76,6 +78,7 @@ export class FunctionInterrupts {
   registersAccessed(): void {
     if (this.intxPending) {
       this.intxPending = false;
+      this.parts.intxWaits(false);
       this.parts.fn.setIntx(false);
       this.unmaskIntx();
     }
@@ -238,6 +241,7 @@ export class FunctionInterrupts {
         onRise: () => {
           // The kernel has masked it: the line stays up until the guest has looked at the function.
           this.intxPending = true;
+          this.parts.intxWaits(true);
           fn.setIntx(true);
         },
         onReturned: () => this.unmaskIntx(),

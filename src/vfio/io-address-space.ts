@@ -15,14 +15,18 @@ import {
   HW_INFO_VTD_BYTES,
   type HwInfo,
   type Iommufd,
+  mapSourceOf,
   refusalOf,
   type VfioDevice,
 } from "../iommufd/index.js";
-import type { AddressSpace, MemoryListener, MemorySection } from "../memory/index.js";
+import type { AddressSpace, DeviceMemory, MemoryListener, MemorySection } from "../memory/index.js";
 import { Graveyard } from "../nesting/index.js";
 import type { ViommuFlags } from "../pci/index.js";
 import { hex, type Log } from "../support/index.js";
 import { DIRTY_PAGE, DirtyPages } from "./dirty-pages.js";
+
+/** What IOVAs and lengths are multiples of. */
+const PAGE = 4096;
 
 interface ParentTable {
   readonly hwptId: number;
@@ -200,6 +204,10 @@ export class IoAddressSpace {
   /** @param required a refusal of the host ends what brought the section; else it is a warning */
   private map(section: MemorySection, required: boolean): void {
     const { region } = section;
+    if (region.device !== null) {
+      this.mapRegisters(section, region.device);
+      return;
+    }
     if (region.ram === null) {
       return;
     }
@@ -227,6 +235,33 @@ export class IoAddressSpace {
         throw new HostError(error.operation, error.errno, `${what}${meaning(error)}`);
       }
       this.log.warn(`vfio: ${error.message}: ${what} is not reachable by DMA${meaning(error)}`);
+    }
+  }
+
+  /**
+   * Registers of a function, for other functions: by their dma-buf, or by this process's mapping of them where there is
+   * none. A host that can do neither is no reason against the function.
+   */
+  private mapRegisters(section: MemorySection, device: DeviceMemory): void {
+    const { address, size, offset } = section;
+    if ([address, size, offset].some((value) => value % PAGE !== 0)) {
+      return;
+    }
+    const byFile = mapSourceOf(section);
+    const byAddress = device.address === null ? null : { address: Number(device.address) + offset };
+    let refusal: HostError | null = null;
+    for (const source of [byFile, byAddress]) {
+      if (source === null) {
+        continue;
+      }
+      refusal = refusalOf(() => void this.iommufd.ioasMap({ ioasId: this.ioasId, source, length: BigInt(size), iova: BigInt(address), readable: true, writable: true }));
+      if (refusal === null) {
+        this.mapped.set(address, section);
+        return;
+      }
+    }
+    if (refusal !== null) {
+      this.log.warnOnce(`vfio: ${refusal.operation}: ${refusal.errno}: registers of passed-through functions are not reached by DMA of others (peer to peer), which needs dma-bufs of VFIO: Linux 6.19 or newer, with CONFIG_VFIO_PCI_DMABUF`);
     }
   }
 
@@ -259,8 +294,6 @@ function meaning(error: HostError): string {
   switch (error.errno) {
     case "ENOMEM":
       return "; locked memory is limited: RLIMIT_MEMLOCK has to hold the guest's RAM once for each iommufd";
-    case "EFAULT":
-      return "; a BAR that is not backed by pages cannot be mapped (harmless without peer-to-peer DMA)";
     case "EEXIST":
       return "; another mapping overlaps it";
     default:

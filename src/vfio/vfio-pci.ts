@@ -5,7 +5,7 @@
  */
 import { type DirtySource, type EventStream, type Host, hostError, HostError, type HwInfo, type Iommufd, type IommufdDevice, type VfioDevice, VfioRegion } from "../iommufd/index.js";
 import { AddressSpace } from "../memory/index.js";
-import { PciFunction } from "../pci/index.js";
+import { COMMAND_BUS_MASTER, COMMAND_MEMORY, PciFunction } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
 import { allowControls, COMMAND, CONFIG_BYTES, deviceControlBytes, offerTranslationServices, type PassedRegisters, powerState, takeOver } from "./config-space.js";
 import type { IommufdContext } from "./context.js";
@@ -13,6 +13,9 @@ import { FunctionInterrupts, type VectorRouting } from "./interrupts.js";
 import { type IoAddressSpace, parentFlags, refusesReadOnlyMappings } from "./io-address-space.js";
 import { meaning, prefixing } from "./refusals.js";
 import { FunctionRegions } from "./regions.js";
+
+/** How long registers stay trapped after an INTx: QEMU's default. */
+const INTX_TRAP_MS = 1100;
 
 export interface VfioPciOptions {
   readonly id: string;
@@ -26,6 +29,8 @@ export interface VfioPciOptions {
   readonly pasidCapabilityOffset: number;
   /** The function's stage-2 table keeps which pages it has written (IommufdContext.readDirtyPages). Default false. */
   readonly dirtyTracking?: boolean;
+  /** Registers are reached without this process where the host lets them be mapped. Default true. */
+  readonly direct?: boolean;
   readonly host: Host;
   readonly routing: VectorRouting;
   readonly log: Log;
@@ -48,6 +53,8 @@ export class VfioPci extends PciFunction implements IommufdDevice {
 
   private regions: FunctionRegions | null = null;
   private interrupts: FunctionInterrupts | null = null;
+  /** Runs from the end of an INTx until registers are reached directly again. */
+  private intxServed: NodeJS.Timeout | undefined;
   private passed: PassedRegisters = { deviceControl: 0, power: 0 };
   private closedCallbacks: Array<() => void> = [];
 
@@ -202,9 +209,11 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.joined?.();
     this.joined = null;
     this.interrupts?.stop();
+    clearTimeout(this.intxServed);
+    this.regions?.close();
+    this.regions = null;
     this.device?.close();
     this.device = null;
-    this.regions = null;
     this.interrupts?.close();
     this.interrupts = null;
     this.attachedTo = null;
@@ -228,9 +237,10 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   }
 
   override reset(): void {
+    // Its BARs leave the guest's memory before the device stops to answer.
+    this.options.routing.batch(() => super.reset());
     // The kernel gives the command register back after the reset: it is to have no bus mastering in it.
     this.stopDma();
-    this.options.routing.batch(() => super.reset());
     try {
       this.device?.reset();
     } catch (error) {
@@ -274,8 +284,15 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     device.regionRead(VfioRegion.CONFIG, 0, host.subarray(0, device.regionInfo(VfioRegion.CONFIG).size));
     takeOver(config, host);
     const { host: source, routing, log } = options;
-    this.regions = new FunctionRegions(device, this.name, log, () => this.interrupts?.registersAccessed());
-    this.interrupts = new FunctionInterrupts({ fn: this, name: this.name, device, host: source, routing, log });
+    this.regions = new FunctionRegions({
+      device,
+      name: this.name,
+      log,
+      direct: options.direct ?? true,
+      pageBytes: source.pageBytes ?? 4096,
+      accessed: () => this.interrupts?.registersAccessed(),
+    });
+    this.interrupts = new FunctionInterrupts({ fn: this, name: this.name, device, host: source, routing, log, intxWaits: (waits) => this.trapRegisters(waits) });
     for (const bar of this.regions.bars(host, this.interrupts.msix)) {
       this.addBar(bar);
     }
@@ -299,23 +316,62 @@ export class VfioPci extends PciFunction implements IommufdDevice {
 
   /** Bus mastering, memory decoding, Device Control and the power state reach the device; everything else is this side's. */
   override configWrite(offset: number, size: number, value: number): void {
-    this.options.routing.batch(() => super.configWrite(offset, size, value));
     const { config, regions, passed } = this;
+    const keep = (): void => this.options.routing.batch(() => super.configWrite(offset, size, value));
     if (regions === null) {
+      keep();
       return;
     }
     const covers = (at: number, bytes: number): boolean => at !== 0 && offset < at + bytes && offset + size > at;
     if (covers(COMMAND, 2)) {
-      if (this.busMaster && this.joined !== null) {
-        this.iommuPath.ops?.busMasteringEnabled?.(this.bus!, this.devfn);
-      }
-      regions.write(VfioRegion.CONFIG, COMMAND, config.bytes.slice(COMMAND, COMMAND + 2));
+      this.writeCommand(regions, keep, config.afterWrite(COMMAND, 2, offset, size, value));
+    } else {
+      keep();
     }
     if (covers(passed.deviceControl, 2)) {
+      // A reset that starts here takes back what is mapped of the registers.
+      regions.direct = false;
       regions.write(VfioRegion.CONFIG, passed.deviceControl, deviceControlBytes(config, passed.deviceControl, offset, size, value));
+      regions.direct = true;
     }
     if (covers(passed.power, 1)) {
       this.setPowerState(regions);
+    }
+  }
+
+  /**
+   * Registers are in the guest's memory only while the device answers: it is the first to be told that it does, and the
+   * last to be told that it does not. A processor that reaches a mapping of registers that do not answer would end the machine.
+   */
+  private writeCommand(regions: FunctionRegions, keep: () => void, command: number): void {
+    const bytes = Uint8Array.of(command & 0xff, command >>> 8);
+    if ((command & COMMAND_BUS_MASTER) !== 0 && this.powered && this.isAwake && this.joined !== null) {
+      this.iommuPath.ops?.busMasteringEnabled?.(this.bus!, this.devfn);
+    }
+    const answers = (command & COMMAND_MEMORY) !== 0;
+    if (!answers) {
+      keep();
+    }
+    regions.write(VfioRegion.CONFIG, COMMAND, bytes);
+    if (answers) {
+      keep();
+    }
+  }
+
+  /**
+   * An INTx waits for the guest to look at the registers, which has to be seen: they are trapped, and stay so for a
+   * while after the last one (QEMU's x-intx-mmap-timeout-ms).
+   */
+  private trapRegisters(waits: boolean): void {
+    const { regions } = this;
+    clearTimeout(this.intxServed);
+    if (regions === null) {
+      return;
+    }
+    if (waits) {
+      regions.direct = false;
+    } else {
+      this.intxServed = setTimeout(() => (regions.direct = true), INTX_TRAP_MS).unref();
     }
   }
 
@@ -323,6 +379,9 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   private setPowerState(regions: FunctionRegions): void {
     const { power } = this.passed;
     const state = this.config.bytes.subarray(power, power + 1);
+    if (!this.isAwake) {
+      this.decodingChanged();
+    }
     regions.write(VfioRegion.CONFIG, power, state.slice());
     regions.read(VfioRegion.CONFIG, power, state);
     this.decodingChanged();

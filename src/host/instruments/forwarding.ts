@@ -22,6 +22,8 @@ import type {
   IovaRange,
   IrqInfo,
   MapRequest,
+  RegionArea,
+  RegionFile,
   RegionInfo,
   RegionMapping,
   VdeviceRequest,
@@ -264,6 +266,10 @@ export class ForwardingDevice implements VfioDevice {
 
   regionMap(index: number): RegionMapping | null {
     return this.around("mmap", () => this.inner.regionMap(index));
+  }
+
+  regionFile(index: number, area: RegionArea): RegionFile {
+    return this.around("VFIO_FEATURE", () => this.inner.regionFile(index, area));
   }
 
   regionRead(index: number, offset: number, out: Uint8Array): void {

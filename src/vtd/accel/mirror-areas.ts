@@ -1,5 +1,5 @@
 /** The mappings of a mirror's IOAS, and what of the guest's tables waits for memory to be behind it. */
-import { HostError, type Iommufd, type IommufdDevice, refusalOf } from "../../iommufd/index.js";
+import { HostError, type Iommufd, type IommufdDevice, mapSourceOf, refusalOf } from "../../iommufd/index.js";
 import type { AddressSpace, MemorySection } from "../../memory/index.js";
 import { GuestLimit } from "../../nesting/index.js";
 import { hex, type Log } from "../../support/index.js";
@@ -47,7 +47,8 @@ export class MirrorAreas {
   /** False where no memory is behind it. Throws HostError, and GuestLimit. */
   map(one: Mapping): boolean {
     const section = this.memory.findPopulated(one.gpa);
-    if (section === null || section.region.ram === null) {
+    const source = section === null ? null : mapSourceOf(section, one.gpa - section.address);
+    if (source === null) {
       return false;
     }
     if (this.mapped.size >= 2 * MOST_MAPPINGS) {
@@ -56,7 +57,7 @@ export class MirrorAreas {
     }
     this.iommufd.ioasMap({
       ioasId: this.ioasId,
-      source: { address: section.region.ram.hostAddress + section.region.ramOffset + section.offset + (one.gpa - section.address) },
+      source,
       length: BigInt(one.bytes),
       iova: BigInt(one.iova),
       readable: (one.access & SS_R) !== 0,
@@ -132,7 +133,7 @@ export class MirrorAreas {
     for (const range of [...this.waiting.all()]) {
       const from = Math.max(range.gpa, section.address);
       const to = Math.min(range.gpa + range.bytes, end);
-      const access = section.region.kind === "ram" ? range.access : range.access & ~SS_W;
+      const access = section.region.takesDma ? range.access : range.access & ~SS_W;
       if (from >= to || access === 0) {
         continue;
       }

@@ -195,7 +195,7 @@ export class MirrorWalk {
       section === null
         ? Math.max(4096, Math.min(rest, this.nextSection(found.gpa) - found.gpa))
         : Math.min(rest, section.address + section.size - found.gpa);
-    found.access = section === null || section.region.kind === "ram" ? run.access : run.access & ~SS_W;
+    found.access = section === null || section.region.takesDma ? run.access : run.access & ~SS_W;
     const withinInterrupts = found.iova >= INTERRUPT_RANGE_FIRST && found.iova <= INTERRUPT_RANGE_LAST;
     if (withinInterrupts) {
       // 3.15: requests to it are interrupts, whatever the tables say.
@@ -207,7 +207,7 @@ export class MirrorWalk {
     if (run.done >= run.bytes) {
       this.run = null;
     }
-    return !withinInterrupts && found.access !== 0 && (section === null || section.region.ram !== null);
+    return !withinInterrupts && found.access !== 0 && (section === null || section.region.ram !== null || section.region.device !== null);
   }
 
   private nextSection(address: number): number {

@@ -4,7 +4,7 @@
  * every change (Intel VT-d 5.10, 6.1). The work is done in steps, since tables may be large, or lead in circles.
  */
 import { HwptAllocFlags, HwptDataType, type Iommufd, type IommufdDevice } from "../../iommufd/index.js";
-import type { AddressSpace, MemoryListener, WordMemory } from "../../memory/index.js";
+import type { AddressSpace, MemoryListener, MemorySection, WordMemory } from "../../memory/index.js";
 import { type Budget, type Graveyard, GuestLimit, HOST_CALL_STEPS } from "../../nesting/index.js";
 import type { Log } from "../../support/index.js";
 import type { X86Tables } from "../../translation/index.js";
@@ -89,13 +89,13 @@ export class Mirror {
       // RAM that is unplugged or discarded leaves, and comes back when it is there again.
       add: (section, required) => {
         this.restart();
-        if (this.listening && section.region.ram !== null) {
+        if (this.listening && hasTarget(section)) {
           this.areas.addTargets(section, required);
         }
       },
       remove: (section) => {
         this.restart();
-        if (this.listening && section.region.ram !== null) {
+        if (this.listening && hasTarget(section)) {
           this.areas.removeTargets(section.address, section.address + section.size);
         }
       },
@@ -441,4 +441,9 @@ function endOf(one: Mapping): number {
 
 function reachesBeyond(walk: MirrorWalk, one: Mapping): boolean {
   return one.iova < walk.from || endOf(one) - 1 > walk.to;
+}
+
+/** Devices may have a section: memory, or registers of a function that others reach. */
+function hasTarget({ region }: MemorySection): boolean {
+  return region.ram !== null || region.device !== null;
 }

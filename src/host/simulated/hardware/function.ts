@@ -32,6 +32,8 @@ const DISCARDED = -2;
 export interface HostBus {
   read(hpa: number, out: Uint8Array): boolean;
   write(source: HardwareFunction, hpa: number, data: Uint8Array): boolean;
+  /** Host-physical address of a function's BAR; null: the host has put it nowhere. */
+  barAddress(fn: string, bar: number): number | null;
 }
 
 export interface DmaCounters {
@@ -137,6 +139,10 @@ export class HardwareFunction implements EngineHost, NvmeCarrier {
     const bar = this.description.bars.find((candidate) => candidate.index === index);
     const size = index === VfioRegion.CONFIG ? 4096 : (bar?.size ?? 0);
     return { size };
+  }
+
+  barAddress(index: number): number | null {
+    return this.bus.barAddress(this.description.address, index);
   }
 
   /** Reads a region; all ones while the function does not decode memory. Bytes beyond the region read as ones. */
@@ -363,7 +369,8 @@ export class HardwareFunction implements EngineHost, NvmeCarrier {
     return this.isAwake && (this.config.read(COMMAND, 2) & COMMAND_BUS_MASTER) !== 0;
   }
 
-  private get decodesMemory(): boolean {
+  /** Its BARs answer. */
+  get decodesMemory(): boolean {
     return this.isAwake && (this.config.read(COMMAND, 2) & COMMAND_MEMORY) !== 0;
   }
 

@@ -2,14 +2,22 @@ import type { MakeMemory } from "../../../memory/index.js";
 import { HardwareFunction, type HostBus } from "./function.js";
 import { iommuOf, sourceIdOf } from "../names/index.js";
 import type { FunctionDescription, HostDescription } from "../file/index.js";
+import { BarWindows } from "./bar-windows.js";
 import type { HardwareIommu } from "./iommu.js";
 import { PhysicalMemory } from "./physical-memory.js";
 import { HardwareSmmu } from "./smmu/smmu.js";
 import { HardwareVtd } from "./vtd/vtd.js";
+import { extract, IDR5, OAS_BITS } from "../../../smmuv3/spec/index.js";
 import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST } from "../../../vtd/spec/index.js";
 
 /** The page of registers that the interrupt controller shows to devices (GITS_TRANSLATER lies in it). */
 const DOORBELL_PAGE = 0x1000;
+
+/** Bits of host-physical addresses where SMMUs do not tell them. */
+const PHYSICAL_BITS = 46;
+
+/** Writes of functions to functions' registers that one of them may cause: more of them in a row are dropped. */
+const MOST_POSTED = 256;
 
 /**
  * A host's hardware: memory, SMMUs or VT-d units, PCI functions, and behind them the interrupt controller's
@@ -23,6 +31,10 @@ export class SimulatedHardware implements HostBus {
   readonly vtds = new Map<string, HardwareVtd>();
   /** By PCI address. */
   readonly functions = new Map<string, HardwareFunction>();
+  private readonly bars: BarWindows;
+  /** Writes to functions' registers that wait for the one that is being made: they are posted (PCIe 2.4.1). */
+  private readonly posted: Array<() => void> = [];
+  private posting = false;
   private readonly msiListeners: Array<(fn: HardwareFunction, address: number, data: number) => void> = [];
 
   private constructor(
@@ -37,6 +49,8 @@ export class SimulatedHardware implements HostBus {
     for (const vtd of description.vtds) {
       this.vtds.set(vtd.name, new HardwareVtd(vtd, this.memory));
     }
+    const bits = description.smmus.length === 0 ? PHYSICAL_BITS : Math.min(48, ...description.smmus.map(({ idr5 }) => OAS_BITS[extract(idr5, IDR5.OAS)]));
+    this.bars = new BarWindows(description.functions, description.memory, 2 ** bits);
     for (const fn of description.functions) {
       const name = iommuOf(fn);
       const iommu = name === null ? null : (this.smmus.get(name) ?? this.vtds.get(name)!);
@@ -77,7 +91,40 @@ export class SimulatedHardware implements HostBus {
       out.fill(0);
       return true;
     }
-    return this.memory.read(hpa, out);
+    const bar = this.bars.find(hpa, out.length);
+    if (bar === null) {
+      return this.memory.read(hpa, out);
+    }
+    const target = this.functions.get(bar.fn)!;
+    target.regionRead(bar.bar, bar.offset, out);
+    return target.decodesMemory;
+  }
+
+  /** Host-physical address of a function's BAR; null: the host has put it nowhere. */
+  barAddress(fn: string, bar: number): number | null {
+    return this.bars.addressOf(fn, bar);
+  }
+
+  /** A write to a function's registers. What it makes the function write to others' comes after it, in order. */
+  private writeRegisters(target: HardwareFunction, bar: number, offset: number, data: Uint8Array): boolean {
+    if (!target.decodesMemory) {
+      return false;
+    }
+    if (this.posting) {
+      const copy = data.slice();
+      return this.posted.length < MOST_POSTED && this.posted.push(() => target.regionWrite(bar, offset, copy)) > 0;
+    }
+    this.posting = true;
+    try {
+      target.regionWrite(bar, offset, data);
+      for (let done = 0; done < MOST_POSTED && this.posted.length > 0; done++) {
+        this.posted.shift()!();
+      }
+    } finally {
+      this.posted.length = 0;
+      this.posting = false;
+    }
+    return true;
   }
 
   /**
@@ -86,7 +133,8 @@ export class SimulatedHardware implements HostBus {
    */
   write(source: HardwareFunction, hpa: number, data: Uint8Array): boolean {
     if (!this.inDoorbellPage(hpa)) {
-      return this.memory.write(hpa, data);
+      const bar = this.bars.find(hpa, data.length);
+      return bar === null ? this.memory.write(hpa, data) : this.writeRegisters(this.functions.get(bar.fn)!, bar.bar, bar.offset, data);
     }
     if (this.isMessage(hpa, data.length)) {
       let value = 0;

@@ -79,6 +79,8 @@ export interface PhysicalFunction {
   configWrite(offset: number, size: number, value: number): void;
   /** Size in bytes; 0: no such region. */
   regionInfo(index: number): { size: number };
+  /** Host-physical address of a BAR; null: nobody but a processor reaches it. */
+  barAddress(index: number): number | null;
   regionRead(index: number, offset: number, out: Uint8Array): void;
   regionWrite(index: number, offset: number, data: Uint8Array): void;
   /** What the function writes for a vector; null: the vector is masked. */

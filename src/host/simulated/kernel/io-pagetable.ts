@@ -1,5 +1,6 @@
 import type { RamBlock } from "../../../memory/index.js";
 import { HostError, type IovaRange } from "../../../iommufd/index.js";
+import type { DmaBuf, DmaBufUser } from "./dma-buf.js";
 import type { PagingDomain } from "./iommu-driver.js";
 import type { Refuse } from "./objects.js";
 import type { ProcessMemory } from "./process-memory.js";
@@ -13,6 +14,10 @@ export interface Area {
   readonly last: bigint;
   /** The process's address of the first byte. */
   readonly userAddress: number;
+  /** The dma-buf that it is of, whose pages are the device's; null: the process's memory. */
+  readonly file: DmaBuf | null;
+  /** The device has taken it back: no table has it any more. */
+  revoked: boolean;
   readonly readable: boolean;
   readonly writable: boolean;
   /** Domains that map it; with the first one its pages are pinned. */
@@ -29,13 +34,15 @@ export interface AreaPart {
   readonly userAddress: number;
   readonly length: bigint;
   readonly writable: boolean;
+  /** Then `userAddress` is the device's host-physical address. */
+  readonly file?: DmaBuf | null;
 }
 
 /**
  * The mappings of an IOAS and the tables that are kept in step with them (Linux iommufd io_pagetable.c).
  * IOVAs are any 64-bit values until a table narrows them to what its hardware translates.
  */
-export class IoPagetable {
+export class IoPagetable implements DmaBufUser {
   /** In address order; disjoint. */
   private readonly areas: Area[] = [];
   private readonly reserved: Reserved[] = [];
@@ -131,6 +138,8 @@ export class IoPagetable {
         start: at,
         last: at + part.length - 1n,
         userAddress: part.userAddress,
+        file: part.file ?? null,
+        revoked: part.file?.revoked === true,
         readable,
         writable,
         domains: 0,
@@ -140,7 +149,20 @@ export class IoPagetable {
     }
     this.fillAll(added, refuse);
     this.areas.splice(this.firstFrom(start), 0, ...added);
+    added.forEach((area) => area.file?.use(this));
     return start;
+  }
+
+  /** Linux iopt_revoke_notify. */
+  revoke(file: DmaBuf): void {
+    for (const area of this.areas) {
+      if (area.file === file && !area.revoked) {
+        for (const domain of this.domains) {
+          domain.unmap(Number(area.start), Number(area.last - area.start + 1n));
+        }
+        area.revoked = true;
+      }
+    }
   }
 
   /** Unmaps whole mappings in [start, last]; ENOENT where it cuts one, or finds none. Returns the bytes. */
@@ -194,6 +216,7 @@ export class IoPagetable {
         userAddress: area.userAddress + Number(at - area.start),
         length: end - at + 1n,
         writable: area.writable,
+        file: area.file,
       });
       at = end + 1n;
     }
@@ -353,7 +376,11 @@ export class IoPagetable {
   /** Maps an area in one table; EFAULT where the process has no memory, ENOMEM where tables find none. */
   private fill(area: Area, domain: PagingDomain, refuse: Refuse): void {
     const length = Number(area.last - area.start + 1n);
-    if (area.domains === 0) {
+    if (area.revoked) {
+      area.domains++;
+      return;
+    }
+    if (area.domains === 0 && area.file === null) {
       const pinned = this.memory.pin(area.userAddress, length);
       if (pinned === null) {
         throw refuse("EFAULT", `no memory of this process at 0x${area.userAddress.toString(16)}, 0x${length.toString(16)} bytes`);
@@ -372,7 +399,9 @@ export class IoPagetable {
   }
 
   private unfill(area: Area, domain: PagingDomain): void {
-    domain.unmap(Number(area.start), Number(area.last - area.start + 1n));
+    if (!area.revoked) {
+      domain.unmap(Number(area.start), Number(area.last - area.start + 1n));
+    }
     area.domains--;
     if (area.domains === 0) {
       this.unpin(area);

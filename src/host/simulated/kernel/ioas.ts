@@ -1,5 +1,7 @@
 /** The calls that change what an IOAS maps, with the checks of Linux's ioas.c (drivers/iommu/iommufd). */
 import type { CopyRequest, MapRequest } from "../../../iommufd/index.js";
+import type { DmaBuf } from "./dma-buf.js";
+import type { AreaPart } from "./io-pagetable.js";
 import { IoasObject } from "./iommufd-objects.js";
 import type { ObjectTable, Refuse } from "./objects.js";
 
@@ -7,7 +9,7 @@ import type { ObjectTable, Refuse } from "./objects.js";
 export const U64_MAX = (1n << 64n) - 1n;
 
 /** IOAS_MAP, IOAS_MAP_FILE. @returns the IOVA */
-export function mapRange(table: ObjectTable, request: MapRequest, refuse: Refuse): bigint {
+export function mapRange(table: ObjectTable, request: MapRequest, fileOf: (fd: number) => DmaBuf | null, refuse: Refuse): bigint {
   if ((request.extraFlags ?? 0) !== 0) {
     throw refuse("EOPNOTSUPP", `flags 0x${request.extraFlags!.toString(16)}`);
   }
@@ -19,10 +21,25 @@ export function mapRange(table: ObjectTable, request: MapRequest, refuse: Refuse
   }
   const { pagetable } = table.get(request.ioasId, IoasObject, refuse);
   if (!("address" in request.source)) {
-    throw refuse("EBADF", `${request.source.fd} is no file of this process`);
+    const part = filePart(fileOf(request.source.fd), request.source, request.length, refuse);
+    return pagetable.map([part], request.iova, request.readable, request.writable, refuse);
   }
   const part = { userAddress: request.source.address, length: request.length, writable: true };
   return pagetable.map([part], request.iova, request.readable, request.writable, refuse);
+}
+
+/** Linux iopt_map_file_pages, iopt_alloc_dmabuf_pages. */
+function filePart(file: DmaBuf | null, { fd, offset }: { readonly fd: number; readonly offset: number }, length: bigint, refuse: Refuse): AreaPart {
+  if (file === null) {
+    throw refuse("EBADF", `${fd} is no file of this process`);
+  }
+  if (offset < 0 || BigInt(offset) + length > BigInt(file.bytes)) {
+    throw refuse("EINVAL", `${length} bytes from ${offset} on, of a dma-buf of ${file.bytes}`);
+  }
+  if (file.revoked) {
+    throw refuse("ENODEV", "the device does not give it now");
+  }
+  return { userAddress: file.address + offset, length, writable: true, file };
 }
 
 /** IOAS_COPY. @returns the IOVA */

@@ -25,6 +25,7 @@ import { allocateHwpt, invalidate, readDirtyBitmap, setDirtyTracking } from "./h
 import { copyRange, mapRange, unmapRange } from "./ioas.js";
 import { checkSameIommu, DeviceObject, HwptPaging, IoasObject, VdeviceObject, ViommuObject } from "./iommufd-objects.js";
 import type { Master } from "./iommu-driver.js";
+import type { DmaBuf } from "./dma-buf.js";
 import type { Later } from "./host-event.js";
 import { ObjectTable, refusing, type KernelObject, type Refuse } from "./objects.js";
 import type { PhysicalFunction } from "./hardware-port.js";
@@ -62,6 +63,8 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     private readonly rules: KernelRules,
     private readonly later: Later,
     private readonly onGone: (iommufd: SimulatedIommufd) => void,
+    /** An open dma-buf of the process; null: the descriptor is none. */
+    private readonly fileOf: (fd: number) => DmaBuf | null,
   ) {}
 
   get isClosed(): boolean {
@@ -125,7 +128,7 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
   }
 
   ioasMap(request: MapRequest): bigint {
-    return mapRange(this.table, request, this.enter("address" in request.source ? "IOAS_MAP" : "IOAS_MAP_FILE"));
+    return mapRange(this.table, request, this.fileOf, this.enter("address" in request.source ? "IOAS_MAP" : "IOAS_MAP_FILE"));
   }
 
   ioasCopy(request: CopyRequest): bigint {

@@ -4,6 +4,7 @@ import { REMAPPABLE_ADDRESS } from "../../../vtd/spec/index.js";
 import { type Host, HostError, type HostEvent, type HostFunction, type Iommufd, type VfioDevice, type VtdFaultSource } from "../../../iommufd/index.js";
 import { ForwardingIommufd } from "../../instruments/index.js";
 import type { PhysicalFunction, PhysicalHost } from "./hardware-port.js";
+import { DmaBuf } from "./dma-buf.js";
 import { type Later, SimulatedEvent } from "./host-event.js";
 import { SimulatedIommufd, type TableAccount } from "./iommufd.js";
 import { ProcessMemory } from "./process-memory.js";
@@ -31,6 +32,8 @@ export class SimulatedKernel implements Host, VfioHost {
   private readonly masters = new Map<PhysicalFunction, Master>();
   private readonly iommufds = new Set<SimulatedIommufd>();
   private readonly devices = new Set<SimulatedVfioDevice>();
+  /** Open dma-bufs. */
+  private readonly files = new Map<number, DmaBuf>();
   private nextDescriptor = 0;
   private isClosed = false;
 
@@ -102,7 +105,7 @@ export class SimulatedKernel implements Host, VfioHost {
       }
       return new GivenIommufd(known);
     }
-    const iommufd = new SimulatedIommufd(this.nextDescriptor++, this.memory, this.rules, this.later, (gone) => this.iommufds.delete(gone));
+    const iommufd = new SimulatedIommufd(this.nextDescriptor++, this.memory, this.rules, this.later, (gone) => this.iommufds.delete(gone), (fd) => this.files.get(fd) ?? null);
     this.iommufds.add(iommufd);
     return iommufd;
   }
@@ -214,6 +217,16 @@ export class SimulatedKernel implements Host, VfioHost {
       driver.close();
     }
     this.memory.freeAll();
+  }
+
+  openFile(address: number, bytes: number): DmaBuf {
+    const file = new DmaBuf(this.nextDescriptor++, address, bytes);
+    this.files.set(file.fd, file);
+    return file;
+  }
+
+  closeFile(file: DmaBuf): void {
+    this.files.delete(file.fd);
   }
 
   isBound(device: PhysicalFunction): boolean {

@@ -5,6 +5,8 @@ import {
   type HostEvent,
   type HotResetDevice,
   type IrqInfo,
+  type RegionArea,
+  type RegionFile,
   type RegionInfo,
   type RegionMapping,
   type VfioDevice,
@@ -12,6 +14,7 @@ import {
   VfioIrq,
   VfioRegion,
 } from "../../../iommufd/index.js";
+import type { DmaBuf } from "./dma-buf.js";
 import type { PhysicalFunction } from "./hardware-port.js";
 import type { SimulatedIommufd } from "./iommufd.js";
 import type { DeviceObject } from "./iommufd-objects.js";
@@ -19,6 +22,7 @@ import { refusing, type Refuse } from "./objects.js";
 import type { Master } from "./iommu-driver.js";
 import { quiesce, VfioConfigSpace } from "./vfio-config.js";
 
+const PAGE = 4096;
 /** VFIO_PCI_NUM_REGIONS (with the VGA region) and VFIO_PCI_NUM_IRQS. */
 const VFIO_PCI_REGIONS = 9;
 const VFIO_PCI_IRQS = 5;
@@ -32,6 +36,9 @@ export interface VfioHost {
   /** The open iommufd of a descriptor; null: there is none. */
   iommufdOf(fd: number): SimulatedIommufd | null;
   closed(device: SimulatedVfioDevice): void;
+  /** A new dma-buf of `bytes` host-physical bytes. */
+  openFile(address: number, bytes: number): DmaBuf;
+  closeFile(file: DmaBuf): void;
 }
 
 /** The vectors of one kind that are enabled. */
@@ -48,6 +55,8 @@ export class SimulatedVfioDevice implements VfioDevice {
   private iommufd: SimulatedIommufd | null = null;
   private config: VfioConfigSpace | null = null;
   private irqs: EnabledIrqs | null = null;
+  /** Of its registers; they can be mapped while it decodes memory. */
+  private readonly files = new Set<DmaBuf>();
   private readonly otherEvents = new Map<number, HostEvent>();
   private closed = false;
 
@@ -119,6 +128,41 @@ export class SimulatedVfioDevice implements VfioDevice {
     return null;
   }
 
+  /** Linux vfio_pci_core_feature_dma_buf. */
+  regionFile(index: number, { offset, size }: RegionArea): RegionFile {
+    const refuse = this.enter("VFIO_FEATURE");
+    const { config } = this.bound(refuse);
+    if (index < VfioRegion.BAR0 || index > VfioRegion.BAR5) {
+      throw refuse("ENODEV", `region ${index} is no BAR`);
+    }
+    const address = this.device.barAddress(index);
+    if (address === null || size <= 0 || offset % PAGE !== 0 || size % PAGE !== 0 || offset + size > this.device.regionInfo(index).size) {
+      throw refuse("EINVAL", `bytes 0x${offset.toString(16)} and 0x${size.toString(16)} on of region ${index}`);
+    }
+    const file = this.host.openFile(address + offset, size);
+    file.revoked = !config.memoryEnabled;
+    this.files.add(file);
+    let open = true;
+    const close = (): void => {
+      if (open) {
+        open = false;
+        this.host.closeFile(file);
+      }
+    };
+    return { fd: file.fd, close };
+  }
+
+  /** Takes back what is mapped of its registers (Linux vfio_pci_dma_buf_move). */
+  private revokeFiles(): void {
+    this.files.forEach((file) => file.revoke());
+  }
+
+  private giveFilesBack(): void {
+    if (this.config!.memoryEnabled) {
+      this.files.forEach((file) => file.giveBack());
+    }
+  }
+
   regionRead(index: number, offset: number, out: Uint8Array): void {
     const refuse = this.enter("read");
     const { config } = this.bound(refuse);
@@ -138,7 +182,12 @@ export class SimulatedVfioDevice implements VfioDevice {
     const { config } = this.bound(refuse);
     this.checkRegion(index, offset, data.length, refuse);
     if (index === VfioRegion.CONFIG) {
+      const before = config.memoryEnabled;
       config.write(offset, data);
+      if (before && !config.memoryEnabled) {
+        this.revokeFiles();
+      }
+      this.giveFilesBack();
       return;
     }
     // The MSI-X table is the host's: what is written there is dropped.
@@ -246,7 +295,7 @@ export class SimulatedVfioDevice implements VfioDevice {
     throw this.enter("VFIO_PCI_HOT_RESET")("ENODEV", `${this.address} can be reset by function level reset alone`);
   }
 
-  /** Linux vfio_ioctl_device_feature; the functions have none of the features: no migration, no VF token, no dma-buf. */
+  /** Linux vfio_ioctl_device_feature; the functions have none of the features that are asked for by number: no migration, no VF token; `regionFile` asks for dma-bufs. */
   feature({ feature, flags }: FeatureRequest): void {
     const refuse = this.enter("VFIO_FEATURE");
     this.bound(refuse);
@@ -265,6 +314,8 @@ export class SimulatedVfioDevice implements VfioDevice {
     this.closed = true;
     if (this.object !== null) {
       this.disableIrqs();
+      this.revokeFiles();
+      this.files.clear();
       this.device.reset();
       quiesce(this.device);
       this.iommufd!.unbindDevice(this.object, refusing("VFIO_CLOSE"));
@@ -287,8 +338,10 @@ export class SimulatedVfioDevice implements VfioDevice {
 
   /** Function level reset; the kernel saves and restores what is its own and the process's settings. */
   private resetFunction(): void {
+    this.revokeFiles();
     this.device.reset();
     this.restoreFunction();
+    this.giveFilesBack();
   }
 
   private restoreFunction(): void {
