@@ -5,8 +5,11 @@ import { addressOf, closeFd, ioctl, map, type Mapping, openFile, readFd, readFdA
 export interface KernelPort {
   open(path: string): number;
   close(fd: number): void;
-  /** @param argument null: a null pointer */
-  ioctl(fd: number, name: string, request: number, argument: Uint8Array | null): void;
+  /**
+   * What the kernel returns: 0, or a descriptor.
+   * @param argument null: a null pointer
+   */
+  ioctl(fd: number, name: string, request: number, argument: Uint8Array | null): number;
   /** The bytes read; 0: the end, or nothing there on a descriptor that does not block. */
   read(fd: number, out: Uint8Array): number;
   write(fd: number, data: Uint8Array): number;
@@ -23,7 +26,7 @@ export interface KernelPort {
 export const linuxPort: KernelPort = {
   open: openFile,
   close: closeFd,
-  ioctl: (fd, name, request, argument) => void ioctl(fd, name, request, argument ?? 0),
+  ioctl: (fd, name, request, argument) => ioctl(fd, name, request, argument ?? 0),
   read: readFd,
   write: writeFd,
   readAt: readFdAt,

@@ -166,3 +166,5 @@ export const DEPENDENT_DEVICE = { BYTES: 8, DEVID: 0, SEGMENT: 4, BUS: 6, DEVFN:
 export const HOT_RESET = new Structure("vfio_pci_hot_reset", 12, { argsz: [0, 4], flags: [4, 4], count: [8, 4] });
 /** Its data follow from byte 8 on. */
 export const DEVICE_FEATURE = new Structure("vfio_device_feature", 8, { argsz: [0, 4], flags: [4, 4] });
+/** Byte offsets in struct vfio_device_feature_dma_buf, and in a range of it (struct vfio_region_dma_range). */
+export const FEATURE_DMA_BUF = { REGION_INDEX: 0, OPEN_FLAGS: 4, FLAGS: 8, NR_RANGES: 12, RANGES: 16, RANGE_BYTES: 16, RANGE_OFFSET: 0, RANGE_LENGTH: 8 } as const;

@@ -8,9 +8,12 @@ import {
   type IrqInfo,
   type MappedArea,
   type RegionArea,
+  type RegionFile,
   type RegionInfo,
   type RegionMapping,
   type VfioDevice,
+  VfioFeature,
+  VfioFeatureFlags,
 } from "../../iommufd/index.js";
 import { type Mapping, MOST_VIEW_BYTES } from "../../linux/index.js";
 import type { KernelPort } from "./kernel-port.js";
@@ -26,6 +29,7 @@ import {
   DEVICE_FEATURE,
   DEVICE_INFO,
   DeviceFlags,
+  FEATURE_DMA_BUF,
   type Filled,
   HOT_RESET,
   HOT_RESET_INFO,
@@ -127,6 +131,29 @@ export class LinuxVfioDevice implements VfioDevice {
     }
     this.mappings.add(mapping);
     return mapping;
+  }
+
+  regionFile(index: number, { offset, size }: RegionArea): RegionFile {
+    const { REGION_INDEX, OPEN_FLAGS, NR_RANGES, RANGES, RANGE_BYTES, RANGE_OFFSET, RANGE_LENGTH } = FEATURE_DMA_BUF;
+    const data = DEVICE_FEATURE.bytes;
+    const { bytes } = DEVICE_FEATURE.make({ flags: VfioFeatureFlags.GET | VfioFeature.DMA_BUF }, data + RANGES + RANGE_BYTES);
+    bytes.writeUInt32LE(index, data + REGION_INDEX);
+    bytes.writeUInt32LE(O_RDWR | O_CLOEXEC, data + OPEN_FLAGS);
+    bytes.writeUInt32LE(1, data + NR_RANGES);
+    bytes.writeBigUInt64LE(BigInt(offset), data + RANGES + RANGE_OFFSET);
+    bytes.writeBigUInt64LE(BigInt(size), data + RANGES + RANGE_LENGTH);
+    this.check("VFIO_FEATURE");
+    const fd = asHostCall("VFIO_FEATURE", () => `${this.address}, a dma-buf of region ${index} at 0x${offset.toString(16)}`, () => this.port.ioctl(this.fd, "VFIO_FEATURE", VFIO.FEATURE, bytes));
+    let open = true;
+    return {
+      fd,
+      close: () => {
+        if (open) {
+          open = false;
+          this.port.close(fd);
+        }
+      },
+    };
   }
 
   regionRead(index: number, offset: number, out: Uint8Array): void {
@@ -251,6 +278,9 @@ export class LinuxVfioDevice implements VfioDevice {
   }
 }
 
+/** open(2). */
+const O_RDWR = 2;
+const O_CLOEXEC = 0o2000000;
 const NOTHING = new Uint8Array(8);
 /** Devices that a hot reset may reach: 256 functions of a bus. */
 const MOST_DEPENDENT = 256;

@@ -56,7 +56,7 @@ describe.skipIf(process.platform !== "linux")("the Linux host", () => {
     const ioctl = port.ioctl.bind(port);
     port.ioctl = (fd, name, request, argument) => {
       calls.push(name);
-      ioctl(fd, name, request, argument);
+      return ioctl(fd, name, request, argument);
     };
     port.missing.add("IOAS_MAP_FILE");
     const make = memoryOf(simulated);
@@ -73,6 +73,26 @@ describe.skipIf(process.platform !== "linux")("the Linux host", () => {
     expect(calls).toEqual(["IOAS_ALLOC", "IOAS_MAP_FILE", "IOAS_MAP", "IOAS_MAP"]);
     iommufd.close();
     host.close();
+  });
+
+  it("gives registers of a function as a dma-buf, which an iommufd maps, and closes it once", () => {
+    const { host, port } = linuxOn("grace");
+    const iommufd = host.openIommufd();
+    const device = host.openDevice("0009:01:00.0");
+    device.bind(iommufd.fd);
+    device.regionWrite(7, 4, Uint8Array.of(2, 0));
+    const before = port.openFiles;
+    const file = device.regionFile(0, { offset: 0x1000, size: 0x2000 });
+    const map = (offset: number): bigint => iommufd.ioasMap({ ioasId, source: { fd: file.fd, offset }, length: 0x1000n, iova: 0x10_0000n, readable: true, writable: true });
+    const ioasId = iommufd.ioasAlloc();
+    expect(map(0x1000)).toBe(0x10_0000n);
+    expect(() => map(0x2000)).toThrow("EINVAL");
+    expect(() => device.regionFile(0, { offset: 0x800, size: 0x1000 })).toThrow("VFIO_FEATURE: EINVAL (0009:01:00.0, a dma-buf of region 0 at 0x800)");
+    file.close();
+    file.close();
+    expect(port.openFiles).toBe(before);
+    device.close();
+    iommufd.close();
   });
 
   it("answers with the kernel's errno and with what it was about, and not at all once closed", () => {

@@ -99,7 +99,7 @@ export class SimulatedPort implements KernelPort {
     return { close: () => (stream as EventStream).onReadable(null) };
   }
 
-  ioctl(fd: number, name: string, request: number, argument: Uint8Array): void {
+  ioctl(fd: number, name: string, request: number, argument: Uint8Array): number {
     if (this.missing.has(name)) {
       throw new SystemError(`ioctl(${name})`, ERRNO.ENOTTY);
     }
@@ -111,7 +111,20 @@ export class SimulatedPort implements KernelPort {
     if (request !== 0x3b6f && view.getUint32(0, true) !== argument.length) {
       throw new SystemError(`ioctl(${name})`, ERRNO.EINVAL);
     }
+    if (request === 0x3b75 && view.getUint32(4, true) === 0x1_000b) {
+      const [index, offset, size] = [view.getUint32(8, true), Number(view.getBigUint64(24, true)), Number(view.getBigUint64(32, true))];
+      let made = 0;
+      refusing(() => (made = this.keep((file as VfioDevice).regionFile(index, { offset, size }))));
+      return made;
+    }
     refusing(() => (request < 0x3b80 ? this.vfio(file as VfioDevice, request, view, argument) : this.iommufd(file as Iommufd, request, view)));
+    return 0;
+  }
+
+  /** A file of the simulated kernel, which knows it by its own descriptor. */
+  private keep(file: { readonly fd: number; close(): void }): number {
+    this.files.set(file.fd, file as never);
+    return file.fd;
   }
 
   private stream(stream: EventStream): number {
