@@ -113,7 +113,7 @@ describe.skipIf(process.platform !== "linux")("the Linux host", () => {
     expect(refused(() => iommufd.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId, ptId: 99, dataType: HwptDataType.NONE, data: new Uint8Array(0) }))).toBe(`HWPT_ALLOC: EINVAL (device ${devId}, of 99)`);
     expect(refused(() => device.regionRead(7, 4095, new Uint8Array(2)))).toBe("read: EINVAL (0009:01:00.0, 2 bytes at 0xfff of region 7, which has 0x1000)");
     expect(refused(() => host.openDevice("0000:99:00.0"))).toBe("open /dev/vfio: ENODEV (0000:99:00.0 has no VFIO character device: there is no such function)");
-    expect(refused(() => host.openIommufd({ fd: 0 }))).toMatch(/^open \/dev\/iommu: EBADF \(descriptor 0 is no iommufd: /);
+    expect(refused(() => host.openIommufd({ fd: 987654 }))).toMatch(/^open \/dev\/iommu: EBADF \(descriptor 987654 is no iommufd: /);
     expect(host.openIommufd({ fd: iommufd.fd }).ioasAlloc()).toBeGreaterThan(0);
     device.close();
     device.close();
