@@ -30,6 +30,8 @@ export const OptionId = { RLIMIT_MODE: 0, HUGE_PAGES: 1 } as const;
 export const HW_INFO_ARM_SMMUV3_BYTES = 40;
 /** Byte offsets in it. */
 export const HW_INFO_ARM_SMMUV3 = { FLAGS: 0, IDR: 8, IIDR: 32, AIDR: 36 } as const;
+/** enum iommu_hw_info_arm_smmuv3_flags: user space issues TLBI, CFGI and their CMD_SYNC twice. */
+export const HwInfoArmSmmuv3Flags = { ERRATA_REPEAT_TLBI_CFGI: 1 << 0 } as const;
 /** Bytes of struct iommu_hwpt_arm_smmuv3: ste[2], little-endian u64. */
 export const HWPT_ARM_SMMUV3_BYTES = 16;
 /** Bytes of struct iommu_viommu_arm_smmuv3_invalidate: cmd[2], little-endian u64. */

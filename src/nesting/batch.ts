@@ -71,6 +71,11 @@ export abstract class InvalidationBatch {
     return false;
   }
 
+  /** Whether the host's hardware may lose an entry that is not issued once more after it is done: an erratum. */
+  protected wantsRepeating(_index: number): boolean {
+    return false;
+  }
+
   /** A call was made for `count` entries; for traces. */
   protected called(_count: number, _result: InvalidateResult): void {}
 
@@ -83,28 +88,49 @@ export abstract class InvalidationBatch {
    * - the index of an entry that it refuses, or could not take: those before it were looked at, and up to 62 of
    *   them not issued;
    * - ETIMEDOUT: the last index of a block that was issued and did not complete.
+   *
+   * Where the hardware wants some repeated, those go in calls of their own, so that the others are issued once.
    */
   deliver(iommufd: Iommufd, objectId: number): Delivery {
     const count = this.pending;
     this.pending = 0;
     this.errno = null;
     this.timedOut = false;
-    let start = 0;
+    for (let start = 0, end = 0; start < count; start = end) {
+      const again = this.wantsRepeating(start);
+      for (end = start + 1; end < count && this.wantsRepeating(end) === again; ) {
+        end++;
+      }
+      const delivery = this.deliverRange(iommufd, objectId, start, end);
+      // What is before a refused entry is done, and so to be repeated.
+      const done = delivery === REFUSED ? this.refused : end;
+      if (delivery === UNDELIVERED || (again && !this.repeat(iommufd, objectId, start, done))) {
+        return UNDELIVERED;
+      }
+      if (delivery === REFUSED) {
+        return REFUSED;
+      }
+    }
+    return DELIVERED;
+  }
+
+  private deliverRange(iommufd: Iommufd, objectId: number, first: number, end: number): Delivery {
+    let start = first;
     let tries = 0;
-    while (start < count) {
-      const { errno, handled } = this.call(iommufd, objectId, start, count);
+    while (start < end) {
+      const { errno, handled } = this.call(iommufd, objectId, start, end);
       if (errno === null) {
         break;
       }
       this.errno = errno;
-      const told = handled >= 0 && handled < count - start;
+      const told = handled >= 0 && handled < end - start;
       const at = told ? start + handled : start;
       if (told && OF_THE_ENTRY.has(errno)) {
         if (at > start && !this.repeat(iommufd, objectId, start, at)) {
           return UNDELIVERED;
         }
         this.refused = at;
-        this.done += at;
+        this.done += at - first;
         return REFUSED;
       }
       if (told && errno === "ETIMEDOUT" && this.isolate(start, at)) {
@@ -122,7 +148,7 @@ export abstract class InvalidationBatch {
         return UNDELIVERED;
       }
     }
-    this.done += count;
+    this.done += end - first;
     return DELIVERED;
   }
 

@@ -5,7 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-/** Folders that have linux/iommufd.h of Linux 7.2 or newer: the system's, or copies beside the repository. */
+/** Folders that have linux/iommufd.h of Linux 7.3 or newer: the system's, or copies beside the repository. */
 export function includeFolder(): { folder: string; temporary: boolean } | null {
   const beside = fileURLToPath(new URL("../../../shared/uapi", import.meta.url));
   if (existsSync(join(beside, "iommufd.h")) && existsSync(join(beside, "vfio.h"))) {
@@ -17,7 +17,7 @@ export function includeFolder(): { folder: string; temporary: boolean } | null {
     return { folder, temporary: true };
   }
   const system = "/usr/include/linux/iommufd.h";
-  return existsSync(system) && readFileSync(system, "utf8").includes("PCI_ATS_NOT_SUPPORTED")
+  return existsSync(system) && readFileSync(system, "utf8").includes("ERRATA_REPEAT_TLBI_CFGI")
     ? { folder: "/usr/include", temporary: false }
     : null;
 }

@@ -50,6 +50,7 @@ int main(void)
 	VALUE("HW_INFO_ARM_SMMUV3.IDR", offsetof(struct iommu_hw_info_arm_smmuv3, idr));
 	VALUE("HW_INFO_ARM_SMMUV3.IIDR", offsetof(struct iommu_hw_info_arm_smmuv3, iidr));
 	VALUE("HW_INFO_ARM_SMMUV3.AIDR", offsetof(struct iommu_hw_info_arm_smmuv3, aidr));
+	VALUE("HwInfoArmSmmuv3Flags.ERRATA_REPEAT_TLBI_CFGI", IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI);
 	VALUE("HWPT_ARM_SMMUV3_BYTES", sizeof(struct iommu_hwpt_arm_smmuv3));
 	VALUE("INVALIDATE_ARM_SMMUV3_BYTES", sizeof(struct iommu_viommu_arm_smmuv3_invalidate));
 	VALUE("VEVENT_HEADER_BYTES", sizeof(struct iommufd_vevent_header));

@@ -13,7 +13,7 @@ import { type Log, Refusal, traceEvent } from "../../support/index.js";
 import { BATCH_REFUSED, type SmmuBackend, type SmmuForBackend, UNFINISHED } from "../device/index.js";
 import { CERROR_ILL, CERROR_NONE } from "../spec/index.js";
 import { BATCH_CAPACITY } from "./batch.js";
-import { checkHostServes, hostIdRegisters, hostWarnings } from "./compatibility.js";
+import { checkHostServes, hostIdRegisters, hostWarnings, losesInvalidations } from "./compatibility.js";
 import { VeventReader } from "./events.js";
 import { AcceleratedFunction, type FunctionAccount } from "./function.js";
 import { CommandForwarder } from "./invalidations.js";
@@ -154,6 +154,7 @@ export class SmmuAcceleration implements SmmuBackend {
       checkHostServes(host, this.smmu.idr, names);
       if (this.objects === null) {
         this.objects = this.makeViommu(device);
+        this.forwarder.batch.repeats = losesInvalidations(device.hwInfo);
         this.openEvents();
       }
       const fn = new AcceleratedFunction(bus, devfn, device, this.graveyard);

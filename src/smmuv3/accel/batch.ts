@@ -28,6 +28,14 @@ export class CommandBatch extends InvalidationBatch {
     return this.words[index * CMD_WORDS] & CMD.OPCODE.mask;
   }
 
+  /** The host's SMMU has erratum T264-SMMU-3 (`losesInvalidations`). */
+  repeats = false;
+
+  /** TLBI and CFGI, never ATC_INV (Linux's IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI). */
+  protected override wantsRepeating(index: number): boolean {
+    return this.repeats && this.opcodeAt(index) < OP.ATC_INV;
+  }
+
   /** An ATC_INV waits for an endpoint (Arm IHI 0070, 4.5.1). */
   protected override mayTimeOut(index: number): boolean {
     return this.opcodeAt(index) === OP.ATC_INV;

@@ -3,7 +3,7 @@
  * hardware, so what the guest was told must be what the host has (Arm IHI 0070, 6.3.1 to 6.3.6). The same
  * check at every attach, cold or hot.
  */
-import { HW_INFO_ARM_SMMUV3_BYTES, HwInfoType, type HwInfo } from "../../iommufd/index.js";
+import { HW_INFO_ARM_SMMUV3, HW_INFO_ARM_SMMUV3_BYTES, HwInfoArmSmmuv3Flags, HwInfoType, type HwInfo } from "../../iommufd/index.js";
 import { Refusal } from "../../support/index.js";
 import type { AcceleratedFeatures } from "../device/index.js";
 import { extract, type Field, IDR0, IDR0_STALL_MODEL_BOTH, IDR0_STALL_MODEL_FORCED, IDR1, IDR3, IDR5, OAS_BITS } from "../spec/index.js";
@@ -18,6 +18,15 @@ export function hostIdRegisters(info: HwInfo): Int32Array {
   }
   const view = new DataView(info.data.buffer, info.data.byteOffset, info.data.byteLength);
   return Int32Array.from({ length: 6 }, (_unused, index) => view.getInt32(8 + 4 * index, true));
+}
+
+/**
+ * The host's SMMU has NVIDIA's erratum T264-SMMU-3: a TLBI or CFGI and its CMD_SYNC are to be issued twice, the second
+ * time after the first is done. The kernel issues a guest's commands once and says so.
+ */
+export function losesInvalidations({ data }: HwInfo): boolean {
+  const flags = new DataView(data.buffer, data.byteOffset, data.byteLength).getUint32(HW_INFO_ARM_SMMUV3.FLAGS, true);
+  return (flags & HwInfoArmSmmuv3Flags.ERRATA_REPEAT_TLBI_CFGI) !== 0;
 }
 
 /** What `auto` becomes with this host: what it offers, within what the model knows. */

@@ -16,6 +16,7 @@ export const SMMU_ERRATA = {
   "arm-1209401": "MMU-600 before r2: stage 2 with stage 1 misbehaves; the kernel offers no nesting",
   "arm-2268618": "MMU-700 before r1p1: nested translation can use stale walks; the kernel offers no nesting",
   "arm-2812531": "MMU-700: invalidations need a CMD_SYNC of their own; no BTM, and before r1p1 no nesting",
+  "nvidia-t264-smmu-3": "Tegra264: a TLBI or CFGI counts when it comes again after its CMD_SYNC; the kernel says so to user space",
   "hisilicon-161010101": "Hi161x: CMD_PREFETCH_CONFIG and CMD_PREFETCH_ADDR are illegal commands",
 } as const;
 

@@ -23,8 +23,8 @@ export interface PhysicalSmmu {
   readonly aidr: number;
   /** Every access of its devices is coherent, No-Snoop included (the IORT's CANWBS). */
   readonly coherent: boolean;
-  /** Errata for which the kernel does not nest. */
-  hasErratum(erratum: "arm-1209401" | "arm-2268618" | "arm-2812531"): boolean;
+  /** Errata for which the kernel does not nest, or issues commands twice (the last). */
+  hasErratum(erratum: "arm-1209401" | "arm-2268618" | "arm-2812531" | "nvidia-t264-smmu-3"): boolean;
   /** Stores an entry of the stream table, 16 words. */
   writeSte(streamId: number, words: Int32Array): void;
   /** Runs one command (Arm IHI 0070, 4); returns a CERROR_ code. */

@@ -33,6 +33,7 @@ import { HostStreamTable } from "./stream-table.js";
 import type { PhysicalMemory } from "../physical-memory.js";
 import { HardwareUnit } from "../unit.js";
 import { shownIdRegisters } from "./id-registers.js";
+import { LostCommands } from "./lost-commands.js";
 
 /**
  * A physical SMMUv3 with the part of its driver that is plain wiring: the stream table in host memory, the
@@ -52,6 +53,8 @@ export class HardwareSmmu extends HardwareUnit<SmmuDescription, (record: Int32Ar
   private readonly dirtyState: DirtyState;
   private readonly keepsDirtyState: boolean;
   private readonly words = new Int32Array(4);
+  /** Erratum T264-SMMU-3; null: it has it not. */
+  private readonly losesFirst: LostCommands | null;
   /** A CMD_ATC_INV since the last CMD_SYNC was not answered. */
   private invalidationTimedOut = false;
 
@@ -75,6 +78,7 @@ export class HardwareSmmu extends HardwareUnit<SmmuDescription, (record: Int32Ar
     this.translator.table.format = this.table.format;
     this.translator.table.split = this.table.split;
     this.translator.table.log2Size = this.table.log2Size;
+    this.losesFirst = this.hasErratum("nvidia-t264-smmu-3") ? new LostCommands() : null;
   }
 
   get iidr(): number {
@@ -121,6 +125,9 @@ export class HardwareSmmu extends HardwareUnit<SmmuDescription, (record: Int32Ar
     this.countCommand(opcode);
     if (!this.rules.admit(words)) {
       return CERROR_ILL;
+    }
+    if (this.losesFirst !== null && opcode >= OP.CFGI_STE && opcode < OP.ATC_INV && !this.losesFirst.isSecond(words)) {
+      return CERROR_NONE;
     }
     switch (opcode) {
       case OP.PREFETCH_CONFIG:
@@ -229,6 +236,7 @@ export class HardwareSmmu extends HardwareUnit<SmmuDescription, (record: Int32Ar
   /** CMD_SYNC (4.7.3): its message, and the error of an earlier ATS invalidation. */
   private synchronize(): number {
     const { words } = this;
+    this.losesFirst?.synchronized();
     if (this.invalidationTimedOut) {
       this.invalidationTimedOut = false;
       return CERROR_ATC_INV_SYNC;

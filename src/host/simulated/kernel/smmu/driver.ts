@@ -1,4 +1,4 @@
-import { CERROR_NONE, EVENT, EVT, get, OP } from "../../../../smmuv3/spec/index.js";
+import { CERROR_NONE, CMD, EVENT, EVT, get, OP } from "../../../../smmuv3/spec/index.js";
 import { getWide } from "../../../../support/index.js";
 import {
   HwInfoType,
@@ -69,6 +69,7 @@ export class SmmuDriver implements IommuDriver {
     this.commandCheck = rules.judgesCommands ? new CommandCheck(smmu.idr) : null;
     this.vmids = new TagPool(`VMIDs of ${smmu.name}`, this.features.vmidBits);
     this.asids = new TagPool(`ASIDs of ${smmu.name}`, this.features.asidBits);
+    this.toRepeat = smmu.hasErratum("nvidia-t264-smmu-3") ? [] : null;
     smmu.onEvent((record) => this.handleEvent(record));
   }
 
@@ -140,11 +141,19 @@ export class SmmuDriver implements IommuDriver {
     };
   }
 
-  /** Runs a command of four words; an error is counted and, as in Linux, the command passed over. */
+  /** TLBI and CFGI since the last CMD_SYNC, of an SMMU that wants them twice; null: it does not. */
+  private readonly toRepeat: Int32Array[] | null;
+
+  /** Runs a command of the kernel's own, of four words; an error is counted and, as in Linux, the command passed over. */
   run(words: Int32Array): void {
     this.runWords(words[0], words[1], words[2], words[3]);
+    const opcode = get(words, CMD.OPCODE);
+    if (opcode >= OP.CFGI_STE && opcode < OP.ATC_INV) {
+      this.toRepeat?.push(words);
+    }
   }
 
+  /** Runs a command as it is: a guest's. */
   runWords(word0: number, word1: number, word2: number, word3: number): void {
     if (this.smmu.command(word0, word1, word2, word3) !== CERROR_NONE) {
       this.commandErrors++;
@@ -152,6 +161,16 @@ export class SmmuDriver implements IommuDriver {
   }
 
   sync(): void {
+    this.syncOnce();
+    const again = this.toRepeat?.splice(0) ?? [];
+    if (again.length > 0) {
+      again.forEach((words) => this.runWords(words[0], words[1], words[2], words[3]));
+      this.syncOnce();
+    }
+  }
+
+  /** The CMD_SYNC of a guest's commands, which the kernel does not repeat. */
+  syncOnce(): void {
     this.runWords(OP.SYNC, 0, 0, 0);
   }
 

@@ -40,7 +40,7 @@ export function invalidateVsmmu(vsmmu: Vsmmu, request: InvalidateRequest): Inval
       for (let at = issued * WORDS; at < end * WORDS; at += WORDS) {
         vsmmu.driver.runWords(commands[at], commands[at + 1], commands[at + 2], commands[at + 3]);
       }
-      vsmmu.driver.sync();
+      vsmmu.driver.syncOnce();
       issued = end;
     }
   }
