@@ -96,9 +96,10 @@ export abstract class InvalidationBatch {
     this.pending = 0;
     this.errno = null;
     this.timedOut = false;
-    for (let start = 0, end = 0; start < count; start = end) {
+    for (let start = 0; start < count; ) {
       const again = this.wantsRepeating(start);
-      for (end = start + 1; end < count && this.wantsRepeating(end) === again; ) {
+      let end = start + 1;
+      while (end < count && this.wantsRepeating(end) === again) {
         end++;
       }
       const delivery = this.deliverRange(iommufd, objectId, start, end);
@@ -110,6 +111,7 @@ export abstract class InvalidationBatch {
       if (delivery === REFUSED) {
         return REFUSED;
       }
+      start = end;
     }
     return DELIVERED;
   }
