@@ -4,7 +4,7 @@ import { defineConfig } from "vitest/config";
 export default defineConfig({
   test: {
     include: ["test/lab/**/*.lab.ts"],
-    testTimeout: 900_000,
+    testTimeout: 900_000 * Number(process.env.VIOMMU_LAB_PATIENCE ?? 1),
     hookTimeout: 1_800_000,
     maxWorkers: 1,
     reporters: ["verbose"],

@@ -2,6 +2,8 @@
 arch_kernel_names='Image-*.gz'
 arch_node=arm64
 arch_append="console=ttyAMA0"
+arch_deb=arm64
+arch_tools_suite=${VIOMMU_LAB_SUITE:-trixie}
 arch_cc=aarch64-linux-gnu-gcc
 [ "$(uname -m)" != aarch64 ] || arch_cc=${CC:-gcc}
 # The first release of Debian whose Node.js is new enough.

@@ -55,6 +55,7 @@ build() {
   arch_kernel "$kernel" "$root/boot/vmlinuz"
   cp "$root/boot/vmlinuz" "$dir/vmlinuz"
   build_guest "$root"
+  [ -z "${VIOMMU_LAB_TOOLS:-}" ] || build_tools "$root"
   # For guests on this machine itself.
   mkdir -p "$dir/boot" && cp "$root"/boot/* "$dir/boot/"
   rm -f "$dir/root.ext4"
@@ -85,6 +86,19 @@ build_guest() {
   cp "$root/boot/vmlinuz" "$root/boot/initrd.gz" "$guest/boot/"
   (cd "$guest" && find . | cpio -o -H newc --quiet | gzip -1 >"$root/boot/initrd-kexec.gz")
   rm -rf "$guest"
+}
+
+# A disk for L2 with nvme-cli, fio and what they need, and guest/tools.sh, which uses them.
+build_tools() {
+  local root=$1 tree="$dir/tools"
+  [ -e "$tree/usr/bin/fio" ] || lab_packages "$arch_tools_suite" "$arch_deb" "$tree" nvme-cli fio || die "nvme-cli and fio cannot be had from $arch_tools_suite"
+  mkdir -p "$tree"/{proc,sys,dev,tmp} "$tree"/usr/{bin,sbin,lib,lib64}
+  for link in bin sbin lib lib64; do [ -e "$tree/$link" ] || ln -s "usr/$link" "$tree/$link"; done
+  cp "$root/bin/busybox" "$tree/usr/bin/"
+  while read -r applet; do [ -e "$tree/usr/bin/$applet" ] || ln -s busybox "$tree/usr/bin/$applet"; done <"$dir/applets"
+  install -m 755 "$here/guest/tools.sh" "$tree/tools.sh"
+  rm -rf "$tree"/usr/share/{doc,man,locale,bug,lintian}
+  mkfs.ext4 -q -F -b 4096 -d "$tree" "$root/boot/tools.ext4" "$(($(du -sm "$tree/." | cut -f1) * 5 / 4 + 100))M"
 }
 
 running() { [ -e "$dir/pid" ] && kill -0 "$(cat "$dir/pid")" 2>/dev/null; }

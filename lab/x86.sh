@@ -3,6 +3,8 @@
 # QEMU of Debian's testing is unpacked, or QEMU_X86_64 names another.
 arch_kernel_names='bzImage-*[0-9]'
 arch_node=x64
+arch_deb=amd64
+arch_tools_suite=${VIOMMU_LAB_SUITE:-testing}
 arch_cc=${CC:-gcc}
 arch_append="console=ttyS0"
 [ "$(uname -m)" = x86_64 ] || arch_cc=x86_64-linux-gnu-gcc

@@ -1,4 +1,4 @@
-/* A function of PCI that user space drives by VFIO's device file and iommufd, and the DMA engine in the BAR 0 of
+/* A function of PCI that user space drives by VFIO's device file and iommufd, and the DMA engine in a BAR of
  * some (docs/guest-scripts.md has the registers). Every failure ends the program with what failed. */
 #ifndef LAB_ENGINE_H
 #define LAB_ENGINE_H
@@ -29,6 +29,8 @@ struct function {
 enum { ID, FEATURES, SRC, SRC_HIGH, DST, DST_HIGH, LENGTH, CONTROL, PASID, STATUS, FAULT, FAULT_HIGH, BYTES, PATTERN, INTERRUPT };
 enum { COPY = 0 << 1, FILL = 3 << 1, START = 1, PASIDS = 8, MESSAGE = 128 };
 enum { DONE = 2, FAULTED = 4, BAD = 8 };
+/* CONTROL: requests translated by ATS; FEATURES: it is enabled. */
+enum { BY_ATS = 16, HAS_ATS = 2 };
 
 static inline void put(const char *path, const char *text) {
   int fd = open(path, O_WRONLY);
@@ -42,6 +44,21 @@ static inline uint64_t now_us(void) {
   return t.tv_sec * 1000000ull + t.tv_nsec / 1000;
 }
 
+/* Where the engine is: what a vendor-specific capability of an emulated function says, else the start of BAR 0. */
+static inline uint32_t find_engine(struct function *f, uint64_t *offset) {
+  uint8_t at = 0, capability[12];
+  *offset = 0;
+  if (pread(f->fd, &at, 1, f->config + 0x34) != 1) die("configuration space is not read");
+  for (int links = 0; at != 0 && links < 48; links++, at = capability[1]) {
+    if (pread(f->fd, capability, 12, f->config + at) != 12) die("a capability is not read");
+    if (capability[0] == 9 && capability[2] == 12 && capability[3] == 'D') {
+      *offset = capability[8] | capability[9] << 8 | capability[10] << 16 | (uint32_t)capability[11] << 24;
+      return capability[4];
+    }
+  }
+  return 0;
+}
+
 /* Takes the function from whoever has it to vfio-pci, opens it, binds it to an iommufd and maps its registers. */
 static inline struct function open_function(const char *address) {
   struct function f = { .address = address };
@@ -51,9 +68,14 @@ static inline struct function open_function(const char *address) {
   if (unbind >= 0) { if (write(unbind, address, strlen(address)) < 0) die("unbind %s: %s", address, strerror(errno)); close(unbind); }
   snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/driver_override", address);
   put(path, "vfio-pci");
-  put("/sys/bus/pci/drivers_probe", address);
   snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/vfio-dev", address);
-  DIR *devices = opendir(path);
+  DIR *devices = NULL;
+  /* A function that has just come is shown before a driver can have it. */
+  for (int tries = 0; tries < 100 && devices == NULL; tries++) {
+    put("/sys/bus/pci/drivers_probe", address);
+    devices = opendir(path);
+    if (devices == NULL) usleep(100000);
+  }
   if (devices == NULL) die("%s is not vfio-pci's: %s", address, strerror(errno));
   for (struct dirent *entry; (entry = readdir(devices)) != NULL;)
     if (entry->d_name[0] != '.') snprintf(name, sizeof name, "%.60s", entry->d_name);
@@ -64,17 +86,19 @@ static inline struct function open_function(const char *address) {
   struct call_bind bind = { .argsz = sizeof bind, .iommufd = f.iommufd };
   check("VFIO_DEVICE_BIND_IOMMUFD", ioctl(f.fd, CALL_BIND, &bind));
   f.id = bind.out_devid;
-  struct call_region_info bar = { .argsz = sizeof bar, .index = 0 }, config = { .argsz = sizeof config, .index = REGION_CONFIG };
-  check("VFIO_DEVICE_GET_REGION_INFO of BAR 0", ioctl(f.fd, CALL_REGION_INFO, &bar));
+  struct call_region_info bar = { .argsz = sizeof bar }, config = { .argsz = sizeof config, .index = REGION_CONFIG };
   check("VFIO_DEVICE_GET_REGION_INFO of configuration space", ioctl(f.fd, CALL_REGION_INFO, &config));
   f.config = config.offset;
+  uint64_t engine;
+  bar.index = find_engine(&f, &engine);
+  check("VFIO_DEVICE_GET_REGION_INFO of the engine's BAR", ioctl(f.fd, CALL_REGION_INFO, &bar));
   /* memory space and bus mastering */
   uint16_t command = 0;
   if (pread(f.fd, &command, 2, f.config + 4) != 2) die("Command is not read");
   command |= 6;
   if (pwrite(f.fd, &command, 2, f.config + 4) != 2) die("Command is not written");
-  f.registers = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, f.fd, bar.offset);
-  if (f.registers == MAP_FAILED) die("BAR 0 is not mapped: %s", strerror(errno));
+  f.registers = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, f.fd, bar.offset + engine);
+  if (f.registers == MAP_FAILED) die("BAR %u is not mapped: %s", bar.index, strerror(errno));
   return f;
 }
 

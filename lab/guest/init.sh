@@ -48,6 +48,39 @@ plug() {
   echo "lab: back"
   sleep 1
 }
+# The function goes and comes back and works, as often as is said.
+turns() {
+  for turn in $(seq 1 "$(word turns)"); do
+    echo "lab: turn $turn"
+    # shellcheck disable=SC2046
+    plug && dma "$function" $(word with) || return 1
+  done
+}
+# Other functions' DMA in four processes, while the function goes and comes back.
+# shellcheck disable=SC2046
+storms() {
+  storm $(word others | tr , ' ') & others=$!
+  turns
+  result=$?
+  touch /tmp/over
+  wait $others && return $result
+}
+# A kernel's memory after its panic, in the next one.
+crashed() { [ -s /proc/vmcore ] && echo "vmcore $(dd if=/proc/vmcore bs=4 count=1 2>/dev/null | od -An -c | tr -d ' ')"; }
+nodes() {
+  for node in /sys/devices/system/node/node[0-9]*; do
+    echo "node ${node##*node} cpus $(cat "$node/cpulist") KiB $(sed -n 's/.*MemTotal: *\([0-9]*\).*/\1/p' "$node/meminfo") distances $(cat "$node/distance")"
+  done
+  for one in /sys/bus/pci/devices/*; do echo "numa ${one##*/} $(cat "$one/numa_node")"; done
+}
+# Programs on a disk with a system of its own (lab.sh puts them there).
+tools() {
+  for _ in $(seq 1 100); do [ -e /dev/nvme1n1 ] && break; sleep 0.1; done
+  for one in /sys/class/nvme/nvme*; do
+    case $(cat "$one/serial") in tools*) system=/dev/${one##*/}n1 ;; *) work=/dev/${one##*/} ;; esac
+  done
+  mkdir -p /mnt && mount -t ext4 "$system" /mnt && mount -t proc proc /mnt/proc && mount -t sysfs sys /mnt/sys && mount -t devtmpfs dev /mnt/dev && chroot /mnt /tools.sh "$work"
+}
 # The kernel tells of ten faults in five seconds: what comes then is told again.
 pause() { sleep 6; }
 # Reboots the first time; the disk remembers.
@@ -70,9 +103,14 @@ for name in $(echo "$names" | tr , ' '); do
     dma | pasid | pair | edu) "$name" "$function" ;;
     silent) dma "$function" silent ;;
     intx) edu "$function" intx ;;
+    ats) dma "$function" ats silent ;;
+    dma:*) dma "${name#dma:}" ;;
     maps) maps "$function" "$(word most)" ;;
     reboot) echo "lab: reboot"; reboot -f ;;
     kexec) kexec /boot/vmlinuz /boot/initrd.gz "$(sed 's/\blab=[^ ]*/lab=again,groups/' /proc/cmdline)" ;;
+    kdump) kexec /boot/vmlinuz /boot/initrd.gz "$(sed "s/\blab=[^ ]*/lab=again,crashed,groups,$(word then)/; s/crashkernel=[^ ]*/nr_cpus=1/" /proc/cmdline)" crash && echo "lab: panic" && exit 1 ;;
+    # The first program's end is a panic.
+    panic) echo "lab: panic"; exit 1 ;;
     again) echo "lab: begun anew" ;;
     wait) sleep 100000 ;;
     shell) setsid cttyhack sh || sh ;;

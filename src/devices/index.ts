@@ -1,4 +1,5 @@
 export { EndpointDmaEngine } from "./dma-engine.js";
+export { type GuestNews, PvpanicByte, PvpanicPci } from "./pvpanic.js";
 export { Edu, type EduOptions } from "./edu.js";
 export { EmulatedEndpoint, ENGINE_CAPABILITY_MARK, type EndpointCounters, type EndpointOptions } from "./endpoint.js";
 export { E1000e, EngineEndpoint, VirtioBlkPci, VirtioNetPci, type E1000eOptions, type VirtioOptions } from "./endpoint-models.js";

@@ -24,6 +24,8 @@ export type KernelEnd =
 export interface KernelReport {
   readonly end: KernelEnd;
   readonly vcpus: number;
+  /** Reasons of panics, as its kernels have told them. */
+  readonly panics: readonly string[];
   /** Exits by KVM's name, and by what answered those to registers and ports. */
   readonly exits: Readonly<Record<string, number>>;
   readonly exitsByDevice: Readonly<Record<string, number>>;
@@ -74,7 +76,11 @@ export class KernelGuest {
   /** It has ended: nothing is started any more. */
   private over = false;
   private tail = "";
-  private panic: string | null = null;
+  private readonly panics: string[] = [];
+  /** The guest has told of a panic by its device. */
+  private toldPanic = false;
+  /** The machine was reset after a panic: no crash kernel has gone on. */
+  private panicReset = false;
 
   constructor(
     private readonly machine: Machine,
@@ -101,6 +107,9 @@ export class KernelGuest {
         case "RESUME":
           this.running?.vcpus.resume();
           break;
+        case "GUEST_PANICKED":
+          this.toldPanic = true;
+          break;
         case "SHUTDOWN":
           this.finish({ kind: event.data.guest ? "power-off" : "quit" });
           break;
@@ -112,7 +121,7 @@ export class KernelGuest {
       await this.openConsoles();
       await this.begin();
       const end = await this.ended;
-      return this.report(this.panic === null || end.kind === "failed" ? end : { kind: "panic", reason: this.panic });
+      return this.report(this.judge(end));
     } finally {
       unsubscribe();
       machine.processors = null;
@@ -193,11 +202,17 @@ export class KernelGuest {
     if (this.bootMs === null && FIRST_PROGRAM.test(this.tail)) {
       this.bootMs = performance.now() - this.started;
     }
-    const panic = PANIC.exec(this.tail);
-    if (panic !== null && this.panic === null) {
-      this.panic = panic[1];
+    for (let panic = PANIC.exec(this.tail); panic !== null; panic = PANIC.exec(this.tail)) {
+      this.panics.push(panic[1]);
+      this.tail = this.tail.slice(panic.index + panic[0].length);
     }
     this.tail = this.tail.slice(-TAIL);
+  }
+
+  /** A kernel that has panicked does not power the machine off: one that it had loaded for that (kdump) does. */
+  private judge(end: KernelEnd): KernelEnd {
+    const panicked = this.toldPanic || this.panicReset || (this.panics.length > 0 && end.kind !== "power-off");
+    return panicked && end.kind !== "failed" ? { kind: "panic", reason: this.panics.at(-1) ?? "told by a pvpanic" } : end;
   }
 
   private vcpuEnded(end: VcpuEnd): void {
@@ -220,6 +235,7 @@ export class KernelGuest {
       return;
     }
     this.resets++;
+    this.panicReset ||= this.panics.length > 0;
     this.restarting = (async () => {
       try {
         await this.takeDown();
@@ -262,6 +278,7 @@ export class KernelGuest {
     return {
       end,
       vcpus: this.machine.args.smp.cpus,
+      panics: [...this.panics],
       exits: Object.fromEntries(this.exits.byKind),
       exitsByDevice: Object.fromEntries(this.exits.byDevice),
       runs: this.runs,

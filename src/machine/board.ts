@@ -2,6 +2,7 @@
  * What every board has: system memory, the PCI hierarchy with its functions, objects, names, message routes. A
  * board is built all or not at all; what it has taken of the host is given back in the order of dependence.
  */
+import type { GuestNews } from "../devices/index.js";
 import type { Host } from "../iommufd/index.js";
 import { AddressSpace, MemoryRegion, type RamBlock, RamWordMemory } from "../memory/index.js";
 import { MsiRouter } from "../msi/index.js";
@@ -61,6 +62,8 @@ export interface BoardPlan {
 export interface BoardOutputs {
   guestReset: () => void;
   powerOff: () => void;
+  /** It tells by a pvpanic. */
+  news: (news: GuestNews) => void;
 }
 
 export abstract class Board {
@@ -148,6 +151,7 @@ export abstract class Board {
         numaNodes: args.numa.nodes.length,
         map: this.map,
         systemMemory: this.memory,
+        tell: (news) => this.outputs.news(news),
         plugged: () => this.functions.map(({ fn }) => fn),
       };
     } catch (error) {
@@ -271,7 +275,7 @@ export abstract class Board {
   }
 
   /** What the guest does to the machine as a whole; the machine sets it. */
-  readonly outputs: BoardOutputs = { guestReset: () => {}, powerOff: () => {} };
+  readonly outputs: BoardOutputs = { guestReset: () => {}, powerOff: () => {}, news: () => {} };
 
   /** The power button: a guest that listens to it may shut itself down. */
   pressPowerButton(): void {}

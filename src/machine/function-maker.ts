@@ -1,5 +1,5 @@
 /** PCI functions from their arguments: which class a model is, and how its properties are named there. */
-import { E1000e, Edu, IommuTestdev, VirtioBlkPci, VirtioNetPci } from "../devices/index.js";
+import { E1000e, Edu, type GuestNews, IommuTestdev, PvpanicPci, VirtioBlkPci, VirtioNetPci } from "../devices/index.js";
 import type { Host } from "../iommufd/index.js";
 import type { DmaSpace } from "../memory/index.js";
 import type { MsiRouter } from "../msi/index.js";
@@ -21,6 +21,8 @@ export interface FunctionParts {
   readonly router: MsiRouter;
   readonly msiAccount: MsiAccount;
   readonly log: Log;
+  /** A guest tells what has become of it. */
+  readonly tell: (news: GuestNews) => void;
   readonly systemMemory: DmaSpace;
   /** Functions that the machine has now. */
   plugged(): Iterable<PciFunction>;
@@ -72,6 +74,7 @@ const makers: Readonly<Record<FunctionModel, Maker>> = {
   nvme: (device, parts) => makeNvme(device, parts.drives),
   e1000e: (device) => new E1000e({ id: device.id, subsystemVendorId: numberProperty(device, "subsys_ven"), subsystemId: numberProperty(device, "subsys") }),
   edu: (device, parts) => new Edu({ id: device.id, dmaMask: BigInt(device.properties.get("dma_mask") as bigint | undefined ?? 0x0fff_ffff), log: parts.log, clock: parts.clock }),
+  "pvpanic-pci": (device, parts) => new PvpanicPci({ id: device.id, events: numberProperty(device, "events"), tell: parts.tell, log: parts.log }),
   "iommu-testdev": (device, parts) => new IommuTestdev({ id: device.id, systemMemory: parts.systemMemory }),
 };
 

@@ -2,6 +2,7 @@
  * A running machine: built from its arguments on a host, started, seen by its guest through a port and by an
  * administrator through an operator, reset, and shut down with nothing left on the host.
  */
+import type { GuestNews } from "../devices/index.js";
 import type { Host } from "../iommufd/index.js";
 import type { AccessSize, FirmwareTables, Interrupt, MachineOperator, MachinePort, PortSize } from "../port/index.js";
 import type { Log } from "../support/index.js";
@@ -43,6 +44,7 @@ export class Machine {
     this.board = makeBoard(args, host, log);
     this.board.outputs.guestReset = () => this.guestReset();
     this.board.outputs.powerOff = () => this.guestPowerOff();
+    this.board.outputs.news = (news) => this.guestTells(news);
     this.hotplug = new Hotplug(this.board, args, log, this.events);
     this.pins = new InterruptPins(this.board);
     this.events.subscribe(({ name }) => {
@@ -183,6 +185,32 @@ export class Machine {
   guestPowerOff(reason = "guest-shutdown"): void {
     this.runState.shutDown();
     this.events.emit({ name: "SHUTDOWN", data: { guest: true, reason } });
+  }
+
+  /** A guest tells what has become of it; `-action` says what follows (QEMU's system/runstate.c). */
+  private guestTells(news: GuestNews): void {
+    const { onPanic, noShutdown } = this.args.control;
+    switch (news) {
+      case "panicked":
+        if (onPanic === "none") {
+          this.events.emit({ name: "GUEST_PANICKED", data: { action: "run" } });
+        } else {
+          const ends = onPanic === "exit-failure" || (onPanic === "shutdown" && !noShutdown);
+          this.events.emit({ name: "GUEST_PANICKED", data: { action: ends ? "poweroff" : "pause" } });
+          this.runState.stop("guest-panicked");
+          if (ends) {
+            this.guestPowerOff("guest-panic");
+          }
+        }
+        break;
+      case "crash-loaded":
+        this.events.emit({ name: "GUEST_CRASHLOADED", data: { action: "run" } });
+        break;
+      case "shutdown":
+        this.events.emit({ name: "GUEST_PVSHUTDOWN" });
+        this.guestPowerOff();
+        break;
+    }
   }
 
   /** Takes the machine apart: functions, IOMMUs, memory. Safe to call twice. */

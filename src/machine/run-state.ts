@@ -1,9 +1,11 @@
 /** Whether the machine runs, and what happens to it as a whole: what a monitor tells and commands (QEMU's qapi/run-state.json). */
 
-export type RunStatus = "prelaunch" | "running" | "paused" | "shutdown";
+export type RunStatus = "prelaunch" | "running" | "paused" | "guest-panicked" | "shutdown";
 
 export type MachineEvent =
   | { readonly name: "STOP" | "RESUME" | "POWERDOWN" }
+  | { readonly name: "GUEST_PANICKED" | "GUEST_CRASHLOADED"; readonly data: { readonly action: "pause" | "poweroff" | "run" } }
+  | { readonly name: "GUEST_PVSHUTDOWN" }
   | { readonly name: "RESET" | "SHUTDOWN"; readonly data: { readonly guest: boolean; readonly reason: string } }
   | { readonly name: "DEVICE_DELETED"; readonly data: { readonly device?: string; readonly path: string } };
 
@@ -43,9 +45,9 @@ export class RunState {
     this.set("running");
   }
 
-  stop(): void {
+  stop(why: "paused" | "guest-panicked" = "paused"): void {
     if (this.running) {
-      this.set("paused");
+      this.set(why);
       this.events.emit({ name: "STOP" });
     }
   }
@@ -63,9 +65,9 @@ export class RunState {
     this.set("shutdown");
   }
 
-  /** A reset of a machine that is shut down leaves it stopped. */
+  /** A reset of a machine that is shut down, or whose guest has panicked, leaves it stopped. */
   reset(): void {
-    if (this.current === "shutdown") {
+    if (this.current === "shutdown" || this.current === "guest-panicked") {
       this.set("paused");
     }
   }

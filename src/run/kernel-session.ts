@@ -34,7 +34,7 @@ export function kernelReport(report: KernelReport | null, iommus: ReadonlySet<st
   if (report === null) {
     return null;
   }
-  const { end, exits, exitsByDevice, resets, vcpus, consoleBytes, runs } = report;
+  const { end, panics, exits, exitsByDevice, resets, vcpus, consoleBytes, runs } = report;
   const round = (ms: number): number => Math.round(ms);
   const { guestCommands } = invalidation;
   const perThousand = (number: number): number => Math.round((number * 1000) / guestCommands);
@@ -42,6 +42,7 @@ export function kernelReport(report: KernelReport | null, iommus: ReadonlySet<st
   return {
     end: end.kind,
     reason: "reason" in end ? end.reason : null,
+    panics: [...panics],
     vcpus,
     exits: { ...exits },
     exitsByDevice: { ...exitsByDevice },

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { packageFolder } from "../../src/support/index.js";
-import { Lab } from "./lab.js";
+import { Lab, plugs } from "./lab.js";
 
 /** What Linux's drivers make of a virt board and its accelerated SMMUs, seen from inside the guest and in the account. */
 describe("Linux on virt", () => {
@@ -23,13 +23,13 @@ describe("Linux on virt", () => {
     const { console, report, stderr, status } = lab.boot({
       host: "grace",
       arguments: machine(),
-      append: "quiet lab=groups,windows,silent,pasid,faults,pair function=0000:09:00.0",
+      append: "quiet lab=groups,windows,silent,ats,pasid,faults,pair function=0000:09:00.0",
     });
     expect([stderr, status]).toEqual(["", 0]);
     GROUPS.forEach((group) => expect(console).toMatch(new RegExp(group)));
     expect(console).not.toMatch(/FAILED|identity/);
     expect(console.match(/0x0000000008000000 0x00000000080fffff direct-relaxable/g)?.length).toBe(5);
-    for (const name of ["silent", "pasid", "pair"]) {
+    for (const name of ["silent", "ats", "pasid", "pair"]) {
       expect(console).toContain(`lab: ${name} ok`);
     }
     expect(console).toContain("pasid: three address spaces at one IOVA");
@@ -116,5 +116,64 @@ describe("Linux on virt", () => {
     expect(console).toContain("lab: reboot");
     expect(console).toContain("lab: again after a reboot");
     expect(report).toMatchObject({ ok: true, kernel: { end: "power-off", resets: 1 }, hostObjects: { alive: 0 } });
+  });
+
+  const disks = (first: string, second: string): string => `
+    -drive file=/tmp/disk.raw,if=none,id=disk,format=raw -device nvme,drive=disk,serial=lab,${first}
+    -blockdev driver=x-memory,node-name=engine,size=16M -device nvme,drive=engine,serial=engine,${second}`;
+
+  it.runIf(nightly)("drives functions behind the machine's SMMU, whose tables software walks", () => {
+    const sum = lab.shell("dd if=/dev/urandom of=/tmp/disk.raw bs=1M count=16 2>/dev/null; dd if=/tmp/disk.raw bs=1M count=8 2>/dev/null | md5sum | cut -c1-32").trim();
+    const { console, report, stderr, status } = lab.boot({
+      host: "grace",
+      arguments: `-machine virt,accel=kvm,gic-version=3,iommu=smmuv3 -cpu host -m 512M -nodefaults -display none ${disks("addr=2", "addr=3")}`,
+      append: "quiet lab=groups,disk,dma,faults function=0000:00:03.0 token=legacy",
+    });
+    expect([stderr, status]).toEqual(["", 0]);
+    for (const address of ["02", "03"]) {
+      expect(console).toMatch(new RegExp(`group \\d+ DMA(-FQ)? 0000:00:${address}\\.0`));
+    }
+    expect(console).toContain(`md5 ${sum}`);
+    for (const name of ["disk", "dma"]) {
+      expect(console).toContain(`lab: ${name} ok`);
+    }
+    expect(console).toMatch(/event 0x10 received|event:? F_TRANSLATION/);
+    expect(lab.shell("dd if=/tmp/disk.raw bs=512 skip=4 count=1 2>/dev/null | head -c 19")).toBe("lab was here legacy");
+    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off" }, hostObjects: { alive: 0 } });
+  });
+
+  it.runIf(nightly)("has an SMMU whose tables software walks beside two accelerated ones", () => {
+    lab.shell("dd if=/dev/zero of=/tmp/disk.raw bs=1M count=16 2>/dev/null");
+    const { console, report, stderr, status } = lab.boot({
+      host: "grace",
+      arguments: `${machine()} -device pxb-pcie,id=pcie.3,bus_nr=24 -device arm-smmuv3,primary-bus=pcie.3,id=smmu3
+        -device pcie-root-port,id=rp4,bus=pcie.3,chassis=4 -device pcie-root-port,id=rp5,bus=pcie.3,chassis=5 ${disks("bus=rp4", "bus=rp5")}`,
+      append: "quiet lab=groups,disk,silent,dma:0000:1a:00.0,faults function=0000:09:00.0 token=beside",
+    });
+    expect([stderr, status]).toEqual(["", 0]);
+    [...GROUPS, "group \\d+ DMA(-FQ)? 0000:19:00\\.0", "group \\d+ DMA(-FQ)? 0000:1a:00\\.0"].forEach((group) => expect(console).toMatch(new RegExp(group)));
+    for (const name of ["disk", "silent", "dma:0000:1a:00.0"]) {
+      expect(console).toContain(`lab: ${name} ok`);
+    }
+    expect(lab.shell("dd if=/tmp/disk.raw bs=512 skip=4 count=1 2>/dev/null | head -c 19")).toBe("lab was here beside");
+    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off" }, hostObjects: { alive: 0 } });
+    expect(report!.machine.iommus.map(({ id, accel }) => [id, accel])).toEqual([["smmu1", true], ["smmu2", true], ["smmu3", false]]);
+  });
+
+  it.runIf(nightly)("loses nothing while four processes map, use and unmap, and a function comes and goes", () => {
+    const turns = 3;
+    const { console, report, stderr, status } = lab.boot({
+      host: "grace",
+      // Two on the second SMMU work; the one on the first comes and goes.
+      arguments: `${machine("", "-m 512M -smp 4").replace("host=0008:02:00.0", "host=0000:01:00.0")} -device pcie-root-port,id=rp4,bus=pcie.2,chassis=4 -device vfio-pci,host=0000:01:00.1,id=nic2,bus=rp4,iommufd=iommufd0`,
+      append: `quiet pcie_port_pm=off lab=storms with=silent turns=${turns} function=0000:09:00.0 others=0000:11:00.0,0000:12:00.0`,
+      steps: plugs(turns, "lab: turn", { driver: "vfio-pci", host: "0009:02:00.0", id: "nic0", bus: "rp1", iommufd: "iommufd0" }),
+      seconds: 800,
+    });
+    expect([stderr, status]).toEqual(["", 0]);
+    expect(console).toContain("lab: storms ok");
+    expect(console.match(/lab: back/g)?.length).toBe(turns);
+    expect(console.match(/storm: .* process \d: [1-9]\d* rounds/g)?.length).toBe(4);
+    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off", vcpus: 4 }, hostObjects: { alive: 0 } });
   });
 });

@@ -11,6 +11,9 @@ import { join } from "node:path";
 import type { RunReport } from "../../src/run/index.js";
 import { packageFolder } from "../../src/support/index.js";
 
+/** How much longer than usual everything may take, on a machine that has other work. */
+const PATIENCE = Number(process.env.VIOMMU_LAB_PATIENCE ?? 1);
+
 export type LabArch = "x86" | "arm64" | "host-arm64";
 
 /** The kernels that a host is tried with: the one that was given, or all that are kept beside the project; [""]: none is found. */
@@ -44,6 +47,14 @@ export interface Booted {
   readonly monitor: string;
 }
 
+/** Steps that take a function out and bring it back, each time when the console says `word` and the number of the turn. */
+export function plugs(turns: number, word: string, device: { readonly id: string; readonly [key: string]: unknown }): NonNullable<Boot["steps"]> {
+  return Array.from({ length: turns }, (_, n) => [
+    { on: `${word} ${n + 1}\\b`, qmp: { execute: "device_del", arguments: { id: device.id } } },
+    { on: "DEVICE_DELETED", in: "monitor" as const, qmp: { execute: "device_add", arguments: device } },
+  ]).flat();
+}
+
 export class Lab {
   private readonly folder: string;
   private readonly local: boolean;
@@ -55,12 +66,22 @@ export class Lab {
     this.folder = join(process.env.VIOMMU_LAB_DIR ?? join(tmpdir(), "viommu-lab"), arch);
   }
 
+  /** Where kernels and disks for guests are. */
+  get places(): string {
+    return this.local ? join(this.folder, "boot") : "/boot";
+  }
+
   private script(words: readonly string[], kernel = ""): string {
     return execFileSync("bash", [join(packageFolder(), "lab/lab.sh"), words[0], this.arch, this.folder, ...words.slice(1)], {
       encoding: "utf8",
       stdio: ["ignore", "pipe", "inherit"],
       maxBuffer: 2 ** 26,
-      env: kernel === "" ? process.env : { ...process.env, VIOMMU_LAB_KERNEL: kernel },
+      env: {
+        ...process.env,
+        ...(kernel === "" ? {} : { VIOMMU_LAB_KERNEL: kernel }),
+        // The disk with programs is for the tests that CI leaves out.
+        VIOMMU_LAB_TOOLS: this.arch === "x86" && process.env.VIOMMU_FUZZ === "nightly" ? "yes" : "",
+      },
     });
   }
 
@@ -115,7 +136,7 @@ export class Lab {
   }
 
   boot({ host, arguments: words, append, withKernel = false, steps = [], seconds = 400, killAfter }: Boot): Booted {
-    const places = this.local ? join(this.folder, "boot") : "/boot";
+    const { places } = this;
     const request = {
       host,
       arguments: [
@@ -125,7 +146,7 @@ export class Lab {
         "-append", `${this.arch === "x86" ? "console=ttyS0 pci=lastbus=0" : "console=ttyAMA0"} loglevel=4 panic=-1 ${append}`,
       ],
       steps,
-      seconds,
+      seconds: seconds * PATIENCE,
       killAfter,
     };
     const name = `request-${Date.now()}.json`;
@@ -134,7 +155,7 @@ export class Lab {
     try {
       const project = this.local ? packageFolder() : "/root/viommu";
       const run = `node ${project}/lab/run.mjs ${this.local ? share : "/lab"}/${name}`;
-      const out = this.local ? execFileSync("sh", ["-c", run], { encoding: "utf8" }) : this.script(["run", run, String(seconds + 60)]);
+      const out = this.local ? execFileSync("sh", ["-c", run], { encoding: "utf8" }) : this.script(["run", run, String(seconds * PATIENCE + 60)]);
       return JSON.parse(out.slice(out.lastIndexOf('\n{"status"') + 1)) as Booted;
     } finally {
       if (existsSync(join(share, name))) {

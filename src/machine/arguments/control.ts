@@ -2,7 +2,7 @@
 import type { ChardevSpec } from "../../chardev/index.js";
 import { Refusal } from "../../support/index.js";
 import { type ChardevArgument, chardevId, parseChardev, parseChardevShort } from "./chardev.js";
-import { describeArgument, located, parseOptionString } from "./option-string.js";
+import { describeArgument, located, parseOptionString, scalar } from "./option-string.js";
 import { parseBool } from "./property.js";
 
 export interface MonitorArgument {
@@ -15,6 +15,8 @@ export interface MonitorArgument {
   readonly pretty: boolean;
 }
 
+export type PanicAction = "pause" | "shutdown" | "exit-failure" | "none";
+
 export interface ControlArguments {
   /** The socket that plays the machine in place of a guest; null: none. */
   readonly qtest: ChardevSpec | null;
@@ -26,9 +28,19 @@ export interface ControlArguments {
   readonly noShutdown: boolean;
   /** -no-reboot: a reset ends the machine. */
   readonly noReboot: boolean;
+  /** -action panic=: what a guest's panic, told by a pvpanic, leads to. */
+  readonly onPanic: PanicAction;
   readonly monitors: readonly MonitorArgument[];
   readonly chardevs: ReadonlyMap<string, ChardevArgument>;
 }
+
+/** What `-action` takes; there is no watchdog to act. */
+const ACTIONS: Readonly<Record<string, readonly string[]>> = {
+  panic: ["pause", "shutdown", "exit-failure", "none"],
+  reboot: ["reset", "shutdown"],
+  shutdown: ["poweroff", "pause"],
+  watchdog: ["reset", "shutdown", "poweroff", "pause", "debug", "none", "inject-nmi"],
+};
 
 interface MonitorOption {
   readonly option: string;
@@ -49,6 +61,7 @@ export class ControlOptions {
   private stopped = false;
   private noShutdown = false;
   private noReboot = false;
+  private onPanic: PanicAction = "shutdown";
   private readonly monitors: MonitorOption[] = [];
 
   /** @returns false where the option is none of these. @throws Refusal */
@@ -68,6 +81,9 @@ export class ControlOptions {
         return true;
       case "no-reboot":
         this.noReboot = true;
+        return true;
+      case "action":
+        this.takeAction(value);
         return true;
       case "qmp":
       case "qmp-pretty":
@@ -107,6 +123,31 @@ export class ControlOptions {
     }
   }
 
+  /** `-action [panic=..][,reboot=..][,shutdown=..][,watchdog=..]` (qapi/run-state.json). @throws Refusal */
+  private takeAction(value: string): void {
+    for (const [name, given] of parseOptionString("-action", value, null).values) {
+      const values = ACTIONS[name];
+      const said = scalar(name, given);
+      if (values === undefined) {
+        throw new Refusal(`Invalid parameter '${name}'`, { found: `-action ${value}`, wouldWork: Object.keys(ACTIONS).join(", ") });
+      }
+      if (!values.includes(said)) {
+        throw new Refusal(`Parameter '${name}' does not accept value '${said}'`, { found: `-action ${value}`, wouldWork: values.join(", ") });
+      }
+      switch (name) {
+        case "panic":
+          this.onPanic = said as PanicAction;
+          break;
+        case "reboot":
+          this.noReboot = said === "shutdown";
+          break;
+        case "shutdown":
+          this.noShutdown = said === "pause";
+          break;
+      }
+    }
+  }
+
   private takeQtest(qtest: { option: string; value: string }): void {
     if (this.qtest !== null) {
       throw new Refusal("Only one instance of qtest can be created", { found: `${describeArgument(this.qtest.option, this.qtest.value)} too` });
@@ -122,7 +163,7 @@ export class ControlOptions {
    * @throws Refusal where a chardev that is named does not exist
    */
   finish(notes: string[], elsewhere: readonly string[], resets: boolean, console: boolean): ControlArguments {
-    const { qtest, chardevs, noShutdown, noReboot } = this;
+    const { qtest, chardevs, noShutdown, noReboot, onPanic } = this;
     const find = (option: string, value: string, device: string): ChardevSpec =>
       located(describeArgument(option, value), () => parseChardevShort(option, device, chardevs));
     const spec = qtest === null ? null : find(qtest.option, qtest.value, qtest.value);
@@ -150,7 +191,7 @@ export class ControlOptions {
         notes.push(`${text}: no backend is opened here`);
       }
     }
-    return { qtest: spec, qtestLog: this.log, stopped: this.stopped && controlled, noShutdown, noReboot, monitors, chardevs };
+    return { qtest: spec, qtestLog: this.log, stopped: this.stopped && controlled, noShutdown, noReboot, onPanic, monitors, chardevs };
   }
 }
 

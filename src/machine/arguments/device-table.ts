@@ -121,6 +121,8 @@ function scalableMode(value: PropertyValue): ReadonlyArray<readonly [string, boo
   return value === "modern" || value === "legacy" ? [["scalable-mode", on], ["fsts", value === "modern"]] : [["scalable-mode", on]];
 }
 
+const PVPANIC: readonly PropertyDescription[] = [property("events", "uint8", "7", "events that a guest is offered: 1 panicked, 2 a crash kernel follows, 4 shut down")];
+
 const models = [
   model(
     "arm-smmuv3",
@@ -275,6 +277,14 @@ const models = [
   model("edu", "endpoint", "QEMU's educational device, with its documented registers", [
     property("dma_mask", "uint64", "268435455", "addresses that its DMA engine reaches"),
   ]),
+  model("pvpanic-pci", "endpoint", "a byte by which a guest tells that it has panicked", PVPANIC),
+  model(
+    "pvpanic",
+    "endpoint",
+    "the same at an I/O port",
+    [...PVPANIC, property("ioport", "uint16", "1285", "its port; 0: none")],
+    { isPci: false, hotpluggable: false, board: "q35" },
+  ),
   model(
     "pc-dimm",
     "memory",
@@ -293,4 +303,4 @@ const models = [
 export const deviceModels: ReadonlyMap<string, DeviceModel> = new Map<string, DeviceModel>(models.map((one) => [one.name, one]));
 
 /** Models that are PCI functions: each has a maker in machine/function-maker.ts. */
-export type FunctionModel = Exclude<(typeof models)[number]["name"], "arm-smmuv3" | "intel-iommu" | "pc-dimm">;
+export type FunctionModel = Exclude<(typeof models)[number]["name"], "arm-smmuv3" | "intel-iommu" | "pc-dimm" | "pvpanic">;

@@ -146,7 +146,10 @@ function parseBus(model: DeviceModel, bus: JsonValue | undefined): string | null
     throw new Refusal("Invalid parameter type for 'bus', expected: string", { found: JSON.stringify(bus) });
   }
   if (!model.isPci) {
-    const wouldWork = model.category === "memory" ? "leaving bus out" : model.properties.has("primary-bus") ? `primary-bus=${bus}: the root bus that it covers` : "leaving bus out: it covers every root bus";
+    if (model.category === "endpoint" && bus === "isa.0") {
+      return null;
+    }
+    const wouldWork = model.category === "memory" || model.category === "endpoint" ? "leaving bus out" : model.properties.has("primary-bus") ? `primary-bus=${bus}: the root bus that it covers` : "leaving bus out: it covers every root bus";
     throw new Refusal(`Device '${model.name}' can't go on PCIE bus`, { found: `bus=${bus}`, wouldWork });
   }
   return bus;

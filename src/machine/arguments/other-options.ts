@@ -24,7 +24,7 @@ const refusedOption = (names: string, reason: string, instead: string, argument 
 const REAL_GUEST = "only a real guest needs it: the guest here is a program (--guest)";
 
 const rules: readonly OptionRule[] = [
-  ...handled("machine M cpu accel smp m numa object device trace global name uuid drive blockdev nic net qtest qtest-log chardev qmp qmp-pretty mon monitor d D msg kernel initrd append serial"),
+  ...handled("machine M cpu accel smp m numa object device trace global name uuid drive blockdev nic net qtest qtest-log chardev qmp qmp-pretty mon monitor action d D msg kernel initrd append serial"),
   { name: "enable-kvm", argument: false },
   { name: "no-user-config", argument: false, note: null },
   { name: "nodefaults", argument: false },
@@ -34,7 +34,7 @@ const rules: readonly OptionRule[] = [
   ...noted("bios dtb shim pflash mtdblock", REAL_GUEST),
   ...noted("netdev fsdev audiodev tpmdev iscsi vnc spice k rtc boot smbios fw_cfg watchdog-action", "no backend is opened here"),
   ...noted("debugcon", "there is no such device here"),
-  ...noted("sandbox overcommit run-with compat action add-fd pidfile dfilter seed L mem-path echr semihosting-config", "it has no effect here"),
+  ...noted("sandbox overcommit run-with compat add-fd pidfile dfilter seed L mem-path echr semihosting-config", "it has no effect here"),
   ...flags("daemonize snapshot full-screen mem-prealloc only-migratable semihosting enable-sync-profile perfmap jitdump usb", "it has no effect here"),
   ...refusedOption("fda fdb hda hdb hdc hdd cdrom sd virtfs", "it would make a device in a place of QEMU's choice", "-drive if=none,id=ID and -device nvme,drive=ID,serial=S"),
   ...refusedOption("usbdevice", "there is no USB", "-device with one of the models that `viommu devices` lists"),

@@ -45,7 +45,7 @@ const FAMILIES: readonly Family[] = [
     instead: "nothing like it; for any function that does DMA: virtio-net-pci, e1000e, edu",
   },
   {
-    names: /^(?:virtio-.*|vhost-.*|virtserialport|virtconsole|pci-serial.*|tpm-.*|ivshmem-.*|pvpanic-pci|i6300esb|acpi-erst|pci-testdev|ctucan_pci|kvaser_pci|mioe3680_pci|pcm3680_pci|tpci200|ipoctal232)$/,
+    names: /^(?:virtio-.*|vhost-.*|virtserialport|virtconsole|pci-serial.*|tpm-.*|ivshmem-.*|i6300esb|acpi-erst|pci-testdev|ctucan_pci|kvaser_pci|mioe3680_pci|pcm3680_pci|tpci200|ipoctal232)$/,
     what: "another device of QEMU",
     instead: "for any function that does DMA: virtio-net-pci, virtio-blk-pci, e1000e, edu",
   },

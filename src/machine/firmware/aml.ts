@@ -108,6 +108,8 @@ function sized(operation: readonly number[], ...content: Term[]): Term {
 
 /** Terms of methods (20.2.5.3, 20.2.5.4). */
 export const arg = (n: number): Term => [0x68 + n];
+/** Local variables (20.2.6.2). */
+export const local = (n: number): Term => [0x60 + n];
 export const reference = (to: string): Term => nameString(to);
 export const returns = (value: Term): Term => [0xa4, ...value];
 export const store = (value: Term, to: Term): Term => [0x70, ...value, ...to];
@@ -121,6 +123,10 @@ export const otherwise = (...terms: Term[]): Term => sized([0xa1], ...terms);
 export const notify = (of: Term, value: Term): Term => [0x86, ...of, ...value];
 /** OperationRegion in system memory. */
 export const memoryRegion = (called: string, base: number, size: number): Term => [0x5b, 0x80, ...nameString(called), 0, ...integer(base), ...integer(size)];
+/** OperationRegion in I/O ports. */
+export const portRegion = (called: string, base: number, size: number): Term => [0x5b, 0x80, ...nameString(called), 1, ...integer(base), ...integer(size)];
+/** Field of a region with one name for its first byte: ByteAcc, NoLock, Preserve. */
+export const byteOf = (region: string, called: string): Term => sized([0x5b, 0x81], nameString(region), [0x01], nameString(called), [0x08]);
 /** Field of a region with one name for its first 32 bits: DWordAcc, NoLock, WriteAsZeros. */
 export const dwordOf = (region: string, called: string): Term => sized([0x5b, 0x81], nameString(region), [0x43], nameString(called), [0x20]);
 /** CreateDWordField: a name for four bytes of a buffer. */

@@ -17,6 +17,7 @@ export interface X86Description {
   readonly hardware: AcpiHardware;
   readonly bridges: readonly HostBridgeDescription[];
   readonly serialPorts: DsdtDescription["serialPorts"];
+  readonly pvpanic: DsdtDescription["pvpanic"];
 }
 
 export interface RemappingDescription {

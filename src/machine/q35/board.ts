@@ -1,10 +1,11 @@
 /** QEMU's `q35` board: what is a PC's about it. Chipset functions, IOAPIC and messages, I/O ports, the intel-iommu. */
+import { PvpanicByte } from "../../devices/index.js";
 import type { Host } from "../../iommufd/index.js";
 import { MemoryRegion, type RamBlock } from "../../memory/index.js";
 import { plugFunction, type PciFunction } from "../../pci/index.js";
 import type { MemoryMapEntry, PciWindow, PinDevice } from "../../port/index.js";
-import type { Log } from "../../support/index.js";
-import { checkVtdProperties, type DeviceArgument, located, type MachineArguments, type Q35Options } from "../arguments/index.js";
+import { type Log, Refusal } from "../../support/index.js";
+import { checkVtdProperties, type DeviceArgument, deviceLabel, located, type MachineArguments, numberProperty, type Q35Options } from "../arguments/index.js";
 import { ACPI_PORTS, AcpiHardware, ResetPort } from "./acpi-hardware.js";
 import { ApicInterrupts, type Message, MessageWindow } from "./apic-interrupts.js";
 import { Board } from "../board.js";
@@ -40,6 +41,8 @@ export class Q35Board extends Board {
   private readonly resetPort = new ResetPort(() => this.outputs.guestReset());
   /** Null: the machine has no intel-iommu. */
   vtd: MachineVtd | null = null;
+  /** At an I/O port; null: none. */
+  pvpanic: { readonly byte: PvpanicByte; readonly argument: DeviceArgument; readonly port: number | null } | null = null;
   private readonly configPorts: ConfigPorts;
   private readonly fwCfg: FwCfg;
   private readonly roms: RamBlock[] = [];
@@ -147,6 +150,10 @@ export class Q35Board extends Board {
         located(device.where, () => this.plugMemory(device, false));
         continue;
       }
+      if (device.model.name === "pvpanic") {
+        located(device.where, () => this.makePvpanic(device));
+        continue;
+      }
       const fn = located(device.where, () => this.plug(device, false));
       fn.secondaryBuses.filter((one) => one.isRoot).forEach((bus) => this.vtd?.cover(bus));
     }
@@ -161,6 +168,19 @@ export class Q35Board extends Board {
       this.ioapic.onEntry(null);
       this.router.renew();
     };
+  }
+
+  private makePvpanic(argument: DeviceArgument): void {
+    if (this.pvpanic !== null) {
+      throw new Refusal("duplicate fw_cfg file name: etc/pvpanic-port", { found: `${deviceLabel(this.pvpanic.argument)} too` });
+    }
+    const port = numberProperty(argument, "ioport");
+    const byte = new PvpanicByte({ events: numberProperty(argument, "events"), tell: (news) => this.outputs.news(news), log: this.log });
+    this.pvpanic = { byte, argument, port: port === 0 ? null : port };
+    this.names.add(byte, argument.id);
+    if (port !== 0) {
+      this.ports.add("pvpanic", port, 1, byte);
+    }
   }
 
   private plugChipset(fn: PciFunction, devfn: number): void {

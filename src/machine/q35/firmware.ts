@@ -25,6 +25,7 @@ export function describeX86(board: Q35Board): X86Description {
     hardware: Q35.acpi,
     bridges: describeBridges(board),
     serialPorts: SERIAL_PORTS.slice(0, board.serial.uarts.length),
+    pvpanic: board.pvpanic?.port ?? null,
   };
 }
 
@@ -129,6 +130,9 @@ export function q35Files(board: Q35Board): Map<string, Uint8Array> {
   if (board.args.machine.acpi) {
     const description = describeX86(board);
     loaderFiles((base) => buildX86Acpi(description, base)).forEach((bytes, name) => files.set(name, bytes));
+  }
+  if (board.pvpanic !== null && board.pvpanic.port !== null) {
+    files.set("etc/pvpanic-port", Uint8Array.of(board.pvpanic.port & 0xff, board.pvpanic.port >> 8));
   }
   return files;
 }

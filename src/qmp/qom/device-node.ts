@@ -99,6 +99,13 @@ export function functionNode(fn: PciFunction, argument: DeviceArgument, paths: T
   return { type: fn.model, deviceId: fn.id, properties, children };
 }
 
+/** A device on no bus of PCI. @param regions its registers by name, with their bytes */
+export function deviceNode(argument: DeviceArgument, regions: ReadonlyArray<readonly [string, number]>): QomNode {
+  const properties = new Map([...deviceProperties("", false, argument.model.hotpluggable), ...modelProperties(argument)]);
+  const children = regions.map(([name, size]) => [`${name}[0]`, leaf("memory-region", [["size", { type: "uint64", value: size }]])] as const);
+  return { type: argument.model.name, deviceId: argument.id, properties, children: new Map(children) };
+}
+
 export function dimmNode(dimm: Dimm): QomNode {
   const { argument, address, slot, node, size, memdev, hotplugged } = dimm;
   const properties = new Map<string, QomProperty>([

@@ -1,8 +1,9 @@
 /** The machine's objects: /machine with what the user plugged and what the board has, /objects, /chardevs. */
+import { Q35Board } from "../../machine/index.js";
 import type { PciBus } from "../../pci/index.js";
 import type { MonitorTarget } from "../target.js";
 import { boardObjects } from "./boards.js";
-import { dimmNode, functionNode, iommuNode, type TreePaths } from "./device-node.js";
+import { deviceNode, dimmNode, functionNode, iommuNode, type TreePaths } from "./device-node.js";
 import { container, leaf, type QomNode } from "./node.js";
 
 export function qomTree(target: MonitorTarget): QomNode {
@@ -22,6 +23,10 @@ export function qomTree(target: MonitorTarget): QomNode {
         const plugged = board.functions.find(({ fn }) => fn === device);
         const iommu = board.iommus.find((one) => one.device === device);
         const dimm = board.memoryDevices.list.find((one) => one === device);
+        const pvpanic = board instanceof Q35Board && board.pvpanic?.byte === device ? board.pvpanic : null;
+        if (pvpanic !== null) {
+          return [name, deviceNode(pvpanic.argument, [["pvpanic", 1]])] as const;
+        }
         return [name, dimm !== undefined ? dimmNode(dimm) : plugged !== undefined ? functionNode(plugged.fn, plugged.argument, paths) : iommu !== undefined ? iommuNode(iommu, paths) : container()] as const;
       }),
     );

@@ -33,6 +33,9 @@ const PARENTS: Readonly<Record<string, string>> = {
   nvme: "pci-device",
   e1000e: "pci-device",
   edu: "pci-device",
+  "pvpanic-pci": "pci-device",
+  "isa-device": "device",
+  pvpanic: "isa-device",
   "pc-dimm": "device",
   "iommu-testdev": "pci-device",
   "memory-backend": "object",
@@ -45,6 +48,7 @@ const UNLISTED = new Set(["pxb"]);
 const ABSTRACT = new Set([
   "device",
   "pci-device",
+  "isa-device",
   "sys-bus-device",
   "arm-smmu",
   "dynamic-sysbus-device",

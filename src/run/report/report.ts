@@ -94,6 +94,8 @@ export const reportSchema = z.strictObject({
       /** power-off, reset (with -no-reboot), quit (from outside), panic, failed. */
       end: z.enum(["power-off", "reset", "quit", "panic", "failed"]),
       reason: z.string().nullable(),
+      /** What kernels said of their panics. */
+      panics: z.array(z.string()),
       vcpus: count,
       exits: z.record(z.string(), count),
       exitsByDevice: z.record(z.string(), count),
