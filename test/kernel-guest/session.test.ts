@@ -52,6 +52,8 @@ describe.skipIf(!kvm())("a kernel that a monitor stops, resets and ends", () => 
 
   async function start(...words: string[]): Promise<{ child: ChildProcess; say: (...commands: string[]) => void; sends: () => Promise<boolean>; ended: Promise<unknown[]> }> {
     const [output, path] = [join(folder, "out"), join(folder, "qmp")];
+    // Else its being made anew would look like something sent.
+    rmSync(output, { force: true });
     const child = spawn(compiled.command[0], [
       ...compiled.command.slice(1), "run", "--quiet", "--host", "desktop", "--", "-machine", "q35,accel=kvm,kernel-irqchip=split", "-m", "64M", "-nodefaults",
       "-kernel", join(folder, "bzImage"), "-serial", `file:${output}`, "-qmp", `unix:${path},server=on,wait=off`, ...words,
