@@ -15,8 +15,9 @@ function panicking(board: "virt" | "q35", device: string, more = ""): Built & { 
   machine.start();
   const told: unknown[] = [];
   machine.events.subscribe((event) => {
-    const { timestamp: _, ...rest } = eventMessage(event, 0) as Record<string, unknown>;
-    told.push(rest);
+    const message = eventMessage(event, 0) as Record<string, unknown>;
+    delete message.timestamp;
+    told.push(message);
   });
   if (!device.startsWith("pvpanic-pci")) {
     const ports = machine.board.ports!;
