@@ -1,5 +1,5 @@
 #!/bin/sh
-# L1's first program: mounts, then runs what is put into the shared folder, one text after the other.
+# L1's first program: mounts, then runs what is put into the shared folder, each text in a process of its own.
 export PATH=/usr/bin HOME=/root TERM=dumb
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -18,9 +18,11 @@ while :; do
     [ -e "$file" ] || continue
     name=${file%.sh}
     mv "$file" "$name.run"
-    (cd /root && sh "$name.run") >"$name.out" 2>&1 </dev/null
-    echo $? >"$name.rc.tmp"
-    mv "$name.rc.tmp" "$name.rc"
+    {
+      (cd /root && sh "$name.run") >"$name.out" 2>&1 </dev/null
+      echo $? >"$name.rc.tmp"
+      mv "$name.rc.tmp" "$name.rc"
+    } &
   done
   sleep 0.1
 done

@@ -5,7 +5,7 @@
 #   run   ARCH DIR TEXT [SECS]  runs shell text in L1; its output, its exit code (124: not in time)
 #   stop  ARCH DIR
 # ARCH is x86, arm64, or host-arm64, whose SMMUs nest and whose functions a guest can be given. Environment:
-# VIOMMU_LAB_KERNEL (the kernel of L1 and L2; of start: L1's alone), VIOMMU_LAB_MEMORY (4G), QEMU_X86_64, QEMU_AARCH64.
+# VIOMMU_LAB_KERNEL (the kernel of L1 and L2; of start: L1's alone), VIOMMU_LAB_KERNEL_64K, VIOMMU_LAB_MEMORY (4G), QEMU_X86_64, QEMU_AARCH64.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 project=$(dirname "$here")
@@ -54,6 +54,8 @@ build() {
   arch_koffi "$root/root/viommu/node_modules"
   arch_kernel "$kernel" "$root/boot/vmlinuz"
   cp "$root/boot/vmlinuz" "$dir/vmlinuz"
+  # One with other pages, for guests.
+  [ -z "${VIOMMU_LAB_KERNEL_64K:-}" ] || arch_kernel "$VIOMMU_LAB_KERNEL_64K" "$root/boot/vmlinuz-64k"
   build_guest "$root"
   [ -z "${VIOMMU_LAB_TOOLS:-}" ] || build_tools "$root"
   # For guests on this machine itself.

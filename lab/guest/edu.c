@@ -1,5 +1,7 @@
-/* edu BUS:DEV.FN [intx]: QEMU's edu by VFIO and iommufd of the guest (qemu: docs/specs/edu.rst). Its DMA goes to memory
- * and back through its buffer, and where nothing is mapped goes nowhere; intx: its pin, masked and unmasked, instead. */
+/* edu BUS:DEV.FN [intx | stray]: QEMU's edu by VFIO and iommufd of the guest (qemu: docs/specs/edu.rst). Its DMA goes to
+ * memory and back through its buffer, and where nothing is mapped goes nowhere; intx: its pin, masked and unmasked,
+ * instead. stray: without VFIO, which takes no function that a device tree gives a direct mapping
+ * (iommu_create_device_direct_mappings): its DMA in the kernel's own address space for it, where nothing is mapped. */
 #include "engine.h"
 
 enum { EDU_ID = 0x00, EDU_LIVE = 0x04, EDU_RAISE = 0x60, EDU_LOWER = 0x64, EDU_SOURCE = 0x80, EDU_TARGET = 0x88, EDU_COUNT = 0x90, EDU_COMMAND = 0x98 };
@@ -7,6 +9,22 @@ enum { RUN = 1, TO_MEMORY = 2, BUFFER = 0x40000 };
 
 static volatile uint64_t *wide(struct function *f, int offset) { return (volatile uint64_t *)((volatile uint8_t *)f->registers + offset); }
 static volatile uint32_t *narrow(struct function *f, int offset) { return f->registers + offset / 4; }
+
+/* Its registers by sysfs. */
+static struct function without_vfio(const char *address) {
+  struct function f = { .address = address };
+  char path[300];
+  snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/config", address);
+  int config = open(path, O_RDWR), bar;
+  uint16_t command = 6;
+  if (config < 0 || pwrite(config, &command, 2, 4) != 2) die("%s: %s", path, strerror(errno));
+  close(config);
+  snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/resource0", address);
+  check(path, bar = open(path, O_RDWR));
+  f.registers = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, bar, 0);
+  if (f.registers == MAP_FAILED) die("BAR 0 is not mapped: %s", strerror(errno));
+  return f;
+}
 
 static void transfer(struct function *f, uint64_t source, uint64_t target, uint64_t bytes, int command) {
   *wide(f, EDU_SOURCE) = source, *wide(f, EDU_TARGET) = target, *wide(f, EDU_COUNT) = bytes;
@@ -43,11 +61,16 @@ static void pin(struct function *f) {
 }
 
 int main(int count, char **words) {
-  if (count < 2) die("usage: edu BUS:DEV.FN [intx]");
-  struct function f = open_function(words[1]);
+  if (count < 2) die("usage: edu BUS:DEV.FN [intx | stray]");
+  int stray = count > 2 && !strcmp(words[2], "stray");
+  struct function f = stray ? without_vfio(words[1]) : open_function(words[1]);
   if ((*narrow(&f, EDU_ID) & 0xffff) != 0x00ed) die("no edu: its identification is %08x", *narrow(&f, EDU_ID));
   *narrow(&f, EDU_LIVE) = 0x12345678;
   if (*narrow(&f, EDU_LIVE) != ~0x12345678u) die("edu's liveness register is %08x", *narrow(&f, EDU_LIVE));
+  if (stray) {
+    transfer(&f, BUFFER, 0x2345000, 64, TO_MEMORY);
+    return 0;
+  }
   uint32_t ioas = new_ioas(&f);
   attach(&f, ioas, 0);
   if (count > 2) {
@@ -55,15 +78,15 @@ int main(int count, char **words) {
     return 0;
   }
   /* It has 28 address bits. */
-  const uint64_t iova = 0x1000000, length = 16384;
+  const uint64_t iova = 0x1000000, step = 65536, length = 4 * step;
   uint8_t *bytes = memory(length);
   for (uint64_t i = 0; i < length; i++) bytes[i] = i * 7 + (i >> 8);
   map(&f, ioas, bytes, length, iova);
   for (int page = 0; page < 2; page++) {
-    transfer(&f, iova + page * 4096, BUFFER, 4096, 0);
-    transfer(&f, BUFFER, iova + (2 + page) * 4096, 4096, TO_MEMORY);
+    transfer(&f, iova + page * step, BUFFER, 4096, 0);
+    transfer(&f, BUFFER, iova + (2 + page) * step, 4096, TO_MEMORY);
   }
-  if (memcmp(bytes, bytes + 8192, 8192)) die("what came back through edu is not what it was given");
+  if (memcmp(bytes, bytes + 2 * step, 4096) || memcmp(bytes + step, bytes + 3 * step, 4096)) die("what came back through edu is not what it was given");
   printf("edu: 8 KiB through its buffer\n");
   unmap(&f, ioas, iova, length);
   memset(bytes, 0x55, length);

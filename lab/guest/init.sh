@@ -102,7 +102,7 @@ for name in $(echo "$names" | tr , ' '); do
   case $name in
     dma | pasid | pair | edu) "$name" "$function" ;;
     silent) dma "$function" silent ;;
-    intx) edu "$function" intx ;;
+    intx | stray) edu "$function" "$name" ;;
     ats) dma "$function" ats silent ;;
     dma:*) dma "${name#dma:}" ;;
     maps) maps "$function" "$(word most)" ;;

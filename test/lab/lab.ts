@@ -30,6 +30,8 @@ export interface Boot {
   readonly arguments: string;
   /** Words of the kernel's command line, the tests among them (lab/guest/init.sh). */
   readonly append: string;
+  /** In the lab's boot folder; default vmlinuz. */
+  readonly kernel?: string;
   /** A kernel inside, for kexec. */
   readonly withKernel?: boolean;
   readonly steps?: ReadonlyArray<{ readonly on: string; readonly in?: "console" | "monitor"; readonly qmp: object }>;
@@ -135,13 +137,13 @@ export class Lab {
     closeSync(file);
   }
 
-  boot({ host, arguments: words, append, withKernel = false, steps = [], seconds = 400, killAfter }: Boot): Booted {
+  boot({ host, arguments: words, append, kernel = "vmlinuz", withKernel = false, steps = [], seconds = 400, killAfter }: Boot): Booted {
     const { places } = this;
     const request = {
       host,
       arguments: [
         ...words.trim().split(/\s+/),
-        "-kernel", join(places, "vmlinuz"),
+        "-kernel", join(places, kernel),
         "-initrd", join(places, withKernel ? "initrd-kexec.gz" : "initrd.gz"),
         "-append", `${this.arch === "x86" ? "console=ttyS0 pci=lastbus=0" : "console=ttyAMA0"} loglevel=4 panic=-1 ${append}`,
       ],

@@ -1,0 +1,195 @@
+import { basename } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { hostKernels, Lab, type Booted } from "./lab.js";
+
+/**
+ * A Linux as the host: its iommufd, VFIO and SMMUv3s that nest (lab/host-arm64.sh, docs/lab.md has its functions), with
+ * guests that have its functions behind accelerated SMMUs.
+ */
+const lab = new Lab("host-arm64");
+const nightly = process.env.VIOMMU_FUZZ === "nightly";
+const MiB = 2 ** 20;
+
+interface Words {
+  readonly machine?: string;
+  readonly top?: string;
+  /** Functions behind the first SMMU and behind the second. */
+  readonly first?: readonly string[];
+  readonly second?: readonly string[];
+}
+
+/** Ids are fn0, fn1, ... in the order of the functions; ports rp0, rp1, ...; buses of the guest from 9 and from 17. */
+function machine({ machine: more = "", top = "-m 512M", first = ["0000:01:00.0"], second = [] }: Words = {}): string {
+  let n = 0;
+  const port = (bus: string) => (host: string) => `-device pcie-root-port,id=rp${n},bus=${bus},chassis=${n + 1} -device vfio-pci,host=${host},id=fn${n},bus=rp${n++},iommufd=iommufd0`;
+  const words = [
+    `-machine virt,accel=kvm,gic-version=3${more} -cpu host ${top} -nodefaults -display none -object iommufd,id=iommufd0`,
+    "-device pxb-pcie,id=pcie.1,bus_nr=8 -device arm-smmuv3,primary-bus=pcie.1,id=smmu1,accel=on",
+    ...first.map(port("pcie.1")),
+  ];
+  if (second.length > 0) {
+    words.push("-device pxb-pcie,id=pcie.2,bus_nr=16 -device arm-smmuv3,primary-bus=pcie.2,id=smmu2,accel=on", ...second.map(port("pcie.2")));
+  }
+  return words.join("\n");
+}
+
+const NVME0 = "0000:01:00.0";
+const NVME1 = "0000:02:00.0";
+const EDU = "0000:00:07.0";
+const OTHER_NVME = "0000:21:00.0";
+const OTHER_EDU = "0000:22:00.0";
+
+function boot(words: Words, append: string, more: Partial<Parameters<Lab["boot"]>[0]> = {}): Booted {
+  return lab.boot({ host: "linux", arguments: machine(words), append: `quiet ${append}`, ...more });
+}
+
+/** It has run to its end without a word about the host or the machine. */
+function ended(booted: Booted, also: object = {}): void {
+  expect([booted.stderr, booted.status]).toEqual(["", 0]);
+  expect(booted.console).toContain("lab: done");
+  expect(booted.console).not.toMatch(/FAILED|identity/);
+  expect(booted.report).toMatchObject({ ok: true, kernel: { end: "power-off" }, hostObjects: { alive: 0 }, ...also });
+}
+
+/** lab/host/state.sh, once what ended has been cleared away. */
+function state(): Record<string, number> {
+  return Object.fromEntries(
+    lab
+      .shell("sleep 1; sh viommu/lab/host/state.sh")
+      .trim()
+      .split("\n")
+      .map((line) => line.split(" "))
+      .map(([name, value]) => [name, Number(value)]),
+  );
+}
+
+/** Nothing more than before: no descriptor, machine or table of an IOMMU, no complaint of the kernel; memory to half a guest. */
+function nothingLeft(before: Record<string, number>): void {
+  const after = state();
+  expect({ ...after, available: 0, files: 0 }).toEqual({ ...before, available: 0, files: 0 });
+  expect(before.available - after.available).toBeLessThan(64 * 1024);
+}
+
+beforeAll(() => lab.start(), 1_800_000);
+afterAll(() => lab.stop());
+
+describe.each(hostKernels().map((kernel, n, all) => ({ kernel, name: basename(kernel), first: n === all.length - 1 })).reverse())("a Linux host, $name", ({ kernel, first }) => {
+  // The lab is built with the last.
+  beforeAll(() => {
+    if (!first) {
+      lab.restart(kernel);
+    }
+    lab.shell(`sh viommu/lab/host/bind.sh ${[NVME0, NVME1, EDU, OTHER_NVME, OTHER_EDU].join(" ")}`);
+  }, 1_800_000);
+
+  it("gives a guest a disk and a DMA engine behind nested tables, and tells it of faults", () => {
+    const sum = lab.diskSum("nvme1.img", 8 * MiB);
+    const booted = boot({ first: [NVME0, EDU] }, "lab=groups,windows,disk,irqs,edu,faults token=acpi function=0000:0a:00.0");
+    ended(booted);
+    expect(booted.console).toMatch(/group \d+ DMA(-FQ)? 0000:09:00\.0/);
+    expect(booted.console).toMatch(/group \d+ DMA(-FQ)? 0000:0a:00\.0/);
+    expect(booted.console).toContain(`md5 ${sum}`);
+    expect(lab.diskBytes("nvme1.img", 4 * 512, 18).toString()).toBe("lab was here acpi\n");
+    // By irqfd: the guest has had interrupts of both queues, and none by this process.
+    expect(booted.console).toMatch(/ [1-9]\d* +ITS-PCI-MSIX-0000:09:00\.0 +0 Edge +nvme0q0/);
+    expect(booted.console).toMatch(/ [1-9]\d* +ITS-PCI-MSIX-0000:09:00\.0 +1 Edge +nvme0q1/);
+    expect(booted.report!.msi.routes.filter((route) => route.function === "fn0").map(({ vector, delivered }) => [vector, delivered])).toEqual(expect.arrayContaining([[0, 0], [1, 0]]));
+    expect(booted.console).toContain("edu: 8 KiB through its buffer");
+    expect(booted.console).toContain("edu: unmapped memory is not reached");
+    expect(booted.console).toMatch(/event: F_TRANSLATION client: 0000:0a:00\.0 sid: 0xa00 ssid: 0x0 iova: 0x(100|234)[0-9a-f]{4}/);
+  });
+
+  it("boots by the device tree, with two CPUs", () => {
+    const sum = lab.diskSum("nvme1.img", 8 * MiB);
+    const booted = boot({ machine: ",acpi=off", top: "-m 512M -smp 2", first: [NVME0, EDU] }, "lab=groups,disk,stray,faults token=tree function=0001:0a:00.0");
+    ended(booted, { kernel: { end: "power-off", vcpus: 2 } });
+    expect(booted.console).toContain(`md5 ${sum}`);
+    expect(lab.diskBytes("nvme1.img", 4 * 512, 18).toString()).toBe("lab was here tree\n");
+    expect(booted.console).toMatch(/group \d+ DMA(-FQ)? 0001:09:00\.0/);
+    expect(booted.console).toMatch(/event: F_TRANSLATION client: 0001:0a:00\.0 sid: 0xa00 ssid: 0x0 iova: 0x2345000/);
+  });
+
+  it("has two vSMMUs on two SMMUs, two functions of one of them among it", () => {
+    const sums = { "09": "nvme1.img", "0a": "nvme2.img", "11": "nvme3.img" };
+    const booted = boot({ first: [NVME0, NVME1], second: [OTHER_NVME, OTHER_EDU] }, "lab=groups,sums,edu,faults function=0000:12:00.0");
+    ended(booted);
+    for (const [bus, file] of Object.entries(sums)) {
+      expect(booted.console).toContain(`sum 0000:${bus}:00.0 ${lab.diskSum(file, 8 * MiB)}`);
+      expect(booted.console).toMatch(new RegExp(`group \\d+ DMA(-FQ)? 0000:${bus}:00\\.0`));
+    }
+    expect(booted.console).toMatch(/arm-smmu-v3\.1\.auto: event: F_TRANSLATION client: 0000:12:00\.0 sid: 0x1200/);
+  });
+
+  it("refuses a function behind the wrong SMMU before the kernel does", () => {
+    const { status, stderr, report } = boot({ first: [NVME0, OTHER_NVME] }, "lab=groups");
+    expect([status, report]).toEqual([2, null]);
+    expect(stderr).toMatch(/0000:21:00\.0.*smmu3\.0x000000000c020000.*smmu3\.0x000000000c000000/s);
+    expect(stderr).not.toContain("EINVAL");
+  });
+
+  it("takes a disk out while it is read and gets it back by pciehp", () => {
+    const booted = boot({ first: [NVME0] }, "pcie_port_pm=off lab=sums,load,plug,sums function=0000:09:00.0", {
+      steps: [
+        { on: "lab: load ok", qmp: { execute: "device_del", arguments: { id: "fn0" } } },
+        { on: "DEVICE_DELETED", in: "monitor", qmp: { execute: "device_add", arguments: { driver: "vfio-pci", host: NVME0, id: "fn0", bus: "rp0", iommufd: "iommufd0" } } },
+      ],
+    });
+    ended(booted);
+    expect(booted.console).toContain("lab: plug ok");
+    expect(booted.console.match(new RegExp(`sum 0000:09:00\\.0 ${lab.diskSum("nvme1.img", 8 * MiB)}`, "g"))?.length).toBe(2);
+  });
+
+  it("resets a function by FLR under its driver, and the machine by the guest's reboot", () => {
+    lab.writeDisk("nvme1.img", 8 * 512, Buffer.alloc(512));
+    const booted = boot({ first: [NVME0] }, "lab=sums,flr,sums,once,sums function=0000:09:00.0");
+    ended(booted, { kernel: { end: "power-off", resets: 1 } });
+    expect(booted.console).toContain("lab: again after a reboot");
+    const sums = [...booted.console.matchAll(/sum 0000:09:00\.0 ([0-9a-f]{32})/g)].map(([, sum]) => sum);
+    expect(sums.length).toBe(5);
+    // `once` has written between the second and the third.
+    expect([sums[1], ...sums.slice(3)]).toEqual([sums[0], sums[2], sums[2]]);
+    expect(sums[4]).toBe(lab.diskSum("nvme1.img", 8 * MiB));
+  });
+
+  it("starts another kernel by kexec on an SMMU that is found switched on", () => {
+    const booted = boot({ top: "-m 1G", first: [NVME0] }, "lab=sums,kexec", { withKernel: true });
+    ended(booted);
+    expect(booted.console.slice(booted.console.indexOf("lab: begun anew"))).toMatch(/group \d+ DMA(-FQ)? 0000:09:00\.0/);
+  });
+
+  it.runIf(process.env.VIOMMU_LAB_KERNEL_64K !== undefined)("has guests with pages of 64K", () => {
+    const booted = boot({ first: [NVME0, EDU] }, "lab=groups,sums,edu function=0000:0a:00.0", { kernel: "vmlinuz-64k" });
+    ended(booted);
+    expect(booted.console).toContain(`sum 0000:09:00.0 ${lab.diskSum("nvme1.img", 8 * MiB)}`);
+    expect(booted.console).toContain("edu: 8 KiB through its buffer");
+  });
+
+  it("passes the pin of a function through, masked and unmasked", () => {
+    ended(boot({ first: [EDU] }, "lab=intx function=0000:09:00.0"));
+  });
+
+  it("leaves nothing on the host, boot after boot", () => {
+    ended(boot({ first: [NVME0, EDU], second: [OTHER_NVME] }, "lab=groups"));
+    const before = state();
+    for (let n = 0; n < (nightly ? 100 : 2); n++) {
+      ended(boot({ first: [NVME0, EDU], second: [OTHER_NVME] }, "lab=sums"));
+    }
+    nothingLeft(before);
+  }, nightly ? 28_800_000 : 3_600_000);
+
+  it("leaves nothing when it is killed at any moment, and the functions work again", () => {
+    const before = state();
+    let seed = Number(process.env.VIOMMU_FUZZ_SEED ?? 1);
+    for (let n = 0; n < (nightly ? 20 : 4); n++) {
+      seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
+      const killAfter = 500 + (seed >>> 8) % 60_000;
+      console.log(`killed after ${killAfter} ms`);
+      const { signal } = boot({ first: [NVME0, EDU], second: [OTHER_NVME] }, "lab=sums,load,wait", { killAfter });
+      expect(signal).toBe("SIGKILL");
+    }
+    nothingLeft(before);
+    const booted = boot({ first: [NVME0, EDU], second: [OTHER_NVME] }, "lab=sums");
+    ended(booted);
+    expect(booted.console).toContain(`sum 0000:09:00.0 ${lab.diskSum("nvme1.img", 8 * MiB)}`);
+  }, nightly ? 28_800_000 : 3_600_000);
+});
