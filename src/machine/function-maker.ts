@@ -126,6 +126,7 @@ function makeVfio(device: DeviceArgument, parts: FunctionParts): PciFunction {
     hostAddress,
     iommufd,
     ats: ats === "auto" ? "auto" : ats === "on",
+    rom: numberProperty(device, "rombar") > 0,
     direct: !booleanProperty(device, "x-no-mmap"),
     pasidCapabilityOffset: numberProperty(device, "x-vpasid-cap-offset"),
     host: parts.host,

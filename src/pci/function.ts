@@ -10,6 +10,11 @@ import { iommuPath, type IommuPath } from "./iommu.js";
 
 export type FunctionKind = "host-bridge" | "root-port" | "upstream-port" | "downstream-port" | "pci-bridge" | "expander" | "endpoint";
 
+/** Index of the expansion ROM base address register (0x30) among the BARs; it decodes where its bit 0 is set (PCIe 7.5.1.2.4). */
+export const ROM_BAR = 6;
+const ROM = 0x30;
+const ROM_ENABLE = 1;
+
 export interface PciIdentity {
   readonly vendorId: number;
   readonly deviceId: number;
@@ -21,6 +26,7 @@ export interface PciIdentity {
 }
 
 export interface Bar {
+  /** ROM_BAR: the expansion ROM's. */
   readonly index: number;
   /** Bytes, a power of two. */
   readonly size: number;
@@ -165,6 +171,16 @@ export abstract class PciFunction {
     this.bars.push(bar);
   }
 
+  /** Adds the expansion ROM, of a power of two of bytes from 2 KiB on. Throws RangeError for another size. */
+  addRom(size: number, region: MemoryRegion): void {
+    if (size < 0x800 || 2 ** Math.round(Math.log2(size)) !== size) {
+      throw new RangeError(`${this.label}: an expansion ROM of ${size} bytes cannot be`);
+    }
+    this.config.set32(ROM, 0);
+    this.config.allow(ROM, 4, (-size & ~0x7ff) | ROM_ENABLE);
+    this.bars.push({ index: ROM_BAR, size, is64: false, prefetchable: false, region });
+  }
+
   /**
    * Adds the register of an I/O BAR of `size` bytes: it can be sized and written. No machine here has an
    * I/O window, so it never decodes.
@@ -174,8 +190,12 @@ export abstract class PciFunction {
     this.config.allow(0x10 + 4 * index, 4, ~(size - 1) & ~3);
   }
 
-  /** Address that the guest wrote into a BAR, whether or not it is decoded; bytes. */
+  /** Address that the guest wrote into a BAR, whether or not it is decoded; bytes. 0 for a ROM that is not enabled. */
   barAddress(bar: Bar): bigint {
+    if (bar.index === ROM_BAR) {
+      const register = this.config.get32(ROM);
+      return (register & ROM_ENABLE) === 0 ? 0n : BigInt((register & ~0x7ff) >>> 0);
+    }
     const at = 0x10 + 4 * bar.index;
     const low = BigInt((this.config.get32(at) & ~0xf) >>> 0);
     return bar.is64 ? low | (BigInt(this.config.get32(at + 4)) << 32n) : low;
@@ -263,7 +283,7 @@ export abstract class PciFunction {
     if (offset < 0x06 && offset + size > COMMAND) {
       this.setIntx((this.config.get16(STATUS) & STATUS_INTERRUPT) !== 0);
       this.decodingChanged();
-    } else if (offset < 0x28 && offset + size > 0x10) {
+    } else if ((offset < 0x28 && offset + size > 0x10) || (offset < ROM + 4 && offset + size > ROM)) {
       this.decodingChanged();
     }
   }

@@ -46,14 +46,24 @@ export class FunctionRegions {
     this.mappings.splice(0).forEach((mapping) => mapping.unmap());
   }
 
-  /** Reads a region; all ones where the host refuses, as from a device that does not answer (PCIe 2.3.2). */
-  read(index: number, offset: number, out: Uint8Array): void {
+  /** Without direct accesses while something is done that takes back what is mapped. */
+  withoutDirect(act: () => void): void {
+    const on = this.areas.filter((area) => area.enabled);
+    this.direct = false;
+    act();
+    on.forEach((area) => (area.enabled = true));
+  }
+
+  /** Reads a region; false, with all ones, where the host refuses: as from a device that does not answer (PCIe 2.3.2). */
+  read(index: number, offset: number, out: Uint8Array): boolean {
     try {
       this.device.regionRead(index, offset, out);
+      return true;
     } catch (error) {
       const { message } = hostError(error);
       out.fill(0xff);
       this.log.warnLimited(`vfio.region ${this.device.address}`, `${this.name}: read of region ${index} at 0x${offset.toString(16)}: ${message}`);
+      return false;
     }
   }
 
@@ -90,6 +100,20 @@ export class FunctionRegions {
       index += is64 ? 1 : 0;
     }
     return bars;
+  }
+
+  /** The expansion ROM, read from the device each time: writes are dropped. Null: it has none, or none that the host can read. */
+  rom(): { readonly size: number; readonly region: MemoryRegion } | null {
+    const { size, readable } = this.device.regionInfo(VfioRegion.ROM);
+    if (size === 0 || !readable) {
+      return null;
+    }
+    const read = (offset: number, bytes: number): bigint => {
+      const out = new Uint8Array(bytes);
+      this.read(VfioRegion.ROM, offset, out);
+      return out.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
+    };
+    return { size, region: MemoryRegion.mmio(`${this.device.address} ROM`, size, { read, write: () => {} }) };
   }
 
   private barRegion(index: number, size: number, msix: MsixCapability | null): MemoryRegion {

@@ -7,7 +7,8 @@ import { type DirtySource, type EventStream, type Host, hostError, HostError, ty
 import { AddressSpace } from "../memory/index.js";
 import { COMMAND_BUS_MASTER, COMMAND_MEMORY, PciFunction } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
-import { allowControls, COMMAND, CONFIG_BYTES, deviceControlBytes, offerTranslationServices, type PassedRegisters, powerState, takeOver } from "./config-space.js";
+import { ConfigPassage } from "./config-passage.js";
+import { COMMAND, CONFIG_BYTES, hideUnserved, offerTranslationServices, placeExpress, powerState, startsReset, takeOver, watchRegisters, type WatchedRegisters } from "./config-space.js";
 import type { IommufdContext } from "./context.js";
 import { FunctionInterrupts, type VectorRouting } from "./interrupts.js";
 import { type IoAddressSpace, parentFlags, refusesReadOnlyMappings } from "./io-address-space.js";
@@ -29,6 +30,8 @@ export interface VfioPciOptions {
   readonly pasidCapabilityOffset: number;
   /** The function's stage-2 table keeps which pages it has written (IommufdContext.readDirtyPages). Default false. */
   readonly dirtyTracking?: boolean;
+  /** The guest sees the expansion ROM. Default false. */
+  readonly rom?: boolean;
   /** Registers are reached without this process where the host lets them be mapped. Default true. */
   readonly direct?: boolean;
   readonly host: Host;
@@ -55,7 +58,8 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   private interrupts: FunctionInterrupts | null = null;
   /** Runs from the end of an INTx until registers are reached directly again. */
   private intxServed: NodeJS.Timeout | undefined;
-  private passed: PassedRegisters = { deviceControl: 0, power: 0 };
+  private passage: ConfigPassage | null = null;
+  private watched: WatchedRegisters = { resets: [], power: 0 };
   private closedCallbacks: Array<() => void> = [];
 
   /** Throws Refusal where the host has no such function. */
@@ -212,6 +216,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     clearTimeout(this.intxServed);
     this.regions?.close();
     this.regions = null;
+    this.passage = null;
     this.device?.close();
     this.device = null;
     this.interrupts?.close();
@@ -281,8 +286,10 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     const { config, options } = this;
     const host = new Uint8Array(CONFIG_BYTES);
     // A conventional PCI function has 256 bytes of it: what is beyond reads as no capability.
-    device.regionRead(VfioRegion.CONFIG, 0, host.subarray(0, device.regionInfo(VfioRegion.CONFIG).size));
-    takeOver(config, host);
+    const bytes = device.regionInfo(VfioRegion.CONFIG).size;
+    device.regionRead(VfioRegion.CONFIG, 0, host.subarray(0, bytes));
+    const passage = new ConfigPassage(config, bytes);
+    takeOver(config, passage, host);
     const { host: source, routing, log } = options;
     this.regions = new FunctionRegions({
       device,
@@ -296,9 +303,18 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     for (const bar of this.regions.bars(host, this.interrupts.msix)) {
       this.addBar(bar);
     }
-    this.passed = allowControls(config);
-    offerTranslationServices(config, { info, ats: options.ats, pasids, pasidOffset: options.pasidCapabilityOffset, name: this.name, label: this.label });
+    const rom = options.rom === true ? this.regions.rom() : null;
+    if (rom !== null) {
+      this.addRom(rom.size, rom.region);
+    } else if (options.rom === true) {
+      log.warn(`${this.name}: rombar=1, and the function has no expansion ROM that the host can read`);
+    }
+    this.watched = watchRegisters(config);
+    placeExpress(config, passage, this.bus!);
+    hideUnserved(config, passage);
+    offerTranslationServices(config, passage, { info, ats: options.ats, pasids, pasidOffset: options.pasidCapabilityOffset, name: this.name, label: this.label });
     config.freezeDefaults();
+    this.passage = passage;
   }
 
   /** Below D3hot, or with its power off, the function neither answers to its addresses nor sends (PCIe 5.3.1.4.1). */
@@ -311,14 +327,17 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   }
 
   private get isAwake(): boolean {
-    return powerState(this.config, this.passed.power) === 0;
+    return powerState(this.config, this.watched.power) === 0;
   }
 
-  /** Bus mastering, memory decoding, Device Control and the power state reach the device; everything else is this side's. */
+  override configRead(offset: number, size: number): number {
+    return this.regions === null || this.passage === null ? super.configRead(offset, size) : this.passage.read(this.regions, offset, size);
+  }
+
   override configWrite(offset: number, size: number, value: number): void {
-    const { config, regions, passed } = this;
+    const { config, regions, passage, watched } = this;
     const keep = (): void => this.options.routing.batch(() => super.configWrite(offset, size, value));
-    if (regions === null) {
+    if (regions === null || passage === null) {
       keep();
       return;
     }
@@ -328,14 +347,14 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     } else {
       keep();
     }
-    if (covers(passed.deviceControl, 2)) {
-      // A reset that starts here takes back what is mapped of the registers.
-      regions.direct = false;
-      regions.write(VfioRegion.CONFIG, passed.deviceControl, deviceControlBytes(config, passed.deviceControl, offset, size, value));
-      regions.direct = true;
-    }
-    if (covers(passed.power, 1)) {
-      this.setPowerState(regions);
+    const pass = (): void => passage.write(regions, offset, size, value);
+    if (startsReset(watched, offset, size, value)) {
+      // What is mapped of the registers is taken back by it.
+      regions.withoutDirect(pass);
+    } else if (covers(watched.power, 1)) {
+      this.setPowerState(pass);
+    } else {
+      pass();
     }
   }
 
@@ -376,14 +395,12 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   }
 
   /** The state is what the device says that it is: not every function has every one (PCIe 7.5.2.2). */
-  private setPowerState(regions: FunctionRegions): void {
-    const { power } = this.passed;
-    const state = this.config.bytes.subarray(power, power + 1);
+  private setPowerState(pass: () => void): void {
     if (!this.isAwake) {
       this.decodingChanged();
     }
-    regions.write(VfioRegion.CONFIG, power, state.slice());
-    regions.read(VfioRegion.CONFIG, power, state);
+    pass();
+    this.configRead(this.watched.power, 1);
     this.decodingChanged();
   }
 }

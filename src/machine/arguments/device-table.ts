@@ -102,7 +102,7 @@ function model<Name extends string>(
   options: { isPci?: boolean; hotpluggable?: boolean; board?: BoardKind; older?: DeviceModel["older"] } = {},
 ): DeviceModel<Name> {
   const isPci = options.isPci ?? true;
-  const all = isPci ? [...properties, ...PCI] : properties;
+  const all = isPci ? [...properties, ...PCI.filter(({ name: common }) => !properties.some((own) => own.name === common))] : properties;
   return {
     name,
     category,
@@ -222,6 +222,7 @@ const models = [
     property("iommufd", "link", "", "id of the -object iommufd that it is bound to; required behind arm-smmuv3,accel=on"),
     property("ats", "OnOffAuto", "auto", "the guest sees the ATS capability; auto: where the host's kernel can use it"),
     property("x-vpasid-cap-offset", "uint16", "0", "where the synthetic PASID capability goes; 0: at the end of the extended space"),
+    property("rombar", "int32", "0", "1: the guest sees the function's expansion ROM"),
     property("x-no-mmap", "bool", "off", "every access to its registers is trapped, and other functions do not reach them"),
     refused("fd", "str", "", "file descriptors of a host are not passed in; name the function by host="),
     refused("sysfsdev", "str", "", "only PCI functions can be named; say host="),

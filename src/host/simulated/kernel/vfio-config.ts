@@ -101,6 +101,11 @@ export class VfioConfigSpace {
     if (offset < COMMAND + 2 && end > COMMAND) {
       this.passCommand();
     }
+    // Device Control 2 is the hardware's (Linux init_pci_cap_exp_perm).
+    const control2 = this.capability(CAP_EXPRESS) + 0x28;
+    if (control2 > 0x28 && offset <= control2 && end >= control2 + 2) {
+      this.device.configWrite(control2, 2, data[control2 - offset] | (data[control2 + 1 - offset] << 8));
+    }
     const power = this.capability(CAP_POWER_MANAGEMENT) + 4;
     if (power > 4 && offset <= power && end > power) {
       this.setPowerState(data[power - offset] & POWER_STATE);
