@@ -27,6 +27,9 @@ export function describeInterrupt(interrupt: Interrupt): string {
   }
 }
 
+/** Polls in vain that follow at once; those after them come a millisecond apart. */
+const QUICK_POLLS = 16;
+
 export class InterruptController {
   private readonly handlers = new Map<string, InterruptHandler>();
   private readonly nextEvent = new Map<number, number>();
@@ -102,8 +105,8 @@ export class InterruptController {
         return true;
       }
       quiet = (await this.poll()) > 0 ? 0 : quiet + 1;
-      // A machine in another process, or one that works between turns of the event loop, gets its turn.
-      await new Promise((resolve) => setImmediate(resolve));
+      // A machine in another process, or one that works between turns of the event loop, gets its turn; hardware its time.
+      await new Promise((resolve) => (quiet < QUICK_POLLS ? setImmediate(resolve) : setTimeout(resolve, 1)));
     }
     return await condition();
   }

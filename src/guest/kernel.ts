@@ -157,6 +157,7 @@ export class Kernel {
       dma: fn.isBridgeClass ? null : await findDmaDevice(fn, this.interrupts),
       domain: null,
       messages: null,
+      driven: false,
       plugged,
     };
     this.devices.push(device);
@@ -186,10 +187,10 @@ export class Kernel {
   describeFunctions(): GuestFunction[] {
     return this.devices
       .filter(({ fn }) => !fn.isBridgeClass)
-      .map(({ fn, bridge, dma, plugged }) => ({
+      .map(({ fn, bridge, dma, driven, plugged }) => ({
         path: fn.path,
         plugged,
-        used: dma !== null,
+        used: dma !== null || driven,
         unplaced: bridge.resources.unplaced.filter((one) => one.fn === fn).map(({ bar, size, prefetchable64 }) => ({ bar, size, prefetchable64 })),
       }));
   }

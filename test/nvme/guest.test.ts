@@ -228,7 +228,7 @@ describe("a disk of a file", () => {
     const hotplug = [{ id: "disk", argument: "nvme,id=disk,serial=S7,drive=d,bus=rp" }];
     const report = await linux(contextFor(machine, { hotplug }));
     expect(report.steps.filter((step) => !step.ok)).toEqual([]);
-    expect(report.steps.find((step) => step.name === "disks")?.detail).toBe("01:00.0 'S7' 65536 bytes read");
+    expect(report.steps.find((step) => step.name === "disks")?.detail).toBe("01:00.0 'S7' 65536 bytes read, message 1, unmapped page F_TRANSLATION, read-only page F_PERMISSION");
     expect(report.steps.find((step) => step.name === "unplug and plug")?.detail).toMatch(/^disk: 01:00\.0 unplugged, 01:00\.0 plugged/);
     machine.shutdown();
     host.close();

@@ -26,7 +26,7 @@ export interface DmaOutcome {
 }
 
 export interface DmaDevice {
-  readonly kind: "dma-engine" | "edu" | "iommu-testdev";
+  readonly kind: "dma-engine" | "edu" | "iommu-testdev" | "nvme";
   readonly fn: PciFunction;
   readonly features: {
     /** PASID and ATS are usable now: the function has them and they are turned on. */
@@ -42,6 +42,8 @@ export interface DmaDevice {
     readonly raises: boolean;
     /** A write can be started that is not allowed to happen, without more than a lost transfer. */
     readonly faults: boolean;
+    /** A transfer ends with its first error response; otherwise each access of it may have a record of its own. */
+    readonly stops: boolean;
   };
   /** Reads again what `features` says, after PASID or ATS were turned on or off. */
   refresh(): Promise<void>;

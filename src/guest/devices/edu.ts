@@ -28,6 +28,7 @@ export class EduDevice implements DmaDevice {
     readsSource: true,
     raises: true,
     faults: true,
+    stops: false,
   };
 
   constructor(

@@ -149,5 +149,6 @@ function describeFeatures(register: number): DmaDevice["features"] {
     readsSource: true,
     raises: true,
     faults: true,
+    stops: true,
   };
 }

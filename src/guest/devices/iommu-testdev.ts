@@ -33,6 +33,7 @@ export class IommuTestdev implements DmaDevice {
     readsSource: false,
     raises: false,
     faults: true,
+    stops: true,
   };
 
   constructor(

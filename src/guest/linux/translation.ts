@@ -6,6 +6,9 @@ import { isProvoked, skip } from "../report.js";
 import type { DecodedEvent } from "../iommu/events.js";
 import { BUFFER_BYTES, count, listed, type Mapped, type Session } from "./session.js";
 
+/** Bytes of a transfer whose every access may be recorded: few enough for the records to have room. */
+const SHORT_BYTES = 64;
+
 /** PASIDs with domains of their own: the same IOVA leads elsewhere with and without PASID. */
 export async function pasids(session: Session): Promise<string> {
   const { kernel, random, reporter, mapped } = session;
@@ -94,7 +97,7 @@ export async function unmapped(session: Session): Promise<string> {
     const { device, dma, domain, buffers, source, destination } = entry;
     await domain.unmapBuffer(destination);
     await fillBuffers(kernel, buffers, random);
-    const length = transferLength(dma, random, BUFFER_BYTES);
+    const length = dma.features.stops ? transferLength(dma, random, BUFFER_BYTES) : SHORT_BYTES;
     const event = await checkFault(
       kernel,
       device,
@@ -132,7 +135,7 @@ export async function provokedFault(session: Session): Promise<string> {
   if (uncached) {
     await domain.invalidateAll();
   }
-  const length = Math.min(64, entry.dma.features.maxLength);
+  const length = Math.min(SHORT_BYTES, entry.dma.features.maxLength);
   const event = await checkFault(
     kernel,
     device,
@@ -145,7 +148,8 @@ export async function provokedFault(session: Session): Promise<string> {
   return event === null ? "fails without a record" : event.text;
 }
 
-function remember(session: Session, event: DecodedEvent | null, length: number): void {
+/** The event was meant to happen. */
+export function remember(session: Session, event: DecodedEvent | null, length: number): void {
   if (event !== null) {
     session.provoked.push({ event, length });
   }
