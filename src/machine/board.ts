@@ -64,6 +64,10 @@ export interface BoardOutputs {
   powerOff: () => void;
   /** It tells by a pvpanic. */
   news: (news: GuestNews) => void;
+  /** A function of the host has met an error that it does not get over. */
+  functionFailed: (fn: PciFunction) => void;
+  /** The host wants a function back. */
+  functionWanted: (fn: PciFunction) => void;
 }
 
 export abstract class Board {
@@ -145,6 +149,7 @@ export abstract class Board {
         drives: new MachineDrives(args.drives, log),
         clock: this.clock,
         iommufds: this.objects.iommufds,
+        outputs: this.outputs,
         router: this.router,
         msiAccount: this.msiAccount,
         log,
@@ -275,7 +280,7 @@ export abstract class Board {
   }
 
   /** What the guest does to the machine as a whole; the machine sets it. */
-  readonly outputs: BoardOutputs = { guestReset: () => {}, powerOff: () => {}, news: () => {} };
+  readonly outputs: BoardOutputs = { guestReset: () => {}, powerOff: () => {}, news: () => {}, functionFailed: () => {}, functionWanted: () => {} };
 
   /** The power button: a guest that listens to it may shut itself down. */
   pressPowerButton(): void {}

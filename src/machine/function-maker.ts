@@ -7,6 +7,7 @@ import { PciePciBridge, PcieRootPort, type PciFunction, PxbPcie, X3130Upstream, 
 import { type Log, Refusal } from "../support/index.js";
 import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.js";
 import type { MsiAccount } from "./accounts.js";
+import type { BoardOutputs } from "./board.js";
 import type { BoardMap } from "./board-map.js";
 import { booleanProperty, type DeviceArgument, deviceLabel, type FunctionModel, numberProperty, textProperty } from "./arguments/index.js";
 import type { MachineDrives } from "./drives.js";
@@ -18,6 +19,7 @@ export interface FunctionParts {
   readonly host: Host;
   readonly iommufds: ReadonlyMap<string, IommufdContext>;
   readonly drives: MachineDrives;
+  readonly outputs: Pick<BoardOutputs, "functionFailed" | "functionWanted">;
   readonly router: MsiRouter;
   readonly msiAccount: MsiAccount;
   readonly log: Log;
@@ -126,6 +128,8 @@ function makeVfio(device: DeviceArgument, parts: FunctionParts): PciFunction {
     hostAddress,
     iommufd,
     ats: ats === "auto" ? "auto" : ats === "on",
+    onError: (fn) => parts.outputs.functionFailed(fn),
+    onRequest: booleanProperty(device, "x-req") ? (fn) => parts.outputs.functionWanted(fn) : undefined,
     rom: numberProperty(device, "rombar") > 0,
     direct: !booleanProperty(device, "x-no-mmap"),
     pasidCapabilityOffset: numberProperty(device, "x-vpasid-cap-offset"),

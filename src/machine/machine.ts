@@ -5,7 +5,8 @@
 import type { GuestNews } from "../devices/index.js";
 import type { Host } from "../iommufd/index.js";
 import type { AccessSize, FirmwareTables, Interrupt, MachineOperator, MachinePort, PortSize } from "../port/index.js";
-import type { Log } from "../support/index.js";
+import type { PciFunction } from "../pci/index.js";
+import { type Log, Refusal } from "../support/index.js";
 import { emulatedDma, type FunctionDma, type MsiRouteEntry } from "./accounts.js";
 import type { MachineArguments } from "./arguments/index.js";
 import type { Board } from "./board.js";
@@ -44,6 +45,8 @@ export class Machine {
     this.board = makeBoard(args, host, log);
     this.board.outputs.guestReset = () => this.guestReset();
     this.board.outputs.powerOff = () => this.guestPowerOff();
+    this.board.outputs.functionFailed = (fn) => this.functionFailed(fn);
+    this.board.outputs.functionWanted = (fn) => this.functionWanted(fn);
     this.board.outputs.news = (news) => this.guestTells(news);
     this.hotplug = new Hotplug(this.board, args, log, this.events);
     this.pins = new InterruptPins(this.board);
@@ -178,6 +181,27 @@ export class Machine {
       this.guestPowerOff("guest-reset");
     } else {
       this.reset("guest-reset");
+    }
+  }
+
+  /** A function of the host has met an error that it does not get over (QEMU's vfio_err_notifier_handler): the machine stops until it is reset. */
+  private functionFailed(fn: PciFunction): void {
+    this.log.warn(`vfio_err_notifier_handler(${fn.passthrough?.hostAddress ?? fn.label}) Unrecoverable error detected. Please collect any data possible and then kill the guest`);
+    this.runState.stop("internal-error");
+  }
+
+  /** The host wants a function back (QEMU's vfio_req_notifier_handler): as device_del does it. */
+  private functionWanted(fn: PciFunction): void {
+    if (this.hotplug.isAsked(fn)) {
+      return;
+    }
+    try {
+      this.hotplug.ask(fn);
+    } catch (error) {
+      if (!(error instanceof Refusal)) {
+        throw error;
+      }
+      this.log.warnLimited("vfio.request", `${fn.label}: the host wants ${fn.passthrough?.hostAddress ?? "it"} back: ${error.message}`);
     }
   }
 

@@ -1,6 +1,6 @@
 /** Whether the machine runs, and what happens to it as a whole: what a monitor tells and commands (QEMU's qapi/run-state.json). */
 
-export type RunStatus = "prelaunch" | "running" | "paused" | "guest-panicked" | "shutdown";
+export type RunStatus = "prelaunch" | "running" | "paused" | "guest-panicked" | "internal-error" | "shutdown";
 
 export type MachineEvent =
   | { readonly name: "STOP" | "RESUME" | "POWERDOWN" }
@@ -45,7 +45,7 @@ export class RunState {
     this.set("running");
   }
 
-  stop(why: "paused" | "guest-panicked" = "paused"): void {
+  stop(why: "paused" | "guest-panicked" | "internal-error" = "paused"): void {
     if (this.running) {
       this.set(why);
       this.events.emit({ name: "STOP" });
@@ -65,9 +65,9 @@ export class RunState {
     this.set("shutdown");
   }
 
-  /** A reset of a machine that is shut down, or whose guest has panicked, leaves it stopped. */
+  /** A reset of a machine that is shut down, whose guest has panicked or whose device has failed leaves it stopped. */
   reset(): void {
-    if (this.current === "shutdown" || this.current === "guest-panicked") {
+    if (this.current === "shutdown" || this.current === "guest-panicked" || this.current === "internal-error") {
       this.set("paused");
     }
   }

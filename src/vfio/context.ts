@@ -5,6 +5,7 @@
 import { type Host, type Iommufd } from "../iommufd/index.js";
 import type { AddressSpace } from "../memory/index.js";
 import { type Log, Refusal, traceEvent } from "../support/index.js";
+import type { Siblings } from "./function-reset.js";
 import { IoAddressSpace } from "./io-address-space.js";
 
 const traceConnect = traceEvent("iommufd_backend_connect", "fd=%d owned=%d users=%d");
@@ -12,6 +13,8 @@ const traceDisconnect = traceEvent("iommufd_backend_disconnect", "fd=%d users=%d
 const traceSpace = traceEvent("iommufd_cdev_alloc_ioas", " [iommufd=%d] new IOMMUFD container with ioasid=%d");
 
 export class IommufdContext {
+  /** Functions that it knows, for resets that reach several. */
+  readonly siblings: Siblings = new Map();
   private opened: Iommufd | null = null;
   private users = 0;
   private readonly spaces: Array<{ memory: AddressSpace; mapsReadOnly: boolean; space: IoAddressSpace; users: number }> = [];

@@ -3,13 +3,15 @@
  * base addresses, the MSI-X table and the control bits that the kernel keeps for itself emulated here; its
  * registers are the device's own; its DMA goes through the host's IOMMU and never through this process.
  */
-import { type DirtySource, type EventStream, type Host, hostError, HostError, type HwInfo, type Iommufd, type IommufdDevice, type VfioDevice, VfioRegion } from "../iommufd/index.js";
+import { type DirtySource, type EventStream, type Host, HostError, type HwInfo, type Iommufd, type IommufdDevice, type VfioDevice, VfioRegion } from "../iommufd/index.js";
 import { AddressSpace } from "../memory/index.js";
 import { COMMAND_BUS_MASTER, COMMAND_MEMORY, PciFunction } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
 import { ConfigPassage } from "./config-passage.js";
 import { COMMAND, CONFIG_BYTES, hideUnserved, offerTranslationServices, placeExpress, powerState, startsReset, takeOver, watchRegisters, type WatchedRegisters } from "./config-space.js";
 import type { IommufdContext } from "./context.js";
+import { FunctionReset, resetFacts } from "./function-reset.js";
+import { HostNotices } from "./host-notices.js";
 import { FunctionInterrupts, type VectorRouting } from "./interrupts.js";
 import { type IoAddressSpace, parentFlags, refusesReadOnlyMappings } from "./io-address-space.js";
 import { meaning, prefixing } from "./refusals.js";
@@ -30,6 +32,10 @@ export interface VfioPciOptions {
   readonly pasidCapabilityOffset: number;
   /** The function's stage-2 table keeps which pages it has written (IommufdContext.readDirtyPages). Default false. */
   readonly dirtyTracking?: boolean;
+  /** The function has met an error that it does not get over. Left out: the host is not asked to tell. */
+  readonly onError?: (fn: VfioPci) => void;
+  /** The host wants the function back: it is to be unplugged. Left out: the host is not asked to tell. */
+  readonly onRequest?: (fn: VfioPci) => void;
   /** The guest sees the expansion ROM. Default false. */
   readonly rom?: boolean;
   /** Registers are reached without this process where the host lets them be mapped. Default true. */
@@ -59,6 +65,8 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   /** Runs from the end of an INTx until registers are reached directly again. */
   private intxServed: NodeJS.Timeout | undefined;
   private passage: ConfigPassage | null = null;
+  private resets: FunctionReset | null = null;
+  private notices: HostNotices | null = null;
   private watched: WatchedRegisters = { resets: [], power: 0 };
   private closedCallbacks: Array<() => void> = [];
 
@@ -205,6 +213,15 @@ export class VfioPci extends PciFunction implements IommufdDevice {
       prefixing("Failed to set vIOMMU: ", () => path.ops!.setIommuDevice!(bus!, devfn, this));
       this.joined = () => path.ops?.unsetIommuDevice?.(bus!, devfn);
     }
+    const { host, log, onError, onRequest } = this.options;
+    this.notices = new HostNotices({
+      device: this.device,
+      host,
+      name: this.name,
+      log,
+      onError: onError === undefined ? undefined : () => onError(this),
+      onRequest: onRequest === undefined ? undefined : () => onRequest(this),
+    });
   }
 
   override unrealize(): void {
@@ -217,8 +234,12 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.regions?.close();
     this.regions = null;
     this.passage = null;
+    this.resets?.close();
+    this.resets = null;
     this.device?.close();
     this.device = null;
+    this.notices?.close();
+    this.notices = null;
     this.interrupts?.close();
     this.interrupts = null;
     this.attachedTo = null;
@@ -246,11 +267,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.options.routing.batch(() => super.reset());
     // The kernel gives the command register back after the reset: it is to have no bus mastering in it.
     this.stopDma();
-    try {
-      this.device?.reset();
-    } catch (error) {
-      this.options.log.warn(`${this.name}: ${hostError(error).message}; the device keeps its state`);
-    }
+    this.resets?.run();
     // An INTx that was up is not any more, and the kernel has it masked: the next one would not come (QEMU's vfio_pci_post_reset).
     this.interrupts?.registersAccessed();
   }
@@ -290,6 +307,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     device.regionRead(VfioRegion.CONFIG, 0, host.subarray(0, bytes));
     const passage = new ConfigPassage(config, bytes);
     takeOver(config, passage, host);
+    this.resets = new FunctionReset(device, this.devId, resetFacts(config), this.options.iommufd!.siblings, this.name, options.log);
     const { host: source, routing, log } = options;
     this.regions = new FunctionRegions({
       device,
@@ -366,6 +384,9 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     const bytes = Uint8Array.of(command & 0xff, command >>> 8);
     if ((command & COMMAND_BUS_MASTER) !== 0 && this.powered && this.isAwake && this.joined !== null) {
       this.iommuPath.ops?.busMasteringEnabled?.(this.bus!, this.devfn);
+    }
+    if ((command & COMMAND_BUS_MASTER) !== 0) {
+      this.resets?.used();
     }
     const answers = (command & COMMAND_MEMORY) !== 0;
     if (!answers) {

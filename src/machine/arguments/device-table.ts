@@ -223,6 +223,7 @@ const models = [
     property("ats", "OnOffAuto", "auto", "the guest sees the ATS capability; auto: where the host's kernel can use it"),
     property("x-vpasid-cap-offset", "uint16", "0", "where the synthetic PASID capability goes; 0: at the end of the extended space"),
     property("rombar", "int32", "0", "1: the guest sees the function's expansion ROM"),
+    property("x-req", "bool", "on", "the host may ask for the function: the guest is asked to give it up"),
     property("x-no-mmap", "bool", "off", "every access to its registers is trapped, and other functions do not reach them"),
     refused("fd", "str", "", "file descriptors of a host are not passed in; name the function by host="),
     refused("sysfsdev", "str", "", "only PCI functions can be named; say host="),
@@ -231,7 +232,7 @@ const models = [
     refused("x-msix-relocation", "str", "off", "the MSI-X table stays where the device has it"),
     refused("x-vga", "bool", "off", "there is no VGA"),
     ...withoutEffect(
-      "bootindex:int32 display:OnOffAuto migration-events:bool skip-vsc-check:bool x-balloon-allowed:bool x-device-dirty-page-tracking:OnOffAuto x-igd-gms:uint32 x-igd-legacy-mode:OnOffAuto x-igd-lpc:bool x-igd-opregion:bool x-intx-mmap-timeout-ms:uint32 x-migration-load-config-after-iter:OnOffAuto x-migration-max-queued-buffers-size:size x-migration-multifd-transfer:OnOffAuto x-no-geforce-quirks:bool x-no-kvm-intx:bool x-no-kvm-ioeventfd:bool x-no-kvm-msi:bool x-no-kvm-msix:bool x-no-vfio-ioeventfd:bool x-nv-gpudirect-clique:uint8 x-pci-class-code:uint32 x-pci-device-id:uint32 x-pci-sub-device-id:uint32 x-pci-sub-vendor-id:uint32 x-pci-vendor-id:uint32 x-pre-copy-dirty-page-tracking:OnOffAuto x-req:bool xres:uint32 yres:uint32",
+      "bootindex:int32 display:OnOffAuto migration-events:bool skip-vsc-check:bool x-balloon-allowed:bool x-device-dirty-page-tracking:OnOffAuto x-igd-gms:uint32 x-igd-legacy-mode:OnOffAuto x-igd-lpc:bool x-igd-opregion:bool x-intx-mmap-timeout-ms:uint32 x-migration-load-config-after-iter:OnOffAuto x-migration-max-queued-buffers-size:size x-migration-multifd-transfer:OnOffAuto x-no-geforce-quirks:bool x-no-kvm-intx:bool x-no-kvm-ioeventfd:bool x-no-kvm-msi:bool x-no-kvm-msix:bool x-no-vfio-ioeventfd:bool x-nv-gpudirect-clique:uint8 x-pci-class-code:uint32 x-pci-device-id:uint32 x-pci-sub-device-id:uint32 x-pci-sub-vendor-id:uint32 x-pci-vendor-id:uint32 x-pre-copy-dirty-page-tracking:OnOffAuto xres:uint32 yres:uint32",
     ),
   ]),
   model("virtio-net-pci", "endpoint", "virtio network card: placed, found, does DMA; no packets", [

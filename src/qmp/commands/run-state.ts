@@ -13,7 +13,7 @@ export const runStateCommands: readonly QmpCommand[] = [
   }),
   query("cont", ({ target }) => {
     const { runState } = target.machine;
-    if (runState.status === "shutdown") {
+    if (runState.status === "shutdown" || runState.status === "internal-error") {
       throw generic("Resetting the Virtual Machine is required");
     }
     runState.resume();

@@ -1,7 +1,7 @@
 import type { RamBlock } from "../../../memory/index.js";
 import { deposit } from "../../../support/index.js";
 import { REMAPPABLE_ADDRESS } from "../../../vtd/spec/index.js";
-import { type Host, HostError, type HostEvent, type HostFunction, type Iommufd, type VfioDevice, type VtdFaultSource } from "../../../iommufd/index.js";
+import { type Host, HostError, type HostEvent, type HostFunction, type Iommufd, type VfioDevice, VfioIrq, type VtdFaultSource } from "../../../iommufd/index.js";
 import { ForwardingIommufd } from "../../instruments/index.js";
 import type { PhysicalFunction, PhysicalHost } from "./hardware-port.js";
 import { DmaBuf } from "./dma-buf.js";
@@ -217,6 +217,20 @@ export class SimulatedKernel implements Host, VfioHost {
       driver.close();
     }
     this.memory.freeAll();
+  }
+
+  /** A function's error that it does not get over (Linux vfio_pci_core_aer_err_detected). False: nobody is told. */
+  reportError(address: string): boolean {
+    return this.tell(address, VfioIrq.ERR);
+  }
+
+  /** The administrator unbinds a function from its driver (Linux vfio_pci_core_request). False: nobody is told. */
+  requestDevice(address: string): boolean {
+    return this.tell(address, VfioIrq.REQ);
+  }
+
+  private tell(address: string, index: number): boolean {
+    return [...this.devices].some((device) => device.address === address && device.tell(index));
   }
 
   openFile(address: number, bytes: number): DmaBuf {

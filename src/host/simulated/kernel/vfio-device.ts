@@ -329,6 +329,13 @@ export class SimulatedVfioDevice implements VfioDevice {
     this.host.closed(this);
   }
 
+  /** Signals who listens to errors, or to requests. False: nobody does. */
+  tell(index: number): boolean {
+    const event = this.otherEvents.get(index);
+    event?.signal();
+    return event !== undefined;
+  }
+
   /** The function's write of `data` has reached the doorbell. */
   deliver(data: number): void {
     if (this.irqs !== null) {
