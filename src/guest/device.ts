@@ -31,8 +31,6 @@ export interface Device {
   domain: Domain | null;
   /** Its messages; null before they are set up. */
   messages: TakenMessages | null;
-  /** A driver that is none for its DMA at will has used it: an NVMe's. */
-  driven: boolean;
   /** It was plugged while the kernel ran. */
   readonly plugged: boolean;
 }

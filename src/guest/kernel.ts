@@ -6,6 +6,7 @@ import type { Tolerance } from "./choices/index.js";
 import type { GuestFunction } from "./context.js";
 import type { Device, HostBridge } from "./device.js";
 import type { MachinePort } from "../port/index.js";
+import { NVME_CLASS } from "./devices/nvme.js";
 import { findDmaDevice } from "./devices/find.js";
 import { GuestFailure, check } from "./failure.js";
 import { msiDeviceOf, type FirmwareDescription, type ReservedWindow } from "./firmware/description.js";
@@ -157,7 +158,6 @@ export class Kernel {
       dma: fn.isBridgeClass ? null : await findDmaDevice(fn, this.interrupts),
       domain: null,
       messages: null,
-      driven: false,
       plugged,
     };
     this.devices.push(device);
@@ -187,10 +187,10 @@ export class Kernel {
   describeFunctions(): GuestFunction[] {
     return this.devices
       .filter(({ fn }) => !fn.isBridgeClass)
-      .map(({ fn, bridge, dma, driven, plugged }) => ({
+      .map(({ fn, bridge, dma, plugged }) => ({
         path: fn.path,
         plugged,
-        used: dma !== null || driven,
+        used: dma !== null || fn.classCode === NVME_CLASS,
         unplaced: bridge.resources.unplaced.filter((one) => one.fn === fn).map(({ bar, size, prefetchable64 }) => ({ bar, size, prefetchable64 })),
       }));
   }

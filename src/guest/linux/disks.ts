@@ -36,7 +36,6 @@ async function disks(session: Session, controllers: readonly Device[]): Promise<
     const vectors = kernel.firmware.msi === null ? 0 : await kernel.setUpMessages(device, came.map((_, vector) => () => void came[vector]++));
     const vector = vectors === 0 ? null : vectors - 1;
     const driver = await startNvme(kernel, device);
-    device.driven = true;
     const { status, data } = await driver.identify(1);
     check(status === 0, () => `${device.fn.name}: Identify of the controller failed with status 0x${status.toString(16)}`);
     const serial = Buffer.from(data.subarray(4, 24)).toString("latin1").trim();
