@@ -156,6 +156,7 @@ export abstract class Board {
         numaNodes: args.numa.nodes.length,
         map: this.map,
         systemMemory: this.memory,
+        kernel: args.boot.kernel !== null,
         tell: (news) => this.outputs.news(news),
         plugged: () => this.functions.map(({ fn }) => fn),
       };

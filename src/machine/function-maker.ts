@@ -23,6 +23,8 @@ export interface FunctionParts {
   readonly router: MsiRouter;
   readonly msiAccount: MsiAccount;
   readonly log: Log;
+  /** A kernel runs on vCPUs: nobody compares its functions with QEMU's. */
+  readonly kernel: boolean;
   /** A guest tells what has become of it. */
   readonly tell: (news: GuestNews) => void;
   readonly systemMemory: DmaSpace;
@@ -54,9 +56,10 @@ function reserved(device: DeviceArgument, name: string, none = 2n ** 64n): bigin
 
 const makers: Readonly<Record<FunctionModel, Maker>> = {
   "pxb-pcie": makeExpander,
-  "pcie-root-port": (device) =>
+  "pcie-root-port": (device, parts) =>
     new PcieRootPort({
       ...slotOptions(device),
+      powerManagement: textProperty(device, "x-pm") === "auto" ? parts.kernel : textProperty(device, "x-pm") === "on",
       speed: Number(textProperty(device, "x-speed").replace("_", ".")),
       width: Number(textProperty(device, "x-width")),
       reserve: {

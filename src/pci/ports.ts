@@ -7,6 +7,7 @@ import type { FunctionKind, PciFunction, PciIdentity } from "./function.js";
 import { MsiCapability } from "./msi-capability.js";
 import { MsixCapability } from "./msix-capability.js";
 import { unplugFunction } from "./plug.js";
+import { PortPower } from "./port-power.js";
 import { addResourceReserve, type ResourceReserve } from "./resource-reserve.js";
 import { Slot, type SlotOwner } from "./slot.js";
 
@@ -27,6 +28,8 @@ export interface SlotPortOptions extends PortOptions {
   readonly width?: number;
   /** What firmware keeps free below the port. Root port only. */
   readonly reserve?: ResourceReserve;
+  /** A power management capability with PME, which QEMU's have not. Root port only. */
+  readonly powerManagement?: boolean;
 }
 
 const NOTHING_RESERVED: ResourceReserve = { buses: null, io: null, memory: null, prefetch32: null, prefetch64: null };
@@ -154,6 +157,8 @@ export abstract class HotplugPort extends PciBridge implements SlotOwner {
 
   abstract hotplugInterrupt(level: boolean): void;
 
+  hotplugEvent(_event: boolean): void {}
+
   override reset(): void {
     this.pendingUnplug = null;
     super.reset();
@@ -174,9 +179,11 @@ export abstract class HotplugPort extends PciBridge implements SlotOwner {
   }
 }
 
-/** pcie-root-port: a port of the root complex with a slot. The hotplug interrupt is MSI-X vector 0, else INTA. */
+/** pcie-root-port: a port of the root complex with a slot. The hotplug interrupt, and that of a PME, is MSI-X vector 0, else INTA. */
 export class PcieRootPort extends HotplugPort {
   readonly msix: MsixCapability;
+  private readonly power: PortPower | null;
+  private readonly interrupts = { hotplug: false, pme: false };
   readonly reserve: ResourceReserve;
 
   /** @throws Refusal in QEMU's words */
@@ -201,6 +208,7 @@ export class PcieRootPort extends HotplugPort {
     });
     // Root Control: system error enables (PCIe 7.5.3.12).
     config.allow(express + 0x1c, 2, 0x07);
+    this.power = options.powerManagement === true ? new PortPower(this, 0xb0, express, (level) => this.portInterrupt("pme", level)) : null;
     this.makeSlot(express, options, speed, width);
     addResourceReserve(config, 0x90, this.reserve, this.label);
     if (this.reserve.io === 0n) {
@@ -213,12 +221,25 @@ export class PcieRootPort extends HotplugPort {
   }
 
   override hotplugInterrupt(level: boolean): void {
+    this.portInterrupt("hotplug", level);
+  }
+
+  override hotplugEvent(event: boolean): void {
+    this.power?.hotplug(event);
+  }
+
+  private portInterrupt(cause: "hotplug" | "pme", level: boolean): void {
+    // The base class's parts are made first, and are quiet.
+    if (this.interrupts === undefined) {
+      return;
+    }
+    this.interrupts[cause] = level;
     if (this.msix?.enabled) {
       if (level) {
         this.msix.raise(0);
       }
     } else {
-      this.setIntx(level);
+      this.setIntx(this.interrupts.hotplug || this.interrupts.pme);
     }
   }
 }

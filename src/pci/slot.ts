@@ -51,6 +51,8 @@ export interface SlotOwner extends PciFunction {
   readonly partner: PciFunction | null;
   /** Raises or lowers the hotplug interrupt. */
   hotplugInterrupt(level: boolean): void;
+  /** There are events with their enables set, or no more: what wakes a port that sleeps. */
+  hotplugEvent(event: boolean): void;
   /** The guest has switched the slot off: what is in it goes. */
   powerOff(): void;
   /** Power of what is in the slot follows. */
@@ -225,11 +227,13 @@ export class Slot implements ConfigRegisters {
   private notify(): void {
     const { control, status } = this;
     const linkEvent = (control & LINK_STATE_ENABLE) !== 0 && (status & SLOT_LINK_STATE_CHANGED) !== 0;
-    const wanted = (control & SLOT_HOTPLUG_INTERRUPT_ENABLE) !== 0 && ((status & control & EVENTS) !== 0 || linkEvent);
+    const event = (status & control & EVENTS) !== 0 || linkEvent;
+    const wanted = (control & SLOT_HOTPLUG_INTERRUPT_ENABLE) !== 0 && event;
     if (wanted !== this.interrupting) {
       this.interrupting = wanted;
       this.port.hotplugInterrupt(wanted);
     }
+    this.port.hotplugEvent(event);
   }
 
   private setStatus(status: number): void {

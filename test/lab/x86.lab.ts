@@ -119,7 +119,7 @@ describe("Linux on q35", () => {
   });
 
   it.runIf(nightly)("loses nothing while four processes map, use and unmap, and a function comes and goes", () => {
-    const turns = 4;
+    const turns = 3;
     const { console, report, stderr, status } = lab.boot({
       host: "two-socket-spr",
       arguments: machine(
@@ -128,7 +128,7 @@ describe("Linux on q35", () => {
          -device pcie-root-port,id=rp3,chassis=3 -device vfio-pci,host=0000:17:00.0,id=nic0,bus=rp3,iommufd=iommufd0`,
         "-m 512M -smp 4",
       ),
-      append: `quiet lab=storms turns=${turns} function=0000:01:00.0 others=0000:02:00.0,0000:03:00.0`,
+      append: `quiet loglevel=1 lab=storms turns=${turns} function=0000:01:00.0 others=0000:02:00.0,0000:03:00.0`,
       steps: plugs(turns, "lab: turn", { driver: "vfio-pci", host: "0000:97:00.0", id: "nic1", bus: "rp1", iommufd: "iommufd0" }),
       seconds: 600,
     });
@@ -152,7 +152,7 @@ describe("Linux on q35", () => {
          -blockdev driver=x-memory,node-name=work,size=64M -device nvme,drive=work,serial=work`,
         "-m 768M -smp 3",
       ),
-      append: "quiet lab=nodes,groups,dma,ats,tools function=0000:21:00.0",
+      append: "quiet loglevel=1 lab=nodes,groups,dma,ats,tools function=0000:21:00.0",
       seconds: 600,
     });
     expect([stderr, status]).toEqual(["", 0]);

@@ -58,6 +58,63 @@ function words(action: () => unknown): string {
   }
 }
 
+describe("a root port with power management", () => {
+  const PM = 0xb0;
+  const ROOT_CONTROL = 0x54 + 0x1c;
+  const ROOT_STATUS = 0x54 + 0x20;
+
+  /** As Linux lets a port sleep: no hotplug interrupts, PME on, D3hot (pciehp_runtime_suspend, pci_finish_runtime_suspend). */
+  function asleep() {
+    const machine = machineWithPort({ powerManagement: true });
+    machine.driverStarts();
+    machine.put(ROOT_CONTROL, 0x8);
+    machine.put(SLTCTL, machine.at(SLTCTL) & ~0x30);
+    machine.put(PM + 4, 0x0103);
+    machine.takeInterrupt();
+    const card = new Nvme({ id: "n1" });
+    return { ...machine, card };
+  }
+
+  it("has what PCI PM 1.2 asks for, and is as QEMU's without", () => {
+    const { root } = machineWithPort({ powerManagement: true });
+    const at = findCapability(machineWithPort({ powerManagement: true }).port.config, 1);
+    expect(at).toBe(PM);
+    expect(root.configRead(8, PM + 2, 2)).toBe(0x4803);
+    expect(findCapability(machineWithPort().port.config, 1)).toBe(0);
+  });
+
+  it("wakes by a PME when its slot is filled, and tells which function did", () => {
+    const { port, at, put, takeInterrupt, root, card } = asleep();
+    plugFunction(card, port.secondary, 0, { hotplugged: true });
+    expect(takeInterrupt()).toBe(true);
+    expect(at(PM + 4)).toBe(0x8000 | 0x0100 | 0x8 | 3);
+    expect(root.configRead(8, ROOT_STATUS, 4)).toBe(0x1_0000 | port.bdf);
+    // As pcie_pme_handle_request and pci_check_pme_status: the root's status first, then the function's, with its enable.
+    root.configWrite(8, ROOT_STATUS, 4, 0x1_0000);
+    put(PM + 4, 0x8003);
+    put(PM + 4, 0x0000);
+    expect([at(PM + 4), root.configRead(8, ROOT_STATUS, 4) & 0x1_0000]).toEqual([0x8, 0]);
+    expect(takeInterrupt()).toBe(false);
+    // Awake, it hears the event that is still there.
+    put(SLTCTL, at(SLTCTL) | 0x30);
+    expect(takeInterrupt()).toBe(true);
+    expect(at(SLTSTA) & 0x48).toBe(0x48);
+  });
+
+  it("sends none while it is awake, nor without its enables, and one for what came before it slept", () => {
+    const { port, at, put, takeInterrupt, card } = asleep();
+    put(PM + 4, 0x0100);
+    plugFunction(card, port.secondary, 0, { hotplugged: true });
+    expect([takeInterrupt(), at(PM + 4) & 0x8000]).toEqual([false, 0]);
+    put(PM + 4, 0x0003);
+    expect([takeInterrupt(), at(PM + 4) & 0x8000]).toEqual([false, 0]);
+    put(PM + 4, 0x0103);
+    expect([takeInterrupt(), at(PM + 4) & 0x8000]).toEqual([true, 0x8000]);
+    port.reset();
+    expect([at(PM + 4), at(ROOT_CONTROL)]).toEqual([0x8, 0]);
+  });
+});
+
 describe("a slot from start", () => {
   it("shows presence and power as the slot is filled, as QEMU does", () => {
     const empty = machineWithPort();

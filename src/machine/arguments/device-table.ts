@@ -202,6 +202,7 @@ const models = [
     ...PCIE_SLOT,
     property("x-speed", "PCIELinkSpeed", "16", "link speed in GT/s"),
     property("x-width", "PCIELinkWidth", "32", "link width in lanes"),
+    property("x-pm", "OnOffAuto", "auto", "power management with PME, ours: a port that sleeps hears of its slot; auto is on for a kernel on vCPUs"),
     property("bus-reserve", "uint32", "", "bus numbers that firmware keeps free below it"),
     property("mem-reserve", "size", "", "bytes of memory that firmware keeps free below it for devices that come later"),
     property("pref32-reserve", "size", "", "the same of prefetchable memory, below 4 GiB"),
