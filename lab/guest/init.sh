@@ -14,24 +14,23 @@ groups() {
 iommu() { dmesg | grep -iE 'dmar|iommu|smmu' | grep -v 'Adding to iommu group'; }
 faults() { dmesg | grep -E 'fault addr|event 0x' | tail -n 1; dmesg | grep -cE 'fault addr|event: '; }
 windows() { for group in /sys/kernel/iommu_groups/*; do echo "group ${group##*/} $(tr '\n' ' ' <"$group/reserved_regions")"; done; }
-disk() {
-  for _ in $(seq 1 100); do [ -e /dev/nvme0n1 ] && break; sleep 0.1; done
-  echo "md5 $(dd if=/dev/nvme0n1 bs=1M count=8 2>/dev/null | md5sum | cut -d' ' -f1)"
-  echo "lab was here $(word token)" | dd of=/dev/nvme0n1 bs=512 seek=4 conv=notrunc,fsync 2>/dev/null && sync
-  grep -c nvme /proc/interrupts
-}
-# Every disk by its function: its first 8 MiB, not from the cache.
-sums() {
-  echo 3 >/proc/sys/vm/drop_caches
-  for block in /sys/block/nvme*n1; do
-    echo "sum $(basename "$(readlink -f "$block/device/device")") $(dd if="/dev/${block##*/}" bs=1M count=8 2>/dev/null | md5sum | cut -d' ' -f1)"
+# The namespace of the NVMe with that serial number: several are numbered as they happen to start.
+nvme_of() {
+  for _ in $(seq 1 100); do
+    for one in /sys/class/nvme/nvme*; do
+      [ "$(tr -d ' ' <"$one/serial" 2>/dev/null)" = "$1" ] && [ -e "/dev/${one##*/}n1" ] && echo "/dev/${one##*/}n1" && return
+    done
+    sleep 0.1
   done
 }
-# What is done to the disk while other tests run.
-load() { (while :; do dd if=/dev/nvme0n1 of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null || sleep 0.1; done) & }
-# The driver stands aside and takes the function again.
-flr() { grep -q flr "/sys/bus/pci/devices/$function/reset_method" && echo 1 >"/sys/bus/pci/devices/$function/reset" && sleep 2; }
-irqs() { grep -E 'nvme|arm-smmu' /proc/interrupts; }
+disk() {
+  for _ in $(seq 1 100); do [ -e /dev/nvme0n1 ] && break; sleep 0.1; done
+  at=/dev/nvme0n1
+  [ -z "$(word serial)" ] || at=$(nvme_of "$(word serial)")
+  echo "md5 $(dd if="$at" bs=1M count=8 2>/dev/null | md5sum | cut -d' ' -f1)"
+  echo "lab was here $(word token)" | dd of="$at" bs=512 seek=4 conv=notrunc,fsync 2>/dev/null && sync
+  grep -c nvme /proc/interrupts
+}
 bars() {
   for function in /sys/bus/pci/devices/*; do
     echo "bars ${function##*/} $(head -n 6 "$function/resource" | while read -r first last _; do [ "$last" = 0x0000000000000000 ] || echo "$first-$last"; done | tr '\n' ' ')"
@@ -75,11 +74,7 @@ nodes() {
 }
 # Programs on a disk with a system of its own (lab.sh puts them there).
 tools() {
-  for _ in $(seq 1 100); do [ -e /dev/nvme1n1 ] && break; sleep 0.1; done
-  for one in /sys/class/nvme/nvme*; do
-    case $(cat "$one/serial") in tools*) system=/dev/${one##*/}n1 ;; *) work=/dev/${one##*/} ;; esac
-  done
-  mkdir -p /mnt && mount -t ext4 "$system" /mnt && mount -t proc proc /mnt/proc && mount -t sysfs sys /mnt/sys && mount -t devtmpfs dev /mnt/dev && chroot /mnt /tools.sh "$work"
+  mkdir -p /mnt && mount -t ext4 "$(nvme_of tools)" /mnt && mount -t proc proc /mnt/proc && mount -t sysfs sys /mnt/sys && mount -t devtmpfs dev /mnt/dev && chroot /mnt /tools.sh "$(nvme_of work)"
 }
 # The kernel tells of ten faults in five seconds: what comes then is told again.
 pause() { sleep 6; }

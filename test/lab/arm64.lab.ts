@@ -71,7 +71,7 @@ describe("Linux on virt", () => {
       host: "grace",
       arguments: machine(),
       // The port sleeps once its slot is empty, and wakes by a PME.
-      append: "quiet lab=plug,silent,windows function=0000:09:00.0",
+      append: "quiet loglevel=1 lab=plug,silent,windows function=0000:09:00.0",
       steps: [
         { on: "lab: ready", qmp: { execute: "device_del", arguments: { id: "nic0" } } },
         { on: "DEVICE_DELETED", in: "monitor", qmp: { execute: "device_add", arguments: { driver: "vfio-pci", host: "0009:02:00.0", id: "nic0", bus: "rp1", iommufd: "iommufd0" } } },
@@ -127,7 +127,7 @@ describe("Linux on virt", () => {
     const { console, report, stderr, status } = lab.boot({
       host: "grace",
       arguments: `-machine virt,accel=kvm,gic-version=3,iommu=smmuv3 -cpu host -m 512M -nodefaults -display none ${disks("addr=2", "addr=3")}`,
-      append: "quiet lab=groups,disk,dma,faults function=0000:00:03.0 token=legacy",
+      append: "quiet loglevel=1 lab=groups,disk,dma,faults function=0000:00:03.0 serial=lab token=legacy",
     });
     expect([stderr, status]).toEqual(["", 0]);
     for (const address of ["02", "03"]) {
@@ -148,7 +148,7 @@ describe("Linux on virt", () => {
       host: "grace",
       arguments: `${machine()} -device pxb-pcie,id=pcie.3,bus_nr=24 -device arm-smmuv3,primary-bus=pcie.3,id=smmu3
         -device pcie-root-port,id=rp4,bus=pcie.3,chassis=4 -device pcie-root-port,id=rp5,bus=pcie.3,chassis=5 ${disks("bus=rp4", "bus=rp5")}`,
-      append: "quiet lab=groups,disk,silent,ats,dma:0000:1a:00.0,faults function=0000:09:00.0 token=beside",
+      append: "quiet loglevel=1 lab=groups,disk,silent,ats,dma:0000:1a:00.0,faults function=0000:09:00.0 serial=lab token=beside",
     });
     expect([stderr, status]).toEqual(["", 0]);
     [...GROUPS, "group \\d+ DMA(-FQ)? 0000:19:00\\.0", "group \\d+ DMA(-FQ)? 0000:1a:00\\.0"].forEach((group) => expect(console).toMatch(new RegExp(group)));
