@@ -4,7 +4,8 @@
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 disk=$1
 controller=${1%n1}
-must() { echo "tools: $*"; "$@" || { echo "tools: $1 FAILED: $?"; exit 1; }; }
+# What they print is long, and the console slow.
+must() { echo "tools: $*"; "$@" >/tmp/out 2>&1 || { echo "tools: $1 FAILED: $?"; cat /tmp/out; exit 1; }; }
 must nvme id-ctrl $controller
 must nvme id-ns $disk
 must nvme smart-log $controller
@@ -14,8 +15,8 @@ must nvme get-feature $controller -f 7 -H
 must nvme set-feature $controller -f 6 -V 1
 must nvme get-feature $controller -f 6
 must nvme list
-must fio --name=verify --filename=$disk --direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite --bs=4k --size=4m --verify=crc32c --verify_fatal=1 --output-format=terse --minimal >/tmp/fio || exit 1
-echo "tools: fio has verified $(cut -d';' -f6,47 /tmp/fio) KiB read, written"
+must fio --name=verify --filename=$disk --direct=1 --ioengine=libaio --iodepth=8 --rw=randwrite --bs=4k --size=4m --verify=crc32c --verify_fatal=1 --output-format=terse --minimal
+echo "tools: fio has verified $(cut -d';' -f6,47 /tmp/out) KiB read, written"
 must nvme flush $disk
 # What is told not to be needed, and what is made zero.
 must nvme write-zeroes $disk -s 8 -c 7
