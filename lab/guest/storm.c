@@ -1,7 +1,6 @@
 /* storm BUS:DEV.FN ...: on each function two processes that map, use by DMA and unmap, all at once, until the file
  * /tmp/over is there. Every fill is compared with what memory has then, and now and then what was unmapped is used,
  * which must fault. Its last line tells the rounds. */
-#include <sched.h>
 #include <sys/wait.h>
 #include "engine.h"
 
@@ -18,7 +17,7 @@ struct shared {
 };
 
 static uint32_t alone(struct function *f, struct shared *s, uint64_t at, uint32_t length, uint32_t pattern) {
-  while (__atomic_exchange_n(&s->busy, 1, __ATOMIC_ACQUIRE)) sched_yield();
+  while (__atomic_exchange_n(&s->busy, 1, __ATOMIC_ACQUIRE)) usleep(500);
   uint32_t status = operate(f, FILL, 0, at, length, pattern, 0, 0);
   __atomic_store_n(&s->busy, 0, __ATOMIC_RELEASE);
   return status;
