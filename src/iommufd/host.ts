@@ -43,6 +43,8 @@ export interface Host {
   readonly description: string;
   /** Bytes of a page; left out: 4096. */
   readonly pageBytes?: number;
+  /** Descriptors that this process was given may be this host's; left out: none is. */
+  readonly hasDescriptors?: boolean;
   /** Memory of this host's process that can be mapped for DMA: bytes, a multiple of 4096. */
   allocateMemory(name: string, bytes: number): RamBlock;
   freeMemory(block: RamBlock): void;

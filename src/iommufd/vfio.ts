@@ -86,8 +86,13 @@ export interface VfioDevice {
   readonly address: string;
   /** Its descriptor. */
   readonly fd: number;
-  /** VFIO_DEVICE_BIND_IOMMUFD: binds to the iommufd of that descriptor, and returns its id of the device. */
-  bind(iommufd: number): number;
+  /**
+   * VFIO_DEVICE_BIND_IOMMUFD: binds to the iommufd of that descriptor, and returns its id of the device.
+   *
+   * @param token a UUID (16 bytes), which a virtual function of a physical one that is VFIO's needs, and that one gives
+   * @throws HostError EACCES another token, EINVAL a token and no such function
+   */
+  bind(iommufd: number, token?: Uint8Array): number;
   /** VFIO_DEVICE_ATTACH_IOMMUFD_PT: attaches to an IOAS or HWPT, replacing what is attached in one step. */
   attach(ptId: number, pasid?: number): void;
   /** VFIO_DEVICE_DETACH_IOMMUFD_PT: DMA is blocked from then on. */

@@ -57,6 +57,14 @@ export function addressOf(bytes: Uint8Array): bigint {
   return BigInt(native().koffi.address(bytes));
 }
 
+/** sysconf(3). */
+const SC_PAGESIZE = 30;
+
+/** Bytes of a page of this machine. */
+export function pageBytes(): number {
+  return foreign("long sysconf(int name)")(SC_PAGESIZE);
+}
+
 /** open(2) for reading and writing. @throws SystemError */
 export function openFile(path: string): number {
   return call(`open("${path}")`, "int open(const char *path, int flags)", path, O_RDWR | O_CLOEXEC);

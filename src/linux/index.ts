@@ -10,6 +10,7 @@ export {
   memoryFile,
   MOST_VIEW_BYTES,
   openFile,
+  pageBytes,
   readFd,
   readFdAt,
   signalEventFd,

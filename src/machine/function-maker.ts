@@ -6,6 +6,7 @@ import type { MsiRouter } from "../msi/index.js";
 import { PciePciBridge, PcieRootPort, type PciFunction, PxbPcie, X3130Upstream, Xio3130Downstream } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
 import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.js";
+import { nameHostFunction, uuidBytes } from "./host-function-name.js";
 import type { MsiAccount } from "./accounts.js";
 import type { BoardOutputs } from "./board.js";
 import type { BoardMap } from "./board-map.js";
@@ -109,13 +110,8 @@ function makeExpander(device: DeviceArgument, parts: FunctionParts): PciFunction
 }
 
 function makeVfio(device: DeviceArgument, parts: FunctionParts): PciFunction {
-  const hostAddress = textProperty(device, "host");
-  if (hostAddress === "") {
-    throw new Refusal("No provided host device\nUse -device vfio-pci,host=DDDD:BB:DD.F", {
-      found: `${deviceLabel(device)} without host=`,
-      wouldWork: `host=${parts.host.functions()[0]?.address ?? "0009:01:00.0"}`,
-    });
-  }
+  const iommufd = device.properties.has("iommufd") ? findIommufd(textProperty(device, "iommufd"), parts) : null;
+  const { hostAddress, given } = nameHostFunction(device, parts.host, iommufd !== null);
   for (const other of parts.plugged()) {
     if (other.passthrough?.hostAddress === hostAddress) {
       throw new Refusal(`vfio ${hostAddress}: device is already attached`, {
@@ -124,11 +120,13 @@ function makeVfio(device: DeviceArgument, parts: FunctionParts): PciFunction {
       });
     }
   }
-  const iommufd = device.properties.has("iommufd") ? findIommufd(textProperty(device, "iommufd"), parts) : null;
   const ats = textProperty(device, "ats");
+  const token = textProperty(device, "vf-token");
   return new VfioPci({
     id: device.id,
     hostAddress,
+    given,
+    token: token === "" ? undefined : uuidBytes(device, token),
     iommufd,
     ats: ats === "auto" ? "auto" : ats === "on",
     onError: (fn) => parts.outputs.functionFailed(fn),

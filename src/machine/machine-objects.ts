@@ -1,6 +1,7 @@
 /** `-object` and object-add: iommufds and memory backends by id, and what keeps them from being deleted. */
 import type { Host } from "../iommufd/index.js";
 import { type Log, Refusal } from "../support/index.js";
+import { descriptorNumber } from "./host-function-name.js";
 import { IommufdContext } from "../vfio/index.js";
 import { type ObjectArgument, parseObject } from "./arguments/index.js";
 
@@ -82,7 +83,23 @@ export class MachineObjects {
   private take(object: ObjectArgument): void {
     this.arguments.set(object.id, object);
     if (object.type === "iommufd") {
-      this.iommufds.set(object.id, new IommufdContext(object.id, this.host, this.log));
+      this.iommufds.set(object.id, new IommufdContext(object.id, this.host, this.log, this.given(object)));
     }
+  }
+
+  /** The iommufd that the process was given; it is used when a function is. @throws Refusal */
+  private given({ id, fd: text }: ObjectArgument): { readonly fd: number } | undefined {
+    if (text === undefined) {
+      return undefined;
+    }
+    if (this.host.hasDescriptors !== true) {
+      this.log.info(`-object iommufd,id=${id}: fd has no effect, the host opens its own /dev/iommu`);
+      return undefined;
+    }
+    const fd = descriptorNumber(text);
+    if (fd === null) {
+      throw new Refusal(`Could not parse remote object fd ${text}`, { found: `-object iommufd,id=${id},fd=${text}`, wouldWork: "the number of an open descriptor of /dev/iommu" });
+    }
+    return { fd };
   }
 }

@@ -24,6 +24,10 @@ export interface VfioPciOptions {
   readonly id: string;
   /** Host PCI address; `0000:` is added where the domain is left out. */
   readonly hostAddress: string;
+  /** An open VFIO device of the function, whose descriptor the process was given; left out: it is opened by the address. */
+  readonly given?: VfioDevice;
+  /** The UUID (16 bytes) that a virtual function and its physical one are opened with. */
+  readonly token?: Uint8Array;
   /** Null: no `iommufd=` was given. */
   readonly iommufd: IommufdContext | null;
   /** on: ATS is required; off: hidden from the guest; auto: as the host has it. */
@@ -73,7 +77,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   /** Throws Refusal where the host has no such function. */
   constructor(private readonly options: VfioPciOptions) {
     const found = options.host.functions().find((fn) => fn.address === fullAddress(options.hostAddress));
-    if (found === undefined) {
+    if (found === undefined && options.given === undefined) {
       const known = options.host.functions().map((fn) => fn.address);
       throw new Refusal(`vfio ${options.hostAddress}: no such host device`, {
         found: `${options.host.description} has ${known.length === 0 ? "no PCI functions" : known.join(", ")}`,
@@ -84,10 +88,11 @@ export class VfioPci extends PciFunction implements IommufdDevice {
       "vfio-pci",
       options.id,
       "endpoint",
-      { vendorId: found.vendorId, deviceId: found.deviceId, classCode: found.classCode },
+      // Of a function that the host does not list (no sysfs): they come with its configuration space.
+      { vendorId: found?.vendorId ?? 0, deviceId: found?.deviceId ?? 0, classCode: found?.classCode ?? 0 },
       CONFIG_BYTES,
     );
-    this.hostIommu = found.iommu;
+    this.hostIommu = found?.iommu ?? null;
   }
 
   override get passthrough(): { hostAddress: string; iommufd: string | null } {
@@ -195,8 +200,8 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     }
     this.connection = context.connect();
     this.context = context;
-    this.device = this.options.host.openDevice(this.hostAddress);
-    this.boundId = this.device.bind(this.connection.fd);
+    this.device = this.options.given ?? this.options.host.openDevice(this.hostAddress);
+    this.boundId = this.device.bind(this.connection.fd, this.options.token);
     this.information = this.connection.getHwInfo(this.boundId);
     const path = this.iommuPath;
     const flags = path.ops?.getViommuFlags?.() ?? { wantNestingParent: false, pasidSupported: false };

@@ -44,7 +44,7 @@ describe("a command line as QEMU spells it", () => {
     expect(args.devices[0]).toMatchObject({ id: "pci.1", bus: "pcie.0", devfn: 8 });
     expect(Object.fromEntries(args.devices[0].properties)).toMatchObject({ port: 8, chassis: 1, multifunction: true });
     expect(args.devices[1].devfn).toBe(0);
-    expect(args.notes).toEqual(["-object iommufd,id=iommufd0: fd has no effect, the host opens its own /dev/iommu"]);
+    expect([args.notes, args.objects[0].fd]).toEqual([[], "25"]);
   });
 
   it("takes slot and function with 0x before each, as libvirt writes them", () => {
@@ -267,7 +267,7 @@ const wrong: Array<[line: string, words: string, more?: string]> = [
   ["-M virt -device pxb-pcie,bus_nr=300", "Parameter 'bus_nr' expects uint8_t", "0 to 255"],
   ["-M virt -device pxb-pcie,bus_nr=-1", "Parameter 'bus_nr' expects uint8_t"],
   ["-M virt -device vfio-pci,host=xx", "Property 'vfio-pci.host' doesn't take value 'xx'", "0009:01:00.0"],
-  ["-M virt -device vfio-pci,sysfsdev=/sys/x", "Property 'vfio-pci.sysfsdev' cannot be set here", "host="],
+  ["-M virt -device vfio-pci,x-msix-relocation=bar4", "Property 'vfio-pci.x-msix-relocation' cannot be set here", "the MSI-X table stays"],
   ["-M virt -device '{\"driver\":\"edu\"'", "JSON parse error"],
   ["-M virt -device '{\"id\":\"a\"}'", "Parameter 'driver' is missing"],
   ["-M virt -device '{\"driver\":\"edu\",\"foo\":1}'", "Property 'edu.foo' not found"],

@@ -87,7 +87,9 @@ function machine(told: Told = {}) {
     }
   }
   class Telling extends ForwardingHost {
-    readonly pageBytes = told.pageBytes;
+    override get pageBytes(): number | undefined {
+      return told.pageBytes;
+    }
 
     protected override wrapDevice(device: VfioDevice): VfioDevice {
       return new Device(device);

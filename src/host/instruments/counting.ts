@@ -215,8 +215,8 @@ class CountedDevice extends ForwardingDevice {
     counter.deviceOpened(this);
   }
 
-  override bind(iommufd: number): number {
-    const devId = super.bind(iommufd);
+  override bind(iommufd: number, token?: Uint8Array): number {
+    const devId = super.bind(iommufd, token);
     const counted = this.iommufds.get(iommufd);
     this.bound = { iommufd: counted, devId };
     if (counted !== undefined) {

@@ -69,6 +69,14 @@ export class ForwardingHost implements Host {
     return this.inner.description;
   }
 
+  get pageBytes(): number | undefined {
+    return this.inner.pageBytes;
+  }
+
+  get hasDescriptors(): boolean | undefined {
+    return this.inner.hasDescriptors;
+  }
+
   allocateMemory(name: string, bytes: number): RamBlock {
     return this.around("mmap", () => this.inner.allocateMemory(name, bytes));
   }
@@ -244,8 +252,8 @@ export class ForwardingDevice implements VfioDevice {
     return this.inner.fd;
   }
 
-  bind(iommufd: number): number {
-    return this.around("VFIO_BIND_IOMMUFD", () => this.inner.bind(iommufd));
+  bind(iommufd: number, token?: Uint8Array): number {
+    return this.around("VFIO_BIND_IOMMUFD", () => this.inner.bind(iommufd, token));
   }
 
   attach(ptId: number, pasid?: number): void {

@@ -175,8 +175,8 @@ class TracedIommufd extends ForwardingIommufd {
 class TracedDevice extends ForwardingDevice {
   private iommufd = -1;
 
-  override bind(iommufd: number): number {
-    const id = super.bind(iommufd);
+  override bind(iommufd: number, token?: Uint8Array): number {
+    const id = super.bind(iommufd, token);
     this.iommufd = iommufd;
     if (connectAndBind.on) {
       connectAndBind.emit(iommufd, this.address, this.fd, id);

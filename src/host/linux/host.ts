@@ -2,7 +2,7 @@
 import { release } from "node:os";
 import { join } from "node:path";
 import { type Host, HostError, type HostEvent, type HostFunction, type Iommufd, type RawIoctl, type VfioDevice } from "../../iommufd/index.js";
-import { SystemError } from "../../linux/index.js";
+import { pageBytes, SystemError } from "../../linux/index.js";
 import type { MakeMemory, RamBlock } from "../../memory/index.js";
 import { LinuxEvent } from "./events.js";
 import { LinuxIommufd } from "./iommufd.js";
@@ -24,6 +24,7 @@ export interface LinuxHostOptions {
 }
 
 export class LinuxHost implements Host {
+  readonly hasDescriptors = true;
   readonly description: string;
   private readonly port: KernelPort;
   private readonly places: Places;
@@ -36,6 +37,10 @@ export class LinuxHost implements Host {
     this.places = places;
     this.sysfs = new Sysfs(places);
     this.memory = new LinuxMemory(makeMemory);
+  }
+
+  get pageBytes(): number {
+    return pageBytes();
   }
 
   allocateMemory(name: string, bytes: number): RamBlock {

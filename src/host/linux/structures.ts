@@ -139,6 +139,9 @@ export const VFIO = {
 
 /** The first form, which every kernel with these ioctls takes; a PASID is behind it (`*_PASID_BYTES`). */
 export const DEVICE_BIND = new Structure("vfio_device_bind_iommufd", 16, { argsz: [0, 4], flags: [4, 4], iommufd: [8, 4], out_devid: [12, 4] });
+/** Linux 6.19's, with a token (VFIO_DEVICE_BIND_FLAG_TOKEN). */
+export const DEVICE_BIND_TOKEN = new Structure("vfio_device_bind_iommufd", 24, { argsz: [0, 4], flags: [4, 4], iommufd: [8, 4], out_devid: [12, 4], token_uuid_ptr: [16, 8] });
+export const WITH_TOKEN = 1 << 0;
 export const DEVICE_ATTACH = new Structure("vfio_device_attach_iommufd_pt", 16, { argsz: [0, 4], flags: [4, 4], pt_id: [8, 4], pasid: [12, 4] });
 export const DEVICE_DETACH = new Structure("vfio_device_detach_iommufd_pt", 12, { argsz: [0, 4], flags: [4, 4], pasid: [8, 4] });
 /** Bytes of them without a PASID. */

@@ -25,6 +25,7 @@ import {
   DETACH_BYTES,
   DEVICE_ATTACH,
   DEVICE_BIND,
+  DEVICE_BIND_TOKEN,
   DEVICE_DETACH,
   DEVICE_FEATURE,
   DEVICE_INFO,
@@ -42,6 +43,7 @@ import {
   SPARSE_MMAP,
   VFIO,
   WITH_PASID,
+  WITH_TOKEN,
 } from "./structures.js";
 
 /** What a region's information says, and where the region lies in the device's file. */
@@ -60,7 +62,11 @@ export class LinuxVfioDevice implements VfioDevice {
     readonly fd: number,
   ) {}
 
-  bind(iommufd: number): number {
+  bind(iommufd: number, token?: Uint8Array): number {
+    if (token !== undefined) {
+      const request = DEVICE_BIND_TOKEN.make({ flags: WITH_TOKEN, iommufd, token_uuid_ptr: this.port.addressOf(token) });
+      return this.call("VFIO_BIND_IOMMUFD", VFIO.BIND_IOMMUFD, request).number("out_devid");
+    }
     return this.call("VFIO_BIND_IOMMUFD", VFIO.BIND_IOMMUFD, DEVICE_BIND.make({ iommufd })).number("out_devid");
   }
 

@@ -11,6 +11,8 @@ export interface ObjectArgument {
   readonly id: string;
   /** Bytes, of a memory backend; 0 else. */
   readonly size: number;
+  /** Descriptor of an iommufd that the process was given, as it was said; left out: none. */
+  readonly fd?: string;
   readonly where: string;
 }
 
@@ -74,13 +76,10 @@ export function parseObject(argument: string, notes: string[], option = "-object
         properties.set(name, objectProperty(typeName, known.properties, name, value, form === "json"));
       }
     }
-    if (properties.has("fd")) {
-      notes.push(`-object ${typeName},id=${id}: fd has no effect, the host opens its own /dev/iommu`);
-    }
     if (known.type === "memory-backend" && (properties.get("mem-path") !== undefined || properties.get("hugetlb") === true)) {
       notes.push(`-object ${typeName},id=${id}: its memory is ordinary memory of this process`);
     }
-    return { type: known.type, typeName, id, size: known.type === "memory-backend" ? backendSize(typeName, properties) : 0, where };
+    return { type: known.type, typeName, id, size: known.type === "memory-backend" ? backendSize(typeName, properties) : 0, ...(properties.has("fd") ? { fd: String(properties.get("fd")) } : {}), where };
   });
 }
 

@@ -230,7 +230,7 @@ export class SimulatedPort implements KernelPort {
     const answer = (at: number, value: number): void => view.setUint32(at, value, true);
     switch (request) {
       case 0x3b76:
-        return answer(12, device.bind(view.getInt32(8, true)));
+        return answer(12, device.bind(view.getInt32(8, true), (u32(4) & 1) === 0 ? undefined : this.at(view.getBigUint64(16, true), 16)));
       case 0x3b77:
         return device.attach(u32(8), (u32(4) & 1) === 0 ? undefined : u32(12));
       case 0x3b78:

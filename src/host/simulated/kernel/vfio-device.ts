@@ -75,8 +75,12 @@ export class SimulatedVfioDevice implements VfioDevice {
     return this.object !== null;
   }
 
-  bind(fd: number): number {
+  bind(fd: number, token?: Uint8Array): number {
     const refuse = this.enter("VFIO_BIND_IOMMUFD");
+    if (token !== undefined) {
+      // Linux vfio_pci_validate_vf_token; no function here is virtual, or has such.
+      throw refuse("EINVAL", `VF token incorrectly provided, ${this.address} is not a PF or VF`);
+    }
     if (this.object !== null || this.host.isBound(this.device)) {
       throw refuse("EINVAL", `${this.address} is bound already`);
     }
