@@ -68,7 +68,7 @@ int main(int count, char **words) {
   *narrow(&f, EDU_LIVE) = 0x12345678;
   if (*narrow(&f, EDU_LIVE) != ~0x12345678u) die("edu's liveness register is %08x", *narrow(&f, EDU_LIVE));
   if (stray) {
-    transfer(&f, BUFFER, 0x2345000, 64, TO_MEMORY);
+    transfer(&f, BUFFER, 0x2345000, 4, TO_MEMORY);
     return 0;
   }
   uint32_t ioas = new_ioas(&f);
@@ -90,10 +90,10 @@ int main(int count, char **words) {
   printf("edu: 8 KiB through its buffer\n");
   unmap(&f, ioas, iova, length);
   memset(bytes, 0x55, length);
-  transfer(&f, BUFFER, iova, 64, TO_MEMORY);
+  transfer(&f, BUFFER, iova, 4, TO_MEMORY);
   for (uint64_t i = 0; i < length; i++)
     if (bytes[i] != 0x55) die("unmapped memory was written at %llx", (unsigned long long)i);
-  transfer(&f, BUFFER, 0x2345000, 64, TO_MEMORY);
+  transfer(&f, BUFFER, 0x2345000, 4, TO_MEMORY);
   printf("edu: unmapped memory is not reached\n");
   return 0;
 }

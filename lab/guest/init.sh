@@ -12,7 +12,7 @@ groups() {
   for group in /sys/kernel/iommu_groups/*; do echo "group ${group##*/} $(cat "$group/type") $(ls "$group/devices" | tr '\n' ' ')"; done
 }
 iommu() { dmesg | grep -iE 'dmar|iommu|smmu' | grep -v 'Adding to iommu group'; }
-faults() { dmesg | grep -E 'fault addr|event 0x' | tail -n 1; dmesg | grep -cE 'fault addr|event: '; }
+faults() { dmesg | grep -E 'fault addr|event 0x|event: ' | tail -n 1; dmesg | grep -cE 'fault addr|event: '; }
 windows() { for group in /sys/kernel/iommu_groups/*; do echo "group ${group##*/} $(tr '\n' ' ' <"$group/reserved_regions")"; done; }
 # The namespace of the NVMe with that serial number: several are numbered as they happen to start.
 nvme_of() {

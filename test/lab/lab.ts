@@ -114,8 +114,8 @@ export class Lab {
   }
 
   /** Runs shell text where guests run. */
-  shell(text: string): string {
-    return this.local ? spawnSync("sh", ["-c", text], { encoding: "utf8" }).stdout : this.script(["run", text, "300"]);
+  shell(text: string, seconds = 300): string {
+    return this.local ? spawnSync("sh", ["-c", text], { encoding: "utf8" }).stdout : this.script(["run", text, String(seconds * PATIENCE)]);
   }
 
   /** A disk of L1's functions (docs/lab.md): the MD5 of its first bytes. */
