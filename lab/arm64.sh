@@ -15,6 +15,11 @@ arch_fetch() {
   [ -e "$dir/packages/usr/bin/node" ] || lab_packages "$arch_suite" arm64 "$dir/packages" "${arch_packages[@]}" || die "packages for arm64 cannot be had from $arch_suite"
 }
 
+arch_peer=qemu-system-aarch64
+arch_peer_loader=usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1
+arch_peer_libraries=usr/lib/aarch64-linux-gnu
+arch_fetch_peer() { [ -e "$dir/peer/usr/bin/$arch_peer" ] || lab_packages "${VIOMMU_LAB_PEER_SUITE:-testing}" arm64 "$dir/peer" qemu-system-arm || die "QEMU for arm64 cannot be had"; }
+
 # Node.js with its libraries, and busybox.
 arch_fill() {
   local root=$1

@@ -5,7 +5,8 @@
 #   run   ARCH DIR TEXT [SECS]  runs shell text in L1; its output, its exit code (124: not in time)
 #   stop  ARCH DIR
 # ARCH is x86, arm64, or host-arm64, whose SMMUs nest and whose functions a guest can be given. Environment:
-# VIOMMU_LAB_KERNEL (the kernel of L1 and L2; of start: L1's alone), VIOMMU_LAB_KERNEL_64K, VIOMMU_LAB_MEMORY (4G), QEMU_X86_64, QEMU_AARCH64.
+# VIOMMU_LAB_KERNEL (the kernel of L1 and L2; of start: L1's alone), VIOMMU_LAB_KERNEL_64K, VIOMMU_LAB_MEMORY (4G),
+# VIOMMU_LAB_PEER=on (with Debian testing's QEMU in L1, as qemu-peer), QEMU_X86_64, QEMU_AARCH64.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 project=$(dirname "$here")
@@ -52,6 +53,7 @@ build() {
     cp -aL "$project/node_modules/$package" "$root/root/viommu/node_modules/$package"
   done
   arch_koffi "$root/root/viommu/node_modules"
+  [ "${VIOMMU_LAB_PEER:-off}" = off ] || add_peer "$root"
   arch_kernel "$kernel" "$root/boot/vmlinuz"
   cp "$root/boot/vmlinuz" "$dir/vmlinuz"
   # One with other pages, for guests.
@@ -70,6 +72,18 @@ build() {
 # busybox of another architecture cannot be asked.
 busybox_applets() {
   tr ' ' '\n' <<<"sh ash mount umount cat ls ps dmesg mkdir ln cp mv rm sleep dd hexdump md5sum find grep sed awk date time chmod poweroff reboot env head tail wc sync timeout seq tr cut sort uniq od stty setsid free top kill uname gunzip gzip tar id readlink basename dirname xxd stat test true false echo printf tee xargs hostname touch nproc taskset cmp modprobe insmod"
+}
+
+# A QEMU to measure beside, with its own loader and libraries.
+add_peer() {
+  local root=$1
+  arch_fetch_peer
+  mkdir -p "$root/opt"
+  cp -a "$dir/peer" "$root/opt/peer"
+  rm -rf "$root"/opt/peer/usr/share/{doc,man,locale,info,icons}
+  printf '#!/bin/sh\nexec %s --library-path %s %s -L /opt/peer/usr/share/qemu -L /opt/peer/usr/share/seabios "$@"\n' \
+    "/opt/peer/$arch_peer_loader" "/opt/peer/$arch_peer_libraries" "/opt/peer/usr/bin/$arch_peer" >"$root/usr/bin/qemu-peer"
+  chmod 755 "$root/usr/bin/qemu-peer"
 }
 
 # L2's ramdisk: busybox, the programs of guest/, and their init.

@@ -19,6 +19,11 @@ arch_fetch() {
   [ -n "${QEMU_X86_64:-}" ] || [ -e "$dir/qemu/usr/bin/qemu-system-x86_64" ] || lab_packages "${VIOMMU_LAB_SUITE:-testing}" amd64 "$dir/qemu" qemu-system-x86 seabios
 }
 
+arch_peer=qemu-system-x86_64
+arch_peer_loader=usr/lib64/ld-linux-x86-64.so.2
+arch_peer_libraries=usr/lib/x86_64-linux-gnu
+arch_fetch_peer() { [ -e "$dir/peer/usr/bin/$arch_peer" ] || lab_packages "${VIOMMU_LAB_PEER_SUITE:-testing}" amd64 "$dir/peer" qemu-system-x86 seabios || die "QEMU for x86 cannot be had"; }
+
 # Busybox, and this machine's Node.js with its libraries.
 arch_fill() {
   local root=$1 node

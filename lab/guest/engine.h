@@ -59,8 +59,8 @@ static inline uint32_t find_engine(struct function *f, uint64_t *offset) {
   return 0;
 }
 
-/* Takes the function from whoever has it to vfio-pci, opens it, binds it to an iommufd and maps its registers. */
-static inline struct function open_function(const char *address) {
+/* Takes a function of any kind from whoever has it to vfio-pci, opens it and binds it to an iommufd. */
+static inline struct function open_any_function(const char *address) {
   struct function f = { .address = address };
   char path[300], name[64] = "";
   snprintf(path, sizeof path, "/sys/bus/pci/devices/%s/driver/unbind", address);
@@ -86,6 +86,12 @@ static inline struct function open_function(const char *address) {
   struct call_bind bind = { .argsz = sizeof bind, .iommufd = f.iommufd };
   check("VFIO_DEVICE_BIND_IOMMUFD", ioctl(f.fd, CALL_BIND, &bind));
   f.id = bind.out_devid;
+  return f;
+}
+
+/* The same with its registers mapped: those of a DMA engine, else BAR 0. */
+static inline struct function open_function(const char *address) {
+  struct function f = open_any_function(address);
   struct call_region_info bar = { .argsz = sizeof bar }, config = { .argsz = sizeof config, .index = REGION_CONFIG };
   check("VFIO_DEVICE_GET_REGION_INFO of configuration space", ioctl(f.fd, CALL_REGION_INFO, &config));
   f.config = config.offset;

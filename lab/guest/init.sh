@@ -101,6 +101,7 @@ for name in $(echo "$names" | tr , ' '); do
     ats) dma "$function" ats silent ;;
     dma:*) dma "${name#dma:}" ;;
     maps) maps "$function" "$(word most)" ;;
+    rates) rates "$function" "$(word warm)" ;;
     reboot) echo "lab: reboot"; reboot -f ;;
     kexec) kexec /boot/vmlinuz /boot/initrd.gz "$(sed 's/\blab=[^ ]*/lab=again,groups/' /proc/cmdline)" ;;
     kdump) kexec /boot/vmlinuz /boot/initrd.gz "$(sed "s/\blab=[^ ]*/lab=again,crashed,groups,$(word then)/; s/crashkernel=[^ ]*/nr_cpus=1/" /proc/cmdline)" crash && echo "lab: panic" && exit 1 ;;

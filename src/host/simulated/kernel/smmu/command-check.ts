@@ -18,7 +18,9 @@ export class CommandCheck {
    */
   takes(commands: Int32Array, at: number): boolean {
     const { reduced } = this;
-    reduced.set(commands.subarray(at, at + CMD_WORDS));
+    for (let word = 0; word < CMD_WORDS; word++) {
+      reduced[word] = commands[at + word];
+    }
     if (!this.rules.admit(reduced)) {
       return false;
     }

@@ -48,20 +48,24 @@ export function invalidateVsmmu(vsmmu: Vsmmu, request: InvalidateRequest): Inval
 }
 
 /** Entries of any length: shorter ones are filled up with zeros, what is beyond has to be zero (null: it is not). */
-function readCommands(request: InvalidateRequest): Int32Array | null {
-  const { data, entryCount, entryLength } = request;
-  const bytes = new Uint8Array(entryCount * INVALIDATE_ARM_SMMUV3_BYTES);
+function readCommands({ data, entryCount, entryLength }: InvalidateRequest): Int32Array | null {
+  const commands = new Int32Array(entryCount * WORDS);
+  if (entryLength === INVALIDATE_ARM_SMMUV3_BYTES && (data.byteOffset & 3) === 0) {
+    commands.set(new Int32Array(data.buffer, data.byteOffset, entryCount * WORDS));
+    return commands;
+  }
+  const bytes = new Uint8Array(commands.buffer);
   for (let i = 0; i < entryCount; i++) {
-    const entry = data.subarray(i * entryLength, (i + 1) * entryLength);
-    for (let at = INVALIDATE_ARM_SMMUV3_BYTES; at < entryLength; at++) {
-      if (entry[at] !== 0) {
+    for (let at = 0; at < entryLength; at++) {
+      const byte = data[i * entryLength + at];
+      if (at < INVALIDATE_ARM_SMMUV3_BYTES) {
+        bytes[i * INVALIDATE_ARM_SMMUV3_BYTES + at] = byte;
+      } else if (byte !== 0) {
         return null;
       }
     }
-    bytes.set(entry.subarray(0, INVALIDATE_ARM_SMMUV3_BYTES), i * INVALIDATE_ARM_SMMUV3_BYTES);
   }
-  const view = new DataView(bytes.buffer);
-  return Int32Array.from({ length: entryCount * WORDS }, (_unused, i) => view.getInt32(4 * i, true));
+  return commands;
 }
 
 /** Converts the command at `at` in place: the guest's VMID and StreamID become physical. False: it may not be run. */
