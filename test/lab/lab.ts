@@ -1,7 +1,7 @@
 /**
  * Guests that a real kernel runs: on this machine where its KVM can (VIOMMU_LAB=local), in an emulated one (lab/) else.
  * The emulated one is built once into VIOMMU_LAB_DIR, or a folder for temporary files, and is there while tests run.
- * A host-arm64 is emulated always: its functions are given to guests.
+ * A host-* is emulated always: its functions are given to guests.
  */
 import { execFileSync, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -14,7 +14,7 @@ import { packageFolder } from "../../src/support/index.js";
 /** How much longer than usual everything may take, on a machine that has other work. */
 const PATIENCE = Number(process.env.VIOMMU_LAB_PATIENCE ?? 1);
 
-export type LabArch = "x86" | "arm64" | "host-arm64";
+export type LabArch = "x86" | "arm64" | "host-arm64" | "host-x86";
 
 /** The kernels that a host is tried with: the one that was given, or all that are kept beside the project; [""]: none is found. */
 export function hostKernels(): string[] {
@@ -64,7 +64,7 @@ export class Lab {
   private readonly running = process.env.VIOMMU_LAB === "running";
 
   constructor(private readonly arch: LabArch) {
-    this.local = process.env.VIOMMU_LAB === "local" && arch !== "host-arm64";
+    this.local = process.env.VIOMMU_LAB === "local" && !arch.startsWith("host-");
     this.folder = join(process.env.VIOMMU_LAB_DIR ?? join(tmpdir(), "viommu-lab"), arch);
   }
 
@@ -145,7 +145,7 @@ export class Lab {
         ...words.trim().split(/\s+/),
         "-kernel", join(places, kernel),
         "-initrd", join(places, withKernel ? "initrd-kexec.gz" : "initrd.gz"),
-        "-append", `${this.arch === "x86" ? "console=ttyS0 pci=lastbus=0" : "console=ttyAMA0"} loglevel=4 panic=-1 ${append}`,
+        "-append", `${this.arch.endsWith("x86") ? "console=ttyS0 pci=lastbus=0" : "console=ttyAMA0"} loglevel=4 panic=-1 ${append}`,
       ],
       steps,
       seconds: seconds * PATIENCE,
