@@ -29,6 +29,7 @@ export const NEEDS = {
   "no intx": { isMet: (facts) => !facts.intx, otherwise: "the function has INTx" },
   "no msi": { isMet: (facts) => facts.msi === 0, otherwise: "the function has MSI" },
   msix: { isMet: (facts) => facts.msix > 3, otherwise: "the function has no MSI-X of four vectors" },
+  files: { isMet: (facts) => facts.files, otherwise: "the host's memory is of no files" },
   neighbour: { isMet: (_facts, subjects) => subjects.neighbour !== null, otherwise: "no --device names a second function behind the IOMMU" },
   stranger: { isMet: (_facts, subjects) => subjects.stranger !== null, otherwise: "no --device names a function behind another IOMMU" },
   reset: { isMet: (facts, _subjects, options) => options.reset && facts.resets, otherwise: "--reset is not given, or the function cannot be reset" },

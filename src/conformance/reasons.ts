@@ -15,7 +15,9 @@ interface Reason {
 }
 
 const olderThan73 = (record: ConformanceRecord): boolean => version(record) < 7003;
-const acrossCommandChecks = (record: ConformanceRecord, run: ConformanceRecord): boolean => olderThan73(record) !== olderThan73(run);
+const across73 = (record: ConformanceRecord, run: ConformanceRecord): boolean => olderThan73(record) !== olderThan73(run);
+
+const simulatedBeside = (record: ConformanceRecord, run: ConformanceRecord): boolean => record.kernel.simulated !== run.kernel.simulated;
 
 /** 7.3.4 as 7003. */
 export function version({ kernel }: ConformanceRecord): number {
@@ -27,9 +29,68 @@ export const reasons: readonly Reason[] = [
   {
     group: "nest",
     call: "INVALIDATE TLBI_NH_VA with SSEC/other reserved bits",
-    when: acrossCommandChecks,
+    when: across73,
     answers: ["ok entry_num=1", "EIO entry_num=0"],
     reason: "from 7.3 on the kernel judges commands (arm_vsmmu_validate_user_cmd)",
+  },
+  {
+    group: "commands",
+    call: "CMD_ATC_INV",
+    when: across73,
+    answers: ["ok entry_num=1", "EIO entry_num=0"],
+    reason: "from 7.3 on the kernel judges commands (arm_vsmmu_validate_user_cmd)",
+  },
+  {
+    group: "command fields",
+    call: /^(CMD_TLBI_NH_VAA? TG=|CFGI_CD SSID|ATC_INV)/,
+    when: across73,
+    answers: ["ok entry_num=1", "EIO entry_num=0"],
+    reason: "from 7.3 on the kernel judges commands (arm_vsmmu_validate_user_cmd)",
+  },
+  {
+    group: "command bits",
+    call: /./,
+    when: across73,
+    reason: "from 7.3 on the kernel judges commands (arm_vsmmu_validate_user_cmd)",
+  },
+  {
+    group: "command bits",
+    call: /^CMD_CFGI_CD/,
+    when: simulatedBeside,
+    answers: ["ok refused with bit 10 (ETIMEDOUT entry_num=0)", "ok every bit is taken"],
+    reason: "Linux before 7.3 hands Secure commands to the SMMU: QEMU's stops at one, the simulated one passes over it",
+  },
+  {
+    group: "no dirty tracking",
+    call: "length 0",
+    when: across73,
+    answers: ["EOVERFLOW", "EINVAL"],
+    reason: "from 7.3 on a dirty bitmap of length 0 is EINVAL before all else",
+  },
+  {
+    group: "VFIO information",
+    call: "interrupts MSIX",
+    when: across73,
+    reason: "from 7.3 on MSI-X vectors can be added while others are on behind a GICv3 ITS",
+  },
+  {
+    group: "MSI-X",
+    call: /vector more/,
+    when: across73,
+    answers: ["EINVAL", "ok"],
+    reason: "from 7.3 on MSI-X vectors can be added while others are on behind a GICv3 ITS",
+  },
+  {
+    group: "*",
+    call: /^(IOAS_)?NOIOMMU_GET_PA/,
+    when: across73,
+    reason: "IOAS_NOIOMMU_GET_PA is 7.3's",
+  },
+  {
+    group: "files of no memory",
+    call: /./,
+    when: simulatedBeside,
+    reason: "Linux takes any open file and looks when a table wants its pages; the simulated kernel looks at once",
   },
 ];
 

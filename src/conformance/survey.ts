@@ -22,6 +22,8 @@ export interface Facts {
   readonly resets: boolean;
   /** Bytes of the BARs and the ROM. */
   readonly regions: readonly string[];
+  /** The process's memory is of files that can be mapped (IOAS_MAP_FILE). */
+  readonly files: boolean;
   /** The host takes ioctls by number and bytes. */
   readonly raw: boolean;
 }
@@ -61,8 +63,15 @@ function look(host: Host, iommufd: Iommufd, device: VfioDevice): Facts {
     msix: vectors(VfioIrq.MSIX),
     resets: device.info().canReset,
     regions: [0, 1, 2, 3, 4, 5, 6].map((index) => hex(device.regionInfo(index).size)),
+    files: hasFiles(host),
     raw: host.rawIoctl !== undefined,
   };
+}
+
+function hasFiles(host: Host): boolean {
+  const block = host.allocateMemory("conformance", 4096);
+  host.freeMemory(block);
+  return block.backing.fd !== null;
 }
 
 function nests(iommufd: Iommufd, devId: number, iommu: IommuKind): boolean {

@@ -3,6 +3,7 @@ import { HwptDataType, type InvalidateResult, type IovaRange, type Iommufd, type
 import { hex } from "../support/index.js";
 import { type Answer, answer } from "./answer.js";
 import type { Bench, Bound, Memory } from "./bench.js";
+import { request as ioctlNumber, structure, wide } from "./raw.js";
 
 export const NO_DATA = new Uint8Array(0);
 export const U64_MAX = (1n << 64n) - 1n;
@@ -12,6 +13,8 @@ export const MIB = 0x10_0000n;
 export const UNKNOWN_ID = 0x7777;
 /** A descriptor that this process has not. */
 export const NO_FD = 0x7fff_fff0;
+
+const IOAS_MAP = ioctlNumber(0x85);
 
 /** A function that is bound, and an IOAS. */
 export class Work {
@@ -63,8 +66,15 @@ export class Work {
 
   map(memory: Memory, iova: bigint | null, length: bigint = MIB, rights: { readable?: boolean; writable?: boolean; extraFlags?: number; offset?: number; ioas?: number } = {}): string {
     const { readable = true, writable = true, extraFlags = 0, offset = 0, ioas = this.ioas } = rights;
-    const source = { address: memory.address + offset };
-    return `iova=${hex(this.iommufd.ioasMap({ ioasId: ioas, source, length, iova, readable, writable, extraFlags }))}`;
+    const address = memory.address + offset;
+    if (this.bench.host.rawIoctl === undefined) {
+      return `iova=${hex(this.iommufd.ioasMap({ ioasId: ioas, source: { address }, length, iova, readable, writable, extraFlags }))}`;
+    }
+    // IOAS_MAP itself: a host may map memory that is of a file by IOAS_MAP_FILE.
+    const flags = (iova === null ? 0 : 1) | (writable ? 2 : 0) | (readable ? 4 : 0) | extraFlags;
+    const request = structure([[4, 40], [4, flags], [4, ioas], [4, 0], [8, address], [8, length], [8, iova ?? 0n]]);
+    this.bench.ioctl(this.iommufd.fd, IOAS_MAP, request);
+    return `iova=${hex(wide(request, 32))}`;
   }
 
   unmap(iova: bigint, length: bigint, ioas = this.ioas): string {

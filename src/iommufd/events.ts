@@ -26,7 +26,8 @@ export interface EventStream {
    * event's bytes, or a header alone with VEVENTQ_FLAG_LOST_EVENTS. Fewer records than are queued may come
    * for each read: who wants all reads until null.
    *
-   * @throws HostError EINVAL the next record does not fit, EBADF closed
+   * @throws HostError EINVAL the next record does not fit, or not a vEVENTQ's header; ESPIPE of a fault queue not a
+   *   multiple of HWPT_PGFAULT_BYTES; EBADF closed
    */
   read(maxBytes: number): Uint8Array | null;
   /** Called when records can be read; one listener. It may find nothing: another reader was faster. */

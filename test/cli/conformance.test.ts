@@ -45,7 +45,7 @@ describe("viommu conformance", () => {
 
   it("tells of a difference that is known as such", async () => {
     const { out } = await viommu("conformance", ...DEVICE, "--compare", "linux-7.2-smmuv3");
-    expect(out).toMatch(/for a known reason:\n[^]*TLBI_NH_VA with SSEC/);
+    expect(out).toMatch(/from 7\.3 on the kernel judges commands[^]*TLBI_NH_VA with SSEC/);
   });
 
   it("tells so where no record has an IOMMU of the kind", async () => {

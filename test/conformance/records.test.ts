@@ -21,14 +21,15 @@ describe.each(kernels)("the simulated kernel as Linux %s", (kernel) => {
     const run = record(kernel);
     const { differences, groups: compared } = compare(loadRecord(recordFor(kernel, "smmuv3")!), run);
     expect(differences.filter(({ reason }) => reason === null).map(text)).toEqual([]);
-    expect(compared.reduce((sum, group) => sum + group.equal, 0)).toBeGreaterThan(100);
+    expect(differences.length, "known differences are few").toBeLessThan(20);
+    expect(compared.reduce((sum, group) => sum + group.equal, 0)).toBeGreaterThan(1000);
   });
 });
 
 test("the suite has several hundred calls, of names that no two groups share", () => {
   const run = record("7.3");
   const made = run.groups.flatMap((group) => ("answers" in group ? Object.keys(group.answers) : []));
-  expect(made.length).toBeGreaterThan(600);
+  expect(made.length).toBeGreaterThan(1100);
   expect(new Set(groups.map(({ name }) => name)).size).toBe(groups.length);
   expect(run.groups.flatMap((group) => ("answers" in group ? Object.entries(group.answers) : [])).filter(([, answer]) => /^(threw|refused)/.test(answer))).toEqual([]);
 });

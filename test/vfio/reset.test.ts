@@ -48,7 +48,10 @@ function machine(told: Told, addresses: readonly string[] = [A]) {
 
     override hotResetInfo(): HotResetDevice[] {
       asked.push("info");
-      return told.bus === undefined || told.bus === null ? super.hotResetInfo() : told.bus(ids);
+      if (told.bus === undefined || told.bus === null) {
+        throw new HostError("VFIO_GET_PCI_HOT_RESET_INFO", "ENODEV", "");
+      }
+      return told.bus(ids);
     }
 
     override hotReset(): void {

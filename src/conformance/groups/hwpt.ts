@@ -106,8 +106,9 @@ const faults: Group = {
       return made.id;
     });
     bench.call("make a second", () => void bench.keep(iommufd.faultQueueAlloc().stream));
-    bench.call("read where there is nothing", () => (stream!.read(4096) === null ? "nothing" : "something"));
-    bench.call("read of 0 bytes", () => (stream!.read(0) === null ? "nothing" : "something"));
+    for (const bytes of [4096, 0, 39, 40, 4080]) {
+      bench.call(`read of ${bytes} bytes where there is nothing`, () => (stream!.read(bytes) === null ? "nothing" : "something"));
+    }
     bench.call("write nothing", () => `${stream!.write(new Uint8Array(0))} bytes`);
     bench.call("write half a response", () => `${stream!.write(new Uint8Array(4))} bytes`);
     bench.call("write nine bytes", () => `${stream!.write(new Uint8Array(9))} bytes`);
@@ -207,6 +208,8 @@ const pasid: Group = {
     const second = bench.id("another with PASID", () => work.table(PASID));
     bench.call("PASID 1 before the function is attached", () => device.attach(table, 1));
     bench.call("detach PASID 1", () => device.detach(1));
+    bench.call("PASID 0 before the function is attached", () => device.attach(table, 0));
+    bench.call("detach PASID 0 then", () => device.detach(0));
     bench.call("attach the function to the table without", () => device.attach(plain));
     bench.call("PASID 1 beside it", () => device.attach(table, 1));
     bench.call("attach the function to the table with", () => device.attach(table));
@@ -216,6 +219,7 @@ const pasid: Group = {
     bench.call("PASID 1 to the IOAS", () => device.attach(ioas, 1));
     bench.call("PASID 1 to an unknown id", () => device.attach(UNKNOWN_ID, 1));
     bench.call("PASID 0", () => device.attach(table, 0));
+    bench.call("detach PASID 0", () => device.detach(0));
     bench.call("the last PASID", () => device.attach(table, 2 ** bench.facts.pasidBits - 1));
     bench.call("one PASID more than there are", () => device.attach(table, 2 ** bench.facts.pasidBits));
     bench.call("PASID 2^20", () => device.attach(table, 2 ** 20));
@@ -237,8 +241,16 @@ const noPasid: Group = {
     const { device, ioas } = work;
     const plain = bench.id("a table without PASID", () => work.table(0));
     const table = bench.id("a table with PASID", () => work.table(PASID));
+    bench.call("PASID 1 before the function is attached", () => device.attach(table, 1));
+    bench.call("detach PASID 1 then", () => device.detach(1));
+    bench.call("PASID 0 before the function is attached", () => device.attach(table, 0));
+    bench.call("detach PASID 0", () => device.detach(0));
     bench.call("attach the function to it", () => device.attach(table));
     bench.call("PASID 1", () => device.attach(table, 1));
+    bench.call("PASID 1 again", () => device.attach(table, 1));
+    bench.call("PASID 2^20", () => device.attach(table, 2 ** 20));
+    bench.call("PASID 2^32 - 1", () => device.attach(table, 2 ** 32 - 1));
+    bench.call("the function to a table without PASID", () => device.attach(plain));
     bench.call("PASID 0", () => device.attach(table, 0));
     bench.call("PASID 1 to a table without", () => device.attach(plain, 1));
     bench.call("PASID 1 to the IOAS", () => device.attach(ioas, 1));

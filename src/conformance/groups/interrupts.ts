@@ -94,6 +94,8 @@ function messages(bench: Bench, index: number, count: number): void {
   bench.call("switched off", () => device.setIrqs(index, 0, []));
   bench.call("switched off again", () => device.setIrqs(index, 0, []));
   bench.call("attach the IOAS", () => device.attach(work.ioas));
+  bench.call("two vectors", () => device.setIrqs(index, 0, count > 1 ? [event, second] : [event]));
+  bench.call("two vectors, switched off", () => device.setIrqs(index, 0, []));
   bench.call("one vector", () => device.setIrqs(index, 0, [event]));
   bench.call("the same vector again", () => device.setIrqs(index, 0, [second]));
   bench.call("its event taken away", () => device.setIrqs(index, 0, [null]));
@@ -111,6 +113,8 @@ function messages(bench: Bench, index: number, count: number): void {
   bench.call("switched off after that", () => device.setIrqs(index, 0, []));
   bench.call("all vectors", () => device.setIrqs(index, 0, Array.from({ length: count }, (_unused, vector) => (vector === 0 ? event : null))));
   bench.call("detach while it is on", () => device.detach());
+  bench.call("an event while it is detached", () => device.setIrqs(index, 0, [second]));
+  bench.call("a vector more while it is detached", () => device.setIrqs(index, 1, [second]));
   bench.call("attach while it is on", () => device.attach(work.ioas));
   bench.call("raised by DATA_NONE", () => set(bench, device, DATA_NONE | TRIGGER, index, 0, 1));
   bench.call("raised by DATA_BOOL 0", () => set(bench, device, DATA_BOOL | TRIGGER, index, 0, 1, [0]));
@@ -157,6 +161,10 @@ const intx: Group = {
     bench.call("its event taken away", () => device.setIrqs(INTX, 0, [null]));
     bench.call("an event again", () => device.setIrqs(INTX, 0, [event]));
     bench.call("raised by DATA_NONE", () => set(bench, device, DATA_NONE | TRIGGER, INTX, 0, 1));
+    bench.call("raised by DATA_BOOL", () => set(bench, device, DATA_BOOL | TRIGGER, INTX, 0, 1, [1]));
+    bench.call("masked by DATA_BOOL 1", () => set(bench, device, DATA_BOOL | MASK, INTX, 0, 1, [1]));
+    bench.call("unmasked by DATA_BOOL 0", () => set(bench, device, DATA_BOOL | UNMASK, INTX, 0, 1, [0]));
+    bench.call("unmasked by DATA_BOOL 1", () => set(bench, device, DATA_BOOL | UNMASK, INTX, 0, 1, [1]));
     bench.call("switched off", () => device.setIrqs(INTX, 0, []));
     bench.call("switched off again", () => device.setIrqs(INTX, 0, []));
   },

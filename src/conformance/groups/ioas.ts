@@ -1,7 +1,6 @@
 /** Address spaces: mapping, unmapping, copying, ranges, options. */
 import { HwptAllocFlags, OptionId } from "../../iommufd/index.js";
 import { hex } from "../../support/index.js";
-import { NotExpressible } from "../answer.js";
 import type { Group } from "../group.js";
 import { request, structure } from "../raw.js";
 import { MIB, NO_FD, U64_MAX, UNKNOWN_ID, Work } from "../work.js";
@@ -260,41 +259,58 @@ const options: Group = {
   },
 };
 
+/** IOAS_MAP_FILE. */
+function mapFile(work: Work, fd: number, offset: number, length: bigint, iova: bigint | null = 0x1000_0000n, { rights = true, ioas = work.ioas } = {}): string {
+  return `iova=${hex(work.iommufd.ioasMap({ ioasId: ioas, source: { fd, offset }, length, iova, readable: rights, writable: rights }))}`;
+}
+
 const files: Group = {
   name: "IOAS_MAP_FILE",
-  about: "mappings of files",
+  about: "mappings of files in memory, without a table and with one",
+  needs: ["files"],
   run: (bench) => {
     const work = new Work(bench);
     const { iommufd } = work;
-    const make = (fd: number, offset: number, length: bigint, iova: bigint | null = 0x1000_0000n, rights = true): string =>
-      `iova=${hex(iommufd.ioasMap({ ioasId: work.ioas, source: { fd, offset }, length, iova, readable: rights, writable: rights }))}`;
-    bench.call("of a descriptor that is closed", () => make(NO_FD, 0, MIB));
-    bench.call("of descriptor -1", () => make(-1, 0, MIB));
-    bench.call("of an iommufd", () => make(iommufd.fd, 0, MIB));
-    bench.call("of the character device", () => make(work.device.fd, 0, MIB));
-    bench.call("neither readable nor writable", () => make(NO_FD, 0, MIB, 0n, false));
-    bench.call("length 2^64 - 1", () => make(NO_FD, 0, U64_MAX));
-    bench.call("iova 2^64 - 1", () => make(NO_FD, 0, 0x1000n, U64_MAX));
-    const ram = bench.memory(0x20_0000);
-    /** A part of the memory's file. */
-    const part = (offset: number, length: bigint, iova: bigint | null): string => {
-      if (ram.file === null) {
-        throw new NotExpressible();
-      }
-      return make(ram.file.fd, ram.file.offset + offset, length, iova);
-    };
-    bench.call("of a file in memory", () => part(0, MIB, 0x1000_0000n));
-    bench.call("of the same part again", () => part(0, MIB, 0x2000_0000n));
-    bench.call("from the middle of a page", () => part(0x800, 0x1000n, 0x3000_0000n));
-    bench.call("length 0", () => part(0, 0n, 0x3100_0000n));
-    bench.call("beyond the end of the file", () => part(0, 0x1_0000_0000n, 0x1_0000_0000n));
-    bench.call("without fixed iova", () => part(0, MIB, null));
-    bench.call("unmap it", () => work.unmap(0x1000_0000n, MIB));
-    bench.call("CHANGE_PROCESS with mappings of files", () => bench.ioctl(iommufd.fd, request(0x92), structure([[4, 8], [4, 0]])));
+    const { fd, offset } = bench.memory(0x20_0000).file!;
+    bench.call("of a file", () => mapFile(work, fd, offset, MIB));
+    bench.call("of the same part again", () => mapFile(work, fd, offset, MIB, 0x2000_0000n));
+    bench.call("length 0", () => mapFile(work, fd, offset, 0n, 0x3100_0000n));
+    bench.call("CHANGE_PROCESS", () => bench.ioctl(iommufd.fd, request(0x92), structure([[4, 8], [4, 0]])));
     bench.id("a table of what is mapped", () => work.table(0));
-    bench.call("of a file in memory, with a table", () => part(0, MIB, 0x1000_0000n));
-    bench.call("beyond the end of the file, with a table", () => part(0, 0x1000_0000n, 0x1_0000_0000n));
+    bench.call("with a table", () => mapFile(work, fd, offset, MIB, 0x3000_0000n));
+    bench.call("beyond the end, with a table", () => mapFile(work, fd, 0, 0x1000_0000n, 0x1_0000_0000n));
+    bench.call("from the middle of a page, with a table", () => mapFile(work, fd, offset + 0x800, 0x1000n, 0x5000_0000n));
+    bench.call("unmap it", () => work.unmap(0x1000_0000n, MIB));
+    const other = bench.id("another IOAS", () => iommufd.ioasAlloc());
+    bench.call("beyond the end", () => mapFile(work, fd, 0, 0x1000_0000n, 0x1_0000_0000n, { ioas: other }));
+    bench.call("a table of what is beyond the end", () => void work.table(0, other));
+    bench.call("unmap what is beyond the end", () => work.unmap(0x1_0000_0000n, 0x1000_0000n, other));
+    bench.call("from the middle of a page", () => mapFile(work, fd, offset + 0x800, 0x1000n, 0x3000_0000n, { ioas: other }));
+    bench.call("a table of the middle of a page", () => void work.table(0, other));
   },
 };
 
-export const ioasGroups: readonly Group[] = [ioas, map, unmap, copy, ranges, options, files];
+const noFiles: Group = {
+  name: "files of no memory",
+  about: "IOAS_MAP_FILE of descriptors that nothing can be mapped of",
+  run: (bench) => {
+    const work = new Work(bench);
+    const { iommufd, device } = work;
+    bench.call("a descriptor that is closed", () => mapFile(work, NO_FD, 0, MIB));
+    bench.call("descriptor -1", () => mapFile(work, -1, 0, MIB));
+    bench.call("neither readable nor writable", () => mapFile(work, NO_FD, 0, MIB, 0n, { rights: false }));
+    bench.call("length 2^64 - 1", () => mapFile(work, NO_FD, 0, U64_MAX));
+    bench.call("iova 2^64 - 1", () => mapFile(work, NO_FD, 0, 0x1000n, U64_MAX));
+    bench.call("an iommufd", () => mapFile(work, iommufd.fd, 0, MIB));
+    bench.call("a table of that", () => iommufd.destroy(work.table(0)));
+    bench.call("unmap that", () => work.unmap(0x1000_0000n, MIB));
+    bench.call("the character device", () => mapFile(work, device.fd, 0, MIB));
+    bench.call("a table of the character device", () => iommufd.destroy(work.table(0)));
+    bench.call("unmap the character device", () => work.unmap(0x1000_0000n, MIB));
+    bench.id("a table", () => work.table(0));
+    bench.call("an iommufd, with a table", () => mapFile(work, iommufd.fd, 0, MIB));
+    bench.call("the character device, with a table", () => mapFile(work, device.fd, 0, MIB));
+  },
+};
+
+export const ioasGroups: readonly Group[] = [ioas, map, unmap, copy, ranges, options, files, noFiles];

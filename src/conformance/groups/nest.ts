@@ -213,13 +213,23 @@ const queues: Group = {
     bench.call("a second one of a type", () => void work.veventq(viommu, type, 8));
     bench.call("one of type TEGRA241_CMDQV", () => void work.veventq(viommu, TEGRA241_CMDQV, 8));
     bench.call("read where there is nothing", () => (made!.stream.read(4096) === null ? "nothing" : "something"));
-    bench.call("read of 0 bytes", () => (made!.stream.read(0) === null ? "nothing" : "something"));
+    for (const bytes of [0, 1, 7, 8, 39, 40]) {
+      bench.call(`read of ${bytes} bytes`, () => (made!.stream.read(bytes) === null ? "nothing" : "something"));
+    }
     bench.call("destroy it while its descriptor is open", () => iommufd.destroy(made!.id));
     bench.call("destroy the vIOMMU", () => iommufd.destroy(viommu));
     bench.quiet(() => made!.stream.close());
     bench.call("destroy it when its descriptor is closed", () => iommufd.destroy(made!.id));
     bench.call("one of the same type then", () => void work.veventq(viommu, type, 1));
-    bench.call("depth 2^31 - 1 on another vIOMMU", () => void work.veventq(work.viommu(parent), type, 0x7fff_ffff));
+    const other = bench.quiet(() => work.viommu(parent)) ?? 0;
+    for (const [name, depth] of [["2^16", 2 ** 16], ["2^19", 2 ** 19], ["2^19 + 1", 2 ** 19 + 1], ["2^20", 2 ** 20]] as const) {
+      bench.call(`depth ${name}`, () => {
+        const queue = iommufd.veventqAlloc({ viommuId: other, type, depth });
+        queue.stream.close();
+        iommufd.destroy(queue.id);
+      });
+    }
+    bench.call("depth 2^31 - 1", () => void work.veventq(other, type, 0x7fff_ffff));
   },
 };
 

@@ -6,7 +6,7 @@ import { HwptAllocFlags } from "../../iommufd/index.js";
 import type { Bench } from "../bench.js";
 import type { Group } from "../group.js";
 import { type RawField, request, structure, word } from "../raw.js";
-import { U64_MAX, UNKNOWN_ID, Work } from "../work.js";
+import { MIB, U64_MAX, UNKNOWN_ID, Work } from "../work.js";
 
 /** A structure's fields behind its size, and where the pointers are. */
 interface Form {
@@ -45,6 +45,7 @@ const sizes: Group = {
     const viommu = smmu ? (bench.quiet(() => work.viommu(parent)) ?? 0) : 0;
     let iova = 0x1000_0000n;
     const next = (): bigint => (iova += 0x10_0000n);
+    // Calls that would give a descriptor are made so that they are refused: nobody would close it.
     const forms: ReadonlyArray<readonly [string, () => Form]> = [
       ["DESTROY", () => ({ number: 0x80, fields: [[4, spare()]] })],
       ["IOAS_ALLOC", () => ({ number: 0x81, fields: [[4, 0], [4, 0]] })],
@@ -95,33 +96,36 @@ const rest: Group = {
   about: "calls that the methods have not: VFIO_IOAS, CHANGE_PROCESS, room for ranges",
   run: (bench) => {
     const work = new Work(bench);
-    const { ioas, devId, iommufd } = work;
+    const { ioas: first, devId, iommufd } = work;
     const compatible = (op: number, id = 0): Uint8Array => give(bench, { number: 0x88, fields: [[4, id], [2, op], [2, 0]] });
     bench.call("VFIO_IOAS GET where there is none", () => void compatible(0));
     bench.call("VFIO_IOAS SET of an unknown id", () => void compatible(1, UNKNOWN_ID));
     bench.call("VFIO_IOAS SET of the device", () => void compatible(1, devId));
-    bench.call("VFIO_IOAS SET", () => void compatible(1, ioas));
-    bench.call("VFIO_IOAS GET", () => (word(compatible(0), 4) === ioas ? "what was set" : "something else"));
-    bench.call("destroy the IOAS that is set", () => iommufd.destroy(ioas));
+    bench.call("VFIO_IOAS SET", () => void compatible(1, first));
+    bench.call("VFIO_IOAS GET", () => (word(compatible(0), 4) === first ? "what was set" : "something else"));
+    bench.call("destroy the IOAS that is set", () => iommufd.destroy(first));
+    const left = bench.id("another IOAS", () => iommufd.ioasAlloc());
+    bench.call("VFIO_IOAS GET once it is destroyed", () => void compatible(0));
+    bench.call("VFIO_IOAS SET of the other", () => void compatible(1, left));
     bench.call("VFIO_IOAS CLEAR", () => void compatible(2));
     bench.call("VFIO_IOAS CLEAR again", () => void compatible(2));
     bench.call("VFIO_IOAS operation 3", () => void compatible(3));
     const room = (count: number): Uint8Array =>
-      give(bench, { number: 0x84, fields: [[4, ioas], [4, count], [4, 0], [8, 0], [8, 0]], pointers: [{ at: 16, to: new Uint8Array(16 * Math.max(1, count)) }] });
+      give(bench, { number: 0x84, fields: [[4, left], [4, count], [4, 0], [8, 0], [8, 0]], pointers: [{ at: 16, to: new Uint8Array(16 * Math.max(1, count)) }] });
     bench.call("IOVA_RANGES with room for none", () => void room(0));
     bench.call("IOVA_RANGES with room for four", () => `ranges=${word(room(4), 8)}`);
     const ram = bench.memory(0x20_0000);
     bench.call("CHANGE_PROCESS without mappings", () => void give(bench, { number: 0x92, fields: [[4, 0]] }));
-    bench.call("IOAS_MAP of memory", () => void give(bench, { number: 0x85, fields: [[4, 7], [4, ioas], [4, 0], [8, BigInt(ram.address)], [8, 0x10_0000], [8, 0x1000_0000]] }));
+    bench.call("IOAS_MAP of memory", () => work.map(ram, 0x1000_0000n, MIB, { ioas: left }));
     bench.call("CHANGE_PROCESS with a mapping of memory", () => void give(bench, { number: 0x92, fields: [[4, 0]] }));
     bench.call("SET_DIRTY_TRACKING flags=2", () => void give(bench, { number: 0x8b, fields: [[4, 2], [4, UNKNOWN_ID], [4, 0]] }));
-    bench.call("OPTION operation 2", () => void give(bench, { number: 0x87, fields: [[4, 1], [2, 2], [2, 0], [4, ioas], [8, 0]] }));
+    bench.call("OPTION operation 2", () => void give(bench, { number: 0x87, fields: [[4, 1], [2, 2], [2, 0], [4, left], [8, 0]] }));
     bench.call("FAULT_QUEUE_ALLOC flags=1", () => void give(bench, { number: 0x8e, fields: [[4, 1], [4, 0], [4, 0]] }));
-    bench.call("IOAS_COPY flag bit 3", () => void give(bench, { number: 0x83, fields: [[4, 15], [4, ioas], [4, ioas], [8, 0x1000], [8, 0x2000_0000], [8, 0x1000_0000]] }));
+    bench.call("IOAS_COPY flag bit 3", () => void give(bench, { number: 0x83, fields: [[4, 15], [4, left], [4, left], [8, 0x1000], [8, 0x2000_0000], [8, 0x1000_0000]] }));
     bench.call("GET_HW_INFO, data_len without a pointer", () => void give(bench, { number: 0x8a, fields: [[4, 0], [4, devId], [4, 8], [8, 0], [4, 0], [4, 0], [8, 0]] }));
-    bench.call("HWPT_ALLOC, data_len without a pointer", () => void give(bench, { number: 0x89, fields: [[4, 0], [4, devId], [4, ioas], [4, 0], [4, 0], [4, 1], [4, 16], [8, 0], [4, 0], [4, 0]] }));
-    bench.call("NOIOMMU_GET_PA of the IOAS", () => void give(bench, { number: 0x95, fields: [[4, 0], [4, ioas], [4, 0], [8, 0x1000_0000], [8, 0x1000], [8, 0]] }));
-    bench.call("NOIOMMU_GET_PA of length 0", () => void give(bench, { number: 0x95, fields: [[4, 0], [4, ioas], [4, 0], [8, 0x1000_0000], [8, 0], [8, 0]] }));
+    bench.call("HWPT_ALLOC, data_len without a pointer", () => void give(bench, { number: 0x89, fields: [[4, 0], [4, devId], [4, left], [4, 0], [4, 0], [4, 1], [4, 16], [8, 0], [4, 0], [4, 0]] }));
+    bench.call("NOIOMMU_GET_PA of the IOAS", () => void give(bench, { number: 0x95, fields: [[4, 0], [4, left], [4, 0], [8, 0x1000_0000], [8, 0x1000], [8, 0]] }));
+    bench.call("NOIOMMU_GET_PA of length 0", () => void give(bench, { number: 0x95, fields: [[4, 0], [4, left], [4, 0], [8, 0x1000_0000], [8, 0], [8, 0]] }));
   },
 };
 

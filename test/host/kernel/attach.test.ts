@@ -439,8 +439,16 @@ describe("PASIDs", () => {
     expect(errno(() => a.device.attach(ioas, 3))).toBe("EINVAL");
     expect(errno(() => a.device.attach(99, 3))).toBe("ENOENT");
     expect(errno(() => a.device.attach(shared, 256))).toBe("EINVAL");
-    expect(errno(() => a.device.attach(shared, 0))).toBe("EINVAL");
+    expect(errno(() => a.device.attach(shared, 2 ** 31))).toBe("ENOSPC");
+    // PASID 0 is the function itself, attached by whoever comes first.
+    a.device.attach(shared, 0);
+    a.device.attach(plain, 0);
+    expect(errno(() => iommufd.destroy(plain))).toBe("EBUSY");
+    a.device.detach(0);
     a.device.attach(plain);
+    expect(errno(() => a.device.attach(shared, 0))).toBe("EBUSY");
+    a.device.detach(0);
+    expect(errno(() => iommufd.destroy(plain)), "detached as PASID it is not").toBe("EBUSY");
     expect(errno(() => a.device.attach(shared, 3))).toBe("EINVAL");
     a.device.attach(shared);
     a.device.attach(shared, 3);
@@ -448,6 +456,18 @@ describe("PASIDs", () => {
     expect(errno(() => a.device.attach(parent))).toBe("EINVAL");
     a.device.detach(3);
     a.device.attach(parent);
+  });
+
+  test("of a function that has none are attached all the same, and hold their tables", () => {
+    const a = bind(host, iommufd, A);
+    const plain = alloc(a.devId, 0);
+    const shared = alloc(a.devId, HwptAllocFlags.PASID);
+    a.device.attach(shared, 2 ** 20);
+    expect(errno(() => iommufd.destroy(shared))).toBe("EBUSY");
+    expect(errno(() => a.device.attach(plain))).toBe("EINVAL");
+    a.device.detach(2 ** 20);
+    a.device.attach(plain);
+    iommufd.destroy(shared);
   });
 });
 

@@ -101,7 +101,8 @@ describe("events", () => {
     const { stream } = host.openIommufd().faultQueueAlloc();
     stream.onReadable(() => {});
     expect(tasks, "nothing to read").toEqual([]);
-    expect(stream.read(4096)).toBeNull();
+    expect(stream.read(4080)).toBeNull();
+    expect(errno(() => stream.read(4096)), "whole page requests alone").toBe("ESPIPE");
     expect(stream.write(new Uint8Array(0))).toBe(0);
     expect(errno(() => stream.write(new Uint8Array(8)))).toBe("EINVAL");
     expect(errno(() => stream.write(new Uint8Array(7)))).toBe("ESPIPE");
@@ -123,19 +124,44 @@ describe("what VFIO tells", () => {
     expect(flags(VfioIrq.MSIX)).toEqual([true, false, false, false, 8]);
   });
 
-  test("masks are INTx's alone; there is no hot reset and no feature", () => {
+  test("masks are INTx's alone; features of power management and registers alone", () => {
     const { device } = bind(host, host.openIommufd(), A);
     expect(errno(() => device.maskIrqs(VfioIrq.MSIX, 0, 1))).toBe("ENOTTY");
     expect(errno(() => device.unmaskIrqs(VfioIrq.MSI, 0, 1))).toBe("ENOTTY");
     expect(errno(() => device.maskIrqs(VfioIrq.INTX, 0, 1))).toBe("EINVAL");
     expect(errno(() => device.setUnmaskEvent(VfioIrq.MSIX, null))).toBe("ENOTTY");
-    expect(errno(() => device.hotResetInfo())).toBe("ENODEV");
-    expect(errno(() => device.hotReset())).toBe("ENODEV");
     const { GET, SET, PROBE } = VfioFeatureFlags;
     expect(errno(() => device.feature({ feature: VfioFeature.MIGRATION, flags: GET | PROBE }))).toBe("ENOTTY");
-    expect(errno(() => device.feature({ feature: VfioFeature.DMA_BUF, flags: GET }))).toBe("ENOTTY");
-    expect(errno(() => device.feature({ feature: 0, flags: 0 }))).toBe("EINVAL");
+    expect(errno(() => device.feature({ feature: VfioFeature.DMA_BUF, flags: GET }))).toBe("EINVAL");
+    expect(errno(() => device.feature({ feature: VfioFeature.DMA_BUF, flags: PROBE | GET }))).toBe("ok");
+    expect(errno(() => device.feature({ feature: VfioFeature.LOW_POWER_EXIT, flags: SET }))).toBe("ok");
+    expect(errno(() => device.feature({ feature: 0, flags: 0 })), "the feature is looked for first").toBe("ENOTTY");
     expect(errno(() => device.feature({ feature: 0, flags: GET | SET }))).toBe("EINVAL");
+  });
+
+  test("a hot reset reaches the functions of a bus, which are to be the process's; a root bus has none", () => {
+    host.close();
+    const input = hostDescription();
+    input.functions[1].address = "0000:01:00.1";
+    input.functions[2].address = "0000:00:04.0";
+    host = createSimulatedHost(describeHost(input));
+    const iommufd = host.openIommufd();
+    const device = host.openDevice(A);
+    expect(errno(() => device.hotResetInfo())).toBe("EINVAL");
+    const devId = device.bind(iommufd.fd);
+    expect(device.hotResetInfo()).toEqual([{ address: A, devId }, { address: "0000:01:00.1", devId: -1 }]);
+    expect(errno(() => device.hotReset())).toBe("EINVAL");
+    const other = host.openDevice("0000:01:00.1");
+    const stranger = other.bind(host.openIommufd().fd);
+    expect(stranger).toBe(1);
+    expect(device.hotResetInfo()[1].devId).toBe(-1);
+    other.close();
+    const mine = bind(host, iommufd, "0000:01:00.1");
+    expect(device.hotResetInfo()[1].devId).toBe(mine.devId);
+    expect(errno(() => device.hotReset())).toBe("ok");
+    const root = bind(host, iommufd, "0000:00:04.0");
+    expect(errno(() => root.device.hotResetInfo())).toBe("ENODEV");
+    expect(errno(() => root.device.hotReset())).toBe("ENODEV");
   });
 
   test("MSI's vectors are on together, and survive a reset", () => {

@@ -168,3 +168,25 @@ describe("a nested function", () => {
     expect(m.engine.write(GPA + 0x5000, DATA)).toBe(true);
   });
 });
+
+describe("a host that does not nest", () => {
+  const nestParent = (iommufd: Iommufd, devId: number): number =>
+    iommufd.hwptAlloc({ flags: HwptAllocFlags.NEST_PARENT, devId, ptId: iommufd.ioasAlloc(), dataType: 0, data: new Uint8Array(0) });
+
+  test.each([
+    ["without coherent access", { coherent: false }, "ok", "EOPNOTSUPP"],
+    ["without it, and with IDR3.FWB: stage 2 forces memory to be write-back", { coherent: false, idr3: 0x1514 }, "ok", "ok"],
+    ["with stage 2 alone", { idr0: 0x0d44_1019 }, "EOPNOTSUPP", ""],
+    ["with stage 1 alone", { idr0: 0x0d44_101a }, "EOPNOTSUPP", ""],
+  ])("an SMMU %s: parent and vIOMMU", (_what, smmu, parent, viommu) => {
+    const other = makeHost(smmu);
+    const iommufd = other.openIommufd();
+    const devId = other.openDevice(A).bind(iommufd.fd);
+    let hwptId = 0;
+    expect(errno(() => (hwptId = nestParent(iommufd, devId)))).toBe(parent);
+    if (viommu !== "") {
+      expect(errno(() => iommufd.viommuAlloc({ type: ViommuType.ARM_SMMUV3, devId, hwptId }))).toBe(viommu);
+    }
+    other.close();
+  });
+});

@@ -81,7 +81,7 @@ describe("opening and binding", () => {
   test("of an iommufd that is closed, or of another host, is refused", () => {
     const closed = host.openIommufd();
     closed.close();
-    expect(errno(() => host.openDevice(A).bind(closed.fd))).toBe("EINVAL");
+    expect(errno(() => host.openDevice(A).bind(closed.fd))).toBe("EBADF");
     expect(errno(() => closed.ioasAlloc())).toBe("EBADF");
   });
 });
@@ -338,17 +338,32 @@ describe("interrupts", () => {
     expect(hits).toEqual(["a"]);
   });
 
-  test("set up while the function is detached go to the doorbell's physical address, which no table maps", () => {
+  test("cannot be set up while the function is detached, where a table has to map the doorbell; what is set up stays", () => {
     const a = bind(host, iommufd, A);
     let hits = 0;
+    expect(errno(() => a.device.setIrqs(VfioIrq.MSIX, 0, [eventOf(() => hits++)]))).toBe("ENOSPC");
+    expect(errno(() => a.device.setIrqs(VfioIrq.MSIX, 0, [])), "none is on").toBe("EINVAL");
+    a.device.attach(ioas);
     a.device.setIrqs(VfioIrq.MSIX, 0, [eventOf(() => hits++)]);
+    a.device.detach();
+    a.device.setIrqs(VfioIrq.MSIX, 0, [eventOf(() => (hits += 10))]);
+    expect(errno(() => a.device.setIrqs(VfioIrq.MSIX, 1, [eventOf(() => {})]))).toBe("ENOSPC");
     a.device.attach(ioas);
     new Engine(a.device).raise(0);
-    expect(hits).toBe(0);
-    a.device.setIrqs(VfioIrq.MSIX, 0, []);
-    a.device.setIrqs(VfioIrq.MSIX, 0, [eventOf(() => hits++)]);
-    new Engine(a.device).raise(0);
-    expect(hits).toBe(1);
+    expect(hits).toBe(10);
+  });
+
+  test("of MSI-X cannot be added one by one where the kernel is 7.2 on Arm", () => {
+    for (const [kernel, answer] of [["7.2", "EINVAL"], ["7.3", "ok"]] as const) {
+      const other = makeHost({}, {}, kernel);
+      const fd = other.openIommufd();
+      const { device } = bind(other, fd, A);
+      device.attach(fd.ioasAlloc());
+      expect(device.irqInfo(VfioIrq.MSIX).noResize).toBe(kernel === "7.2");
+      device.setIrqs(VfioIrq.MSIX, 0, [null]);
+      expect(errno(() => device.setIrqs(VfioIrq.MSIX, 1, [null]))).toBe(answer);
+      other.close();
+    }
   });
 });
 

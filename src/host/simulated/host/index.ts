@@ -34,6 +34,7 @@ export function createSimulatedHost(description: HostDescription, options: Simul
     openIommufd: (given) => kernel.openIommufd(given),
     openDevice: (device) => kernel.openDevice(device),
     vtdFaults: kernel.vtdFaults,
+    rawIoctl: kernel.rawIoctl,
     functions: () => kernel.functions(),
     liveObjects: () => kernel.liveObjects(),
     close: () => {

@@ -64,20 +64,25 @@ export function detachDevice(context: AttachContext, device: DeviceObject, refus
   if (old !== null) {
     device.master.attach(null, refuse);
     device.hwpt = null;
+    device.attachedAsPasid = false;
     pagingOf(old).ioas.pagetable.release(device);
     device.users--;
     putHwpt(context, old);
   }
 }
 
-/** The same for transactions with a PASID. */
+/** The same for transactions with a PASID (Linux vfio_iommufd_physical_pasid_attach_ioas). */
 export function attachPasid(context: AttachContext, device: DeviceObject, pasid: number, ptId: number, refuse: Refuse): void {
+  if (pasid >= 2 ** 31) {
+    throw refuse("ENOSPC", `PASID ${pasid}`);
+  }
   const target = context.table.find(ptId);
   if (target === undefined) {
     throw refuse("ENOENT", `no object ${ptId}`);
   }
-  if (pasid <= 0) {
-    throw refuse("EINVAL", `PASID ${pasid}`);
+  if (pasid === 0) {
+    attachPasidZero(context, device, ptId, refuse);
+    return;
   }
   const isTable = target instanceof HwptPaging || target instanceof HwptNested;
   if (!isTable || !target.forPasids || device.hwpt?.forPasids === false) {
@@ -87,7 +92,10 @@ export function attachPasid(context: AttachContext, device: DeviceObject, pasid:
   if (old === target) {
     return;
   }
-  device.master.attachPasid(pasid, target.domain, refuse);
+  // A function without PASIDs sends none: its driver is not asked (Linux __iommu_set_group_pasid).
+  if (device.master.pasidBits > 0) {
+    device.master.attachPasid(pasid, target.domain, refuse);
+  }
   device.pasids.set(pasid, target);
   target.users++;
   if (old !== undefined) {
@@ -97,10 +105,27 @@ export function attachPasid(context: AttachContext, device: DeviceObject, pasid:
   }
 }
 
+/** PASID 0 is the function itself (IOMMU_NO_PASID): what VFIO has attached so it replaces, what it has not it attaches. */
+function attachPasidZero(context: AttachContext, device: DeviceObject, ptId: number, refuse: Refuse): void {
+  if (device.hwpt !== null && !device.attachedAsPasid) {
+    throw refuse("EBUSY", "the function is attached");
+  }
+  attachDevice(context, device, ptId, refuse);
+  device.attachedAsPasid = true;
+}
+
 export function detachPasid(context: AttachContext, device: DeviceObject, pasid: number, refuse: Refuse): void {
+  if (pasid === 0) {
+    if (device.attachedAsPasid) {
+      detachDevice(context, device, refuse);
+    }
+    return;
+  }
   const old = device.pasids.get(pasid);
   if (old !== undefined) {
-    device.master.attachPasid(pasid, null, refuse);
+    if (device.master.pasidBits > 0) {
+      device.master.attachPasid(pasid, null, refuse);
+    }
     device.pasids.delete(pasid);
     device.users--;
     putHwpt(context, old);
@@ -110,8 +135,11 @@ export function detachPasid(context: AttachContext, device: DeviceObject, pasid:
 /** Makes a doorbell reachable by the function; returns the address that its vectors write to. */
 export function prepareMsi(context: AttachContext, device: DeviceObject, doorbell: number, refuse: Refuse): number {
   const { mapsDoorbells, reserved } = device.master.driver;
-  if (device.hwpt === null || !mapsDoorbells) {
+  if (!mapsDoorbells) {
     return doorbell;
+  }
+  if (device.hwpt === null) {
+    throw refuse("ENOSPC", "the function is attached to nothing that would map the doorbell");
   }
   const offset = doorbell % 4096;
   const windowPages = Number(reserved.last - reserved.start + 1n) / 4096;

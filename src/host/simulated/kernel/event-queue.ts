@@ -3,6 +3,7 @@ import {
   type FaultStream,
   HostError,
   HWPT_PAGE_RESPONSE_BYTES,
+  HWPT_PGFAULT_BYTES,
   VEVENT_HEADER,
   VEVENT_HEADER_BYTES,
   VEVENTQ_FLAG_LOST_EVENTS,
@@ -138,8 +139,11 @@ export class VirtualEventQueue extends KernelObject {
     return this.events.length > 0 || this.lostAtTail !== null;
   }
 
-  /** Whole records only (Linux iommufd_veventq_fops_read). */
+  /** Whole records only (Linux iommufd_veventq_fops_read), and room for a header in any case. */
   read(maxBytes: number): Uint8Array | null {
+    if (maxBytes < VEVENT_HEADER_BYTES) {
+      throw new HostError("read", "EINVAL", `${maxBytes} bytes have no room for a header`);
+    }
     const parts: Array<{ flags: number; sequence: number; data: Uint8Array }> = [];
     let bytes = 0;
     while (this.events.length > 0 && bytes + VEVENT_HEADER_BYTES + this.events[0].data.length <= maxBytes) {
@@ -221,7 +225,11 @@ export class FaultQueue extends KernelObject {
   readonly type: ObjectType = "fault";
   readonly readable = false;
 
-  read(_maxBytes: number): Uint8Array | null {
+  /** Linux iommufd_fault_fops_read takes whole page requests alone. */
+  read(maxBytes: number): Uint8Array | null {
+    if (maxBytes % HWPT_PGFAULT_BYTES !== 0) {
+      throw new HostError("read", "ESPIPE", `${maxBytes} bytes are not whole page requests of ${HWPT_PGFAULT_BYTES}`);
+    }
     return null;
   }
 

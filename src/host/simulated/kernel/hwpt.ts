@@ -107,7 +107,8 @@ export function readDirtyBitmap(table: ObjectTable, request: DirtyBitmapRequest,
     throw refuse("EINVAL", "a range of length 0");
   }
   const end = iova + length;
-  if (end - 1n > U64_MAX) {
+  // Without a length its last byte is the one before the first: that wraps.
+  if (iova + BigInt.asUintN(64, length - 1n) > U64_MAX) {
     throw refuse("EOVERFLOW", "the range wraps");
   }
   if (((iova | end) & (ioas.pagetable.alignment - 1n)) !== 0n || pageSize <= 0n || ((iova | end) & (pageSize - 1n)) !== 0n) {

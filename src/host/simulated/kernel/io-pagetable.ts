@@ -58,6 +58,11 @@ export class IoPagetable implements DmaBufUser {
     return this.areas.reduce((sum, area) => sum + (area.last - area.start + 1n), 0n);
   }
 
+  /** Something mapped is the process's own memory, and of no file. */
+  get mapsMemory(): boolean {
+    return this.areas.some((area) => area.file === null);
+  }
+
   get alignment(): bigint {
     return this.domains.size > 0 || !this.hugePages ? PAGE_SIZE : 1n;
   }

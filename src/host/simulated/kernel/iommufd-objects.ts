@@ -162,6 +162,8 @@ export class VdeviceObject extends KernelObject {
 export class DeviceObject extends KernelObject {
   readonly type: ObjectType = "device";
   hwpt: Hwpt | null = null;
+  /** `hwpt` was attached by PASID 0. */
+  attachedAsPasid = false;
   readonly pasids = new Map<number, Hwpt>();
   vdevice: VdeviceObject | null = null;
   /** The stream of its guest's faults, while it is open. */

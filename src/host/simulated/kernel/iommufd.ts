@@ -32,8 +32,8 @@ import type { PhysicalFunction } from "./hardware-port.js";
 import type { KernelRules } from "./kernel-rules.js";
 import type { ProcessMemory } from "./process-memory.js";
 
-/** Sequence numbers of events end at 2^31 - 1; a deeper queue is refused. */
-const MOST_QUEUED_EVENTS = 0x7fff_ffff;
+/** What a vEVENTQ holds at the most (Linux iommufd_veventq_alloc). */
+const MOST_QUEUED_EVENTS = 2 ** 19;
 
 /** A table that the kernel keeps in step with an IOAS. */
 export interface TableAccount {
@@ -56,6 +56,8 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
   private holders = 0;
   private readonly streams = new Set<QueueStream>();
   private processAccounting = false;
+  /** The IOAS that VFIO's container calls would use (IOMMU_VFIO_IOAS). */
+  private compatible: IoasObject | null = null;
 
   constructor(
     readonly fd: number,
@@ -240,6 +242,38 @@ export class SimulatedIommufd implements Iommufd, AttachContext {
     const stream = this.open(queue);
     queue.stream = stream;
     return { id: queue.id, stream };
+  }
+
+  /** IOMMU_VFIO_IOAS, GET. */
+  compatibleIoas(refuse: Refuse): number {
+    if (this.compatible === null || this.table.find(this.compatible.id) !== this.compatible) {
+      throw refuse("ENODEV", "no IOAS is set");
+    }
+    return this.compatible.id;
+  }
+
+  /** IOMMU_VFIO_IOAS, SET and CLEAR (null). */
+  setCompatibleIoas(id: number | null, refuse: Refuse): void {
+    this.compatible = id === null ? null : this.table.get(id, IoasObject, refuse);
+  }
+
+  /** IOMMU_IOAS_CHANGE_PROCESS: mappings of files alone can change their process. */
+  changeProcess(refuse: Refuse): void {
+    if (this.table.live().some((object) => object instanceof IoasObject && object.pagetable.mapsMemory)) {
+      throw refuse("EINVAL", "memory of the process is mapped");
+    }
+  }
+
+  /** IOMMU_HW_QUEUE_ALLOC: vIOMMUs of this host have no such queues. */
+  refuseHwQueue(flags: number, type: number, viommuId: number, length: bigint, refuse: Refuse): never {
+    if (flags !== 0 || type === 0) {
+      throw refuse("EOPNOTSUPP", `flags 0x${flags.toString(16)}, type ${type}`);
+    }
+    if (length === 0n) {
+      throw refuse("EINVAL", "length 0");
+    }
+    this.table.get(viommuId, ViommuObject, refuse);
+    throw refuse("EOPNOTSUPP", "the vIOMMU has no hardware queues");
   }
 
   openVtdFaults(devId: number): EventStream {

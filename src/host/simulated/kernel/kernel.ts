@@ -1,7 +1,7 @@
 import type { RamBlock } from "../../../memory/index.js";
 import { deposit } from "../../../support/index.js";
 import { REMAPPABLE_ADDRESS } from "../../../vtd/spec/index.js";
-import { type Host, HostError, type HostEvent, type HostFunction, type Iommufd, type VfioDevice, VfioIrq, type VtdFaultSource } from "../../../iommufd/index.js";
+import { type Host, HostError, type HostEvent, type HostFunction, type Iommufd, type RawIoctl, type VfioDevice, VfioIrq, type VtdFaultSource } from "../../../iommufd/index.js";
 import { ForwardingIommufd } from "../../instruments/index.js";
 import type { PhysicalFunction, PhysicalHost } from "./hardware-port.js";
 import { DmaBuf } from "./dma-buf.js";
@@ -15,6 +15,7 @@ import { SmmuDriver, type SmmuAccount } from "./smmu/driver.js";
 import { VtdDriver, type VtdAccount } from "./vtd/driver.js";
 import { SimulatedVfioDevice, type VfioHost } from "./vfio-device.js";
 import { quiesce } from "./vfio-config.js";
+import { rawIoctl } from "./raw-ioctl.js";
 import { denylisted } from "./vfio-denylist.js";
 
 /** MSI-X vectors that a function of a host file has at most: each has an interrupt of its own. */
@@ -241,6 +242,32 @@ export class SimulatedKernel implements Host, VfioHost {
 
   closeFile(file: DmaBuf): void {
     this.files.delete(file.fd);
+  }
+
+  get rawIoctl(): RawIoctl {
+    const isIommufd = (fd: number): boolean => this.iommufdOf(fd) !== null;
+    return rawIoctl(this.rules, (fd) => this.iommufdOf(fd) ?? [...this.devices].find((device) => device.fd === fd) ?? null, isIommufd);
+  }
+
+  get growsMsix(): boolean {
+    return this.rules.growsMsix || this.hardware.vtds.size > 0;
+  }
+
+  iommufdFor(fd: number): SimulatedIommufd | "EINVAL" | "EBADF" | "EBADFD" {
+    if (fd < 0) {
+      return "EINVAL";
+    }
+    return this.iommufdOf(fd) ?? ([...this.devices].some((device) => device.fd === fd) ? "EBADFD" : "EBADF");
+  }
+
+  busOf(device: PhysicalFunction): Array<{ device: PhysicalFunction; open: SimulatedVfioDevice | null }> | null {
+    const bus = (one: PhysicalFunction): string => one.description.address.replace(/:[^:]*$/, "");
+    if (bus(device).endsWith(":00")) {
+      return null;
+    }
+    return [...this.hardware.functions.values()]
+      .filter((one) => bus(one) === bus(device))
+      .map((one) => ({ device: one, open: [...this.devices].find((open) => open.device === one && open.isBound) ?? null }));
   }
 
   isBound(device: PhysicalFunction): boolean {

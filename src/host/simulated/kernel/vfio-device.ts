@@ -10,7 +10,6 @@ import {
   type RegionInfo,
   type RegionMapping,
   type VfioDevice,
-  VfioFeatureFlags,
   VfioIrq,
   VfioRegion,
 } from "../../../iommufd/index.js";
@@ -21,6 +20,7 @@ import type { DeviceObject } from "./iommufd-objects.js";
 import { refusing, type Refuse } from "./objects.js";
 import type { Master } from "./iommu-driver.js";
 import { quiesce, VfioConfigSpace } from "./vfio-config.js";
+import { checkFeature } from "./vfio-features.js";
 
 const PAGE = 4096;
 /** VFIO_PCI_NUM_REGIONS (with the VGA region) and VFIO_PCI_NUM_IRQS. */
@@ -33,12 +33,16 @@ export interface VfioHost {
   messageAddress(device: PhysicalFunction): number;
   /** Whether another open descriptor has the function bound. */
   isBound(device: PhysicalFunction): boolean;
-  /** The open iommufd of a descriptor; null: there is none. */
-  iommufdOf(fd: number): SimulatedIommufd | null;
+  /** The open iommufd of a descriptor; where it is none, why (Linux iommufd_ctx_from_fd). */
+  iommufdFor(fd: number): SimulatedIommufd | "EINVAL" | "EBADF" | "EBADFD";
+  /** All functions of the bus that a function is on, itself among them, with the open device of each; null: the bus is no bridge's. */
+  busOf(device: PhysicalFunction): ReadonlyArray<{ readonly device: PhysicalFunction; readonly open: SimulatedVfioDevice | null }> | null;
   closed(device: SimulatedVfioDevice): void;
   /** A new dma-buf of `bytes` host-physical bytes. */
   openFile(address: number, bytes: number): DmaBuf;
   closeFile(file: DmaBuf): void;
+  /** Vectors of MSI-X can be added while others are on. */
+  readonly growsMsix: boolean;
 }
 
 /** The vectors of one kind that are enabled. */
@@ -75,18 +79,26 @@ export class SimulatedVfioDevice implements VfioDevice {
     return this.object !== null;
   }
 
+  /** The iommufd's id of it; null: it is not bound to that one. */
+  idIn(iommufd: SimulatedIommufd | null): number | null {
+    return this.object !== null && this.iommufd === iommufd ? this.object.id : null;
+  }
+
   bind(fd: number, token?: Uint8Array): number {
     const refuse = this.enter("VFIO_BIND_IOMMUFD");
     if (token !== undefined) {
       // Linux vfio_pci_validate_vf_token; no function here is virtual, or has such.
       throw refuse("EINVAL", `VF token incorrectly provided, ${this.address} is not a PF or VF`);
     }
-    if (this.object !== null || this.host.isBound(this.device)) {
+    if (this.object !== null) {
       throw refuse("EINVAL", `${this.address} is bound already`);
     }
-    const iommufd = this.host.iommufdOf(fd);
-    if (iommufd === null) {
-      throw refuse("EINVAL", `${fd} is no open iommufd of this host`);
+    const iommufd = this.host.iommufdFor(fd);
+    if (typeof iommufd === "string") {
+      throw refuse(iommufd, `${fd} is no open iommufd of this host`);
+    }
+    if (this.host.isBound(this.device)) {
+      throw refuse("EINVAL", `${this.address} is bound by another descriptor`);
     }
     if (this.master === null || !this.master.driver.cacheCoherent) {
       throw refuse("EINVAL", `${this.address} has no IOMMU with coherent table walks`);
@@ -202,12 +214,12 @@ export class SimulatedVfioDevice implements VfioDevice {
     }
   }
 
-  /** Linux vfio_pci_ioctl_get_irq_info: INTx masks itself and can be masked, vectors of MSI-X alone can be added one by one. */
+  /** Linux vfio_pci_ioctl_get_irq_info: INTx masks itself and can be masked, vectors of MSI-X can be added one by one where the interrupt controller takes it. */
   irqInfo(index: number): IrqInfo {
     const refuse = this.enter("VFIO_GET_IRQ_INFO");
     const { config } = this.bound(refuse);
     const isIntx = index === VfioIrq.INTX;
-    const info = { eventfd: true, maskable: isIntx, autoMasked: isIntx, noResize: !isIntx && index !== VfioIrq.MSIX };
+    const info = { eventfd: true, maskable: isIntx, autoMasked: isIntx, noResize: !isIntx && !(index === VfioIrq.MSIX && this.host.growsMsix) };
     switch (index) {
       case VfioIrq.INTX:
         return { ...info, count: config.hasInterruptPin ? 1 : 0 };
@@ -230,6 +242,10 @@ export class SimulatedVfioDevice implements VfioDevice {
     this.checkVectors(index, start, events.length, refuse);
     if (index === VfioIrq.ERR || index === VfioIrq.REQ) {
       const [event] = events;
+      // Linux vfio_pci_set_ctx_trigger_single.
+      if (event === undefined && !this.otherEvents.has(index)) {
+        throw refuse("EINVAL", "interrupts of this kind are not enabled");
+      }
       if (event === undefined || event === null) {
         this.otherEvents.delete(index);
       } else {
@@ -247,11 +263,12 @@ export class SimulatedVfioDevice implements VfioDevice {
     if (events.length === 0) {
       throw refuse("EINVAL", "interrupts of this kind are not enabled");
     }
-    if (index === VfioIrq.MSI && this.irqs !== null && start + events.length > this.irqs.events.length) {
-      throw refuse("EINVAL", `${this.irqs.events.length} MSI vectors are enabled, and more cannot be added`);
+    if (this.irqs !== null && start + events.length > this.irqs.events.length && (index === VfioIrq.MSI || (index === VfioIrq.MSIX && !this.host.growsMsix))) {
+      throw refuse("EINVAL", `${this.irqs.events.length} vectors are enabled, and more cannot be added`);
     }
     const enabled = this.irqs ?? { index, events: [], addresses: [] };
-    const address = index === VfioIrq.INTX ? 0n : BigInt(this.iommufd!.prepareMsi(this.object!, this.host.messageAddress(this.device), refuse));
+    const isSetUp = events.every((_event, i) => enabled.addresses[start + i] !== undefined);
+    const address = index === VfioIrq.INTX || isSetUp ? 0n : BigInt(this.iommufd!.prepareMsi(this.object!, this.host.messageAddress(this.device), refuse));
     const isFirst = this.irqs === null;
     this.irqs = enabled;
     if (isFirst) {
@@ -272,6 +289,19 @@ export class SimulatedVfioDevice implements VfioDevice {
     }
   }
 
+  /** Linux's loopback (ACTION_TRIGGER without events): signals what is set for vectors. */
+  raiseIrqs(index: number, vectors: readonly number[]): void {
+    const refuse = this.enter("VFIO_SET_IRQS");
+    if (index === VfioIrq.ERR || index === VfioIrq.REQ) {
+      vectors.forEach(() => this.otherEvents.get(index)?.signal());
+      return;
+    }
+    if (this.irqs?.index !== index) {
+      throw refuse("EINVAL", "interrupts of this kind are not enabled");
+    }
+    vectors.forEach((vector) => this.deliver(vector));
+  }
+
   maskIrqs(index: number, start: number, count: number): void {
     this.checkMask(index, start, count);
   }
@@ -290,25 +320,38 @@ export class SimulatedVfioDevice implements VfioDevice {
     this.resetFunction();
   }
 
-  /** The simulated functions are behind no slot and no bus that could be reset. */
+  /** Linux vfio_pci_ioctl_get_pci_hot_reset_info: a function's slot is its bus, and what is not on a bridge's cannot be reset so. */
   hotResetInfo(): HotResetDevice[] {
-    throw this.enter("VFIO_GET_PCI_HOT_RESET_INFO")("ENODEV", `${this.address} can be reset by function level reset alone`);
+    const refuse = this.enter("VFIO_GET_PCI_HOT_RESET_INFO");
+    this.bound(refuse);
+    return this.hotResetGroup(refuse).map(({ device, open }) => ({ address: device.description.address, devId: open?.idIn(this.iommufd) ?? -1 }));
   }
 
+  /** Linux vfio_pci_dev_set_hot_reset: all that it reaches are this process's. */
   hotReset(): void {
-    throw this.enter("VFIO_PCI_HOT_RESET")("ENODEV", `${this.address} can be reset by function level reset alone`);
+    const refuse = this.enter("VFIO_PCI_HOT_RESET");
+    this.bound(refuse);
+    const group = this.hotResetGroup(refuse);
+    const other = group.find(({ open }) => (open?.idIn(this.iommufd) ?? null) === null);
+    if (other !== undefined) {
+      throw refuse("EINVAL", `${other.device.description.address}, which it resets too, is not bound to this iommufd`);
+    }
+    group.forEach(({ open }) => open!.resetFunction());
   }
 
-  /** Linux vfio_ioctl_device_feature; the functions have none of the features that are asked for by number: no migration, no VF token; `regionFile` asks for dma-bufs. */
+  private hotResetGroup(refuse: Refuse): ReadonlyArray<{ readonly device: PhysicalFunction; readonly open: SimulatedVfioDevice | null }> {
+    const group = this.host.busOf(this.device);
+    if (group === null) {
+      throw refuse("ENODEV", `${this.address} is on a root bus, which cannot be reset`);
+    }
+    return group;
+  }
+
+  /** Linux vfio_ioctl_device_feature, vfio_pci_core_ioctl_feature. */
   feature({ feature, flags }: FeatureRequest): void {
     const refuse = this.enter("VFIO_FEATURE");
     this.bound(refuse);
-    const { GET, SET, PROBE } = VfioFeatureFlags;
-    const data = flags & (GET | SET);
-    if ((flags & ~(GET | SET | PROBE)) !== 0 || ((flags & PROBE) === 0 && data !== GET && data !== SET)) {
-      throw refuse("EINVAL", `flags 0x${flags.toString(16)}`);
-    }
-    throw refuse("ENOTTY", `${this.address} has no feature ${feature}`);
+    checkFeature(feature, flags, this.address, refuse);
   }
 
   close(): void {

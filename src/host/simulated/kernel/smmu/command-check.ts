@@ -36,6 +36,7 @@ export class CommandCheck {
 
   private vmidOf(first: number): number {
     const opcode = first & CMD.OPCODE.mask;
-    return opcode === OP.ATC_INV || opcode === OP.CFGI_CD || opcode === OP.CFGI_CD_ALL ? 0 : CMD.VMID.inPlace;
+    // TLBI_NSNH_ALL has none: it becomes TLBI_NH_ALL of the VMID once it is judged.
+    return opcode === OP.ATC_INV || opcode === OP.CFGI_CD || opcode === OP.CFGI_CD_ALL || opcode === OP.TLBI_NSNH_ALL ? 0 : CMD.VMID.inPlace;
   }
 }
