@@ -10,6 +10,7 @@ import type { ByteStream } from "../chardev/index.js";
 import { Console } from "./console.js";
 import { Exits, type VcpuEnd } from "./exits.js";
 import type { KernelFiles } from "./files.js";
+import { FunctionFiles } from "./function-files.js";
 import { MemorySlots } from "./guest-memory.js";
 import type { KernelPlatform } from "./platform.js";
 import { platformOf } from "./platforms.js";
@@ -58,6 +59,7 @@ interface Running {
   readonly vcpus: Vcpus;
   readonly slots: MemorySlots;
   readonly disconnect: () => void;
+  readonly functions: FunctionFiles | null;
 }
 
 export class KernelGuest {
@@ -140,8 +142,11 @@ export class KernelGuest {
     const { platform } = this;
     const vm = platform.open();
     let slots: MemorySlots | null = null;
+    let functions: FunctionFiles | null = null;
     try {
       platform.prepare(vm);
+      const { host, board, log } = this.machine;
+      functions = host.hasDescriptors === true ? FunctionFiles.of(vm, board.hostFiles, log) : null;
       slots = new MemorySlots(vm, this.machine.board.memory, this.machine.log);
       const count = this.machine.args.smp.cpus;
       if (count > vm.mostVcpus) {
@@ -150,13 +155,14 @@ export class KernelGuest {
       const vcpus = new Vcpus(vm, count, (vcpu, reason) => this.answer(vcpu, reason));
       vcpus.onFailure = (error) => this.finish({ kind: "failed", reason: `a vCPU's thread: ${error.message}` });
       try {
-        this.running = { vm, vcpus, slots, disconnect: platform.boot(vm, vcpus.all) };
+        this.running = { vm, vcpus, slots, functions, disconnect: platform.boot(vm, vcpus.all) };
       } catch (error) {
         void vcpus.close();
         throw error;
       }
     } catch (error) {
       slots?.close();
+      functions?.close();
       vm.close();
       throw error;
     }
@@ -269,6 +275,7 @@ export class KernelGuest {
     this.runs += running.vcpus.runs;
     await running.vcpus.close();
     running.slots.close();
+    running.functions?.close();
     running.vm.close();
   }
 

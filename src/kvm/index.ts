@@ -1,5 +1,6 @@
 export { type GsiRoute, KvmVm, type KvmMessage, type MemorySlot } from "./vm.js";
 export { IrqRoutes } from "./irq-routes.js";
+export { KvmVfio } from "./vfio-files.js";
 export { type ExitHandler, type HandOver, usualHandOver, type Vcpu, Vcpus } from "./vcpus.js";
 export * from "./uapi.js";
 export { enterKernel, GDT, prepareX86, setFeatures, type X86Entry, type X86Places } from "./x86/processor.js";

@@ -13,17 +13,17 @@ export const KVM = {
   RUN: 0xae80,
   ENABLE_CAP: 0x4068aea3,
   SIGNAL_MSI: 0x4020aea5,
+  CREATE_DEVICE: 0xc00caee0,
+  SET_DEVICE_ATTR: 0x4018aee1,
 } as const;
 
-/** ioctls of arm64 (asm/kvm.h's structures), and those of devices that the kernel has. */
+/** ioctls of arm64 (asm/kvm.h's structures). */
 export const KVM_ARM = {
   IRQ_LINE: 0x4008ae61,
   SET_VCPU_EVENTS: 0x4040aea0,
   SET_ONE_REG: 0x4010aeac,
   VCPU_INIT: 0x4020aeae,
   PREFERRED_TARGET: 0x8020aeaf,
-  CREATE_DEVICE: 0xc00caee0,
-  SET_DEVICE_ATTR: 0x4018aee1,
 } as const;
 
 /** ioctls of x86 (asm/kvm.h's structures). */
@@ -125,7 +125,9 @@ export const ARM_IRQ = { TYPE_SHIFT: 24, TYPE_SPI: 1 } as const;
 export const VCPU_EVENTS = { BYTES: 64, EXT_DABT_PENDING: 2 } as const;
 export const CREATE_DEVICE = { BYTES: 12, TYPE: 0, FD: 4 } as const;
 export const DEVICE_ATTR = { BYTES: 24, GROUP: 4, ATTR: 8, ADDRESS: 16 } as const;
-export const DEVICE_TYPE = { ARM_VGIC_V3: 7, ARM_VGIC_ITS: 8 } as const;
+export const DEVICE_TYPE = { VFIO: 4, ARM_VGIC_V3: 7, ARM_VGIC_ITS: 8 } as const;
+/** Groups and attributes of the VFIO device. */
+export const DEV_VFIO = { FILE: 1, FILE_ADD: 1, FILE_DEL: 2 } as const;
 /** Groups and attributes of both. */
 export const VGIC = {
   GROUP_ADDRESS: 0,

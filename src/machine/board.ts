@@ -18,6 +18,7 @@ import type { BoardMap } from "./board-map.js";
 import { DeviceNames } from "./qom-names.js";
 import { MachineDrives } from "./drives.js";
 import { type FunctionParts, makeFunction } from "./function-maker.js";
+import { HostFiles } from "./host-files.js";
 import type { InterruptLog } from "./interrupt-log.js";
 import { MachineObjects } from "./machine-objects.js";
 import { type Dimm, MemoryDevices } from "./memory-devices.js";
@@ -87,6 +88,8 @@ export abstract class Board {
   readonly pci: PciRoot;
   readonly interrupts: InterruptLog;
   readonly router: MsiRouter;
+  /** Functions of a host that has descriptors. */
+  readonly hostFiles = new HostFiles();
   readonly objects: MachineObjects;
   readonly memoryDevices: MemoryDevices;
   readonly msiAccount = new MsiAccount();
@@ -150,6 +153,7 @@ export abstract class Board {
         clock: this.clock,
         iommufds: this.objects.iommufds,
         outputs: this.outputs,
+        hostFiles: this.hostFiles,
         router: this.router,
         msiAccount: this.msiAccount,
         log,

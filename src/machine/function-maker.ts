@@ -6,6 +6,7 @@ import type { MsiRouter } from "../msi/index.js";
 import { PciePciBridge, PcieRootPort, type PciFunction, PxbPcie, X3130Upstream, Xio3130Downstream } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
 import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.js";
+import type { HostFiles } from "./host-files.js";
 import { nameHostFunction, uuidBytes } from "./host-function-name.js";
 import type { MsiAccount } from "./accounts.js";
 import type { BoardOutputs } from "./board.js";
@@ -21,6 +22,7 @@ export interface FunctionParts {
   readonly iommufds: ReadonlyMap<string, IommufdContext>;
   readonly drives: MachineDrives;
   readonly outputs: Pick<BoardOutputs, "functionFailed" | "functionWanted">;
+  readonly hostFiles: HostFiles;
   readonly router: MsiRouter;
   readonly msiAccount: MsiAccount;
   readonly log: Log;
@@ -129,6 +131,7 @@ function makeVfio(device: DeviceArgument, parts: FunctionParts): PciFunction {
     token: token === "" ? undefined : uuidBytes(device, token),
     iommufd,
     ats: ats === "auto" ? "auto" : ats === "on",
+    files: parts.host.hasDescriptors === true ? parts.hostFiles : undefined,
     onError: (fn) => parts.outputs.functionFailed(fn),
     onRequest: booleanProperty(device, "x-req") ? (fn) => parts.outputs.functionWanted(fn) : undefined,
     rom: numberProperty(device, "rombar") > 0,

@@ -17,5 +17,6 @@ export { isSmmu, type MachineSmmu } from "./virt/smmu-set.js";
 export { Q35Board } from "./q35/board.js";
 export { VirtBoard } from "./virt/board.js";
 export { Board, type MachineIommu } from "./board.js";
+export { HostFiles, type HostFileTaker } from "./host-files.js";
 export type { BoardMap } from "./board-map.js";
 export type { SerialEnd } from "./serial/end.js";

@@ -36,6 +36,8 @@ export interface VfioPciOptions {
   readonly pasidCapabilityOffset: number;
   /** The function's stage-2 table keeps which pages it has written (IommufdContext.readDirtyPages). Default false. */
   readonly dirtyTracking?: boolean;
+  /** Who is to know of its descriptor while it is open. Left out: nobody. */
+  readonly files?: { opened(fd: number): void; closing(fd: number): void };
   /** The function has met an error that it does not get over. Left out: the host is not asked to tell. */
   readonly onError?: (fn: VfioPci) => void;
   /** The host wants the function back: it is to be unplugged. Left out: the host is not asked to tell. */
@@ -201,6 +203,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.connection = context.connect();
     this.context = context;
     this.device = this.options.given ?? this.options.host.openDevice(this.hostAddress);
+    this.options.files?.opened(this.device.fd);
     this.boundId = this.device.bind(this.connection.fd, this.options.token);
     this.information = this.connection.getHwInfo(this.boundId);
     const path = this.iommuPath;
@@ -241,8 +244,11 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     this.passage = null;
     this.resets?.close();
     this.resets = null;
-    this.device?.close();
-    this.device = null;
+    if (this.device !== null) {
+      this.options.files?.closing(this.device.fd);
+      this.device.close();
+      this.device = null;
+    }
     this.notices?.close();
     this.notices = null;
     this.interrupts?.close();

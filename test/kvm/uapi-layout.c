@@ -21,6 +21,8 @@ int main(void)
 	VALUE("KVM.SET_USER_MEMORY_REGION", KVM_SET_USER_MEMORY_REGION);
 	VALUE("KVM.SET_GSI_ROUTING", KVM_SET_GSI_ROUTING);
 	VALUE("KVM.IRQFD", KVM_IRQFD);
+	VALUE("KVM.CREATE_DEVICE", KVM_CREATE_DEVICE);
+	VALUE("KVM.SET_DEVICE_ATTR", KVM_SET_DEVICE_ATTR);
 	VALUE("KVM.RUN", KVM_RUN);
 	VALUE("KVM.ENABLE_CAP", KVM_ENABLE_CAP);
 	VALUE("KVM.SIGNAL_MSI", KVM_SIGNAL_MSI);
@@ -81,6 +83,18 @@ int main(void)
 	VALUE("ENABLE_CAP.BYTES", sizeof(struct kvm_enable_cap));
 	AT("ENABLE_CAP.CAP", kvm_enable_cap, cap);
 	AT("ENABLE_CAP.ARGS", kvm_enable_cap, args);
+	VALUE("CREATE_DEVICE.BYTES", sizeof(struct kvm_create_device));
+	AT("CREATE_DEVICE.TYPE", kvm_create_device, type);
+	AT("CREATE_DEVICE.FD", kvm_create_device, fd);
+	VALUE("DEVICE_ATTR.BYTES", sizeof(struct kvm_device_attr));
+	AT("DEVICE_ATTR.GROUP", kvm_device_attr, group);
+	AT("DEVICE_ATTR.ATTR", kvm_device_attr, attr);
+	AT("DEVICE_ATTR.ADDRESS", kvm_device_attr, addr);
+	VALUE("DEVICE_TYPE.VFIO", KVM_DEV_TYPE_VFIO);
+	/* Since Linux 6.6 KVM_DEV_VFIO_FILE, and so on. */
+	VALUE("DEV_VFIO.FILE", KVM_DEV_VFIO_GROUP);
+	VALUE("DEV_VFIO.FILE_ADD", KVM_DEV_VFIO_GROUP_ADD);
+	VALUE("DEV_VFIO.FILE_DEL", KVM_DEV_VFIO_GROUP_DEL);
 	VALUE("MSI.BYTES", sizeof(struct kvm_msi));
 	AT("MSI.ADDRESS_LOW", kvm_msi, address_lo);
 	AT("MSI.ADDRESS_HIGH", kvm_msi, address_hi);
@@ -169,8 +183,6 @@ int main(void)
 	VALUE("KVM_ARM.SET_ONE_REG", KVM_SET_ONE_REG);
 	VALUE("KVM_ARM.VCPU_INIT", KVM_ARM_VCPU_INIT);
 	VALUE("KVM_ARM.PREFERRED_TARGET", KVM_ARM_PREFERRED_TARGET);
-	VALUE("KVM_ARM.CREATE_DEVICE", KVM_CREATE_DEVICE);
-	VALUE("KVM_ARM.SET_DEVICE_ATTR", KVM_SET_DEVICE_ATTR);
 	VALUE("VCPU_INIT.BYTES", sizeof(struct kvm_vcpu_init));
 	AT("VCPU_INIT.TARGET", kvm_vcpu_init, target);
 	AT("VCPU_INIT.FEATURES", kvm_vcpu_init, features);
@@ -186,13 +198,6 @@ int main(void)
 	VALUE("ARM_IRQ.TYPE_SPI", KVM_ARM_IRQ_TYPE_SPI);
 	VALUE("VCPU_EVENTS.BYTES", sizeof(struct kvm_vcpu_events));
 	AT("VCPU_EVENTS.EXT_DABT_PENDING", kvm_vcpu_events, exception.ext_dabt_pending);
-	VALUE("CREATE_DEVICE.BYTES", sizeof(struct kvm_create_device));
-	AT("CREATE_DEVICE.TYPE", kvm_create_device, type);
-	AT("CREATE_DEVICE.FD", kvm_create_device, fd);
-	VALUE("DEVICE_ATTR.BYTES", sizeof(struct kvm_device_attr));
-	AT("DEVICE_ATTR.GROUP", kvm_device_attr, group);
-	AT("DEVICE_ATTR.ATTR", kvm_device_attr, attr);
-	AT("DEVICE_ATTR.ADDRESS", kvm_device_attr, addr);
 	VALUE("DEVICE_TYPE.ARM_VGIC_V3", KVM_DEV_TYPE_ARM_VGIC_V3);
 	VALUE("DEVICE_TYPE.ARM_VGIC_ITS", KVM_DEV_TYPE_ARM_VGIC_ITS);
 	VALUE("VGIC.GROUP_ADDRESS", KVM_DEV_ARM_VGIC_GRP_ADDR);

@@ -106,6 +106,24 @@ describe.skipIf(!kvm())("vCPUs", () => {
     expect([out.trim(), status]).toEqual(["[[false,false,true,false,false,false,true],[0,0]]", 0]);
   });
 
+  it("have functions of the host by KVM's VFIO device, which takes no other file", () => {
+    const { out, status } = run(`
+      const { KvmVfio } = await import(process.argv[2] + "/kvm.js");
+      const { makeEventFd } = await import(process.argv[2] + "/linux.js");
+      let said = "";
+      try {
+        const device = new KvmVfio(vm);
+        try { device.add(makeEventFd()); } catch (error) { said = error.code; }
+        device.close();
+      } catch (error) { said = error.code; }
+      vm.close();
+      console.log(said);
+    `);
+    // ENODEV: a kernel without it.
+    expect(["EINVAL", "ENODEV"]).toContain(out.trim());
+    expect(status).toBe(0);
+  });
+
   it("go on where a pause was taken back before it was reached, and hold nothing when they are closed", () => {
     const { out, status } = run(`
       const { readFileSync } = await import("node:fs");

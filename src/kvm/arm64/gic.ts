@@ -1,7 +1,8 @@
 /** KVM's GICv3 and ITS (Linux Documentation/virt/kvm/devices/arm-vgic-v3.rst, arm-vgic-its.rst), and lines into it. */
-import { addressOf, closeFd, ioctl, SystemError } from "../../linux/index.js";
+import { closeFd, ioctl, SystemError } from "../../linux/index.js";
 import { Refusal } from "../../support/index.js";
-import { ARM_IRQ, CREATE_DEVICE, DEVICE_ATTR, DEVICE_TYPE, IRQ_LEVEL, KVM_ARM, VGIC } from "../uapi.js";
+import { createDevice, setAttribute, u32, u64 } from "../device.js";
+import { ARM_IRQ, DEVICE_TYPE, IRQ_LEVEL, KVM_ARM, VGIC } from "../uapi.js";
 import type { KvmVm } from "../vm.js";
 
 /** Guest-physical addresses. */
@@ -46,17 +47,15 @@ export class KvmGic {
   }
 
   private make(type: number, what: string): number {
-    const device = Buffer.alloc(CREATE_DEVICE.BYTES);
-    device.writeUInt32LE(type, CREATE_DEVICE.TYPE);
+    let fd: number;
     try {
-      ioctl(this.vm.fd, "KVM_CREATE_DEVICE", KVM_ARM.CREATE_DEVICE, device);
+      fd = createDevice(this.vm, type);
     } catch (error) {
       if (error instanceof SystemError && error.code === "ENODEV") {
         throw new Refusal(`kvm: the host's interrupt controller cannot give a guest ${what}`, { found: "KVM_CREATE_DEVICE: ENODEV", wouldWork: "a host with a GICv3, or newer" });
       }
       throw error;
     }
-    const fd = device.readInt32LE(CREATE_DEVICE.FD);
     this.fds.push(fd);
     return fd;
   }
@@ -72,24 +71,4 @@ export class KvmGic {
   close(): void {
     this.fds.splice(0).forEach((fd) => closeFd(fd));
   }
-}
-
-const u32 = (value: number): Buffer => {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32LE(value);
-  return bytes;
-};
-
-const u64 = (value: number): Buffer => {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64LE(BigInt(value));
-  return bytes;
-};
-
-function setAttribute(fd: number, group: number, attribute: number, value: Buffer | null): void {
-  const structure = Buffer.alloc(DEVICE_ATTR.BYTES);
-  structure.writeUInt32LE(group, DEVICE_ATTR.GROUP);
-  structure.writeBigUInt64LE(BigInt(attribute), DEVICE_ATTR.ATTR);
-  structure.writeBigUInt64LE(value === null ? 0n : addressOf(value), DEVICE_ATTR.ADDRESS);
-  ioctl(fd, "KVM_SET_DEVICE_ATTR", KVM_ARM.SET_DEVICE_ATTR, structure);
 }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { ENGINE } from "../../../src/host/simulated/index.js";
 import { MemoryRegion } from "../../../src/memory/index.js";
 import { R } from "../rig.js";
 import { A, B, Board, contextDevice, contextGlobal, FIRST_STAGE, hostDescription, IOVA, iotlbDomain, iotlbGlobal, iotlbPages, pasidCache, RAM_BYTES, SHADOWED, wait, STATUS } from "./rig.js";
@@ -96,6 +97,38 @@ describe("legacy mode", () => {
     board.system.remove(region);
     expect(board.dmaWrite(A, 0x9000n, 5n)).toBe(false);
     expect(board.probe(A)).toBe("table 0");
+  });
+
+  it("mirrors another function's registers while they are there, and takes them back when they are", () => {
+    const board = new Board(SHADOWED);
+    const bar = 0x1000_0000;
+    board.system.add(bar, MemoryRegion.alias("pcie-mmio", board.pci.memory, bar, 0x1000_0000));
+    board.plug(A);
+    board.plug(B);
+    const sid = board.sid(B);
+    board.pci.configWrite(board.ports[1].bdf, 0x20, 4, 0x11f0_1000);
+    board.pci.configWrite(board.ports[1].bdf, 4, 2, 6);
+    board.pci.configWrite(sid, 0x10, 4, bar);
+    board.pci.configWrite(sid, 0x14, 4, 0);
+    board.legacyContext(A, 5, 0n, board.table(3n));
+    // A page of registers, before they decode; another one of the MSI-X table.
+    board.map(0, 0x9000n, bar, 3n);
+    board.map(0, 0xa000n, bar + 0x4000, 3n);
+    board.start(false);
+    const pattern = 0x9000n + BigInt(ENGINE.PATTERN);
+    expect(board.dmaWrite(A, pattern, 5n)).toBe(false);
+    board.pci.configWrite(sid, 4, 2, 6);
+    expect([board.dmaWrite(A, pattern, 5n), board.dmaWrite(A, 0xa000n, 5n)]).toEqual([true, false]);
+    expect(board.space.readWord(bar + ENGINE.PATTERN, 4)).toBe(5n);
+    board.pci.configWrite(sid, 4, 2, 4);
+    expect(board.dmaWrite(A, pattern, 6n)).toBe(false);
+    board.pci.configWrite(sid, 4, 2, 6);
+    // A function level reset takes back what is mapped, and it is mapped anew.
+    board.pci.configWrite(sid, 0x68, 2, 0x8000);
+    expect(board.dmaWrite(A, pattern, 7n)).toBe(true);
+    expect(board.probe(A)).toBe("table 0");
+    board.close();
+    expect(board.live()).toEqual({});
   });
 
   it("drops discarded RAM from the mirror and the parent, and takes it back when it is populated", () => {
