@@ -1,11 +1,11 @@
 /** The host of a run: a simulated one, or the Linux that this process runs on. */
+import { basename } from "node:path";
+import type { Wanted } from "../host/linux/index.js";
+import { loadHost } from "../host/shipped/index.js";
 import type { HostDescription } from "../host/simulated/file/index.js";
 import { createSimulatedHost } from "../host/simulated/host/index.js";
-import { loadHost } from "../host/shipped/index.js";
-import type { Wanted } from "../host/linux/index.js";
 import type { Host } from "../iommufd/index.js";
-import type { MachineArguments } from "../machine/arguments/index.js";
-import { DEFAULT_RAM } from "../machine/arguments/index.js";
+import { DEFAULT_RAM, type MachineArguments } from "../machine/arguments/index.js";
 import type { Machine } from "../machine/index.js";
 import type { MakeMemory } from "../memory/index.js";
 import type { HostFunctionDma } from "./collect.js";
@@ -46,16 +46,21 @@ export async function openHost(which: HostToRun, args: MachineArguments, makeMem
   };
 }
 
-/** What a machine wants of a Linux: the functions that its arguments name by address. */
-function wanted({ devices, objects, memory }: MachineArguments): Wanted {
-  const functions = devices.flatMap(({ model, properties }) => {
-    const address = model.name === "vfio-pci" ? properties.get("host") : undefined;
-    return typeof address === "string" ? [address] : [];
+/**
+ * What a machine wants of a Linux: the functions that its arguments name by address or sysfs folder. Descriptors have
+ * been opened by who gave them.
+ */
+export function wanted({ devices, objects, memory }: Pick<MachineArguments, "devices" | "objects" | "memory">): Wanted {
+  const ours = devices.filter(({ model }) => model.name === "vfio-pci");
+  const functions = ours.flatMap(({ properties }) => {
+    const [host, folder] = [properties.get("host"), properties.get("sysfsdev")];
+    return properties.has("fd") ? [] : typeof host === "string" ? [host] : typeof folder === "string" && folder !== "" ? [basename(folder)] : [];
   });
   const iommufds = objects.filter(({ type }) => type === "iommufd");
+  const used = iommufds.filter(({ id }) => ours.some(({ properties }) => properties.get("iommufd") === id));
   return {
     functions,
-    opensIommufd: functions.length > 0,
-    pinnedBytes: (memory.size ?? DEFAULT_RAM) * Math.max(1, iommufds.length),
+    opensIommufd: used.some(({ fd }) => fd === undefined),
+    pinnedBytes: (memory.size ?? DEFAULT_RAM) * used.length,
   };
 }

@@ -49,7 +49,7 @@ export function diagnose(wanted: Wanted, places: Places = PLACES): HostProblem[]
       problems.push(...groupProblems(sysfs, group, address));
     }
   }
-  return wanted.functions.length === 0 ? problems : [...problems, ...memoryProblems(wanted.pinnedBytes, places)];
+  return wanted.pinnedBytes === 0 ? problems : [...problems, ...memoryProblems(wanted.pinnedBytes, places)];
 }
 
 /** @throws Refusal with all that `diagnose` finds */
