@@ -1,4 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { LabMachine, labWayOfEnvironment } from "../../bench/lab/machine.js";
+import { measureRow } from "../../bench/lab/measure.js";
+import { ROWS } from "../../bench/lab/rows.js";
 import { packageFolder } from "../../src/support/index.js";
 import { Lab, plugs } from "./lab.js";
 
@@ -175,5 +178,17 @@ describe("Linux on virt", () => {
     expect(console.match(/lab: back/g)?.length).toBe(turns);
     expect(console.match(/storm: .* process \d: [1-9]\d* rounds/g)?.length).toBe(4);
     expect(report).toMatchObject({ ok: true, kernel: { end: "power-off", vcpus: 4 }, hostObjects: { alive: 0 } });
+  });
+
+  it.runIf(nightly).each([
+    ["once for an unmap with a CMD_SYNC that is told in memory, and not for a map", "smmu.nested", [1, 1, 2]],
+    ["twice for an unmap with x-msi=off", "smmu.nestedNoMsi", [2, 2, 4]],
+    ["once more for the function's own TLB", "smmu.nestedAts", [2, 2, 4]],
+  ])("leaves the guest %s", (_, name, exitsPerUnmap) => {
+    const row = ROWS.arm64.find((one) => one.name === name)!;
+    const measured = measureRow(new LabMachine("arm64", { ...labWayOfEnvironment(), running: true }), row, 0);
+    expect(measured).toMatchObject({ exitsPerMap: [0, 0, 0], exitsPerUnmap });
+    // The command queue's registers, and no other.
+    expect(Object.keys(measured.exitsBy).filter((place) => !/^(write 0xc000098|read 0xc00009c)$/.test(place))).toEqual([]);
   });
 });
