@@ -177,7 +177,7 @@ describe("Linux on q35", () => {
     });
     expect([stderr, status]).toEqual(["", 1]);
     expect(console).toContain("Kernel panic - not syncing: Attempted to kill init");
-    expect(monitor).toMatch(/"GUEST_PANICKED","data":\{"action":"poweroff"\}[^]*"STOP"[^]*"SHUTDOWN","data":\{"guest":true,"reason":"guest-panic"\}/);
+    expect(monitor.replaceAll(" ", "")).toMatch(/"GUEST_PANICKED","data":\{"action":"poweroff"\}[^]*"STOP"[^]*"SHUTDOWN","data":\{"guest":true,"reason":"guest-panic"\}/);
     expect(report).toMatchObject({ ok: false, failure: expect.stringContaining("the guest's kernel has panicked: Attempted to kill init"), kernel: { end: "panic", resets: 0 }, hostObjects: { alive: 0 } });
   });
 });
