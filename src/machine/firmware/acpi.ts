@@ -10,7 +10,7 @@ import { buildFacs, buildFadt, buildReducedFadt, FADT_POINTERS } from "./fadt.js
 import { buildGtdt } from "./gtdt.js";
 import { buildIort } from "./iort.js";
 import { buildMadt } from "./madt.js";
-import { buildArmSrat, buildSlit } from "./numa.js";
+import { buildArmSrat, buildSlit, buildX86Srat } from "./numa.js";
 import { buildSpcr } from "./spcr.js";
 import type { X86Description } from "./x86-description.js";
 
@@ -62,14 +62,20 @@ export function buildAcpi(description: FirmwareDescription, base: number): AcpiI
 
 /** A PC's tables. */
 export function buildX86Acpi(description: X86Description, base: number): AcpiImage {
-  const { ecam, remapping } = description;
-  const layout = new Layout(base, 2 + (ecam === null ? 0 : 1) + (remapping === null ? 0 : 1));
+  const { ecam, remapping, numa } = description;
+  const layout = new Layout(base, 2 + (ecam === null ? 0 : 1) + (remapping === null ? 0 : 1) + (numa === null ? 0 : 1) + (numa === null || numa.distances === null ? 0 : 1));
   const facs = layout.unlisted("FACS", buildFacs());
   const dsdt = layout.unlisted("DSDT", buildDsdt(description));
   const fadt = layout.listed("FACP", buildFadt(description.hardware, { facs: base + facs, dsdt: base + dsdt }));
   FADT_POINTERS.forEach(({ offset, size }) => layout.pointers.push({ offset: fadt + offset, size }));
   layout.checksums.push({ start: fadt, length: layout.tables.get("FACP")!.length });
   layout.listed("APIC", buildMadt(description));
+  if (numa !== null) {
+    layout.listed("SRAT", buildX86Srat(numa.cpus, numa.memory, numa.nodes + 2));
+    if (numa.distances !== null) {
+      layout.listed("SLIT", buildSlit(numa.distances));
+    }
+  }
   if (ecam !== null) {
     layout.listed("MCFG", buildMcfg({ ecamBase: ecam.base, ecamSize: ecam.size }));
   }

@@ -1,6 +1,7 @@
 import type { DsdtDescription } from "./dsdt.js";
 import type { AcpiHardware } from "./fadt.js";
 import type { HostBridgeDescription } from "./host-bridge.js";
+import type { NumaMemory } from "./numa.js";
 
 /** What the tables of a PC say of it. All addresses are guest-physical, in bytes. */
 export interface X86Description {
@@ -17,6 +18,13 @@ export interface X86Description {
   readonly hardware: AcpiHardware;
   readonly bridges: readonly HostBridgeDescription[];
   readonly serialPorts: DsdtDescription["serialPorts"];
+  /** Nodes of processors by their local APICs' ids, and of RAM; null: the machine has none. */
+  readonly numa: {
+    readonly nodes: number;
+    readonly cpus: readonly number[];
+    readonly memory: readonly NumaMemory[];
+    readonly distances: ReadonlyArray<readonly number[]> | null;
+  } | null;
   readonly pvpanic: DsdtDescription["pvpanic"];
 }
 

@@ -3,6 +3,7 @@ import type { PciBus } from "../../pci/index.js";
 import type { MemoryMapEntry } from "../../port/index.js";
 import { hex } from "../../support/index.js";
 import { buildX86Acpi, type HostBridgeDescription, loaderFiles, type PlacedTables, type RemappingDescription, type ScopeDescription, type X86Description } from "../firmware/index.js";
+import { distanceMatrix, nodeOfCpu } from "../arguments/index.js";
 import { splitWindows } from "../pci-windows.js";
 import type { Q35Board } from "./board.js";
 import { FIRST_PIRQ_PIN, IOAPIC_REQUESTER_ID, pirqOf, Q35 } from "./map.js";
@@ -13,6 +14,7 @@ const ALIGNMENT = 0x1_0000;
 export const Q35_RAM_ALIGNMENT = ALIGNMENT;
 /** RAM below is a PC's legacy area. */
 const LOW_MEMORY_END = 0x10_0000;
+const LEGACY_AREA = 0xa_0000;
 
 export function describeX86(board: Q35Board): X86Description {
   return {
@@ -25,7 +27,26 @@ export function describeX86(board: Q35Board): X86Description {
     hardware: Q35.acpi,
     bridges: describeBridges(board),
     serialPorts: SERIAL_PORTS.slice(0, board.serial.uarts.length),
+    numa: describeNuma(board),
     pvpanic: board.pvpanic?.port ?? null,
+  };
+}
+
+/** RAM as the kernel may take it: without a PC's legacy area. */
+function describeNuma({ args, ram }: Q35Board): X86Description["numa"] {
+  const { numa, smp } = args;
+  if (numa.nodes.length === 0) {
+    return null;
+  }
+  const ranges = ram.flatMap(({ base, size, piece }) => [
+    { first: base, end: Math.min(base + size, LEGACY_AREA), node: piece.node ?? 0 },
+    { first: Math.max(base, LOW_MEMORY_END), end: base + size, node: piece.node ?? 0 },
+  ]);
+  return {
+    nodes: numa.nodes.length,
+    cpus: Array.from({ length: smp.maxCpus }, (_, cpu) => nodeOfCpu(numa, cpu) ?? 0),
+    memory: ranges.filter(({ first, end }) => end > first).map(({ first, end, node }) => ({ base: first, size: end - first, node })),
+    distances: distanceMatrix(numa),
   };
 }
 
