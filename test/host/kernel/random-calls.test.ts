@@ -242,7 +242,8 @@ class Chaos {
 }
 
 describe("random calls", () => {
-  test.each([1, 2, 3, 4, 5, 6].flatMap((seed) => (["SMMUv3", "VT-d"] as const).map((architecture) => [architecture, seed] as const)))("%s, seed %i", (architecture, seed) => {
+  const seeds = process.env.VIOMMU_FUZZ === "nightly" ? [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12] : [1, 2, 3];
+  test.each(seeds.flatMap((seed) => (["SMMUv3", "VT-d"] as const).map((architecture) => [architecture, seed] as const)))("%s, seed %i", (architecture, seed) => {
     const chaos = new Chaos(architecture, seed);
     for (let i = 0; i < (architecture === "VT-d" ? 6000 : 4000); i++) {
       chaos.step();
