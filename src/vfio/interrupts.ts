@@ -350,8 +350,11 @@ export class FunctionInterrupts {
     this.events.clear();
   }
 
-  /** Sends what was pending while its vector was masked. */
+  /** Sends what was pending while its vector was masked. Without a route it would come back here as missed. */
   private signal(vector: number): boolean {
+    if (!this.routes.has(vector)) {
+      return false;
+    }
     this.events.get(vector)?.signal();
     return true;
   }
