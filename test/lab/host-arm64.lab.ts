@@ -83,6 +83,15 @@ describe.each(hostKernels().map((kernel, n, all) => ({ kernel, name: basename(ke
     lab.shell(`sh viommu/lab/host/bind.sh ${[NVME0, NVME1, EDU, OTHER_NVME, OTHER_EDU].join(" ")}`);
   }, 1_800_000);
 
+  it.runIf(nightly)("answers the conformance suite as its record says, and has nothing left of it", () => {
+    const before = state();
+    const devices = [NVME0, NVME1, OTHER_NVME].map((address) => `--device ${address}`).join(" ");
+    const told = lab.shell(`cd viommu; node dist/lib/cli/main.js conformance --host linux ${devices} --reset; echo "exit $?"`);
+    expect(told).toMatch(/^Kernel: Linux 7\.[23]/m);
+    expect(told).toContain("the kernel answers as recorded\nexit 0\n");
+    nothingLeft(before);
+  });
+
   it("gives a guest a disk and a DMA engine behind nested tables, and tells it of faults", () => {
     const sum = lab.diskSum("nvme1.img", 8 * MiB);
     const booted = boot({ first: [NVME0, EDU] }, "lab=groups,windows,disk,irqs,edu,faults token=acpi function=0000:0a:00.0");
