@@ -8,8 +8,8 @@ import { hex } from "../support/index.js";
 const MOST_WAITING = 64;
 
 /**
- * Looks at faults after the access in which they happened: DMA to another function's BAR, which no table of the host
- * maps, makes a warning, once for each two functions; a request that came to nothing bound is looked up anew.
+ * Looks at faults after the access in which they happened: DMA to another function's BAR, of which no table of the
+ * host maps that page, makes a warning, once for each two functions; a request that came to nothing bound is looked up anew.
  */
 export class UnclaimedFaults {
   private readonly waiting = new Map<string, UnclaimedFault>();
@@ -39,10 +39,10 @@ export class UnclaimedFaults {
     }
     const target = guestPhysical === null ? null : this.barAt(Number(guestPhysical), fn);
     if (target !== null) {
-      log.warnOnce(`peer-to-peer DMA of ${fn.label} to ${target} is not served: no table of the host maps BARs (bounce buffers in RAM would work)`);
+      log.warnOnce(`peer-to-peer DMA of ${fn.label} to ${target} is not served: tables of the host map registers of passed-through functions alone, without pages of MSI-X tables and those of x-no-mmap=on (bounce buffers in RAM would work)`);
     } else if (secondStage && guestPhysical === null) {
       log.warnOnce(
-        `DMA of ${fn.label} to IOVA ${hex(address)} comes to a guest-physical address without memory: peer-to-peer DMA to BARs is not served, no table of the host maps them (bounce buffers in RAM would work)`,
+        `DMA of ${fn.label} to IOVA ${hex(address)} comes to a guest-physical address without memory: peer-to-peer DMA is served to registers of passed-through functions alone, without pages of MSI-X tables and those of x-no-mmap=on (bounce buffers in RAM would work)`,
       );
     }
     if (!secondStage) {

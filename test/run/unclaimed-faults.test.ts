@@ -10,7 +10,7 @@ const GRACE =
   "-device pcie-root-port,id=rp1,chassis=2 -device e1000e,id=net0,bus=rp1";
 const Q35 = (properties: string): string =>
   `-M q35,accel=kvm,kernel-irqchip=split -m 512M -nodefaults -object iommufd,id=iommufd0 -device intel-iommu,id=iommu0,scalable-mode=on,fsts=on${properties} ` +
-  "-device pcie-root-port,id=rp1,chassis=1 -device vfio-pci,host=97:00.0,id=one,bus=rp1,iommufd=iommufd0 -device pcie-root-port,id=rp2,chassis=2 -device vfio-pci,host=97:00.1,id=two,bus=rp2,iommufd=iommufd0";
+  "-device pcie-root-port,id=rp1,chassis=1 -device vfio-pci,host=97:00.0,id=one,bus=rp1,iommufd=iommufd0 -device pcie-root-port,id=rp2,chassis=2 -device vfio-pci,host=97:00.1,id=two,bus=rp2,iommufd=iommufd0,x-no-mmap=on";
 
 type Played = Device & { dma: DmaDevice };
 
