@@ -31,6 +31,18 @@ disk() {
   echo "lab was here $(word token)" | dd of="$at" bs=512 seek=4 conv=notrunc,fsync 2>/dev/null && sync
   grep -c nvme /proc/interrupts
 }
+# Every disk by its function: its first 8 MiB, not from the cache.
+sums() {
+  echo 3 >/proc/sys/vm/drop_caches
+  for block in /sys/block/nvme*n1; do
+    echo "sum $(basename "$(readlink -f "$block/device/device")") $(dd if="/dev/${block##*/}" bs=1M count=8 2>/dev/null | md5sum | cut -d' ' -f1)"
+  done
+}
+# What is done to the disk while other tests run.
+load() { (while :; do dd if=/dev/nvme0n1 of=/dev/null bs=64k count=64 iflag=direct 2>/dev/null || sleep 0.1; done) & }
+# The driver stands aside and takes the function again.
+flr() { grep -q flr "/sys/bus/pci/devices/$function/reset_method" && echo 1 >"/sys/bus/pci/devices/$function/reset" && sleep 2; }
+irqs() { grep -E 'nvme|arm-smmu' /proc/interrupts; }
 bars() {
   for function in /sys/bus/pci/devices/*; do
     echo "bars ${function##*/} $(head -n 6 "$function/resource" | while read -r first last _; do [ "$last" = 0x0000000000000000 ] || echo "$first-$last"; done | tr '\n' ' ')"

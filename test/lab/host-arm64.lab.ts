@@ -161,12 +161,6 @@ describe.each(hostKernels().map((kernel, n, all) => ({ kernel, name: basename(ke
     expect(sums[4]).toBe(lab.diskSum("nvme1.img", 8 * MiB));
   });
 
-  it("starts another kernel by kexec on an SMMU that is found switched on", () => {
-    const booted = boot({ top: "-m 512M", first: [NVME0] }, "lab=sums,kexec", { withKernel: true });
-    ended(booted);
-    expect(booted.console.slice(booted.console.indexOf("lab: begun anew"))).toMatch(/group \d+ DMA(-FQ)? 0000:09:00\.0/);
-  });
-
   it.runIf(process.env.VIOMMU_LAB_KERNEL_64K !== undefined)("has guests with pages of 64K", () => {
     const booted = boot({ first: [NVME0, EDU] }, "lab=groups,sums,edu function=0000:0a:00.0", { kernel: "vmlinuz-64k" });
     ended(booted);
