@@ -15,6 +15,7 @@ interface ConformanceOptions {
   readonly host: string;
   readonly device?: string[];
   readonly reset?: boolean;
+  readonly illegal?: boolean;
   readonly json?: boolean;
   readonly compare?: string;
 }
@@ -25,11 +26,12 @@ export function addTo(conformance: Command, streams: Streams, finish: (code: num
     .option("--host <file>", `the host: linux (this machine), a file, or ${shippedHosts().join(", ")}`, DEFAULT_HOST)
     .option("--device <address>", "a function that is bound to vfio-pci; again for a second and third one (see below)", collect)
     .option("--reset", "the function may be reset, too")
+    .option("--illegal", "commands that the SMMU may refuse may be given to it, where the kernel hands them on (before 7.3)")
     .option("--json", "print all answers as JSON: a record")
     .option("--compare <record>", "the record: a file that --json has made, or a name (default: the one of this kernel and kind of IOMMU)")
     .addHelpText("after", HELP)
     .action(async (options: ConformanceOptions) => {
-      const { compare, formatReport, loadRecord, makeRecord, recordFor, runSuite } = await import("../conformance/index.js");
+      const { compare, formatReport, judgesCommands, loadRecord, makeRecord, recordFor, runSuite } = await import("../conformance/index.js");
       const before = options.compare === undefined ? null : loadRecord(options.compare);
       const { host, kernel } = await openHost(options.host, options.device ?? []);
       try {
@@ -37,6 +39,7 @@ export function addTo(conformance: Command, streams: Streams, finish: (code: num
         const run = runSuite(host, {
           devices: options.device ?? [],
           reset: options.reset === true,
+          illegal: options.illegal === true || kernel.simulated || judgesCommands(kernel),
           onGroup: (name) => show && streams.err(`\r\u001b[K${name}`),
         });
         if (show) {

@@ -6,6 +6,7 @@
 import type { EventStream, HostEvent, Host, Iommufd, VfioDevice } from "../iommufd/index.js";
 import type { RamBlock } from "../memory/index.js";
 import { type Answer, NotExpressible, refusedAnswer } from "./answer.js";
+import type { SuiteOptions } from "./group.js";
 import type { Facts } from "./survey.js";
 
 /** Functions of the host, by what they are for. */
@@ -45,6 +46,7 @@ export class Bench {
     readonly host: Host,
     readonly subjects: Subjects,
     readonly facts: Facts,
+    readonly options: SuiteOptions,
   ) {}
 
   /** The group's iommufd. */

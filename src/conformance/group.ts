@@ -6,6 +6,11 @@ import type { Facts } from "./survey.js";
 export interface SuiteOptions {
   /** The function may be reset. */
   readonly reset: boolean;
+  /**
+   * Commands that an SMMU may refuse may be given, too: a kernel that does not judge them (before 7.3) hands them on,
+   * and an SMMU that stops at one keeps all its users waiting until the kernel has passed over it.
+   */
+  readonly illegal: boolean;
 }
 
 interface Need {
@@ -32,6 +37,7 @@ export const NEEDS = {
   files: { isMet: (facts) => facts.files, otherwise: "the host's memory is of no files" },
   neighbour: { isMet: (_facts, subjects) => subjects.neighbour !== null, otherwise: "no --device names a second function behind the IOMMU" },
   stranger: { isMet: (_facts, subjects) => subjects.stranger !== null, otherwise: "no --device names a function behind another IOMMU" },
+  illegal: { isMet: (_facts, _subjects, options) => options.illegal, otherwise: "the kernel would hand illegal commands to the SMMU, and --illegal is not given" },
   reset: { isMet: (facts, _subjects, options) => options.reset && facts.resets, otherwise: "--reset is not given, or the function cannot be reset" },
 } as const satisfies Record<string, Need>;
 

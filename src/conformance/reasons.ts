@@ -1,6 +1,6 @@
 /** Differences that are known, and why they are none to mend: of kernels, of IOMMUs, of the simulation. */
 import type { Answer } from "./answer.js";
-import type { ConformanceRecord } from "./record.js";
+import { type ConformanceRecord, judgesCommands } from "./record.js";
 
 interface Reason {
   /** A group's name, or "*". */
@@ -14,16 +14,9 @@ interface Reason {
   readonly reason: string;
 }
 
-const olderThan73 = (record: ConformanceRecord): boolean => version(record) < 7003;
-const across73 = (record: ConformanceRecord, run: ConformanceRecord): boolean => olderThan73(record) !== olderThan73(run);
+const across73 = (record: ConformanceRecord, run: ConformanceRecord): boolean => judgesCommands(record.kernel) !== judgesCommands(run.kernel);
 
 const simulatedBeside = (record: ConformanceRecord, run: ConformanceRecord): boolean => record.kernel.simulated !== run.kernel.simulated;
-
-/** 7.3.4 as 7003. */
-export function version({ kernel }: ConformanceRecord): number {
-  const [, major, minor] = /^(\d+)\.(\d+)/.exec(kernel.release) ?? ["", "0", "0"];
-  return 1000 * Number(major) + Number(minor);
-}
 
 export const reasons: readonly Reason[] = [
   {
@@ -54,13 +47,6 @@ export const reasons: readonly Reason[] = [
     reason: "from 7.3 on the kernel judges commands (arm_vsmmu_validate_user_cmd)",
   },
   {
-    group: "command bits",
-    call: /^CMD_CFGI_CD/,
-    when: simulatedBeside,
-    answers: ["ok refused with bit 10 (ETIMEDOUT entry_num=0)", "ok every bit is taken"],
-    reason: "Linux before 7.3 hands Secure commands to the SMMU: QEMU's stops at one, the simulated one passes over it",
-  },
-  {
     group: "no dirty tracking",
     call: "length 0",
     when: across73,
@@ -85,6 +71,12 @@ export const reasons: readonly Reason[] = [
     call: /^(IOAS_)?NOIOMMU_GET_PA/,
     when: across73,
     reason: "IOAS_NOIOMMU_GET_PA is 7.3's",
+  },
+  {
+    group: "*",
+    call: /^ranges/,
+    when: (record, run) => record.facts.hwInfo.join() !== run.facts.hwInfo.join(),
+    reason: "the IOMMUs are different ones: address widths and reserved windows are theirs",
   },
   {
     group: "files of no memory",

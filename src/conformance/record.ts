@@ -34,6 +34,17 @@ export interface ConformanceRecord {
   readonly groups: readonly GroupResult[];
 }
 
+/** From 7.3 on the kernel judges a guest's SMMUv3 commands before it hands them to the SMMU (arm_vsmmu_validate_user_cmd). */
+export function judgesCommands({ release }: KernelFacts): boolean {
+  return releaseNumber(release) >= 7003;
+}
+
+/** 7.3.4-generic as 7003. */
+export function releaseNumber(release: string): number {
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(release) ?? ["", "0", "0"];
+  return 1000 * Number(major) + Number(minor);
+}
+
 export function makeRecord(run: SuiteRun, about: Pick<ConformanceRecord, "kernel" | "host" | "device">): ConformanceRecord {
   return { format: RECORD_FORMAT, viommu: packageVersion(), ...about, facts: run.facts, groups: run.groups };
 }
@@ -96,7 +107,6 @@ export function recordFor(release: string, iommu: string): string | null {
     .filter((found) => found !== null && found[3] === iommu)
     .map((found) => ({ name: found!.input, version: 1000 * Number(found![1]) + Number(found![2]) }))
     .sort((a, b) => a.version - b.version);
-  const [, major, minor] = /^(\d+)\.(\d+)/.exec(release) ?? ["", "0", "0"];
-  const version = 1000 * Number(major) + Number(minor);
+  const version = releaseNumber(release);
   return (candidates.filter((one) => one.version <= version).at(-1) ?? candidates[0])?.name ?? null;
 }

@@ -58,7 +58,7 @@ export function runSuite(host: Host, request: SuiteRequest): SuiteRun {
       return { name: group.name, notRun: why };
     }
     request.onGroup?.(group.name);
-    const bench = new Bench(host, subjects, facts);
+    const bench = new Bench(host, subjects, facts, request);
     try {
       group.run(bench);
     } catch (error) {

@@ -79,7 +79,9 @@ const nest: Group = {
     invalidate("CMD_SYNC", [command(OP.SYNC)]);
     invalidate("TLBI_EL2_ALL", [command(OP.TLBI_EL2_ALL)]);
     invalidate("TLBI_S2_IPA", [command(OP.TLBI_S2_IPA)]);
-    invalidate("TLBI_NH_VA with SSEC/other reserved bits", [bytes32(reserved)]);
+    if (bench.options.illegal) {
+      invalidate("TLBI_NH_VA with SSEC/other reserved bits", [bytes32(reserved)]);
+    }
     invalidate("three good", [OP.TLBI_NH_ALL, OP.TLBI_NH_VA, OP.TLBI_NH_ASID].map(command));
     invalidate("good, bad opcode, good", [all, command(OP.SYNC), all]);
     invalidate("good, unknown vSID, good", [all, unknownSid, all]);

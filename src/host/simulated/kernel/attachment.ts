@@ -92,6 +92,7 @@ export function attachPasid(context: AttachContext, device: DeviceObject, pasid:
   if (old === target) {
     return;
   }
+  checkFaultQueue(device, target, refuse);
   // A function without PASIDs sends none: its driver is not asked (Linux __iommu_set_group_pasid).
   if (device.master.pasidBits > 0) {
     device.master.attachPasid(pasid, target.domain, refuse);
@@ -173,11 +174,18 @@ function attachIoas(context: AttachContext, device: DeviceObject, ioas: IoasObje
   }
 }
 
+function checkFaultQueue(device: DeviceObject, hwpt: Hwpt, refuse: Refuse): void {
+  if (hwpt.fault !== null && device.master.driver.wantsPageRequests) {
+    throw refuse("ENODEV", "the table has a fault queue, and the function makes no page requests");
+  }
+}
+
 function attachHwpt(context: AttachContext, device: DeviceObject, hwpt: Hwpt, refuse: Refuse): void {
   const old = device.hwpt;
   if (old === hwpt) {
     return;
   }
+  checkFaultQueue(device, hwpt, refuse);
   if (device.pasids.size > 0 && !hwpt.forPasids) {
     throw refuse("EINVAL", "PASIDs of the function are attached; the table was not made for that (HWPT_ALLOC_PASID)");
   }

@@ -97,6 +97,8 @@ export interface IommuDriver {
   readonly reserved: IovaRange;
   /** MSIs are translated: doorbells are mapped into `reserved`. Else they pass as they are. */
   readonly mapsDoorbells: boolean;
+  /** A table with a fault queue takes only functions whose page requests are on (Linux intel_iommu_enable_iopf); none of this host has such. */
+  readonly wantsPageRequests: boolean;
   /** HwInfoType of `hwInfo`'s structure. */
   readonly hwInfoType: number;
   hwInfo(): Uint8Array;

@@ -47,6 +47,7 @@ export interface SmmuAccount extends IommuAccount {
 export class SmmuDriver implements IommuDriver {
   readonly reserved = MSI_WINDOW;
   readonly mapsDoorbells = true;
+  readonly wantsPageRequests = false;
   readonly hwInfoType = HwInfoType.ARM_SMMUV3;
   readonly features: SmmuFeatures;
   /** How guests' commands are judged; null: they are taken as they are. */

@@ -39,6 +39,7 @@ export class VtdDriver implements IommuDriver {
   readonly domainIds: TagPool;
   readonly reserved: IovaRange = { start: BigInt(INTERRUPT_RANGE_FIRST), last: BigInt(INTERRUPT_RANGE_LAST) };
   readonly mapsDoorbells = false;
+  readonly wantsPageRequests = true;
   readonly hwInfoType = HwInfoType.INTEL_VTD;
   /** IOMMU_CAP_CACHE_COHERENCY, whatever the unit. */
   readonly cacheCoherent = true;
