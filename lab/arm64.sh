@@ -18,7 +18,8 @@ arch_fetch() {
 arch_peer=qemu-system-aarch64
 arch_peer_loader=usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1
 arch_peer_libraries=usr/lib/aarch64-linux-gnu
-arch_fetch_peer() { [ -e "$dir/peer/usr/bin/$arch_peer" ] || lab_packages "${VIOMMU_LAB_PEER_SUITE:-testing}" arm64 "$dir/peer" qemu-system-arm || die "QEMU for arm64 cannot be had"; }
+# Its accelerated SMMU is told of by ACPI alone, for which it needs a firmware.
+arch_fetch_peer() { [ -e "$dir/peer/usr/share/qemu-efi-aarch64/QEMU_EFI.fd" ] || lab_packages "${VIOMMU_LAB_PEER_SUITE:-testing}" arm64 "$dir/peer" qemu-system-arm qemu-efi-aarch64 || die "QEMU for arm64 cannot be had"; }
 
 # Node.js with its libraries, and busybox.
 arch_fill() {

@@ -1,7 +1,8 @@
 // measure.mjs REQUEST.json: boots a guest whose tests are `lab=rates` by any monitor and prints what its maps and unmaps
-// cost, as JSON: {"status", "times": [...], "phases": [...], "account", "console", "stderr"}.
-// REQUEST: {"command": [words], "consoleAddress", "consoleBytes", "ports", "seconds"}: where the console's registers are,
-// the first of which is the one for data; whether they are ports. `-serial file:...` is added to the command.
+// cost, as JSON: {"status", "times": [...], "reads", "phases": [...], "bootMs", "kernelMs", "rssKiB", "hostCalls", "account",
+// "console", "stderr"}. "hostCalls": HWPT_INVALIDATE calls are counted in each phase (a kprobe); false where the kernel has none.
+// REQUEST: {"command": [words], "consoleAddress", "consoleBytes", "ports", "memoryMiB", "seconds"}: where the console's registers are,
+// the first of which is the one for data; whether they are ports; the guest's memory. `-serial file:...` is added to the command.
 //
 // Exits are counted by the kernel (tracepoints of KVM: each return to user space, and the access before it), so that they
 // are of one source whoever the monitor is. What the guest writes to its console is among them: it says where a phase is.
@@ -21,7 +22,13 @@ if (!existsSync(join(TRACING, "trace"))) {
 set("tracing_on", "0");
 set("buffer_size_kb", "16384");
 set("trace", "");
-const EVENTS = ["kvm_userspace_exit", "kvm_mmio", ...(request.ports ? ["kvm_pio"] : [])];
+const EVENTS = ["kvm/kvm_userspace_exit", "kvm/kvm_mmio", ...(request.ports ? ["kvm/kvm_pio"] : [])];
+try {
+  set("kprobe_events", "p:lab/host_call iommufd_hwpt_invalidate");
+  EVENTS.push("lab/host_call");
+} catch {
+  // No iommufd, or no kprobes.
+}
 
 const [program, ...words] = request.command;
 const child = spawn(program, [...words, "-serial", `file:${consolePath}`], { stdio: ["ignore", "pipe", "pipe"] });
@@ -30,11 +37,16 @@ child.stdout.on("data", (data) => (out += data));
 child.stderr.on("data", (data) => (err += data));
 const text = () => (existsSync(consolePath) ? readFileSync(consolePath, "latin1").replaceAll("\r", "") : "");
 
-let counting = false;
+const begun = Date.now();
+let [counting, bootMs, rssKiB] = [false, null, null];
 const watch = setInterval(() => {
+  if (bootMs === null && text().includes("lab: ready")) {
+    bootMs = Date.now() - begun;
+  }
   if (!counting && text().includes("rates: counted now")) {
     counting = true;
-    EVENTS.forEach((event) => set(`events/kvm/${event}/enable`, "1"));
+    rssKiB = residentKiB(child.pid);
+    EVENTS.forEach((event) => set(`events/${event}/enable`, "1"));
     set("tracing_on", "1");
   }
 }, 100);
@@ -43,7 +55,7 @@ child.on("close", (status) => {
   clearInterval(watch);
   clearTimeout(timer);
   set("tracing_on", "0");
-  EVENTS.forEach((event) => set(`events/kvm/${event}/enable`, "0"));
+  EVENTS.forEach((event) => set(`events/${event}/enable`, "0"));
   const trace = readFileSync(join(TRACING, "trace"), "latin1");
   let account = null;
   try {
@@ -53,13 +65,47 @@ child.on("close", (status) => {
   }
   const console_ = text();
   const times = [...console_.matchAll(/rates: (\d+) pages (\d+) times map (\d+) unmap (\d+) us/g)].map(([, pages, times, map, unmap]) => ({ pages: Number(pages), times: Number(times), mapUs: Number(map), unmapUs: Number(unmap) }));
+  const reads = [...console_.matchAll(/rates: (\d+) reads of (\d+) pages in (\d+) us/g)].map(([, times, pages, us]) => ({ pages: Number(pages), times: Number(times), us: Number(us) }));
+  const up = /lab: ready,.* up ([\d.]+) s/.exec(console_);
   const lost = /entries-in-buffer\/entries-written: (\d+)\/(\d+)/.exec(trace);
-  console.log(JSON.stringify({ status, times, phases: phasesOf(trace), traceLost: lost === null ? 0 : Number(lost[2]) - Number(lost[1]), account, console: console_, stderr: err }));
+  console.log(
+    JSON.stringify({
+      status,
+      times,
+      reads,
+      phases: phasesOf(trace),
+      bootMs,
+      kernelMs: up === null ? null : Math.round(Number(up[1]) * 1000),
+      rssKiB,
+      hostCalls: EVENTS.includes("lab/host_call"),
+      traceLost: lost === null ? 0 : Number(lost[2]) - Number(lost[1]),
+      account,
+      console: console_,
+      stderr: err,
+    }),
+  );
   rmSync(folder, { recursive: true, force: true });
 });
 
+/** What a process has in memory, without what is mapped of the guest's: a range as large as that, or larger. */
+function residentKiB(pid) {
+  let [sum, bytes] = [0, 0];
+  for (const line of readFileSync(`/proc/${pid}/smaps`, "latin1").split("\n")) {
+    const range = /^([0-9a-f]+)-([0-9a-f]+) /.exec(line);
+    if (range !== null) {
+      bytes = Number(`0x${range[2]}`) - Number(`0x${range[1]}`);
+    }
+    const resident = /^Rss:\s+(\d+)/.exec(line);
+    if (resident !== null && bytes < request.memoryMiB * 2 ** 20) {
+      sum += Number(resident[1]);
+    }
+  }
+  return sum;
+}
+
 /**
- * Exits of each phase, the console's left out: {"what", "pages", "times", "exits", "kicks", "by": {place: exits}}. Of an access the
+ * Exits of each phase, the console's left out: {"what", "pages", "times", "exits", "kicks", "hostCalls",
+ * "by": {place: exits}}. Of an access the
  * kernel traces the address before it leaves for user space, but of a read from a port after it has come back.
  */
 function phasesOf(trace) {
@@ -91,10 +137,16 @@ function phasesOf(trace) {
     begun = /rates: begin (\w+) (\d+) (\d+)/.exec(line);
     line = "";
     if (begun !== null) {
-      phase = { what: begun[1], pages: Number(begun[2]), times: Number(begun[3]), exits: 0, kicks: 0, by: {} };
+      phase = { what: begun[1], pages: Number(begun[2]), times: Number(begun[3]), exits: 0, kicks: 0, hostCalls: 0, by: {} };
     }
   };
-  for (const [, task, event, rest] of trace.matchAll(/^\s*(.*-\d+)\s+\[\d+\].*?: (kvm_\w+): (.*)$/gm)) {
+  for (const [, task, event, rest] of trace.matchAll(/^\s*(.*-\d+)\s+\[\d+\].*?: (kvm_\w+|host_call): (.*)$/gm)) {
+    if (event === "host_call") {
+      if (phase !== null) {
+        phase.hostCalls++;
+      }
+      continue;
+    }
     if (event === "kvm_userspace_exit") {
       const reason = /KVM_EXIT_(\w+)/.exec(rest)?.[1] ?? rest;
       const access = accesses.get(task);

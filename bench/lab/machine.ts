@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { packageFolder } from "../../src/support/index.js";
 
-export type LabArch = "x86" | "arm64";
-export const LAB_ARCHITECTURES: readonly LabArch[] = ["arm64", "x86"];
+export type LabArch = "x86" | "arm64" | "host-arm64";
+export const LAB_ARCHITECTURES: readonly LabArch[] = ["arm64", "x86", "host-arm64"];
 
 export interface LabWay {
   /** The folder of labs; each architecture has one in it. */

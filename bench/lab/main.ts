@@ -6,8 +6,8 @@ import { writeFileSync } from "node:fs";
 import { Command } from "commander";
 import pc from "picocolors";
 import { LAB_ARCHITECTURES, type LabArch, LabMachine, labWayOfEnvironment } from "./machine.js";
-import { type LabFigures, measureRow } from "./measure.js";
-import { type LabRow, ROWS } from "./rows.js";
+import { type LabFigures, measureRow, READ_SIZES, SIZES } from "./measure.js";
+import { BOARDS, type LabRow, ROWS } from "./rows.js";
 
 const command = new Command("bench:lab")
   .description("measures exits and rates of a guest's maps and unmaps beside QEMU, in the lab (docs/lab.md)")
@@ -23,8 +23,7 @@ const architectures = options.arch.split(",").map((name) => LAB_ARCHITECTURES.fi
 const all: Record<string, LabFigures> = {};
 let failed = false;
 
-console.log(line("", "exits per", "", "per second", ""));
-console.log(line("1, 16, 512 pages", "map", "unmap", "maps", "unmaps"));
+console.log(line("", "", "exits", "host calls", "per second", "boot", "memory"));
 for (const arch of architectures) {
   const rows = chosen(arch);
   if (rows.length === 0) {
@@ -33,11 +32,14 @@ for (const arch of architectures) {
   const lab = new LabMachine(arch, { ...labWayOfEnvironment(), peer: true });
   lab.start();
   try {
+    if (BOARDS[arch].bound.length > 0) {
+      lab.shell(`sh ${lab.project}/lab/host/bind.sh ${BOARDS[arch].bound.join(" ")}`);
+    }
     for (const row of rows) {
       try {
         const figures = measureRow(lab, row);
         all[row.name] = figures;
-        console.log(rowLine(row, figures));
+        console.log(rowLines(row, figures));
       } catch (error) {
         failed = true;
         process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`);
@@ -52,16 +54,23 @@ if (options.json !== undefined) {
 }
 process.exitCode = failed ? 1 : 0;
 
-/** Yellow where QEMU's row of the group, which comes first, has fewer exits. */
-function rowLine({ name, group }: LabRow, figures: LabFigures): string {
-  const text = line(name, figures.exitsPerMap.join(" "), figures.exitsPerUnmap.join(" "), figures.mapsPerSecond.join(" "), figures.unmapsPerSecond.join(" "));
+/** A line for each that was measured: yellow where QEMU's row of the group, which comes first, has fewer exits or host calls. */
+function rowLines({ name, group }: LabRow, figures: LabFigures): string {
   const peer = all[`${group}.qemu`];
-  const more = peer !== undefined && (["exitsPerMap", "exitsPerUnmap"] as const).some((which) => figures[which].some((exits, n) => exits > peer[which][n]));
-  return more ? pc.yellow(text) : text;
+  const lines = (["map", "unmap", "read"] as const).flatMap((what) => {
+    const costs = figures[what];
+    if (costs === null) {
+      return [];
+    }
+    const text = line(name, `${what} of ${(what === "read" ? READ_SIZES : SIZES).join(", ")}`, costs.exits.join(" "), costs.hostCalls?.join(" ") ?? "", costs.perSecond.join(" "), "", "");
+    const more = (["exits", "hostCalls"] as const).some((which) => costs[which]?.some((number, n) => number > (peer?.[what]?.[which]?.[n] ?? Infinity)));
+    return [more ? pc.yellow(text) : text];
+  });
+  return [...lines, line(name, "", "", "", "", `${figures.boot.ms} ms (kernel ${figures.boot.kernelMs})`, `${figures.rssMiB} MiB`)].join("\n");
 }
 
 function line(...cells: string[]): string {
-  const widths = [20, 13, 13, 18, 14];
+  const widths = [22, 21, 16, 16, 18, 24, 8];
   return cells
     .map((cell, n) => cell.padEnd(widths[n]))
     .join(" ")

@@ -23,6 +23,7 @@ nvme_of() {
     sleep 0.1
   done
 }
+first_disk() { for _ in $(seq 1 100); do [ -e /dev/nvme0n1 ] && break; sleep 0.1; done; echo /dev/nvme0n1; }
 disk() {
   for _ in $(seq 1 100); do [ -e /dev/nvme0n1 ] && break; sleep 0.1; done
   at=/dev/nvme0n1
@@ -113,7 +114,9 @@ for name in $(echo "$names" | tr , ' '); do
     ats) dma "$function" ats silent ;;
     dma:*) dma "${name#dma:}" ;;
     maps) maps "$function" "$(word most)" ;;
-    rates) rates "$function" "$(word warm)" ;;
+    rates) rates "$function" "$(word warm)" "$(nproc)" ;;
+    reads) reads "$(first_disk)" "$(word warm)" "$(nproc)" ;;
+    reads:counted) echo "rates: counted now" && sleep 4 && reads "$(first_disk)" counted "$(nproc)" ;;
     reboot) echo "lab: reboot"; reboot -f ;;
     kexec) kexec /boot/vmlinuz /boot/initrd.gz "$(sed 's/\blab=[^ ]*/lab=again,groups/' /proc/cmdline)" ;;
     kdump) kexec /boot/vmlinuz /boot/initrd.gz "$(sed "s/\blab=[^ ]*/lab=again,crashed,groups,$(word then)/; s/crashkernel=[^ ]*/nr_cpus=1/" /proc/cmdline)" crash && echo "lab: panic" && exit 1 ;;

@@ -184,10 +184,10 @@ describe("Linux on virt", () => {
     ["once for an unmap with a CMD_SYNC that is told in memory, and not for a map", "smmu.nested", [1, 1, 2]],
     ["twice for an unmap with x-msi=off", "smmu.nestedNoMsi", [2, 2, 4]],
     ["once more for the function's own TLB", "smmu.nestedAts", [2, 2, 4]],
-  ])("leaves the guest %s", (_, name, exitsPerUnmap) => {
+  ])("leaves the guest %s", (_, name, exits) => {
     const row = ROWS.arm64.find((one) => one.name === name)!;
     const measured = measureRow(new LabMachine("arm64", { ...labWayOfEnvironment(), running: true }), row, 0);
-    expect(measured).toMatchObject({ exitsPerMap: [0, 0, 0], exitsPerUnmap });
+    expect(measured).toMatchObject({ map: { exits: [0, 0, 0] }, unmap: { exits } });
     // The command queue's registers, and no other.
     expect(Object.keys(measured.exitsBy).filter((place) => !/^(write 0xc000098|read 0xc00009c)$/.test(place))).toEqual([]);
   });
