@@ -56,7 +56,7 @@ export class FunctionReset {
   /** The function is quiet: nothing of it is mapped, its interrupts are off, it sends nothing. */
   run(): void {
     const { hasFlr, hasPowerReset } = this.facts;
-    const { canReset } = this.device.info();
+    const canReset = this.canReset();
     // A reset by power states leaves more as it was than one of the bus.
     if ((canReset && (hasFlr || !hasPowerReset) && this.byItself()) || this.byBus() || (canReset && hasPowerReset && this.byItself())) {
       return;
@@ -72,6 +72,13 @@ export class FunctionReset {
       this.waits = false;
       this.log.warn(`${this.name}: it was not reset, for its bus is shared with functions that were in use; the device has kept its state`);
     }
+  }
+
+  /** A device that does not tell is asked for it. */
+  private canReset(): boolean {
+    let can = true;
+    refusalOf(() => ({ canReset: can } = this.device.info()));
+    return can;
   }
 
   private byItself(): boolean {
