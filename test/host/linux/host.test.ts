@@ -75,6 +75,20 @@ describe.skipIf(process.platform !== "linux")("the Linux host", () => {
     host.close();
   });
 
+  it("makes ioctls by number and bytes, with what they point to", () => {
+    const { host } = linuxOn("grace");
+    const { fd } = host.openIommufd();
+    const made = new Uint32Array([12, 0, 0]);
+    host.rawIoctl.ioctl(fd, 0x3b81, new Uint8Array(made.buffer));
+    expect(made[2]).toBe(1);
+    const ranges = new BigUint64Array(2);
+    const request = new Uint32Array([32, made[2], 1, 0, 0, 0, 0, 0]);
+    host.rawIoctl.ioctl(fd, 0x3b84, new Uint8Array(request.buffer), [{ at: 16, to: new Uint8Array(ranges.buffer) }]);
+    expect([...ranges]).toEqual([0n, 2n ** 64n - 1n]);
+    expect(() => host.rawIoctl.ioctl(fd, 0x3bbf, new Uint8Array(new Uint32Array([4]).buffer))).toThrow(new HostError("ioctl", "ENOTTY", "0x3bbf"));
+    host.close();
+  });
+
   it("gives registers of a function as a dma-buf, which an iommufd maps, and closes it once", () => {
     const { host, port } = linuxOn("grace");
     const iommufd = host.openIommufd();
