@@ -62,7 +62,7 @@ export class FunctionReset {
       return;
     }
     if (!this.waits) {
-      this.log.warn(`${this.name}: it cannot be reset; the device keeps its state`);
+      this.log.warnOnce(`${this.name}: it cannot be reset; the device keeps its state`);
     }
   }
 
