@@ -85,7 +85,7 @@ function figuresOf(row: LabRow, bound: readonly string[], measured: Measured): L
   const costs = (what: Phase, sizes: readonly number[], perSecond: (pages: number) => number): LabCosts => ({
     exits: sizes.map((pages) => each("exits", what, pages)),
     hostCalls: real ? sizes.map((pages) => each("hostCalls", what, pages)) : null,
-    perSecond: sizes.map((pages) => Math.round(perSecond(pages))),
+    perSecond: sizes.map((pages) => Number(perSecond(pages).toPrecision(3))),
   });
   const fastest = (which: "mapUs" | "unmapUs") => (pages: number) => Math.max(...times.filter((one) => one.pages === pages).map((one) => (one.times * 1e6) / one[which]));
   const rates = measuresOf(row).includes("rates");

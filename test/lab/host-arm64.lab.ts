@@ -1,5 +1,8 @@
 import { basename } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { LabMachine, labWayOfEnvironment } from "../../bench/lab/machine.js";
+import { measureRow } from "../../bench/lab/measure.js";
+import { ROWS } from "../../bench/lab/rows.js";
 import { hostKernels, Lab, type Booted } from "./lab.js";
 
 /**
@@ -170,6 +173,15 @@ describe.each(hostKernels().map((kernel, n, all) => ({ kernel, name: basename(ke
 
   it("passes the pin of a function through, masked and unmasked", () => {
     ended(boot({ first: [EDU] }, "lab=intx function=0000:09:00.0"));
+  });
+
+  it.runIf(nightly).each([
+    ["linux.viommu", "by range"],
+    ["linuxNoRanges.viommu", "page by page"],
+  ])("makes one host call and one exit of what the guest's queue holds: %s, invalidations %s", (name) => {
+    const row = ROWS["host-arm64"].find((one) => one.name === name)!;
+    const measured = measureRow(new LabMachine("host-arm64", { ...labWayOfEnvironment(), running: true }), row, 0);
+    expect(measured).toMatchObject({ map: { exits: [0, 0, 0], hostCalls: [0, 0, 0] }, unmap: { exits: [1, 1, 2], hostCalls: [1, 1, 2] }, read: { exits: [1, 1, 4], hostCalls: [1, 1, 4] } });
   });
 
   it("takes back what it has made, whichever of its calls is refused", () => {
