@@ -1,5 +1,5 @@
 /** Exits of vCPUs, answered by the machine's models: memory-mapped registers, I/O ports, the end of an interrupt. */
-import { EXIT, EXIT_IO_OUT, INTERNAL_ERROR, RUN, SYSTEM_EVENT, type Vcpu } from "../kvm/index.js";
+import { type CoalescedTaker, EXIT, EXIT_IO_OUT, INTERNAL_ERROR, RUN, SYSTEM_EVENT, type Vcpu } from "../kvm/index.js";
 import type { Log } from "../support/index.js";
 import { hex } from "../support/index.js";
 
@@ -32,6 +32,8 @@ export class Exits {
   /** By KVM's name: "MMIO", "IO" and so on. */
   readonly byKind = new Map<string, number>();
   private readonly places = new Map<string, number>();
+  /** Writes done that were no exits. */
+  keptWrites = 0;
   private deliveryErrors = 0;
 
   constructor(
@@ -81,6 +83,16 @@ export class Exits {
         return this.end({ kind: "failed", reason: `vCPU ${vcpu.index} has left the guest by ${name}, which nothing here answers` });
     }
   }
+
+  /** Does a write that KVM has kept for the next exit. */
+  readonly coalesced: CoalescedTaker = (isPort, address, size, value) => {
+    this.keptWrites++;
+    if (isPort) {
+      this.target.writePort(address, size, Number(value));
+    } else {
+      this.target.writeMemory(address, size, value);
+    }
+  };
 
   /** PSCI's SYSTEM_OFF, SYSTEM_RESET (Arm DEN 0022F, 5.9 and 5.10). */
   private systemEvent({ index, run }: Vcpu): boolean {

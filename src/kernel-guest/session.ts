@@ -3,7 +3,7 @@
  * with the machine; nothing of it is left after `run`.
  */
 import { readFileSync } from "node:fs";
-import { type KvmVm, type Vcpu, Vcpus } from "../kvm/index.js";
+import { CoalescedWrites, type KvmVm, type Vcpu, Vcpus } from "../kvm/index.js";
 import type { Machine } from "../machine/index.js";
 import { Refusal } from "../support/index.js";
 import type { ByteStream } from "../chardev/index.js";
@@ -30,6 +30,8 @@ export interface KernelReport {
   /** Exits by KVM's name, and by what answered those to registers and ports. */
   readonly exits: Readonly<Record<string, number>>;
   readonly exitsByDevice: Readonly<Record<string, number>>;
+  /** Writes that KVM has kept until another exit, and that were none. */
+  readonly keptWrites: number;
   /** KVM_RUN calls. */
   readonly runs: number;
   /** From the first instruction to the kernel's start of its first program, as the console told; null: it did not. */
@@ -51,6 +53,8 @@ export interface KernelOptions {
 /** What Linux prints when it starts its first program, and when it can go on no more. */
 const FIRST_PROGRAM = /Run \S+ as init process/;
 const PANIC = /Kernel panic - not syncing: ([^\r\n]*)[\r\n]/;
+/** How long a write that waits for an exit waits where the guest makes none. */
+const KEPT_MS = 50;
 /** Characters of output in which words are looked for. */
 const TAIL = 512;
 
@@ -58,6 +62,9 @@ interface Running {
   readonly vm: KvmVm;
   readonly vcpus: Vcpus;
   readonly slots: MemorySlots;
+  /** Writes that wait for an exit, and what does them where there is none. */
+  readonly kept: CoalescedWrites | null;
+  readonly timer: NodeJS.Timeout | undefined;
   readonly disconnect: () => void;
   readonly functions: FunctionFiles | null;
 }
@@ -117,7 +124,7 @@ export class KernelGuest {
           break;
       }
     });
-    machine.processors = { hold: () => void this.running?.vcpus.hold(), reset: () => this.restart() };
+    machine.processors = { hold: () => this.hold(), reset: () => this.restart() };
     try {
       this.build();
       await this.openConsoles();
@@ -155,7 +162,10 @@ export class KernelGuest {
       const vcpus = new Vcpus(vm, count, (vcpu, reason) => this.answer(vcpu, reason));
       vcpus.onFailure = (error) => this.finish({ kind: "failed", reason: `a vCPU's thread: ${error.message}` });
       try {
-        this.running = { vm, vcpus, slots, functions, disconnect: platform.boot(vm, vcpus.all) };
+        const kept = CoalescedWrites.open(vm, vcpus.all, platform.coalesced);
+        const disconnect = platform.boot(vm, vcpus.all);
+        const timer = kept === null ? undefined : setInterval(() => this.doKept(), KEPT_MS).unref();
+        this.running = { vm, vcpus, slots, functions, kept, timer, disconnect };
       } catch (error) {
         void vcpus.close();
         throw error;
@@ -177,9 +187,25 @@ export class KernelGuest {
     vcpus.start();
   }
 
+  /** Before something changes the machine: what its processors have done so far is done. */
+  private hold(): void {
+    this.running?.vcpus.hold();
+    this.doKept();
+  }
+
+  /** Does writes that waited, outside of a vCPU's exits. */
+  private doKept(running = this.running): void {
+    try {
+      running?.kept?.drain(this.exits.coalesced);
+    } catch (error) {
+      this.finish({ kind: "failed", reason: `a write of a vCPU: ${wordsOf(error)}` });
+    }
+  }
+
   /** What a model or the host throws ends the run with its reason, not the process. */
   private answer(vcpu: Vcpu, reason: number): boolean {
     try {
+      this.running?.kept?.drain(this.exits.coalesced);
       return this.exits.answer(vcpu, reason);
     } catch (error) {
       this.finish({ kind: "failed", reason: `an exit of vCPU ${vcpu.index}: ${wordsOf(error)}` });
@@ -270,6 +296,9 @@ export class KernelGuest {
     if (running === null) {
       return;
     }
+    // What the guest has said last is heard.
+    this.doKept(running);
+    clearInterval(running.timer);
     running.disconnect();
     this.vcpuMs += running.vcpus.threads.reduce((sum, thread) => sum + processorMs(thread), 0);
     this.runs += running.vcpus.runs;
@@ -288,6 +317,7 @@ export class KernelGuest {
       panics: [...this.panics],
       exits: Object.fromEntries(this.exits.byKind),
       exitsByDevice: Object.fromEntries(this.exits.byDevice),
+      keptWrites: this.exits.keptWrites,
       runs: this.runs,
       bootMs: this.bootMs,
       runMs,

@@ -1,3 +1,4 @@
+export { CoalescedWrites, type CoalescedTaker, type CoalescedZone } from "./coalesced-writes.js";
 export { type GsiRoute, KvmVm, type KvmMessage, type MemorySlot } from "./vm.js";
 export { IrqRoutes } from "./irq-routes.js";
 export { KvmVfio } from "./vfio-files.js";

@@ -8,6 +8,7 @@ export const KVM = {
   GET_VCPU_MMAP_SIZE: 0xae04,
   CREATE_VCPU: 0xae41,
   SET_USER_MEMORY_REGION: 0x4020ae46,
+  REGISTER_COALESCED_MMIO: 0x4010ae67,
   SET_GSI_ROUTING: 0x4008ae6a,
   IRQFD: 0x4020ae76,
   RUN: 0xae80,
@@ -40,11 +41,14 @@ export const KVM_X86 = {
 export const KVM_API_VERSION = 12;
 
 export const CAP = {
+  /** Its value is the page of the ring behind a vCPU's shared ones. */
+  COALESCED_MMIO: 15,
   IRQ_ROUTING: 25,
   MAX_VCPUS: 66,
   IRQFD_RESAMPLE: 82,
   SPLIT_IRQCHIP: 121,
   X2APIC_API: 129,
+  COALESCED_PIO: 162,
   ARM_VM_IPA_SIZE: 165,
   ARM_NISV_TO_USER: 177,
   ARM_INJECT_EXT_DABT: 178,
@@ -96,6 +100,9 @@ export const RUN = {
 
 /** Bytes of structures, and byte offsets in them. */
 export const MEMORY_REGION = { BYTES: 32, SLOT: 0, FLAGS: 4, GUEST_ADDRESS: 8, SIZE: 16, USER_ADDRESS: 24 } as const;
+export const COALESCED_ZONE = { BYTES: 16, ADDRESS: 0, SIZE: 8, PIO: 12 } as const;
+/** struct kvm_coalesced_mmio_ring, and struct kvm_coalesced_mmio behind it. */
+export const COALESCED_RING = { FIRST: 0, LAST: 4, ENTRIES: 8, ENTRY: { BYTES: 24, ADDRESS: 0, LENGTH: 8, PIO: 12, DATA: 16 } } as const;
 export const ENABLE_CAP = { BYTES: 104, CAP: 0, ARGS: 8 } as const;
 export const MSI = { BYTES: 32, ADDRESS_LOW: 0, ADDRESS_HIGH: 4, DATA: 8, FLAGS: 12, DEVID: 16 } as const;
 export const MSI_VALID_DEVID = 1 << 0;

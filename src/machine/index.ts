@@ -15,6 +15,7 @@ export { type MachineEvent, MachineEvents, RunState, type RunStatus } from "./ru
 export { isVtd, type MachineVtd } from "./q35/vtd.js";
 export { isSmmu, type MachineSmmu } from "./virt/smmu-set.js";
 export { Q35Board } from "./q35/board.js";
+export { CONFIG_ADDRESS } from "./q35/io-ports.js";
 export { VirtBoard } from "./virt/board.js";
 export { Board, type MachineIommu } from "./board.js";
 export { HostFiles, type HostFileTaker } from "./host-files.js";

@@ -19,6 +19,7 @@ int main(void)
 	VALUE("KVM.GET_VCPU_MMAP_SIZE", KVM_GET_VCPU_MMAP_SIZE);
 	VALUE("KVM.CREATE_VCPU", KVM_CREATE_VCPU);
 	VALUE("KVM.SET_USER_MEMORY_REGION", KVM_SET_USER_MEMORY_REGION);
+	VALUE("KVM.REGISTER_COALESCED_MMIO", KVM_REGISTER_COALESCED_MMIO);
 	VALUE("KVM.SET_GSI_ROUTING", KVM_SET_GSI_ROUTING);
 	VALUE("KVM.IRQFD", KVM_IRQFD);
 	VALUE("KVM.CREATE_DEVICE", KVM_CREATE_DEVICE);
@@ -27,6 +28,8 @@ int main(void)
 	VALUE("KVM.ENABLE_CAP", KVM_ENABLE_CAP);
 	VALUE("KVM.SIGNAL_MSI", KVM_SIGNAL_MSI);
 	VALUE("KVM_API_VERSION", KVM_API_VERSION);
+	VALUE("CAP.COALESCED_MMIO", KVM_CAP_COALESCED_MMIO);
+	VALUE("CAP.COALESCED_PIO", KVM_CAP_COALESCED_PIO);
 	VALUE("CAP.IRQ_ROUTING", KVM_CAP_IRQ_ROUTING);
 	VALUE("CAP.MAX_VCPUS", KVM_CAP_MAX_VCPUS);
 	VALUE("CAP.IRQFD_RESAMPLE", KVM_CAP_IRQFD_RESAMPLE);
@@ -80,6 +83,18 @@ int main(void)
 	AT("MEMORY_REGION.GUEST_ADDRESS", kvm_userspace_memory_region, guest_phys_addr);
 	AT("MEMORY_REGION.SIZE", kvm_userspace_memory_region, memory_size);
 	AT("MEMORY_REGION.USER_ADDRESS", kvm_userspace_memory_region, userspace_addr);
+	VALUE("COALESCED_ZONE.BYTES", sizeof(struct kvm_coalesced_mmio_zone));
+	AT("COALESCED_ZONE.ADDRESS", kvm_coalesced_mmio_zone, addr);
+	AT("COALESCED_ZONE.SIZE", kvm_coalesced_mmio_zone, size);
+	AT("COALESCED_ZONE.PIO", kvm_coalesced_mmio_zone, pio);
+	AT("COALESCED_RING.FIRST", kvm_coalesced_mmio_ring, first);
+	AT("COALESCED_RING.LAST", kvm_coalesced_mmio_ring, last);
+	AT("COALESCED_RING.ENTRIES", kvm_coalesced_mmio_ring, coalesced_mmio);
+	VALUE("COALESCED_RING.ENTRY.BYTES", sizeof(struct kvm_coalesced_mmio));
+	AT("COALESCED_RING.ENTRY.ADDRESS", kvm_coalesced_mmio, phys_addr);
+	AT("COALESCED_RING.ENTRY.LENGTH", kvm_coalesced_mmio, len);
+	AT("COALESCED_RING.ENTRY.PIO", kvm_coalesced_mmio, pio);
+	AT("COALESCED_RING.ENTRY.DATA", kvm_coalesced_mmio, data);
 	VALUE("ENABLE_CAP.BYTES", sizeof(struct kvm_enable_cap));
 	AT("ENABLE_CAP.CAP", kvm_enable_cap, cap);
 	AT("ENABLE_CAP.ARGS", kvm_enable_cap, args);

@@ -104,7 +104,7 @@ describe("the account for people", () => {
   it("tells what a kernel's vCPUs did, and what its invalidations cost", () => {
     const kernel: RunReport["kernel"] = {
       end: "power-off", reason: null, panics: [], vcpus: 2, exits: { IO: 100, MMIO: 20 }, exitsByDevice: { serial: 100, smmu1: 18, "pcie-ecam": 2 },
-      perThousandInvalidations: { exits: 2000, hostCalls: 222 }, runs: 121, bootMs: 1234, runMs: 5000, vcpuMs: 3000, resets: 1, consoleBytes: 90,
+      perThousandInvalidations: { exits: 2000, hostCalls: 222 }, keptWrites: 0, runs: 121, bootMs: 1234, runMs: 5000, vcpuMs: 3000, resets: 1, consoleBytes: 90,
     };
     const text = formatAccount({ ...report, guest: null, kernel }, { color: false });
     expect(text.slice(text.indexOf("Guest kernel"), text.indexOf("What happened")).trimEnd().split("\n")).toEqual([

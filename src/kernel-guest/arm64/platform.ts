@@ -1,6 +1,6 @@
 /** The virt board's part of a kernel that runs on it: GICv3 and ITS of KVM, and its boot by the tables that the board makes for it. */
 import { type Arm64Image, readArm64Image } from "../../boot/index.js";
-import { arm64MachineType, CAP, enterArm64, initVcpus, injectAbort, IrqRoutes, KvmGic, KvmVm, prepareArm64, type Vcpu } from "../../kvm/index.js";
+import { arm64MachineType, CAP, type CoalescedZone, enterArm64, initVcpus, injectAbort, IrqRoutes, KvmGic, KvmVm, prepareArm64, type Vcpu } from "../../kvm/index.js";
 import type { VirtBoard } from "../../machine/index.js";
 import { Refusal } from "../../support/index.js";
 import type { KernelFiles } from "../files.js";
@@ -33,6 +33,11 @@ export class Arm64Platform implements KernelPlatform {
 
   get serial(): SerialPorts {
     return this.board.platform;
+  }
+
+  /** The PL011s' data registers, whose flags are read before more is sent than they hold. */
+  get coalesced(): readonly CoalescedZone[] {
+    return this.serial.transmitters.map((address) => ({ address, bytes: 4, isPort: false }));
   }
 
   open(): KvmVm {

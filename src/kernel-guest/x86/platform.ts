@@ -1,7 +1,7 @@
 /** The q35 board's part of a kernel that runs on it: the VM as a PC wants it, and its boot. */
 import { type BzImage, loadX86Linux, readBzImage, readVmlinux, type Vmlinux } from "../../boot/index.js";
-import { CAP, enterKernel, GDT, IrqRoutes, KvmVm, prepareX86, setFeatures, type Vcpu, X2APIC_API } from "../../kvm/index.js";
-import type { Q35Board } from "../../machine/index.js";
+import { CAP, type CoalescedZone, enterKernel, GDT, IrqRoutes, KvmVm, prepareX86, setFeatures, type Vcpu, X2APIC_API } from "../../kvm/index.js";
+import { CONFIG_ADDRESS, type Q35Board } from "../../machine/index.js";
 import { Refusal } from "../../support/index.js";
 import type { KernelFiles } from "../files.js";
 import { type BoardInterrupts, BoardRoutes } from "../kernel-routes.js";
@@ -25,6 +25,14 @@ export class X86Platform implements KernelPlatform {
 
   get serial(): SerialPorts {
     return this.board.serial;
+  }
+
+  /**
+   * The address of an access to configuration space, which follows; transmitters, whose status is read before more is
+   * sent than they hold. Among the address's bytes is the reset register (0xcf9), which then waits for the timer at most.
+   */
+  get coalesced(): readonly CoalescedZone[] {
+    return [{ address: CONFIG_ADDRESS, bytes: 4, isPort: true }, ...this.serial.transmitters.map((address) => ({ address, bytes: 1, isPort: true }))];
   }
 
   open(): KvmVm {

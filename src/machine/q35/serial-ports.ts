@@ -43,6 +43,11 @@ export class SerialPorts {
     });
   }
 
+  /** Ports of the transmitter holding registers, which are also the low halves of the divisors (16550D, table II). */
+  get transmitters(): number[] {
+    return SERIAL_PORTS.slice(0, this.uarts.length).map(({ port }) => port);
+  }
+
   connect(index: number, end: SerialEnd): void {
     this.ends[index] = end;
   }

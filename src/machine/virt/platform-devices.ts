@@ -46,6 +46,11 @@ export class PlatformDevices {
     root.add(VIRT.ged.base, MemoryRegion.mmio("acpi-ged", VIRT.ged.size, this.events));
   }
 
+  /** Addresses of the data registers (Arm DDI 0183, UARTDR at 0). */
+  get transmitters(): number[] {
+    return VIRT_UARTS.slice(0, this.uarts.length).map(({ base }) => base);
+  }
+
   connect(index: number, end: SerialEnd): void {
     this.ends[index] = end;
   }

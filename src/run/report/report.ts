@@ -101,6 +101,8 @@ export const reportSchema = z.strictObject({
       exitsByDevice: z.record(z.string(), count),
       /** For each 1,000 of the guest's invalidations: exits to registers of its IOMMUs, and HWPT_INVALIDATE calls. */
       perThousandInvalidations: z.strictObject({ exits: count, hostCalls: count }).nullable(),
+      /** Writes that waited for another exit, and were none. */
+      keptWrites: count,
       runs: count,
       bootMs: count.nullable(),
       runMs: count,
