@@ -92,7 +92,7 @@ export class World {
     const check = (machine: Machine | null, hpa: number, length: number, what: string): void => {
       this.requests++;
       const inside = machine !== null && machine.board.ram.some(({ block }) => hpa >= block.hostAddress && hpa + length <= block.hostAddress + block.size);
-      if (!inside && !this.architecture.isMessage(this.host, hpa)) {
+      if (!inside && !this.architecture.isMessage(this.host, hpa) && !(machine !== null && this.ownRegisters(machine, hpa, length))) {
         this.violations.push(`a ${what} of ${length} bytes reached 0x${hpa.toString(16)}, outside of the machine's memory`);
       }
     };
@@ -106,6 +106,17 @@ export class World {
       check(this.ownerOf(source.description.address), hpa, data.length, "write");
       return write(source, hpa, data);
     };
+  }
+
+  /** Registers of functions that the machine has: its functions may reach each other's. */
+  private ownRegisters(machine: Machine, hpa: number, length: number): boolean {
+    const { hardware } = this.host;
+    return passedThrough(machine).some(({ address }) =>
+      [0, 1, 2, 3, 4, 5].some((index) => {
+        const base = hardware.barAddress(address, index);
+        return base !== null && hpa >= base && hpa + length <= base + hardware.functions.get(address)!.regionInfo(index).size;
+      }),
+    );
   }
 
   private ownerOf(address: string): Machine | null {
