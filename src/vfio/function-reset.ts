@@ -77,7 +77,10 @@ export class FunctionReset {
   /** A device that does not tell is asked for it. */
   private canReset(): boolean {
     let can = true;
-    refusalOf(() => ({ canReset: can } = this.device.info()));
+    const refusal = refusalOf(() => ({ canReset: can } = this.device.info()));
+    if (refusal !== null) {
+      this.log.warn(`${this.name}: ${refusal.message}; it is asked for a reset all the same`);
+    }
     return can;
   }
 

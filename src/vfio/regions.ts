@@ -1,5 +1,5 @@
 /** Registers of a function: its regions through VFIO, and its BARs in the guest's address space. */
-import { hostError, refusalOf, type RegionArea, type RegionFile, type RegionMapping, type VfioDevice, VfioRegion } from "../iommufd/index.js";
+import { type Errno, hostError, refusalOf, type RegionArea, type RegionFile, type RegionMapping, type VfioDevice, VfioRegion } from "../iommufd/index.js";
 import { type DeviceMemory, MemoryRegion, type MmioHandler } from "../memory/index.js";
 import type { Bar, MsixCapability } from "../pci/index.js";
 import type { Log } from "../support/index.js";
@@ -188,16 +188,22 @@ export class FunctionRegions {
     return () => {
       if (!asked) {
         asked = true;
-        refusalOf(() => {
+        const refusal = refusalOf(() => {
           const file = this.device.regionFile(index, area);
           this.files.push(file);
           found = { fd: file.fd, offset: 0 };
         });
+        if (refusal !== null && !NO_FILES.has(refusal.errno)) {
+          this.log.warn(`${this.name}: BAR ${index} is no dma-buf, other functions reach it by its address at most: ${refusal.message}`);
+        }
       }
       return found;
     };
   }
 }
+
+/** A kernel without dma-bufs of registers, and a function whose registers cannot be one: what is mapped by address tells. */
+const NO_FILES: ReadonlySet<Errno> = new Set<Errno>(["ENOTTY", "EOPNOTSUPP"]);
 
 /** Where a BAR has the MSI-X table and the pending bits. */
 function trappedRanges(index: number, { options, tableBytes, pbaBytes }: MsixCapability): RegionArea[] {
