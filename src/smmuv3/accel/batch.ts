@@ -2,7 +2,7 @@
 import { InvalidateDataType, type InvalidateResult } from "../../iommufd/index.js";
 import { InvalidationBatch } from "../../nesting/index.js";
 import { traceEvent } from "../../support/index.js";
-import { CMD, CMD_WORDS, OP } from "../spec/index.js";
+import { CMD, CMD_WORDS, isCfgiOrTlbi, OP } from "../spec/index.js";
 
 /** Commands that one host call takes at the most: 64 KiB of commands, a size that any kernel allocates. */
 export const BATCH_CAPACITY = 4096;
@@ -33,7 +33,7 @@ export class CommandBatch extends InvalidationBatch {
 
   /** TLBI and CFGI, never ATC_INV (Linux's IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI). */
   protected override wantsRepeating(index: number): boolean {
-    return this.repeats && this.opcodeAt(index) < OP.ATC_INV;
+    return this.repeats && isCfgiOrTlbi(this.opcodeAt(index));
   }
 
   /** An ATC_INV waits for an endpoint (Arm IHI 0070, 4.5.1). */

@@ -33,6 +33,11 @@ export const OP = {
   SYNC: 0x46,
 } as const;
 
+/** CMD_CFGI_* and CMD_TLBI_*, by their opcodes (Arm IHI 0070, 4.1.1): what drops entries of the SMMU's own caches, unlike ATC_INV. */
+export function isCfgiOrTlbi(opcode: number): boolean {
+  return opcode >= OP.CFGI_STE && opcode < OP.ATC_INV;
+}
+
 /** CFGI_STE_RANGE.RANGE that covers every StreamID: CMD_CFGI_ALL. */
 export const CFGI_RANGE_ALL = 31;
 

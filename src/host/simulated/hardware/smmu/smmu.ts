@@ -23,6 +23,7 @@ import {
   getAddress,
   IDR0,
   IDR1,
+  isCfgiOrTlbi,
   OP,
   SYNC_CS_IRQ,
 } from "../../../../smmuv3/spec/index.js";
@@ -126,7 +127,7 @@ export class HardwareSmmu extends HardwareUnit<SmmuDescription, (record: Int32Ar
     if (!this.rules.admit(words)) {
       return CERROR_ILL;
     }
-    if (this.losesFirst !== null && opcode >= OP.CFGI_STE && opcode < OP.ATC_INV && !this.losesFirst.isSecond(words)) {
+    if (this.losesFirst !== null && isCfgiOrTlbi(opcode) && !this.losesFirst.isSecond(words)) {
       return CERROR_NONE;
     }
     switch (opcode) {

@@ -1,4 +1,4 @@
-import { CERROR_NONE, CMD, EVENT, EVT, get, OP } from "../../../../smmuv3/spec/index.js";
+import { CERROR_NONE, CMD, EVENT, EVT, get, isCfgiOrTlbi, OP } from "../../../../smmuv3/spec/index.js";
 import { getWide } from "../../../../support/index.js";
 import {
   HwInfoType,
@@ -148,9 +148,8 @@ export class SmmuDriver implements IommuDriver {
   /** Runs a command of the kernel's own, of four words; an error is counted and, as in Linux, the command passed over. */
   run(words: Int32Array): void {
     this.runWords(words[0], words[1], words[2], words[3]);
-    const opcode = get(words, CMD.OPCODE);
-    if (opcode >= OP.CFGI_STE && opcode < OP.ATC_INV) {
-      this.toRepeat?.push(words);
+    if (this.toRepeat !== null && isCfgiOrTlbi(get(words, CMD.OPCODE))) {
+      this.toRepeat.push(words);
     }
   }
 
