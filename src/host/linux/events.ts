@@ -4,15 +4,36 @@ import { makeEventFd, signalEventFd, takeEventFd, type Watch } from "../../linux
 import type { KernelPort } from "./kernel-port.js";
 import { asHostCall } from "./refusals.js";
 
-/** An eventfd(2). Its count is the kernel's: what signals it while nobody listens is found by the next listener. */
-export class LinuxEvent implements HostEvent {
-  readonly fd: number;
-  private watch: Watch | null = null;
-  private open = true;
+/** A descriptor that can be watched, and is closed once. */
+abstract class Watched {
+  private watching: Watch | null = null;
+  protected open = true;
 
+  constructor(
+    protected readonly port: KernelPort,
+    readonly fd: number,
+  ) {}
+
+  /** One watcher, null: none; none at all once it is closed. */
+  protected watch(onReadable: (() => void) | null): void {
+    this.watching?.close();
+    this.watching = onReadable === null || !this.open ? null : this.port.watch(this.fd, () => void (this.open && onReadable()));
+  }
+
+  close(): void {
+    if (this.open) {
+      this.open = false;
+      this.watch(null);
+      this.port.close(this.fd);
+    }
+  }
+}
+
+/** An eventfd(2). Its count is the kernel's: what signals it while nobody listens is found by the next listener. */
+export class LinuxEvent extends Watched implements HostEvent {
   /** @throws HostError EMFILE */
-  constructor(private readonly port: KernelPort) {
-    this.fd = asHostCall("eventfd", () => "", makeEventFd);
+  constructor(port: KernelPort) {
+    super(port, asHostCall("eventfd", () => "", makeEventFd));
   }
 
   signal(): void {
@@ -22,38 +43,20 @@ export class LinuxEvent implements HostEvent {
   }
 
   onSignal(listener: (() => void) | null): void {
-    this.watch?.close();
-    this.watch =
-      listener === null || !this.open
-        ? null
-        : this.port.watch(this.fd, () => {
-            if (this.open && takeEventFd(this.fd)) {
-              listener();
-            }
-          });
-  }
-
-  close(): void {
-    if (this.open) {
-      this.open = false;
-      this.watch?.close();
-      this.watch = null;
-      this.port.close(this.fd);
-    }
+    this.watch(listener === null ? null : () => void (takeEventFd(this.fd) && listener()));
   }
 }
 
 /** The descriptor of a vEVENTQ. */
-export class LinuxStream implements EventStream {
-  private watch: Watch | null = null;
-  private open = true;
-
+export class LinuxStream extends Watched implements EventStream {
   constructor(
-    protected readonly port: KernelPort,
-    readonly fd: number,
+    port: KernelPort,
+    fd: number,
     /** For messages, such as "vEVENTQ". */
     protected readonly what: string,
-  ) {}
+  ) {
+    super(port, fd);
+  }
 
   read(maxBytes: number): Uint8Array | null {
     this.check("read");
@@ -63,17 +66,7 @@ export class LinuxStream implements EventStream {
   }
 
   onReadable(listener: (() => void) | null): void {
-    this.watch?.close();
-    this.watch = listener === null || !this.open ? null : this.port.watch(this.fd, () => void (this.open && listener()));
-  }
-
-  close(): void {
-    if (this.open) {
-      this.open = false;
-      this.watch?.close();
-      this.watch = null;
-      this.port.close(this.fd);
-    }
+    this.watch(listener);
   }
 
   protected check(operation: string): void {
