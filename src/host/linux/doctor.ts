@@ -31,7 +31,7 @@ const CAP_IPC_LOCK = 14n;
 export function diagnose(wanted: Wanted, places: Places = PLACES): HostProblem[] {
   const sysfs = new Sysfs(places);
   const problems = wanted.opensIommufd ? iommufdProblems(places) : [];
-  const known = sysfs.functions().map(({ address }) => address);
+  const known = sysfs.addresses();
   const groups = new Set<string>();
   for (const address of wanted.functions) {
     if (!known.includes(address)) {

@@ -19,10 +19,14 @@ export class Sysfs {
 
   /** All PCI functions; empty where there is no PCI. */
   functions(): HostFunction[] {
+    return this.addresses().map((address) => this.describe(address));
+  }
+
+  /** Their addresses alone. */
+  addresses(): string[] {
     return names(join(this.places.sys, "bus/pci/devices"))
       .filter((name) => ADDRESS.test(name))
-      .sort()
-      .map((address) => this.describe(address));
+      .sort();
   }
 
   has(address: string): boolean {
@@ -56,11 +60,6 @@ export class Sysfs {
   /** All functions of a group. */
   members(group: string): string[] {
     return names(join(this.places.sys, "kernel/iommu_groups", group, "devices")).sort();
-  }
-
-  /** The type of a group's default domain, such as "DMA". */
-  groupType(group: string): string | null {
-    return text(join(this.places.sys, "kernel/iommu_groups", group, "type"));
   }
 
   /** The character device of a function that a VFIO driver has: "/dev/vfio/devices/vfio0"; null: the kernel shows none. */
