@@ -17,20 +17,27 @@ export function nameHostFunction(device: DeviceArgument, host: Host, hasIommufd:
     const given = openGiven(device, host, descriptor);
     return { hostAddress: given.address, given };
   }
-  if (address !== "") {
-    return { hostAddress: address };
-  }
-  if (folder === "") {
+  if (address === "" && folder === "") {
     throw new Refusal("No provided host device\nUse -device vfio-pci,host=DDDD:BB:DD.F", {
       found: `${deviceLabel(device)} without host=, sysfsdev= or fd=`,
       wouldWork: `host=${host.functions()[0]?.address ?? "0009:01:00.0"}`,
     });
   }
-  const found = ADDRESS.exec(folder.toLowerCase()) ?? ADDRESS.exec(resolved(folder));
-  if (found === null) {
+  const hostAddress = hostFunctionAddress(device);
+  if (hostAddress === null) {
     throw new Refusal(`vfio ${folder}: no such host device`, { found: `sysfsdev=${folder}, which is no folder of a PCI function`, wouldWork: "sysfsdev=/sys/bus/pci/devices/DDDD:BB:DD.F, or host=" });
   }
-  return { hostAddress: found[1] };
+  return { hostAddress };
+}
+
+/** The host PCI address that host= or sysfsdev= of a vfio-pci names; null: neither, or a folder of none. */
+export function hostFunctionAddress(device: DeviceArgument): string | null {
+  const address = textProperty(device, "host");
+  if (address !== "") {
+    return address;
+  }
+  const folder = textProperty(device, "sysfsdev");
+  return (ADDRESS.exec(folder.toLowerCase()) ?? ADDRESS.exec(resolved(folder)))?.[1] ?? null;
 }
 
 /** Where a link in sysfs leads. */

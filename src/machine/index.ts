@@ -21,3 +21,4 @@ export { Board, type MachineIommu } from "./board.js";
 export { HostFiles, type HostFileTaker } from "./host-files.js";
 export type { BoardMap } from "./board-map.js";
 export type { SerialEnd } from "./serial/end.js";
+export { hostFunctionAddress } from "./host-function-name.js";

@@ -1,12 +1,11 @@
 /** The host of a run: a simulated one, or the Linux that this process runs on. */
-import { basename } from "node:path";
 import type { Wanted } from "../host/linux/index.js";
 import { loadHost } from "../host/shipped/index.js";
 import type { HostDescription } from "../host/simulated/file/index.js";
 import { createSimulatedHost } from "../host/simulated/host/index.js";
 import type { Host } from "../iommufd/index.js";
 import { DEFAULT_RAM, type MachineArguments } from "../machine/arguments/index.js";
-import type { Machine } from "../machine/index.js";
+import { hostFunctionAddress, type Machine } from "../machine/index.js";
 import type { MakeMemory } from "../memory/index.js";
 import type { HostFunctionDma } from "./collect.js";
 import { UnclaimedFaults } from "./unclaimed-faults.js";
@@ -52,10 +51,7 @@ export async function openHost(which: HostToRun, args: MachineArguments, makeMem
  */
 export function wanted({ devices, objects, memory }: Pick<MachineArguments, "devices" | "objects" | "memory">): Wanted {
   const ours = devices.filter(({ model }) => model.name === "vfio-pci");
-  const functions = ours.flatMap(({ properties }) => {
-    const [host, folder] = [properties.get("host"), properties.get("sysfsdev")];
-    return properties.has("fd") ? [] : typeof host === "string" ? [host] : typeof folder === "string" && folder !== "" ? [basename(folder)] : [];
-  });
+  const functions = ours.flatMap((device) => (device.properties.has("fd") ? [] : (hostFunctionAddress(device) ?? [])));
   const iommufds = objects.filter(({ type }) => type === "iommufd");
   const used = iommufds.filter(({ id }) => ours.some(({ properties }) => properties.get("iommufd") === id));
   return {
