@@ -1,7 +1,7 @@
 /** The DMA engine as registers of an emulated endpoint: its requests are the endpoint's, without PASID and ATS. */
 import { DmaEngine, ENGINE, type EngineHost } from "../dma-engine/index.js";
 import type { DmaAttributes, MmioHandler } from "../memory/index.js";
-import { toBigInt } from "../support/index.js";
+import { littleEndian, littleEndianBytes, toBigInt } from "../support/index.js";
 import { ACCESS_EXECUTE, ACCESS_PRIVILEGED } from "../translation/index.js";
 import type { EmulatedEndpoint } from "./endpoint.js";
 
@@ -19,7 +19,7 @@ export class EndpointDmaEngine implements MmioHandler {
   read(offset: number, size: number): bigint {
     const out = new Uint8Array(size);
     this.engine.read(offset, out);
-    return out.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
+    return littleEndian(out);
   }
 
   /**
@@ -33,7 +33,7 @@ export class EndpointDmaEngine implements MmioHandler {
         const bytes = Math.min(4, size - at);
         this.engine.write(
           register,
-          Uint8Array.from({ length: bytes }, (_unused, i) => Number((value >> BigInt(8 * (at + i))) & 0xffn)),
+          littleEndianBytes(value >> BigInt(8 * at), bytes),
         );
       }
     }

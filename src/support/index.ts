@@ -24,5 +24,5 @@ export { Log, type LoggedFault, type LogLine } from "./log.js";
 export { TraceEvent, formatTrace, isTracePattern, matchTrace, isTraced, setTrace, setTraceSink, switchTrace, traceEvent, traceEvents, Tracing, type TraceArgument } from "./trace.js";
 export { packageFolder, packageVersion } from "./package-files.js";
 export { readTextFile } from "./text-file.js";
-export { hex, highWord, lowWord, toBigInt, toNumber } from "./words.js";
+export { hex, highWord, littleEndian, littleEndianBytes, lowWord, toBigInt, toNumber } from "./words.js";
 export { plural, wrap } from "./prose.js";

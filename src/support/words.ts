@@ -26,3 +26,13 @@ export function toNumber(high: number, low: number): number {
 export function hex(value: number | bigint): string {
   return `0x${value.toString(16)}`;
 }
+
+/** Bytes as the number that they are, the lowest first. */
+export function littleEndian(bytes: Uint8Array): bigint {
+  return bytes.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
+}
+
+/** The `count` lowest bytes of a number, the lowest first. */
+export function littleEndianBytes(value: bigint, count: number): Uint8Array {
+  return Uint8Array.from({ length: count }, (_unused, i) => Number((value >> BigInt(8 * i)) & 0xffn));
+}

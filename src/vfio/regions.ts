@@ -2,7 +2,7 @@
 import { type Errno, hostError, refusalOf, type RegionArea, type RegionFile, type RegionMapping, type VfioDevice, VfioRegion } from "../iommufd/index.js";
 import { type DeviceMemory, MemoryRegion, type MmioHandler } from "../memory/index.js";
 import type { Bar, MsixCapability } from "../pci/index.js";
-import type { Log } from "../support/index.js";
+import { littleEndian, littleEndianBytes, type Log } from "../support/index.js";
 
 /** In a base address register (PCIe 7.5.1.2.1). */
 const IO_SPACE = 0x1;
@@ -111,7 +111,7 @@ export class FunctionRegions {
     const read = (offset: number, bytes: number): bigint => {
       const out = new Uint8Array(bytes);
       this.read(VfioRegion.ROM, offset, out);
-      return out.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
+      return littleEndian(out);
     };
     return { size, region: MemoryRegion.mmio(`${this.device.address} ROM`, size, { read, write: () => {} }) };
   }
@@ -123,10 +123,10 @@ export class FunctionRegions {
         const out = new Uint8Array(bytes);
         this.read(index, base + offset, out);
         accessed();
-        return out.reduceRight((value, byte) => (value << 8n) | BigInt(byte), 0n);
+        return littleEndian(out);
       },
       write: (offset, bytes, value) => {
-        const data = Uint8Array.from({ length: bytes }, (_unused, i) => Number((value >> BigInt(8 * i)) & 0xffn));
+        const data = littleEndianBytes(value, bytes);
         this.write(index, base + offset, data);
         accessed();
       },

@@ -6,7 +6,6 @@ import {
   type HostEvent,
   type HotResetDevice,
   type IrqInfo,
-  type MappedArea,
   type RegionArea,
   type RegionFile,
   type RegionInfo,
@@ -15,12 +14,11 @@ import {
   VfioFeature,
   VfioFeatureFlags,
 } from "../../iommufd/index.js";
-import { type Mapping, MOST_VIEW_BYTES } from "../../linux/index.js";
 import type { KernelPort } from "./kernel-port.js";
 import { asHostCall } from "./refusals.js";
+import { LinuxMapping, sparseAreas } from "./region-mapping.js";
 import {
   ATTACH_BYTES,
-  CAPABILITY,
   DEPENDENT_DEVICE,
   DETACH_BYTES,
   DEVICE_ATTACH,
@@ -40,7 +38,6 @@ import {
   IrqSetFlags,
   REGION_INFO,
   RegionFlags,
-  SPARSE_MMAP,
   VFIO,
   WITH_PASID,
   WITH_TOKEN,
@@ -296,48 +293,4 @@ function descriptorOf({ fd }: HostEvent): number {
     throw new RangeError("an event without a descriptor cannot be given to Linux");
   }
   return fd;
-}
-
-/** The areas of a sparse region among the capabilities behind its information (bounded: each is looked at once); null: it is none. */
-function sparseAreas(bytes: Buffer, first: number): RegionArea[] | null {
-  const { ID, NR_AREAS, AREAS, AREA_BYTES, AREA_OFFSET, AREA_SIZE } = SPARSE_MMAP;
-  for (let at = first, last = 0; at > last && at + AREAS <= bytes.length; last = at, at = bytes.readUInt32LE(at + CAPABILITY.NEXT)) {
-    if (bytes.readUInt16LE(at + CAPABILITY.ID) === ID) {
-      const room = Math.floor((bytes.length - at - AREAS) / AREA_BYTES);
-      return Array.from({ length: Math.min(room, bytes.readUInt32LE(at + NR_AREAS)) }, (_unused, n) => ({
-        offset: Number(bytes.readBigUInt64LE(at + AREAS + n * AREA_BYTES + AREA_OFFSET)),
-        size: Number(bytes.readBigUInt64LE(at + AREAS + n * AREA_BYTES + AREA_SIZE)),
-      })).filter(({ size }) => size > 0);
-    }
-  }
-  return null;
-}
-
-class LinuxMapping implements RegionMapping {
-  readonly areas: MappedArea[] = [];
-  private readonly mapped: Mapping[] = [];
-
-  constructor(
-    private readonly port: KernelPort,
-    private readonly onUnmapped: (mapping: LinuxMapping) => void,
-  ) {}
-
-  add({ offset, size }: RegionArea, mapping: Mapping): void {
-    const { port } = this;
-    this.mapped.push(mapping);
-    this.areas.push({
-      offset,
-      size,
-      address: Number(mapping.address),
-      /** The first 4 GiB of a larger one, which is what a view may have. */
-      get buffer() {
-        return port.view(mapping, Math.min(size, MOST_VIEW_BYTES));
-      },
-    });
-  }
-
-  unmap(): void {
-    this.mapped.splice(0).forEach((mapping) => this.port.unmap(mapping));
-    this.onUnmapped(this);
-  }
 }
