@@ -3,7 +3,7 @@
  * BAR 0 of a PCI function.
  */
 import { MemoryRegion, type MmioHandler } from "../memory/index.js";
-import { type Log, hex } from "../support/index.js";
+import { hex, littleEndian, littleEndianBytes, type Log } from "../support/index.js";
 import { EmulatedEndpoint, type EndpointOptions } from "./endpoint.js";
 
 /** What it may tell: bits of the byte. */
@@ -27,18 +27,12 @@ export class PvpanicByte implements MmioHandler {
   constructor(private readonly options: PvpanicOptions) {}
 
   read(_offset: number, size: number): bigint {
-    let value = 0n;
-    for (let i = 0; i < size; i++) {
-      value = (value << 8n) | BigInt(this.options.events);
-    }
-    return value;
+    return littleEndian(new Uint8Array(size).fill(this.options.events));
   }
 
   /** One event a byte: of several bits the lowest counts. */
   write(_offset: number, size: number, value: bigint): void {
-    for (let i = 0; i < size; i++) {
-      this.event(Number((value >> BigInt(8 * i)) & 0xffn));
-    }
+    littleEndianBytes(value, size).forEach((bits) => this.event(bits));
   }
 
   private event(bits: number): void {

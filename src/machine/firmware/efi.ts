@@ -3,6 +3,7 @@
  * configuration tables that lead to ACPI's, the memory map, and of the runtime services the clock.
  */
 import { crc32 } from "node:zlib";
+import { littleEndianBytes } from "../../support/index.js";
 import { ByteWriter } from "./acpi-table.js";
 import { CLOCK_VIRTUAL, CODE_VIRTUAL, runtimeCode, runtimeTable, TABLE_VIRTUAL, TIME_SERVICES } from "./efi-runtime.js";
 import { guidBytes } from "./guid.js";
@@ -70,7 +71,7 @@ export function buildEfi({ base, acpiRoot, ram, kept, clock }: EfiRequest): EfiI
   const map = align(reservations + 16);
 
   const systemTable = new ByteWriter()
-    .raw(littleEndian(SYSTEM_TABLE_SIGNATURE))
+    .raw(littleEndianBytes(SYSTEM_TABLE_SIGNATURE, 8))
     .int(REVISION, 4)
     .int(SYSTEM_TABLE_BYTES, 4)
     .int(0, 4) // CRC32, set below
@@ -111,7 +112,7 @@ export function buildEfi({ base, acpiRoot, ram, kept, clock }: EfiRequest): EfiI
 function memoryMap(ram: Range, kept: Range, code: number, clock: Range): Uint8Array {
   const out = new ByteWriter();
   const add = (type: number, from: number, size: number, attributes: bigint, virtual = 0): void => {
-    out.int(type, 4).int(0, 4).int(from, 8).int(virtual, 8).int(size / PAGE, 8).raw(littleEndian(attributes));
+    out.int(type, 4).int(0, 4).int(from, 8).int(virtual, 8).int(size / PAGE, 8).raw(littleEndianBytes(attributes, 8));
   };
   const rest = code + 2 * LARGE_PAGE;
   add(MAPPED_IO, clock.base, clock.size, UNCACHED | RUNTIME, CLOCK_VIRTUAL);
@@ -123,4 +124,3 @@ function memoryMap(ram: Range, kept: Range, code: number, clock: Range): Uint8Ar
   return out.toBytes();
 }
 
-const littleEndian = (value: bigint): number[] => Array.from({ length: 8 }, (_, n) => Number((value >> BigInt(8 * n)) & 0xffn));
