@@ -232,6 +232,7 @@ export abstract class Board {
       const later = this.args.devices.some((other) => other.id === device.bus);
       const near = nearest(device.bus, names);
       throw new Refusal(`Bus '${device.bus}' not found`, {
+        rule: "no-such-bus",
         found: `${deviceLabel(device)} with bus=${device.bus}${later ? ", which a later -device makes" : near === null ? "" : `; did you mean ${near}?`}`,
         wouldWork: `bus=ID with one of ${names.join(", ")}`,
       });

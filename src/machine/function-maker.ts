@@ -98,6 +98,7 @@ function makeExpander(device: DeviceArgument, parts: FunctionParts): PciFunction
   const { busCount, moreBuses } = parts.map;
   if (busNr >= busCount) {
     throw new Refusal(`Bus ${busNr} is beyond the machine's configuration space`, {
+      rule: "bus-number-collision",
       found: `${deviceLabel(device)} with bus_nr=${busNr}; configuration space has room for ${busCount} buses`,
       wouldWork: `bus_nr=1 to ${busCount - 1}${moreBuses === null ? "" : `, or ${moreBuses}`}`,
     });
@@ -117,6 +118,7 @@ function makeVfio(device: DeviceArgument, parts: FunctionParts): PciFunction {
   for (const other of parts.plugged()) {
     if (other.passthrough?.hostAddress === hostAddress) {
       throw new Refusal(`vfio ${hostAddress}: device is already attached`, {
+        rule: "function-taken-twice",
         found: `${other.label} and ${deviceLabel(device)} with host=${hostAddress}`,
         wouldWork: "each function of the host once",
       });
@@ -147,6 +149,7 @@ function findIommufd(id: string, parts: FunctionParts): IommufdContext {
   const context = parts.iommufds.get(id);
   if (context === undefined) {
     throw new Refusal(`Device '${id}' not found`, {
+      rule: "no-such-iommufd",
       found: parts.iommufds.size === 0 ? `iommufd=${id}, and no -object iommufd` : `iommufd=${id}; there are ${[...parts.iommufds.keys()].join(", ")}`,
       wouldWork: parts.iommufds.size === 0 ? `-object iommufd,id=${id}` : `iommufd=${[...parts.iommufds.keys()][0]}`,
     });

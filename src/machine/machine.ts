@@ -65,7 +65,7 @@ export class Machine {
     const elsewhere = this.board.functions
       .filter(({ fn }) => fn.passthrough !== null && this.board.iommuOf(fn)?.accelerated !== true)
       .map(({ fn }) => `${fn.label} is on bus '${fn.bus?.id ?? ""}'`);
-    this.board.iommus.forEach((iommu) => iommu.start(elsewhere));
+    this.board.iommus.forEach((iommu) => about(iommu.argument?.where, () => iommu.start(elsewhere)));
     crowdedRootBuses(this.board.pci, this.board.map.busCount).forEach((line) => this.log.warn(line));
     this.hotplug.watch();
     this.state = "running";
@@ -276,6 +276,18 @@ export class Machine {
       id: fn.id,
       argument: argument.text,
     }));
+  }
+}
+
+/** Runs `body`; what it refuses is of that argument. */
+function about(where: string | undefined, body: () => void): void {
+  try {
+    body();
+  } catch (error) {
+    if (error instanceof Refusal) {
+      error.where ??= where;
+    }
+    throw error;
   }
 }
 

@@ -129,6 +129,7 @@ export function allocateBlock(host: Host, name: string, size: number, all = size
   } catch (error) {
     if (error instanceof RangeError || error instanceof HostError) {
       throw new Refusal(`cannot set up guest memory '${name}': Cannot allocate memory`, {
+        rule: "host-memory",
         found: `${all} bytes on ${host.description}: ${error.message}`,
         wouldWork: "a smaller -m",
       });

@@ -15,42 +15,42 @@ export function checkBusRules(bus: PciBus, candidate: PciFunction): void {
   if (kind === "expander") {
     if (!bus.isExpress) {
       throw new Refusal(`${candidate.model} devices cannot reside on a PCI bus`, {
-        found: describe(bus, candidate),
+        rule: "bus-kind", found: describe(bus, candidate),
         wouldWork: "bus=pcie.0",
       });
     }
     if (owner?.kind !== "expander" && !bus.isRoot) {
-      throw new Refusal("PXB devices can be attached only to root bus", { found: describe(bus, candidate), wouldWork: "bus=pcie.0" });
+      throw new Refusal("PXB devices can be attached only to root bus", { rule: "bus-kind", found: describe(bus, candidate), wouldWork: "bus=pcie.0" });
     }
   }
   if (owner?.kind === "expander" && (!candidate.isBridge || kind === "expander")) {
     throw new Refusal(`PCI: Only PCI/PCIe bridges can be plugged into ${owner.model}`, {
-      found: describe(bus, candidate),
+      rule: "bus-kind", found: describe(bus, candidate),
       wouldWork: `a pcie-root-port on bus=${bus.id} and the device on that port`,
     });
   }
   if (kind === "root-port" && !bus.isRoot) {
     throw new Refusal("A root port belongs to a root complex", {
-      found: describe(bus, candidate),
+      rule: "bus-kind", found: describe(bus, candidate),
       wouldWork: "bus=pcie.0 or the bus of a pxb-pcie; below another port an x3130-upstream with xio3130-downstream ports",
     });
   }
   if (kind === "upstream-port" && (!bus.isExpress || (owner?.kind !== "root-port" && owner?.kind !== "downstream-port"))) {
     throw new Refusal("An upstream port of a switch belongs below a root port or a downstream port", {
-      found: describe(bus, candidate),
+      rule: "bus-kind", found: describe(bus, candidate),
       wouldWork: "the bus of a pcie-root-port or of an xio3130-downstream",
     });
   }
   if (kind === "downstream-port" && owner?.kind !== "upstream-port") {
     throw new Refusal("A downstream port of a switch belongs on the bus of its upstream port", {
-      found: describe(bus, candidate),
+      rule: "bus-kind", found: describe(bus, candidate),
       wouldWork: "the bus of an x3130-upstream",
     });
   }
   // PCIe 1.3.3: endpoints do not appear on a switch's internal bus as peers of its downstream ports.
   if (owner?.kind === "upstream-port" && kind !== "downstream-port") {
     throw new Refusal("Only downstream ports can be plugged into a switch's internal bus", {
-      found: describe(bus, candidate),
+      rule: "bus-kind", found: describe(bus, candidate),
       wouldWork: "an xio3130-downstream on this bus and the device on that port",
     });
   }
@@ -61,7 +61,7 @@ export function checkBusRules(bus: PciBus, candidate: PciFunction): void {
 export function checkPlace(bus: PciBus, candidate: PciFunction, devfn: number): void {
   const slot = devfn >> 3;
   const fn = devfn & 7;
-  const place = { found: describe(bus, candidate) };
+  const place = { rule: "slot", found: describe(bus, candidate) };
   if (!Number.isInteger(devfn) || devfn < 0 || devfn > 255) {
     throw new Refusal(`Property '${candidate.model}.addr' doesn't take value '${slot.toString(16)}.${fn}'`, place);
   }
@@ -98,7 +98,7 @@ export function checkSlotTaken(bus: PciBus, candidate: PciFunction): void {
 }
 
 function occupied(slot: number, first: PciFunction, candidate: PciFunction, wouldWork: string): Refusal {
-  return new Refusal(`PCI: slot ${slot} function 0 already occupied by ${first.model}, new func ${candidate.model} cannot be exposed to guest.`, { wouldWork });
+  return new Refusal(`PCI: slot ${slot} function 0 already occupied by ${first.model}, new func ${candidate.model} cannot be exposed to guest.`, { rule: "slot", wouldWork });
 }
 
 function checkMultifunction(bus: PciBus, candidate: PciFunction, slot: number, fn: number): void {
@@ -110,6 +110,7 @@ function checkMultifunction(bus: PciBus, candidate: PciFunction, slot: number, f
     }
     if (first !== undefined && !first.multifunction) {
       throw new Refusal(`PCI: single function device can't be populated in function ${slotText}.${fn}`, {
+        rule: "slot",
         found: `${first.label} in function 0 without multifunction=on`,
         wouldWork: `multifunction=on for ${first.label}`,
       });
@@ -122,6 +123,7 @@ function checkMultifunction(bus: PciBus, candidate: PciFunction, slot: number, f
   for (let other = 1; other < 8; other++) {
     if (bus.functions.has(slot * 8 + other)) {
       throw new Refusal(`PCI: ${slotText}.0 indicates single function, but ${slotText}.${other} is already populated.`, {
+        rule: "slot",
         found: `${bus.functions.get(slot * 8 + other)!.label} in function ${other}`,
         wouldWork: `multifunction=on for ${candidate.label}`,
       });

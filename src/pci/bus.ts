@@ -145,6 +145,7 @@ export class PciBus {
       }
     }
     throw new Refusal(`PCI: no slot/function available for the device, all in use or reserved`, {
+      rule: "slot",
       found: `bus ${this.id}, ${this.functions.size} function(s) on ${slots} slot(s)`,
       wouldWork: this.options.singleSlot === true ? "another pcie-root-port" : "another bus",
     });

@@ -39,6 +39,7 @@ export class PxbPcie extends PciFunction {
     const nodes = this.options.numaNodes;
     if (numaNode !== NUMA_NODE_UNASSIGNED && nodes !== undefined && numaNode >= nodes) {
       throw new Refusal(`Illegal numa node ${numaNode}`, {
+        rule: "numa-node-missing",
         found: `${this.label} with numa_node=${numaNode}, a machine with ${nodes} NUMA node(s)`,
         wouldWork: nodes === 0 ? "-numa node,nodeid=0 and so on" : `numa_node=0 to ${nodes - 1}`,
       });

@@ -219,6 +219,7 @@ export class PciRoot implements PciTopology {
   addRootBus(bus: PciBus): void {
     if (this.rootBuses().some((other) => other.number === bus.number)) {
       throw new Refusal(`Bus ${bus.number} is already in use`, {
+        rule: "bus-number-collision",
         found: `${bus.bridge?.label ?? bus.id} with bus_nr=${bus.number}`,
         wouldWork: "another bus_nr (0 is pcie.0's), with room for the buses below",
       });
@@ -237,6 +238,7 @@ export class PciRoot implements PciTopology {
     for (const [other, taken] of this.chassisSlots) {
       if (taken === key) {
         throw new Refusal("Can't add chassis slot, error -16", {
+          rule: "chassis-collision",
           found: `${port.label} and ${other.label} with chassis=${chassis},slot=${slot}`,
           wouldWork: `chassis=${this.freeChassis()} for one of them`,
         });

@@ -224,6 +224,7 @@ export function offerTranslationServices(config: ConfigSpace, passage: ConfigPas
   const unusable = (info.capabilities & HwCapabilities.PCI_ATS_NOT_SUPPORTED) !== 0;
   if (wanted === true && (ats === 0 || unusable)) {
     throw new Refusal("vfio-pci: ATS requested but not supported by kernel", {
+      rule: "function-ats",
       found: `${name} ${ats === 0 ? "has no ATS capability" : "is reported as not usable for ATS"}`,
       wouldWork: "ats=auto or ats=off",
     });

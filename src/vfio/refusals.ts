@@ -14,6 +14,22 @@ export function prefixing(prefix: string, step: () => void): void {
   }
 }
 
+/** The rule that an errno of a step of `realize` is of. */
+export function ruleOf(error: HostError): string {
+  switch (error.errno) {
+    case "ENODEV":
+      return "function-not-bound";
+    case "EBUSY":
+      return "function-in-use";
+    case "EOPNOTSUPP":
+      return "host-nesting";
+    case "ENOMEM":
+      return "memory-lock";
+    default:
+      return "host-call-refused";
+  }
+}
+
 /** What an errno of a step of `realize` means in practice. */
 export function meaning(error: HostError): string {
   const inUse = "the function is in use, by another machine or by another vfio-pci of this one";

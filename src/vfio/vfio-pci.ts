@@ -14,7 +14,7 @@ import { FunctionReset, resetFacts } from "./function-reset.js";
 import { HostNotices } from "./host-notices.js";
 import { FunctionInterrupts, type VectorRouting } from "./interrupts.js";
 import { type IoAddressSpace, parentFlags, refusesReadOnlyMappings } from "./io-address-space.js";
-import { meaning, prefixing } from "./refusals.js";
+import { meaning, prefixing, ruleOf } from "./refusals.js";
 import { FunctionRegions } from "./regions.js";
 
 /** How long registers stay trapped after an INTx: QEMU's default. */
@@ -82,6 +82,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     if (found === undefined && options.given === undefined) {
       const known = options.host.functions().map((fn) => fn.address);
       throw new Refusal(`vfio ${options.hostAddress}: no such host device`, {
+        rule: "no-such-function",
         found: `${options.host.description} has ${known.length === 0 ? "no PCI functions" : known.join(", ")}`,
         wouldWork: known.length === 0 ? undefined : `host=${known[0]}`,
       });
@@ -196,6 +197,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     const context = this.options.iommufd;
     if (context === null) {
       throw new Refusal("legacy VFIO containers are not available", {
+        rule: "no-iommufd",
         found: `${this.label} without iommufd=`,
         wouldWork: "-object iommufd,id=iommufd0 and iommufd=iommufd0",
       });
@@ -294,6 +296,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
       return this.dma;
     }
     throw new Refusal(`device ${this.bdfText.replace(":", ".")} requires iommu MAP notifier which is not currently supported`, {
+      rule: "behind-software-iommu",
       found: `${this.label}, whose DMA would go through ${this.dma?.name ?? "nothing"} in software`,
       wouldWork: "accel=on on its arm-smmuv3, or a bus without SMMU",
     });
@@ -303,7 +306,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
   private explain(error: unknown): unknown {
     if (error instanceof HostError) {
       const wouldWork = error.errno === "EOPNOTSUPP" ? "a function behind a host IOMMU that nests; with an intel-iommu also fsts=off,caching-mode=on" : undefined;
-      return new Refusal(`vfio ${this.hostAddress}: ${error.message}`, { found: `${this.label}; ${meaning(error)}`, wouldWork });
+      return new Refusal(`vfio ${this.hostAddress}: ${error.message}`, { rule: ruleOf(error), found: `${this.label}; ${meaning(error)}`, wouldWork });
     }
     return error instanceof Refusal ? error.prefixed(`vfio ${this.hostAddress}: `) : error;
   }

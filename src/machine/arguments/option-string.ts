@@ -25,11 +25,12 @@ export function describeArgument(option: string, argument: string): string {
 
 /** The refusal with the argument that it is about. */
 export function locate(refusal: Refusal, where: string): Refusal {
+  refusal.where ??= where;
   if (refusal.found?.includes(where)) {
     return refusal;
   }
   const found = refusal.found === undefined ? where : `${refusal.found}, in ${where}`;
-  return new Refusal(refusal.words, { found, wouldWork: refusal.wouldWork });
+  return new Refusal(refusal.words, { ...refusal, found });
 }
 
 /** Runs `body`; what it refuses is told with the argument that it is about. */

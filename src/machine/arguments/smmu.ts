@@ -30,6 +30,7 @@ export function checkSmmuProperties(device: DeviceArgument, machine: CommonOptio
   }
   if (oas !== "auto" && oas !== "44" && oas !== "48") {
     throw new Refusal("QEMU SMMUv3 model only implements auto, 44 bit, or 48 bit OAS. Other OasMode values are not supported.", {
+      rule: "oas-value",
       found: `${label} with oas=${oas}`,
       wouldWork: accel ? "oas=auto, oas=44, oas=48" : "oas=auto, oas=44",
     });
@@ -47,7 +48,7 @@ export function checkSmmuProperties(device: DeviceArgument, machine: CommonOptio
     };
   }
   const needsAccel = (words: string, what: string, instead: string): never => {
-    throw new Refusal(words, { found: `${label} with ${what} and accel=off`, wouldWork: `${instead}, or accel=on` });
+    throw new Refusal(words, { rule: "needs-accel", found: `${label} with ${what} and accel=off`, wouldWork: `${instead}, or accel=on` });
   };
   if (ril === "off") {
     needsAccel("ril can only be disabled if accel=on", "ril=off", "ril=auto");
@@ -77,6 +78,7 @@ function parseStage(device: DeviceArgument, accel: boolean): "1" | "2" | "nested
   }
   if (accel && stage !== "1") {
     throw new Refusal("Only stage1 is supported for SMMUv3 with accel=on", {
+      rule: "accel-stage",
       found: `${label} with stage=${stage}: the host has stage 2 for the machine's memory`,
       wouldWork: "stage=1 (the default), or accel=off",
     });
@@ -94,6 +96,7 @@ function checkAccelerator(machine: CommonOptions, label: string): void {
         : null;
   if (found !== null) {
     throw new Refusal("SMMUv3 accel=on requires KVM with kernel-irqchip=on support", {
+      rule: "accel-needs-kvm",
       found: `${label} with accel=on, and ${found} for the machine`,
       wouldWork: "-accel kvm, or no -accel at all",
     });
@@ -105,9 +108,10 @@ function checkCmdqv(cmdqv: string, accel: boolean, label: string): void {
     return;
   }
   if (!accel) {
-    throw new Refusal("cmdqv can only be enabled if accel=on", { found: `${label} with cmdqv=on and accel=off`, wouldWork: "cmdqv=auto or cmdqv=off" });
+    throw new Refusal("cmdqv can only be enabled if accel=on", { rule: "needs-accel", found: `${label} with cmdqv=on and accel=off`, wouldWork: "cmdqv=auto or cmdqv=off" });
   }
   throw new Refusal("CMDQV requested but not supported", {
+    rule: "cmdqv",
     found: `${label} with cmdqv=on: the virtual command queues of Tegra241 are not modelled, commands are batched instead`,
     wouldWork: "cmdqv=auto or cmdqv=off",
   });

@@ -20,7 +20,7 @@ export function checkVtdProperties(device: DeviceArgument, machine: CommonOption
   const label = deviceLabel(device);
   const on = (name: string): boolean => booleanProperty(device, name);
   const refuse = (words: string, found: string, wouldWork: string): never => {
-    throw new Refusal(words, { found: `${label} with ${found}`, wouldWork });
+    throw new Refusal(words, { rule: "vtd-properties", found: `${label} with ${found}`, wouldWork });
   };
   const scalableMode = on("scalable-mode");
   const fsts = on("fsts");
@@ -90,6 +90,7 @@ function interruptRemapping(device: DeviceArgument, machine: CommonOptions, labe
   const asked = textProperty(device, "intremap");
   if (asked === "on" && kernel) {
     throw new Refusal("Interrupt Remapping cannot work with kernel-irqchip=on, please use 'split|off'.", {
+      rule: "intremap-needs-split",
       found: `${label} with intremap=on, and ${machine.kernelIrqchip === null ? "kvm's default, kernel-irqchip=on," : "kernel-irqchip=on"} for the machine`,
       wouldWork: "-machine kernel-irqchip=split",
     });
@@ -98,6 +99,7 @@ function interruptRemapping(device: DeviceArgument, machine: CommonOptions, labe
   const eim = textProperty(device, "eim");
   if (eim === "on" && !intremap) {
     throw new Refusal("eim=on cannot be selected without intremap=on", {
+      rule: "eim-needs-intremap",
       found: `${label} with eim=on and intremap=${asked}${asked === "auto" ? ", which kernel-irqchip=on turns off" : ""}`,
       wouldWork: asked === "auto" ? "-machine kernel-irqchip=split" : "intremap=on",
     });
@@ -113,6 +115,7 @@ function node(device: DeviceArgument, nodes: number, label: string): number | nu
   }
   if (asked >= nodes) {
     throw new Refusal(`Illegal numa node ${asked}`, {
+      rule: "numa-node-missing",
       found: `${label} with x-numa-node=${asked}, a machine with ${nodes} NUMA node(s)`,
       wouldWork: nodes === 0 ? "-numa node,nodeid=0 and so on" : `x-numa-node=0 to ${nodes - 1}`,
     });

@@ -191,6 +191,7 @@ export class VirtBoard extends Board {
     const id = textProperty(device, "primary-bus");
     if (id === "") {
       throw new Refusal("SMMU is not attached to any PCI bus!", {
+        rule: "smmu-bus",
         found: `${deviceLabel(device)} without primary-bus`,
         wouldWork: "primary-bus=pcie.0, or the id of a pxb-pcie that stands before it",
       });
@@ -199,6 +200,7 @@ export class VirtBoard extends Board {
     if (bus === null) {
       const later = this.args.devices.some((other) => other.id === id);
       throw new Refusal(`Device '${id}' not found`, {
+        rule: "smmu-bus",
         found: later ? `primary-bus=${id}, which a later -device makes` : `primary-bus=${id}; buses: ${this.busNames().join(", ")}`,
         wouldWork: later ? `-device arm-smmuv3 after the pxb-pcie` : `primary-bus=${nearest(id, this.rootBusNames()) ?? "pcie.0"}`,
       });

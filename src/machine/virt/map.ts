@@ -72,6 +72,7 @@ export function userSmmuPlace(index: number): { base: number; size: number; spi:
   const count = VIRT_SPI.platformBusCount / SMMU_INTERRUPTS.length;
   if (index >= count) {
     throw new Refusal("Platform Bus: Can not fit IRQ line", {
+      rule: "too-many-smmus",
       found: `${index + 1} arm-smmuv3: the platform bus has ${VIRT_SPI.platformBusCount} interrupts, ${SMMU_INTERRUPTS.length} for each`,
       wouldWork: `${count} arm-smmuv3 at the most; several expander buses need an SMMU each`,
     });

@@ -84,6 +84,7 @@ export class SmmuSet {
     const label = deviceLabel(argument);
     if (this.members.some((smmu) => smmu.legacy)) {
       throw new Refusal("virt machine already has iommu=smmuv3 set. Doesn't support incompatible iommus", {
+        rule: "iommu-twice",
         found: `-machine iommu=smmuv3 and ${label}`,
         wouldWork: "one of them: -device arm-smmuv3,primary-bus=pcie.0 covers what iommu=smmuv3 does",
       });
@@ -91,12 +92,14 @@ export class SmmuSet {
     const request = checkSmmuProperties(argument, this.parts.machine, this.parts.kernel);
     if (!bus.isRoot) {
       throw new Refusal("SMMU should be attached to a default PCIe root complex(pcie.0) or a pxb-pcie based root complex", {
+        rule: "smmu-bus",
         found: `${label} with primary-bus=${bus.id}, the bus of ${bus.bridge?.label ?? "a bridge"}`,
         wouldWork: `primary-bus=${bus.rootBus.id}`,
       });
     }
     if (bus.bypassIommu) {
       throw new Refusal("Bypass option cannot be set for SMMUv3 associated PCIe RC", {
+        rule: "smmu-bus-bypassed",
         found: `${label} on bus '${bus.id}', which has ${bus.bridge === null ? "default-bus-bypass-iommu=on" : "bypass_iommu=on"}`,
         wouldWork: bus.bridge === null ? "default-bus-bypass-iommu=off" : `bypass_iommu=off for ${bus.bridge.label}`,
       });
@@ -104,6 +107,7 @@ export class SmmuSet {
     if (bus.iommu !== null) {
       const other = this.members.find((smmu) => smmu.bus === bus);
       throw new Refusal("An iommu is already attached to this bus", {
+        rule: "iommu-twice",
         found: `${label} and ${other?.argument === null || other === undefined ? "another" : deviceLabel(other.argument)} on bus '${bus.id}'`,
         wouldWork: "a pxb-pcie for each SMMU",
       });

@@ -135,6 +135,7 @@ export class SmmuAcceleration implements SmmuBackend {
   addFunction(bus: PciBus, devfn: number, device: HostIommuDevice): void {
     if (!isIommufdDevice(device)) {
       throw new Refusal("vfio-pci endpoint devices without an iommufd backend not allowed when using arm-smmuv3,accel=on", {
+        rule: "no-iommufd",
         found: `${device.name} behind ${this.name}`,
         wouldWork: "-object iommufd,id=iommufd0 and vfio-pci with iommufd=iommufd0",
       });
@@ -311,6 +312,7 @@ export class SmmuAcceleration implements SmmuBackend {
     });
     if (twin !== undefined) {
       throw new Refusal("vfio-pci functions behind one PCIe-to-PCI bridge share a StreamID", {
+        rule: "shared-bridge",
         found: `${device.name} and ${twin.host.name} behind ${this.name}: the bridge's requester id is all that the SMMU sees`,
         wouldWork: "each on a pcie-root-port of its own",
       });
@@ -321,12 +323,14 @@ export class SmmuAcceleration implements SmmuBackend {
     }
     if (objects.hostIommu !== device.hostIommu) {
       throw new Refusal("A vSMMU corresponds to exactly one physical SMMU", {
+        rule: "wrong-smmu",
         found: `${device.name} is behind ${device.hostIommu ?? "no IOMMU"}; ${this.name} is served by ${objects.hostIommu ?? "no IOMMU"}, which ${objects.firstDevice} brought`,
         wouldWork: `another pxb-pcie with an arm-smmuv3 of its own for ${device.hostIommu ?? "it"}`,
       });
     }
     if (objects.iommufd !== device.iommufd) {
       throw new Refusal("A vSMMU's functions go through one iommufd", {
+        rule: "several-iommufds",
         found: `${device.name} uses iommufd '${device.iommufdName}'; ${this.name} uses '${objects.iommufdName}', which ${objects.firstDevice} brought`,
         wouldWork: `iommufd=${objects.iommufdName}`,
       });

@@ -12,6 +12,7 @@ import { extract, type Field, IDR0, IDR0_STALL_MODEL_BOTH, IDR0_STALL_MODEL_FORC
 export function hostIdRegisters(info: HwInfo): Int32Array {
   if (info.type !== HwInfoType.ARM_SMMUV3 || info.data.length < HW_INFO_ARM_SMMUV3_BYTES) {
     throw new Refusal(`Wrong data type (${info.type}) for Host SMMUv3 device info`, {
+      rule: "wrong-host-iommu",
       found: `a host IOMMU of type ${info.type}, ${info.data.length} bytes of information`,
       wouldWork: `a function behind an SMMUv3 (type ${HwInfoType.ARM_SMMUV3})`,
     });
@@ -52,8 +53,9 @@ interface Names {
 
 /** Throws Refusal on the first feature of the guest's ID registers that the host's SMMU does not have. */
 export function checkHostServes(host: Int32Array, guest: Int32Array, names: Names): void {
-  const refuse = (words: string, what: string, hostValue: number | string, guestValue: number | string, mend: string): never => {
+  const refuse = (words: string, what: string, hostValue: number | string, guestValue: number | string, mend: string, rule = "host-smmu-format"): never => {
     throw new Refusal(words, {
+      rule,
       found: `${what}: ${names.hostIommu} of ${names.device} has ${hostValue}, ${names.smmu} shows its guest ${guestValue}`,
       wouldWork: mend,
     });
@@ -84,15 +86,15 @@ export function checkHostServes(host: Int32Array, guest: Int32Array, names: Name
   }
   [ours, theirs] = pair(1, IDR1.SSIDSIZE);
   if (ours < theirs) {
-    refuse(`Host SMMUv3 SSIDSIZE not compatible (host=${ours}, QEMU=${theirs})`, "IDR1.SSIDSIZE", ours, theirs, `ssidsize=${ours}`);
+    refuse(`Host SMMUv3 SSIDSIZE not compatible (host=${ours}, QEMU=${theirs})`, "IDR1.SSIDSIZE", ours, theirs, `ssidsize=${ours}`, "host-ssidsize");
   }
   [ours, theirs] = pair(3, IDR3.RIL);
   if (ours < theirs) {
-    refuse(`Host SMMUv3 doesn't support Range Invalidation`, "IDR3.RIL", ours, theirs, "ril=off");
+    refuse(`Host SMMUv3 doesn't support Range Invalidation`, "IDR3.RIL", ours, theirs, "ril=off", "host-ril");
   }
   [ours, theirs] = pair(0, IDR0.ATS);
   if (ours < theirs) {
-    refuse(`Host SMMUv3 doesn't support Address Translation Services`, "IDR0.ATS", ours, theirs, "ats=off");
+    refuse(`Host SMMUv3 doesn't support Address Translation Services`, "IDR0.ATS", ours, theirs, "ats=off", "host-ats");
   }
   [ours, theirs] = pair(5, IDR5.OAS).map((code) => OAS_BITS[code]);
   if (ours < theirs) {
@@ -102,6 +104,7 @@ export function checkHostServes(host: Int32Array, guest: Int32Array, names: Name
       `${ours} bits`,
       `${theirs} bits`,
       ours >= 44 ? "oas=44" : "a host SMMU with 44 or more bits",
+      "host-oas",
     );
   }
   for (const [field, size] of [
@@ -117,6 +120,7 @@ export function checkHostServes(host: Int32Array, guest: Int32Array, names: Name
         ours,
         theirs,
         "a host SMMU with 4K, 16K and 64K granules, which the model shows its guest",
+        "host-granules",
       );
     }
   }

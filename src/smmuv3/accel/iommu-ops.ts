@@ -39,12 +39,14 @@ export class AcceleratedIommuOps implements IommuOps {
     const where = `${candidate.label} at ${formatBdf((bus.number << 8) | devfn)} on bus '${bus.id}', behind ${this.name} (accel=on)`;
     if (candidate.passthrough === null) {
       throw new Refusal("Emulated endpoint devices are not allowed when using arm-smmuv3,accel=on", {
+        rule: "emulated-behind-accel",
         found: where,
         wouldWork: "a bus that no accelerated SMMU covers, an arm-smmuv3 without accel=on, or a vfio-pci function with iommufd=",
       });
     }
     if (candidate.passthrough.iommufd === null) {
       throw new Refusal("vfio-pci endpoint devices without an iommufd backend not allowed when using arm-smmuv3,accel=on", {
+        rule: "no-iommufd",
         found: `${where}, without iommufd=`,
         wouldWork: "-object iommufd,id=iommufd0 and iommufd=iommufd0",
       });

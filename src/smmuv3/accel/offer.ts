@@ -85,6 +85,7 @@ export class FeatureOffer {
   freeze(name: string, elsewhere: readonly string[]): void {
     if (!this.resolved) {
       throw new Refusal("arm-smmuv3 accel=on with 'auto' properties requires at least one cold-plugged VFIO device", {
+        rule: "auto-without-function",
         found: `${name} with ${Object.entries(this.properties)
           .filter(([, value]) => value === "auto")
           .map(([key]) => `${key}=auto`)

@@ -51,6 +51,7 @@ export function checkUsableAddresses(device: IommufdDevice, properties: VtdPrope
   const names = namesOf(device, unit);
   if (properties.awBits > usable) {
     throw new Refusal(`aw-bits ${properties.awBits} > host aw-bits ${usable}`, {
+      rule: "host-aw-bits",
       found: `IOAS_IOVA_RANGES: the tables of ${names.hostIommu} for ${names.device} take IOVAs of ${usable} bits, ${names.unit} shows its guest ${properties.awBits}`,
       wouldWork: usable >= 39 ? "aw-bits=39" : "a host IOMMU with wider addresses",
     });
@@ -71,8 +72,8 @@ interface Names {
  * function, 0 where it has no PASIDs.
  */
 export function checkHostServes(info: HwInfo, properties: VtdProperties, names: Names): void {
-  const refuse = (words: string, found: string, wouldWork: string): never => {
-    throw new Refusal(words, { found, wouldWork });
+  const refuse = (rule: string, words: string, found: string, wouldWork: string): never => {
+    throw new Refusal(words, { rule, found, wouldWork });
   };
   const { unit, device, hostIommu } = names;
   const host = hostVtd(info);
@@ -80,6 +81,7 @@ export function checkHostServes(info: HwInfo, properties: VtdProperties, names: 
   if (properties.fsts) {
     if (host === null) {
       return refuse(
+        "wrong-host-iommu",
         `Incompatible host platform IOMMU type ${info.type}`,
         `${device} is behind a host IOMMU of type ${info.type}; ${unit} has fsts=on`,
         `a function behind a VT-d (type ${HwInfoType.INTEL_VTD})`,
@@ -92,6 +94,7 @@ export function checkHostServes(info: HwInfo, properties: VtdProperties, names: 
     ].filter((one) => one !== "");
     if (missing.length > 0) {
       refuse(
+        "host-nesting",
         "Host IOMMU doesn't support nested translation",
         `${hostIommu} of ${device} lacks ${missing.join(", ")}; ${unit} has fsts=on`,
         `fsts=off with caching-mode=on${properties.awBits > get(host.cap, CAP.MGAW) + 1 ? ",aw-bits=39" : ""}, or a function behind another host IOMMU`,
@@ -102,6 +105,7 @@ export function checkHostServes(info: HwInfo, properties: VtdProperties, names: 
     const hostBits = get(host.cap, CAP.MGAW) + 1;
     if (properties.awBits > hostBits) {
       refuse(
+        "host-aw-bits",
         `aw-bits ${properties.awBits} > host aw-bits ${hostBits}`,
         `CAP.MGAW: ${hostIommu} of ${device} takes addresses of ${hostBits} bits, ${unit} shows its guest ${properties.awBits}`,
         hostBits >= 39 && !properties.fsts ? "aw-bits=39" : "a host IOMMU with wider addresses",
@@ -113,6 +117,7 @@ export function checkHostServes(info: HwInfo, properties: VtdProperties, names: 
   }
   if (properties.fs1gp && get(host.cap, CAP.FS1GP) === 0) {
     refuse(
+      "host-fs1gp",
       "First stage 1GB large page is unsupported by host IOMMU",
       `CAP.FS1GP: ${hostIommu} of ${device} has 0, ${unit} shows its guest 1`,
       "fs1gp=off",
@@ -121,6 +126,7 @@ export function checkHostServes(info: HwInfo, properties: VtdProperties, names: 
   const hostPasidBits = get(host.ecap, ECAP.PASID) === 0 ? 0 : get(host.ecap, ECAP.PSS) + 1;
   if (info.maxPasidLog2 > 0 && properties.pasidBits > hostPasidBits) {
     refuse(
+      "host-pasid-bits",
       `PASID bits size ${properties.pasidBits} > host IOMMU PASID bits size ${hostPasidBits}`,
       `ECAP.PSS: ${hostIommu} of ${device} has PASIDs of ${hostPasidBits} bits, ${unit} shows its guest ${properties.pasidBits}`,
       `pasid-bits=${hostPasidBits}`,
@@ -135,6 +141,7 @@ export function checkHostServes(info: HwInfo, properties: VtdProperties, names: 
 export function checkFunction(device: HostIommuDevice, properties: VtdProperties, unit: string): asserts device is IommufdDevice {
   if (!isIommufdDevice(device)) {
     throw new Refusal("Need IOMMUFD backend when fsts=on", {
+      rule: "no-iommufd",
       found: `${device.name} behind ${unit}`,
       wouldWork: "-object iommufd,id=iommufd0 and vfio-pci with iommufd=iommufd0",
     });
@@ -153,12 +160,14 @@ function namesOf(device: IommufdDevice, unit: string): Names {
 function checkShadowing(name: string, properties: VtdProperties, unit: string): void {
   if (properties.requireNesting) {
     throw new Refusal("x-require-nesting=on: no shadowing of guest page tables", {
+      rule: "host-nesting",
       found: `${name} behind ${unit}, which has fsts=off`,
       wouldWork: "scalable-mode=on,fsts=on",
     });
   }
   if (!properties.cachingMode) {
     throw new Refusal("Device assignment is not allowed without enabling caching-mode=on for Intel IOMMU.", {
+      rule: "caching-mode",
       found: `${name} behind ${unit}, which has caching-mode=off and fsts=off`,
       wouldWork: "caching-mode=on, or scalable-mode=on,fsts=on",
     });

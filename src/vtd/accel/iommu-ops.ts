@@ -27,6 +27,7 @@ export class VtdIommuOps implements IommuOps {
     const passthrough = candidate.passthrough !== null;
     if (passthrough && candidate.passthrough.iommufd === null && fsts) {
       throw new Refusal("Need IOMMUFD backend when fsts=on", {
+        rule: "no-iommufd",
         found: `${candidate.label} behind ${this.name}, without iommufd=`,
         wouldWork: "-object iommufd,id=iommufd0 and iommufd=iommufd0",
       });
@@ -36,6 +37,7 @@ export class VtdIommuOps implements IommuOps {
     }
     if (passthrough && fsts) {
       throw new Refusal("Host device downstream to a PCI bridge is unsupported when fsts=on", {
+        rule: "shared-bridge",
         found: `${candidate.label} on bus '${bus.id}' behind ${this.name}: its requests carry the bridge's requester id, not the one that its PASID table is for`,
         wouldWork: "a pcie-root-port of its own",
       });
@@ -43,6 +45,7 @@ export class VtdIommuOps implements IommuOps {
     const other = [...bus.functions.values()].find((fn) => fn !== candidate && !fn.isBridge && (fn.passthrough !== null) !== passthrough);
     if (other !== undefined) {
       throw new Refusal("an emulated and a passed-through function cannot share a PCI bridge", {
+        rule: "shared-bridge",
         found: `${candidate.label} and ${other.label} on bus '${bus.id}' at ${formatBdf(bus.number << 8)} behind ${this.name}: one is translated in software, one by the host, and they have one requester id`,
         wouldWork: "the passed-through function on a pcie-root-port of its own",
       });
