@@ -27,6 +27,25 @@ export function hostVtd(info: HwInfo): HostVtd | null {
   return { cap: pair(HW_INFO_VTD.CAP_REG), ecap: pair(HW_INFO_VTD.ECAP_REG), flags: view.getUint32(HW_INFO_VTD.FLAGS, true) };
 }
 
+/** What nesting a guest's first stage takes and the host's unit has not, by the registers' names; empty: it nests. */
+export function nestingGaps({ ecap }: Pick<HostVtd, "ecap">): string[] {
+  return [
+    get(ecap, ECAP.SMTS) === 0 ? "ECAP.SMTS (scalable mode)" : "",
+    get(ecap, ECAP.FSTS) === 0 ? "ECAP.FSTS (first stage)" : "",
+    get(ecap, ECAP.NEST) === 0 ? "ECAP.NEST (nested translation)" : "",
+  ].filter((one) => one !== "");
+}
+
+/** Bits of the addresses that the unit translates. */
+export function addressBitsOf({ cap }: Pick<HostVtd, "cap">): number {
+  return get(cap, CAP.MGAW) + 1;
+}
+
+/** Bits of the unit's PASIDs; 0: it has none. */
+export function pasidBitsOf({ ecap }: Pick<HostVtd, "ecap">): number {
+  return get(ecap, ECAP.PASID) === 0 ? 0 : get(ecap, ECAP.PSS) + 1;
+}
+
 /** The host's VT-d has erratum 772415: tables that are nesting parents take no read-only mappings. */
 export function refusesReadOnly(info: HwInfo): boolean {
   return ((hostVtd(info)?.flags ?? 0) & HwInfoVtdFlags.ERRATA_772415_SPR17) !== 0;
@@ -87,22 +106,18 @@ export function checkHostServes(info: HwInfo, properties: VtdProperties, names: 
         `a function behind a VT-d (type ${HwInfoType.INTEL_VTD})`,
       );
     }
-    const missing = [
-      get(host.ecap, ECAP.SMTS) === 0 ? "ECAP.SMTS (scalable mode)" : "",
-      get(host.ecap, ECAP.FSTS) === 0 ? "ECAP.FSTS (first stage)" : "",
-      get(host.ecap, ECAP.NEST) === 0 ? "ECAP.NEST (nested translation)" : "",
-    ].filter((one) => one !== "");
+    const missing = nestingGaps(host);
     if (missing.length > 0) {
       refuse(
         "host-nesting",
         "Host IOMMU doesn't support nested translation",
         `${hostIommu} of ${device} lacks ${missing.join(", ")}; ${unit} has fsts=on`,
-        `fsts=off with caching-mode=on${properties.awBits > get(host.cap, CAP.MGAW) + 1 ? ",aw-bits=39" : ""}, or a function behind another host IOMMU`,
+        `fsts=off with caching-mode=on${properties.awBits > addressBitsOf(host) ? ",aw-bits=39" : ""}, or a function behind another host IOMMU`,
       );
     }
   }
   if (host !== null) {
-    const hostBits = get(host.cap, CAP.MGAW) + 1;
+    const hostBits = addressBitsOf(host);
     if (properties.awBits > hostBits) {
       refuse(
         "host-aw-bits",
@@ -123,7 +138,7 @@ export function checkHostServes(info: HwInfo, properties: VtdProperties, names: 
       "fs1gp=off",
     );
   }
-  const hostPasidBits = get(host.ecap, ECAP.PASID) === 0 ? 0 : get(host.ecap, ECAP.PSS) + 1;
+  const hostPasidBits = pasidBitsOf(host);
   if (info.maxPasidLog2 > 0 && properties.pasidBits > hostPasidBits) {
     refuse(
       "host-pasid-bits",

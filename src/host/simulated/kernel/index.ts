@@ -1,6 +1,9 @@
 export type { HostMemory, PhysicalFunction, PhysicalFunctionDescription, PhysicalHost, PhysicalSmmu } from "./hardware-port.js";
 export { SimulatedKernel } from "./kernel.js";
 export type { KernelVersion } from "./kernel-rules.js";
+export { nestingObstacle, smmuFeatures } from "./smmu/features.js";
+export { denylisted } from "./vfio-denylist.js";
+export { plainAddressBits, unitFeatures } from "./vtd/features.js";
 export type { VtdAccount } from "./vtd/driver.js";
 export type { SmmuAccount } from "./smmu/driver.js";
 export type { UnclaimedFault, UnclaimedFaultListener } from "./unclaimed-fault.js";

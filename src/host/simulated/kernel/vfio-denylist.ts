@@ -19,7 +19,7 @@ const DENYLIST: ReadonlyMap<number, string> = new Map([
 ]);
 
 /** Why vfio-pci refuses the function, in the kernel's words; null: it does not. */
-export function denylisted({ vendor, device }: PhysicalFunctionDescription): string | null {
+export function denylisted({ vendor, device }: Pick<PhysicalFunctionDescription, "vendor" | "device">): string | null {
   if (vendor !== INTEL || !DENYLIST.has(device)) {
     return null;
   }

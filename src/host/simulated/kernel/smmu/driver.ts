@@ -13,7 +13,7 @@ import { hwInfoOf } from "./hw-info.js";
 import type { IommuAccount, IommuDriver, Master, PagingDomain, ViommuPort } from "../iommu-driver.js";
 import type { KernelRules } from "../kernel-rules.js";
 import { guarded, type Refuse } from "../objects.js";
-import { smmuFeatures, type SmmuFeatures } from "./features.js";
+import { nestingObstacle, smmuFeatures, type SmmuFeatures } from "./features.js";
 import { abortEntry } from "./stream-entries.js";
 import { SmmuMaster } from "./master.js";
 import { TagPool } from "../tag-pool.js";
@@ -113,12 +113,9 @@ export class SmmuDriver implements IommuDriver {
   }
 
   checkViommu(type: number, refuse: Refuse): void {
-    if (!this.features.nesting) {
-      throw refuse("EOPNOTSUPP", `${this.name} does not nest`);
-    }
-    // Without either a guest could make its DMA incoherent with memory that the host believes coherent.
-    if (!this.smmu.coherent && !this.features.forceWriteBack) {
-      throw refuse("EOPNOTSUPP", `${this.name} has neither CANWBS nor S2FWB`);
+    const obstacle = nestingObstacle(this.features, this.smmu.coherent);
+    if (obstacle !== null) {
+      throw refuse("EOPNOTSUPP", `${this.name} ${obstacle}`);
     }
     if (type !== ViommuType.ARM_SMMUV3) {
       throw refuse("EOPNOTSUPP", `type ${type}`);

@@ -26,11 +26,14 @@ export interface SmmuFeatures {
   readonly kernelPages: boolean;
 }
 
+/** What the driver looks at. */
+export type IdentifiedSmmu = Pick<PhysicalSmmu, "idr" | "iidr" | "hasErratum">;
+
 const ARM = 0x43b;
 const MMU_600 = 0x483;
 const MMU_700 = 0x487;
 
-export function smmuFeatures(smmu: PhysicalSmmu): SmmuFeatures {
+export function smmuFeatures(smmu: IdentifiedSmmu): SmmuFeatures {
   const [idr0, idr1, , idr3, , idr5] = smmu.idr;
   const stage1 = extract(idr0, IDR0.S1P) !== 0;
   const stage2 = extract(idr0, IDR0.S2P) !== 0;
@@ -56,8 +59,20 @@ export function smmuFeatures(smmu: PhysicalSmmu): SmmuFeatures {
   };
 }
 
+/** Why the kernel nests no tables of a guest's in this SMMU's stage 2 (arm_vsmmu_init, arm_smmu_get_viommu_size); null: it does. */
+export function nestingObstacle({ stage1, stage2, nesting, forceWriteBack }: SmmuFeatures, coherent: boolean): string | null {
+  if (!stage1 || !stage2) {
+    return `does not nest: IDR0 has no ${stage1 ? "S2P" : "S1P"}`;
+  }
+  if (!nesting) {
+    return "does not nest: an erratum forbids it";
+  }
+  // Without either a guest could make its DMA incoherent with memory that the host believes coherent.
+  return coherent || forceWriteBack ? null : "has neither CANWBS nor S2FWB";
+}
+
 /** Arm errata 1209401 (MMU-600 before r2p0), 2268618 and 2812531 (MMU-700 before r1p1): nesting is not used. */
-function nestingErratum(smmu: PhysicalSmmu): boolean {
+function nestingErratum(smmu: IdentifiedSmmu): boolean {
   if (smmu.hasErratum("arm-1209401") || smmu.hasErratum("arm-2268618") || smmu.hasErratum("arm-2812531")) {
     return true;
   }

@@ -23,11 +23,16 @@ export interface UnitFeatures extends VtdFeatures {
 const HOST_ADDRESS_BITS = 52;
 const LEVELS = { 39: 3, 48: 4, 57: 5 } as const;
 
+/** Tables that are neither nesting parents nor keep the dirty state are of the first stage where there is one: in its lower half. */
+export function plainAddressBits({ scalableMode, firstStage, addressBits }: UnitFeatures): number {
+  return scalableMode && firstStage ? addressBits - 1 : addressBits;
+}
+
 /**
  * Linux __iommu_calculate_sagaw, iommu_calculate_agaw, iommu_superpage_capability and the sm_supported,
  * nested_supported, ssads_supported, pasid_supported macros.
  */
-export function unitFeatures(unit: PhysicalVtd): UnitFeatures {
+export function unitFeatures(unit: Pick<PhysicalVtd, "cap" | "ecap" | "hasErratum">): UnitFeatures {
   const features = featuresOf(unit.cap, unit.ecap, HOST_ADDRESS_BITS);
   const { scalableMode, firstStage, secondStage } = features;
   const ofFirst = (1 << 2) | (features.fiveLevels ? 1 << 3 : 0);
