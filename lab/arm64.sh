@@ -1,6 +1,5 @@
 # What lab.sh needs to know of arm64: QEMU emulates EL2 with a GICv3, so that KVM runs in L1.
 arch_kernel_names='Image-*.gz'
-arch_node=arm64
 arch_append="console=ttyAMA0"
 arch_deb=arm64
 arch_tools_suite=${VIOMMU_LAB_SUITE:-trixie}

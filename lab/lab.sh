@@ -47,11 +47,11 @@ build() {
   mkdir -p "$root/root/viommu/dist" "$root/root/viommu/node_modules"
   cp -a "$project"/dist/lib "$project"/dist/schemas "$root/root/viommu/dist/"
   cp -a "$project"/hosts "$project"/examples "$project"/conformance "$project"/package.json "$here" "$root/root/viommu/"
-  for package in commander picocolors zod koffi "@koromix/koffi-linux-$arch_node"; do
-    [ -e "$project/node_modules/$package" ] || { [ "$package" = "@koromix/koffi-linux-$arch_node" ] && continue; die "node_modules has no $package: npm ci"; }
-    mkdir -p "$root/root/viommu/node_modules/$(dirname "$package")"
-    cp -aL "$project/node_modules/$package" "$root/root/viommu/node_modules/$package"
-  done
+  node "$here/dependencies.mjs" >"$dir/dependencies" || die "what the package needs is not there: npm ci"
+  while read -r package; do
+    mkdir -p "$root/root/viommu/$(dirname "$package")"
+    [ -e "$root/root/viommu/$package" ] || cp -aL "$project/$package" "$root/root/viommu/$package"
+  done <"$dir/dependencies"
   arch_koffi "$root/root/viommu/node_modules"
   [ "${VIOMMU_LAB_PEER:-off}" = off ] || add_peer "$root"
   arch_kernel "$kernel" "$root/boot/vmlinuz"

@@ -2,7 +2,6 @@
 # does not do it well enough: a guest's access to a device right after a page fault of its own never ends. So the
 # QEMU of Debian's testing is unpacked, or QEMU_X86_64 names another.
 arch_kernel_names='bzImage-*[0-9]'
-arch_node=x64
 arch_deb=amd64
 arch_tools_suite=${VIOMMU_LAB_SUITE:-testing}
 arch_cc=${CC:-gcc}

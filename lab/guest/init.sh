@@ -86,9 +86,24 @@ nodes() {
   for one in /sys/bus/pci/devices/*; do echo "numa ${one##*/} $(cat "$one/numa_node")"; done
 }
 # Programs on a disk with a system of its own (lab.sh puts them there).
-tools() {
-  mkdir -p /mnt && mount -t ext4 "$(nvme_of tools)" /mnt && mount -t proc proc /mnt/proc && mount -t sysfs sys /mnt/sys && mount -t devtmpfs dev /mnt/dev && chroot /mnt /tools.sh "$(nvme_of work)"
+tools_disk() { mkdir -p /mnt && mount -t ext4 "$(nvme_of tools)" /mnt && mount -t proc proc /mnt/proc && mount -t sysfs sys /mnt/sys && mount -t devtmpfs dev /mnt/dev; }
+tools() { tools_disk && chroot /mnt /tools.sh "$(nvme_of work)"; }
+# fio reads the disk for as long as other tests run, again when it has come back; each of its ends is told.
+fio() {
+  if [ ! -e /mnt/tools.sh ]; then
+    tools_disk || return 1
+    (while :; do
+      chroot /mnt fio --name=load --filename="$(nvme_of "$(word serial)")" --direct=1 --ioengine=libaio --iodepth=8 --rw=randread --bs=4k --time_based --runtime=36000 --output-format=terse --minimal 2>/dev/null |
+        awk -F';' 'NF > 6 { print "fio: error " $5 " after " $6 " KiB" }'
+      sleep 0.5
+    done) &
+  fi
+  disk=$(nvme_of "$(word serial)")
+  before=$(fio_reads)
+  for _ in $(seq 1 1200); do [ "$(fio_reads)" -ge $((before + 64)) ] && return; sleep 0.1; done
+  return 1
 }
+fio_reads() { awk '{ print $1 }' "/sys/block/${disk#/dev/}/stat"; }
 # The kernel tells of ten faults in five seconds: what comes then is told again.
 pause() { sleep 6; }
 # Reboots the first time; the disk remembers.

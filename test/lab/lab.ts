@@ -82,7 +82,7 @@ export class Lab {
         ...process.env,
         ...(kernel === "" ? {} : { VIOMMU_LAB_KERNEL: kernel }),
         // The disk with programs is for the tests that CI leaves out.
-        VIOMMU_LAB_TOOLS: this.arch === "x86" && process.env.VIOMMU_FUZZ === "nightly" ? "yes" : "",
+        VIOMMU_LAB_TOOLS: ["x86", "host-arm64"].includes(this.arch) && process.env.VIOMMU_FUZZ === "nightly" ? "yes" : "",
       },
     });
   }
