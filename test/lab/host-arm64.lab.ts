@@ -11,6 +11,8 @@ import { hostKernels, Lab, type Booted } from "./lab.js";
  */
 const lab = new Lab("host-arm64");
 const nightly = process.env.VIOMMU_FUZZ === "nightly";
+const boots = Number(process.env.VIOMMU_LAB_BOOTS ?? (nightly ? 100 : 2));
+const kills = Number(process.env.VIOMMU_LAB_KILLS ?? (nightly ? 20 : 4));
 const MiB = 2 ** 20;
 
 interface Words {
@@ -206,7 +208,7 @@ describe.each(hostKernels().map((kernel, n, all) => ({ kernel, name: basename(ke
   it("leaves nothing on the host, boot after boot", () => {
     ended(boot({ first: [NVME0, EDU], second: [OTHER_NVME] }, "lab=groups"));
     const before = state();
-    for (let n = 0; n < (nightly ? 100 : 2); n++) {
+    for (let n = 0; n < boots; n++) {
       ended(boot({ first: [NVME0, EDU], second: [OTHER_NVME] }, "lab=sums"));
     }
     nothingLeft(before);
@@ -215,7 +217,7 @@ describe.each(hostKernels().map((kernel, n, all) => ({ kernel, name: basename(ke
   it("leaves nothing when it is killed at any moment, and the functions work again", () => {
     const before = state();
     let seed = Number(process.env.VIOMMU_FUZZ_SEED ?? 1);
-    for (let n = 0; n < (nightly ? 20 : 4); n++) {
+    for (let n = 0; n < kills; n++) {
       seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
       const killAfter = 500 + (seed >>> 8) % 60_000;
       console.log(`killed after ${killAfter} ms`);
