@@ -75,6 +75,8 @@ export abstract class QueueDrain {
   protected abstract send(): number;
   /** The host has refused the entry at a position, which `place` has told already. */
   protected abstract refused(at: number): void;
+  /** Of the batch, the first `count` entries are done (all: Infinity), and the rest is not to be waited for. */
+  protected batchDone(_count: number): void {}
   /** Tells how far the work is. */
   protected abstract place(at: number): void;
   /** All is done that can be done now, and told. */
@@ -166,6 +168,7 @@ export abstract class QueueDrain {
     this.forwarded += this.batched;
     this.batched = 0;
     this.flushes++;
+    this.batchDone(Infinity);
   }
 
   /** Sends the batch: then all before `next` is done. False: the queue has stopped at one that the host refused. */
@@ -181,6 +184,9 @@ export abstract class QueueDrain {
     }
     this.batched = 0;
     this.counted = 0;
+    if (this.forgotten) {
+      return false;
+    }
     this.place(next);
     return true;
   }
@@ -198,8 +204,16 @@ export abstract class QueueDrain {
       this.consumed[this.kinds[--this.counted]]--;
     }
     this.counted = 0;
-    this.place(at);
-    this.refused(at);
+    this.batchDone(index);
+    if (!this.forgotten) {
+      this.place(at);
+      this.refused(at);
+    }
+  }
+
+  /** The queue's registers have other values than when this drain began. */
+  protected get isForgotten(): boolean {
+    return this.forgotten;
   }
 
   /** Guest-physical address of the entry at a position. */

@@ -39,6 +39,11 @@ import {
 /** log2 of the bytes of a command. */
 const COMMAND_BITS = 4;
 
+/** CMD_SYNCs that may wait for one batch. */
+const MOST_JOINED = 64;
+/** 32-bit words kept of each: the commands of the batch before it, the position behind it, its four words. */
+const JOINED_WORDS = 2 + CMD_WORDS;
+
 /** What the command queue works on. */
 export interface CommandQueueParts {
   readonly id: string;
@@ -52,8 +57,10 @@ export interface CommandQueueParts {
 
 /**
  * The command queue (Arm IHI 0070, chapter 4 and 7.1). Commands that the host is to run are batched and go to the
- * backend at a CMD_SYNC, before what has to come behind them, when the batch is full, at an error and at the end
- * of a drain. CMDQ_CONS passes a batched command only when the host has done it.
+ * backend before what has to come behind them, when the batch is full, at an error and at the end of a drain; at a
+ * CMD_SYNC behind which nothing is published. A CMD_SYNC with more behind it, as where several processors have
+ * published together, joins the batch and is done when the host has done what is before it. CMDQ_CONS passes a
+ * batched command only when the host has done it.
  */
 export class CommandQueue extends QueueDrain {
   /** Errors signalled, by CERROR_ code. */
@@ -70,6 +77,11 @@ export class CommandQueue extends QueueDrain {
    */
   private readonly begun = new Int32Array(CMD_WORDS);
   private begunAt = -1;
+  /** CMD_SYNCs that wait for the batch. */
+  private readonly joined = new Int32Array(MOST_JOINED * JOINED_WORDS);
+  private joinedCount = 0;
+  /** The batch may have an ATC_INV, whose time-out the very next CMD_SYNC has to tell (7.1). */
+  private mayTimeOut = false;
 
   constructor(
     private readonly parts: CommandQueueParts,
@@ -90,6 +102,7 @@ export class CommandQueue extends QueueDrain {
     this.forget();
     this.atcFailed = false;
     this.begunAt = -1;
+    this.joinedCount = 0;
   }
 
   /** CR0.CMDQEN has changed: the guest may set the queue's registers, and what they name is another queue. */
@@ -112,6 +125,8 @@ export class CommandQueue extends QueueDrain {
   protected begin(): number {
     const { registers } = this.parts;
     const log2Size = registers.commandQueueLog2Size;
+    // None is left of the drain before, unless it broke.
+    this.joinedCount = 0;
     this.mask = indexMask(log2Size);
     this.entries = 1 << log2Size;
     this.base = registers.queueBase(REG.CMDQ_BASE, log2Size + COMMAND_BITS);
@@ -187,7 +202,11 @@ export class CommandQueue extends QueueDrain {
         return this.forward();
       case OP.ATC_INV:
         // 4.5.1: ignored while SMMUEN is 0.
-        return this.parts.registers.translationEnabled ? this.forward() : NEXT;
+        if (!this.parts.registers.translationEnabled) {
+          return NEXT;
+        }
+        this.mayTimeOut = true;
+        return this.forward();
       case OP.PREFETCH_CONFIG:
       case OP.PREFETCH_ADDR:
         // 4.2: a hint; nothing is fetched ahead, and nothing has to be in order with it.
@@ -208,6 +227,13 @@ export class CommandQueue extends QueueDrain {
 
   /** CMD_SYNC (4.7.3): all before it is done when it is consumed, and it is consumed before its signal is seen (3.18). */
   private sync(at: number, next: number): StepResult {
+    if (this.joins(next)) {
+      const place = this.joinedCount++ * JOINED_WORDS;
+      this.joined[place] = this.pending;
+      this.joined[place + 1] = next;
+      this.joined.set(this.entry.subarray(0, CMD_WORDS), place + 2);
+      return NEXT;
+    }
     if (!this.flush(at)) {
       return STOPPED;
     }
@@ -216,12 +242,42 @@ export class CommandQueue extends QueueDrain {
       this.atcFailed = false;
       return this.fail(CERROR_ATC_INV_SYNC);
     }
-    this.place(next);
-    const command = this.entry;
-    if (get(command, CMD.SYNC_CS) === SYNC_CS_IRQ) {
-      this.parts.interrupts.syncComplete(command[3], command[2] & CMD.SYNC_MSIADDRESS.lowMask, command[1]);
-    }
+    // The flush has fetched nothing, so that the entry is still this one.
+    this.syncDone(next, this.entry, 0);
     return NEXT;
+  }
+
+  /** A CMD_SYNC waits for the batch with what is published behind it: one call to the host does for all of them. */
+  private joins(next: number): boolean {
+    return (
+      this.pending > 0 &&
+      !this.mayTimeOut &&
+      !this.atcFailed &&
+      this.joinedCount < MOST_JOINED &&
+      (this.parts.registers.word(REG.CMDQ_PROD) & this.mask) !== next
+    );
+  }
+
+  /** The CMD_SYNC whose four words are at `at` of `words` is done. */
+  private syncDone(next: number, words: Int32Array, at: number): void {
+    this.place(next);
+    if (get(words, CMD.SYNC_CS, at) === SYNC_CS_IRQ) {
+      this.parts.interrupts.syncComplete(words[at + 3], words[at + 2] & CMD.SYNC_MSIADDRESS.lowMask, words[at + 1]);
+    }
+  }
+
+  /** Those that waited for what is done are done in their order; the others are looked at again when the queue goes on. */
+  protected override batchDone(count: number): void {
+    const waiting = this.joinedCount;
+    this.joinedCount = 0;
+    this.mayTimeOut = false;
+    for (let n = 0; n < waiting && !this.isForgotten; n++) {
+      const place = n * JOINED_WORDS;
+      if (this.joined[place] > count) {
+        break;
+      }
+      this.syncDone(this.joined[place + 1], this.joined, place + 2);
+    }
   }
 
   private configureOne(sid: number, at: number): StepResult {
@@ -257,6 +313,7 @@ export class CommandQueue extends QueueDrain {
     const goOn = this.begunAt >= 0;
     this.begunAt = -1;
     const sent = backend.flushes;
+    const before = this.pending;
     const result = backend.installEntries(first, Math.min(last, limit - 1), goOn);
     this.atcFailed ||= backend.flushTimedOut;
     if (result === BATCH_REFUSED) {
@@ -271,6 +328,8 @@ export class CommandQueue extends QueueDrain {
     if (backend.flushes !== sent) {
       this.batchSent();
     }
+    // What the entries ask for may have ATC_INVs.
+    this.mayTimeOut ||= this.pending > (backend.flushes === sent ? before : 0);
     switch (result) {
       case CERROR_NONE:
         return NEXT;

@@ -113,9 +113,10 @@ describe("a batch", () => {
     }
   });
 
-  test("ends at a CMD_SYNC and with the queue, and goes on past a configuration command that changes nothing", () => {
+  test("ends with what is published, and goes on past a CMD_SYNC and a configuration command that changes nothing", () => {
     const board = booted();
-    board.smmu.submit(asid(1), SYNC, asid(2), encodeCommand(OP.CFGI_STE, { SID: 0x1000, LEAF: 1 }), asid(3), vaa(1));
+    board.smmu.submit(asid(1), SYNC);
+    board.smmu.submit(asid(2), encodeCommand(OP.CFGI_STE, { SID: 0x1000, LEAF: 1 }), SYNC, asid(3), vaa(1));
     expect(board.invalidations).toEqual([[text(asid(1))], [text(asid(2)), text(asid(3)), text(vaa(1))]]);
     expect(board.smmu.cons).toBe(board.smmu.produced);
   });

@@ -21,12 +21,11 @@ describe("batches", () => {
     expect(rig.cons).toBe(8);
   });
 
-  it("end at a CMD_SYNC, before a configuration command, and when they are full", () => {
+  it("end before a configuration command, when they are full, and with the queue", () => {
     const { rig, backend } = rigWith(3);
     rig.submit(C.nhAsid(1), C.sync(), C.nhAsid(2), C.ste(7), C.nhAsid(3), C.all(), ...[4, 5, 6, 7].map(C.nhAsid));
     expect(backend.calls).toEqual([
-      "flush 11:10000",
-      "flush 11:20000",
+      "flush 11:10000 11:20000",
       "install 7-7",
       "flush 11:30000",
       "install 0-ffff",
@@ -104,6 +103,85 @@ describe("batches", () => {
     backend.calls.length = 0;
     rig.submit(C.atc(1), C.sync());
     expect([rig.cons, backend.calls]).toEqual([2, []]);
+  });
+});
+
+// 4.7.3: a CMD_SYNC is done when all before it is; it may be done later.
+describe("several CMD_SYNCs that are published together", () => {
+  /** A rig whose messages are written down with what the host has done by then, and with CMDQ_CONS. */
+  function joining(capacity = 64): { rig: Rig; backend: RecordingBackend; seen: string[] } {
+    const rig = new Rig({ ats: true, msi: true });
+    const backend = new RecordingBackend(capacity);
+    rig.smmu.backend = backend;
+    rig.start(6, 4, 0xd);
+    backend.calls.length = 0;
+    const seen: string[] = [];
+    rig.onMessage = (address, data) => seen.push(`${data} to ${address.toString(16)} at ${rig.cons}, done ${backend.done.length}`);
+    return { rig, backend, seen };
+  }
+
+  it("wait for one call to the host, and are told in their order, each with its own position", () => {
+    const { rig, backend, seen } = joining();
+    rig.submit(C.nhAsid(1), C.syncMessage(0x100n, 11), C.nhAsid(2), C.nhAsid(3), C.syncMessage(0x200n, 12), C.nhAsid(4), C.syncMessage(0x300n, 13));
+    expect(backend.calls).toEqual(["flush 11:10000 11:20000 11:30000 11:40000"]);
+    expect(seen).toEqual(["11 to 100 at 2, done 4", "12 to 200 at 5, done 4", "13 to 300 at 7, done 4"]);
+    expect([rig.cons, rig.smmu.counters().commands]).toEqual([7, 7]);
+  });
+
+  it("are told up to the command that the host refuses, and not behind it", () => {
+    const { rig, backend, seen } = joining();
+    let failing = true;
+    backend.judge = (word0, word1) => (failing && name(word0, word1) === "11:20000" ? ILL : 0);
+    rig.submit(C.nhAsid(1), C.syncMessage(0x100n, 11), C.nhAsid(2), C.syncMessage(0x200n, 12), C.nhAsid(3), C.syncMessage(0x300n, 13));
+    expect(seen).toEqual(["11 to 100 at 2, done 1"]);
+    expect([rig.cons, rig.cerror, rig.commandError, rig.smmu.counters().commands]).toEqual([2, ILL, true, 2]);
+    failing = false;
+    rig.acknowledge();
+    expect(seen).toEqual(["11 to 100 at 2, done 1", "12 to 200 at 4, done 3", "13 to 300 at 6, done 3"]);
+    expect([rig.cons, rig.smmu.counters().commands]).toEqual([6, 6]);
+  });
+
+  it("are told before a younger command fails: a configuration command, and one that is illegal", () => {
+    const { rig, backend, seen } = joining();
+    let failing = true;
+    backend.installCode = () => (failing ? ILL : 0);
+    rig.submit(C.nhAsid(1), C.syncMessage(0x100n, 11), C.ste(7), C.nhAsid(2), C.syncMessage(0x200n, 12), C.illegal());
+    expect(seen).toEqual(["11 to 100 at 2, done 1"]);
+    expect([rig.cons, rig.cerror]).toEqual([2, ILL]);
+    failing = false;
+    rig.acknowledge();
+    expect(seen.slice(1)).toEqual(["12 to 200 at 5, done 3"]);
+    expect([rig.cons, rig.cerror]).toEqual([5, ILL]);
+  });
+
+  it("do not wait behind an ATC_INV, whose time-out the first of them tells", () => {
+    const { rig, backend, seen } = joining();
+    backend.judge = (word0, word1) => (name(word0, word1) === "40:2" ? ATC : 0);
+    rig.submit(C.nhAsid(1), C.syncMessage(0x100n, 11), C.atc(2), C.syncMessage(0x200n, 12), C.nhAsid(3), C.syncMessage(0x300n, 13));
+    expect(seen).toEqual(["11 to 100 at 2, done 1"]);
+    expect([rig.cons, rig.cerror]).toEqual([3, ATC]);
+    rig.acknowledge();
+    expect(seen.slice(1)).toEqual(["12 to 200 at 4, done 1", "13 to 300 at 6, done 2"]);
+  });
+
+  it("are told where a message turns the queue off: what they wait for is done", () => {
+    const { rig, seen } = joining();
+    const told = rig.onMessage;
+    rig.onMessage = (address, data) => {
+      told(address, data);
+      rig.set(R.CR0, 0);
+    };
+    rig.submit(C.nhAsid(1), C.syncMessage(0x100n, 11), C.nhAsid(2), C.syncMessage(0x200n, 12), C.nhAsid(3));
+    expect(seen).toEqual(["11 to 100 at 2, done 3", "12 to 200 at 4, done 3"]);
+    expect(rig.commandError).toBe(false);
+  });
+
+  it("are as many as a queue holds", () => {
+    const { rig, backend, seen } = joining(1000);
+    const pairs = Array.from({ length: 31 }, (_, n) => [C.nhAsid(n + 1), C.syncMessage(BigInt(0x100 + 4 * n), n)]).flat();
+    rig.submit(...pairs);
+    rig.submit(...pairs);
+    expect([backend.calls.length, seen.length, backend.done.length, rig.cons]).toEqual([2, 62, 62, 124 & 127]);
   });
 });
 
