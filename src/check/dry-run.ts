@@ -1,0 +1,36 @@
+/** Building a machine without a guest, for what it refuses: the surest witness of what would not start. */
+import { createSimulatedHost } from "../host/simulated/host/index.js";
+import type { HostDescription } from "../host/simulated/file/index.js";
+import { HostError } from "../iommufd/index.js";
+import type { MachineArguments } from "../machine/arguments/index.js";
+import { Machine } from "../machine/index.js";
+import { Log, Refusal } from "../support/index.js";
+
+/** What came of it. */
+export type DryRun<T> = { readonly refusal: Refusal } | { readonly refusal: null; readonly seen: T };
+
+/**
+ * Builds the machine on a simulated host and starts it, looks at it, and takes all apart again.
+ * @param look is given the machine, complete and started
+ */
+export function dryRun<T>(args: MachineArguments, description: HostDescription, look: (machine: Machine, warnings: readonly string[]) => T): DryRun<T> {
+  const host = createSimulatedHost(description);
+  const log = new Log();
+  let machine: Machine | null = null;
+  try {
+    machine = new Machine(args, host, log);
+    machine.start();
+    return { refusal: null, seen: look(machine, log.warnings()) };
+  } catch (error) {
+    if (error instanceof HostError) {
+      return { refusal: new Refusal(error.message, { rule: "host-call-refused", found: "a host call that building the machine needs" }) };
+    }
+    if (error instanceof Refusal) {
+      return { refusal: error };
+    }
+    throw error;
+  } finally {
+    machine?.shutdown();
+    host.close();
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * The host that a line is tried on: the one that was told, or, where none was, one that has whatever the line asks
+ * for, so that nothing is refused but what no host could give.
+ */
+import { describeHost, type HostDescription, type HostDescriptionInput } from "../host/simulated/file/index.js";
+import type { DeviceArgument, MachineArguments } from "../machine/arguments/index.js";
+import { hostFunctionAddress } from "../machine/index.js";
+import type { Topology } from "./topology.js";
+
+/** IDR0 to IDR5 of an SMMU with all that an accelerated vSMMU can offer: both stages, two-level tables, ATS, 16-bit ASIDs and VMIDs, 20 bits of SubstreamIDs, ranges, 48 bits and all granules. */
+const BEST_SMMU = { idr0: 0x0d4c_749b, idr1: 0x0273_0518, idr3: 0x1514, idr5: 0x75, coherent: true } as const;
+const BEST_VTD = {
+  sagaw: [48, 57] as Array<39 | 48 | 57>,
+  deviceTlb: true,
+  scalableMode: true,
+  scalableCoherentWalks: true,
+  secondStage: true,
+  firstStage: true,
+  firstStage1g: true,
+  firstStage5Level: true,
+  nesting: true,
+  dirtyTracking: true,
+  supervisor: true,
+  pasidBits: 20,
+};
+
+/** Address of a function of which the line does not say which of the host's it is. */
+function inventedAddress(index: number): string {
+  return `7f${(index >> 8).toString(16).padStart(2, "0")}:${(index & 0xff).toString(16).padStart(2, "0")}:00.0`;
+}
+
+/** Functions that the line names by a descriptor, or not at all, by addresses of their own. */
+export function withAddresses(args: MachineArguments): MachineArguments {
+  let count = 0;
+  const devices = args.devices.map((device) => {
+    if (device.model.category !== "passthrough" || hostFunctionAddress(device) !== null || !device.properties.has("fd")) {
+      return device;
+    }
+    const properties = new Map([...device.properties].filter(([name]) => name !== "fd"));
+    return { ...device, properties: properties.set("host", inventedAddress(count++)) };
+  });
+  return { ...args, devices };
+}
+
+/** A host for these arguments, which `withAddresses` has been done to. Each root bus has a physical IOMMU of its own. */
+export function standInHost(args: MachineArguments, topology: Topology, memoryBytes: number): HostDescription {
+  const isX86 = args.machine.board === "q35";
+  const segments = new Map<string, string>();
+  const functions = topology.passedThrough.flatMap((device) => {
+    const address = hostFunctionAddress(device);
+    if (address === null || segments.has(address)) {
+      return [];
+    }
+    const bus = isX86 ? address.slice(0, 4) : topology.rootBusOf(device);
+    segments.set(address, bus);
+    return [functionOf(address, device, isX86 ? { vtd: `dmar${Number.parseInt(bus, 16)}` } : { smmu: `the host's SMMU of ${bus}` })];
+  });
+  const names = [...new Set(segments.values())];
+  const input: HostDescriptionInput = {
+    name: "a host with all that is asked for",
+    memory: [{ numaNode: 0, base: 0x1_0000_0000, size: Math.ceil(memoryBytes / 0x1000_0000 + 16) * 0x1000_0000 }],
+    smmus: isX86 ? [] : names.map((bus, index) => ({ name: `the host's SMMU of ${bus}`, base: 0x1000_0000 + index * 0x10_0000, ...BEST_SMMU })),
+    vtds: isX86 ? (names.length === 0 ? ["0000"] : names).map((segment, index) => ({ name: `dmar${Number.parseInt(segment, 16)}`, base: 0xc000_0000 + index * 0x1_0000, segment: Number.parseInt(segment, 16), ...BEST_VTD })) : [],
+    functions,
+  };
+  return describeHost(input);
+}
+
+function functionOf(address: string, device: DeviceArgument, iommu: { smmu?: string; vtd?: string }): HostDescriptionInput["functions"][number] {
+  const streamId = iommu.smmu === undefined ? {} : { streamId: streamIdOf(address) };
+  return { address, name: device.id === "" ? address : device.id, vendor: 0x1b36, device: 1, class: 0x020000, ...iommu, ...streamId, ats: true, pasidBits: 20, bars: [{ index: 0, size: 0x1_0000 }], msixVectors: 4 };
+}
+
+/** Functions of several segments may be behind one SMMU of such a host: their StreamIDs differ by the segment. */
+function streamIdOf(address: string): number {
+  const [segment, bus, slot, fn] = address.split(/[:.]/).map((part) => Number.parseInt(part, 16));
+  return (((segment & 0xff) << 16) | (bus << 8) | (slot << 3) | fn) >>> 0;
+}
