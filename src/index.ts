@@ -2,6 +2,7 @@
 export * as block from "./block/index.js";
 export * as boot from "./boot/index.js";
 export * as chardev from "./chardev/index.js";
+export * as check from "./check/index.js";
 export * as conformance from "./conformance/index.js";
 export * as devices from "./devices/index.js";
 export * as dmaEngine from "./dma-engine/index.js";

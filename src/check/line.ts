@@ -1,6 +1,7 @@
 /** A command line as options with their places in a text, and changes of them as changes of that text. */
-import { deviceModels, dropProgram, type LocatedWord, optionRules } from "../machine/arguments/index.js";
-import { EditedText, offsetOf, type TextEdit } from "./edited-text.js";
+import { deviceModels, dropProgram, optionRules } from "../machine/arguments/index.js";
+import type { LocatedWord } from "./interim.js";
+import { type EditedText, offsetOf, type TextEdit } from "./edited-text.js";
 import { findProperty, propertiesIn, renameIn, setIn, type Splice, unsetIn } from "./option-text.js";
 import { quoted, replacement, shellWordAt, type ShellWord } from "./shell-word.js";
 
@@ -178,9 +179,9 @@ export class Line {
 }
 
 function optionsOf(words: readonly LocatedWord[]): LineOption[] {
-  let first = 0;
+  let first: number;
   try {
-    first = words.length - dropProgram(words).length;
+    first = words.length - dropProgram(words.map(({ text }) => text)).length;
   } catch {
     // A program that is refused is told by who reads the arguments.
     first = Math.max(words.findIndex(({ text }) => text.startsWith("-")), 0);

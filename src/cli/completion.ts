@@ -74,7 +74,7 @@ function completionOf(command: Command): Completion {
     command: command.name(),
     description: command.description(),
     options: [...own, { option: "--help", description: "display help for command", value: null }, ...qemu.map(({ name, argument }) => ({ option: `-${name}`, description: "as QEMU has it", value: argument ? qemuValue(name) : null }))],
-    operand: { words, files: takesMachine || command.name() === "hosts" },
+    operand: { words, files: takesMachine || command.name() === "hosts" || command.name() === "check" },
   };
 }
 

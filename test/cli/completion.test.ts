@@ -26,7 +26,7 @@ async function offered(...words: string[]): Promise<string[]> {
 
 describe.skipIf(!has("bash"))("bash completes", () => {
   it("commands", async () => {
-    expect(await offered("")).toEqual(["run", "guest", "tables", "devices", "device", "hosts", "conformance", "completion", "--help", "--version"]);
+    expect(await offered("")).toEqual(["run", "check", "guest", "tables", "devices", "device", "hosts", "conformance", "completion", "--help", "--version"]);
     expect(await offered("dev")).toEqual(["devices", "device"]);
   });
 

@@ -15,7 +15,7 @@ export { DEFAULT_RAM, distanceMatrix, type MemoryArguments, nodeOfCpu } from "./
 export { listed, nearest } from "./nearest.js";
 export { type ObjectArgument, objectTypes, parseObject } from "./object.js";
 export { optionRules } from "./other-options.js";
-export { located } from "./option-string.js";
+export { describeArgument, located } from "./option-string.js";
 export { type PropertyType, type PropertyValue, typeName } from "./property.js";
 export { checkSmmuProperties, type SmmuRequest } from "./smmu.js";
 export { parseTrace, type TraceArguments, traceFilePatterns, type TraceRequest } from "./trace.js";

@@ -1,0 +1,196 @@
+/**
+ * All that would fail or be slow of a line, at once: what is wrong is told, mended in a copy where it can be, left out
+ * of it where not, and what stays is looked at again, until nothing more is found.
+ */
+import type { HostDescription } from "../host/simulated/file/index.js";
+import { DEFAULT_RAM, describeArgument, type MachineArguments } from "../machine/arguments/index.js";
+import type { Refusal } from "../support/index.js";
+import { dryRun } from "./dry-run.js";
+import { EditedText, lineAndColumn } from "./edited-text.js";
+import { type Finding, type Place, readArguments, splitLocatedWords } from "./interim.js";
+import { Line, type Spot } from "./line.js";
+import { cureOf } from "./mends.js";
+import { isRule, type RuleId, rules } from "./rules.js";
+import { type Raised, Subject } from "./subject.js";
+import { standInHost, withAddresses } from "./stand-in-host.js";
+import { Topology } from "./topology.js";
+
+export interface CheckRequest {
+  readonly text: string;
+  /** Name of the text, for places. */
+  readonly source: string;
+  /** Null: what the line alone shows. */
+  readonly host: HostDescription | null;
+}
+
+/** A finding, and what of the text it is about. */
+export interface CheckedFinding extends Finding {
+  /** Offsets of the text; null: it is about no place of it. */
+  readonly range: { readonly start: number; readonly end: number } | null;
+  /** The fixed text is without it. */
+  readonly mended: boolean;
+}
+
+export interface CheckReport {
+  readonly source: string;
+  readonly text: string;
+  /** In the order of their places. */
+  readonly findings: readonly CheckedFinding[];
+  /** The text with all that can be mended; the text itself where nothing can. */
+  readonly fixed: string;
+}
+
+/** More rounds than there are mistakes in a line that people have. */
+const ROUNDS = 400;
+
+/** @throws Refusal where the text is no line */
+export function check(request: CheckRequest): CheckReport {
+  const run = new CheckRun(request);
+  return run.run();
+}
+
+class CheckRun {
+  private text: EditedText;
+  private readonly findings = new Map<string, CheckedFinding>();
+  /** Where options that are left out begin, in the first text. */
+  private readonly left = new Set<number>();
+
+  constructor(private readonly request: CheckRequest) {
+    this.text = EditedText.of(request.text);
+  }
+
+  run(): CheckReport {
+    for (let round = 0; round < ROUNDS && this.round(); round++) {
+      // Each round mends or leaves out what the one before has found.
+    }
+    const at = ({ range }: CheckedFinding): number => range?.start ?? Number.POSITIVE_INFINITY;
+    return {
+      source: this.request.source,
+      text: this.request.text,
+      findings: [...this.findings.values()].sort((a, b) => (at(a) === at(b) ? 0 : at(a) - at(b))),
+      fixed: this.text.text,
+    };
+  }
+
+  /** @returns whether the line has changed */
+  private round(): boolean {
+    const line = new Line(this.text, splitLocatedWords(this.text.text, this.request.source));
+    const left = new Set([...line.options.keys()].filter((option) => this.left.has(this.beginning(line, option))));
+    const read = readArguments(line.wordsBut(left));
+    if (read.arguments === null) {
+      return this.wrongWords(line, read.findings);
+    }
+    const subject = new Subject(line, read.arguments, this.request.host, left);
+    const refusal = this.build(subject);
+    return refusal !== null && this.refused(subject, refusal);
+  }
+
+  private build(subject: Subject): Refusal | null {
+    const args = withAddresses(subject.args);
+    const host = this.request.host ?? standInHost(args, new Topology(args), memoryOf(args));
+    return dryRun(args, host, () => null).refusal;
+  }
+
+  /** The machine was refused. */
+  private refused(subject: Subject, refusal: Refusal): boolean {
+    const rule: RuleId = isRule(refusal.rule) ? refusal.rule : "machine-refused";
+    const { line } = subject;
+    const option = line.options.findIndex(({ name, value }, index) => !subject.left.has(index) && refusal.where === describeArgument(`-${name}`, value));
+    const device = option < 0 ? null : subject.deviceOf(option);
+    const cure = device === null ? { spot: option < 0 ? null : { option } } : cureOf(rule, subject, device, refusal);
+    return this.take(line, { rule, words: refusal.words, found: withoutPlace(refusal), wouldWork: refusal.wouldWork, ...cure }, option < 0 ? null : option);
+  }
+
+  /** Words that are no arguments of a machine: they are told and left out. */
+  private wrongWords(line: Line, findings: readonly Finding[]): boolean {
+    let changed = false;
+    for (const finding of findings.filter(({ level }) => level === "error")) {
+      const word = finding.place?.word ?? null;
+      const option = word === null ? null : line.optionOfWord(word);
+      const rule: RuleId = isRule(finding.rule) ? finding.rule : "machine-refused";
+      const spot = option === null ? null : { option, property: finding.place?.property };
+      changed = this.take(line, { rule, words: finding.words, found: finding.found, wouldWork: finding.wouldWork, spot }, option) || changed;
+    }
+    return changed;
+  }
+
+  /**
+   * Notes what was found; mends the line, or leaves out the option.
+   * @param option to leave out where it cannot be mended
+   * @returns whether the line has changed
+   */
+  private take(line: Line, raised: Raised, option: number | null): boolean {
+    const mended = raised.mend === undefined ? null : line.with(raised.mend);
+    const changes = mended !== null && mended.text !== this.text.text;
+    this.note(line, raised, changes);
+    if (changes) {
+      this.text = mended;
+      return true;
+    }
+    if (option === null) {
+      return false;
+    }
+    const beginning = this.beginning(line, option);
+    const before = this.left.size;
+    this.left.add(beginning);
+    return this.left.size > before;
+  }
+
+  private note(line: Line, { rule, level, words, found, wouldWork, spot }: Raised, mended: boolean): void {
+    const range = spot === null ? null : this.originalRange(line, spot);
+    const place = range === null ? null : this.place(line, spot!, range);
+    const key = `${rule} ${range?.start ?? ""} ${words}`;
+    if (!this.findings.has(key)) {
+      this.findings.set(key, { level: level ?? rules.get(rule)!.level, rule, words, ...(found === undefined ? {} : { found }), ...(wouldWork === undefined ? {} : { wouldWork }), place, range, mended });
+    }
+  }
+
+  /** Where in the first text something stands; what was put in stands where it was put. */
+  private originalRange(line: Line, spot: Spot): { start: number; end: number } {
+    const { start, end } = line.range(spot);
+    const begin = this.text.originOf(start) ?? this.nearest(start);
+    let last = begin;
+    for (let at = start; at < end; at++) {
+      last = this.text.originOf(at) ?? last;
+    }
+    return { start: begin, end: Math.max(last + 1, begin) };
+  }
+
+  private nearest(offset: number): number {
+    for (let at = offset; at <= this.text.text.length; at++) {
+      const origin = this.text.originOf(at);
+      if (origin !== null) {
+        return origin;
+      }
+    }
+    return this.request.text.length;
+  }
+
+  private place(line: Line, { option, property }: Spot, { start }: { start: number }): Place {
+    const { name, value, argument } = line.options[option];
+    return {
+      source: this.request.source,
+      ...lineAndColumn(this.request.text, start),
+      word: line.options[option].word,
+      text: argument === null ? `-${name}` : describeArgument(`-${name}`, value),
+      ...(property === undefined ? {} : { property }),
+    };
+  }
+
+  /** A name for an option that stays while the text changes. */
+  private beginning(line: Line, option: number): number {
+    const { start } = line.range({ option });
+    return this.text.originOf(start) ?? -1 - start;
+  }
+}
+
+/** What was found, without the argument that it is about: the place tells that. */
+function withoutPlace({ found, where = "" }: Refusal): string | undefined {
+  return found === where ? undefined : found?.endsWith(`, in ${where}`) === true ? found.slice(0, -`, in ${where}`.length) : found;
+}
+
+function memoryOf(args: MachineArguments): number {
+  const backends = args.objects.reduce((sum, { size }) => sum + size, 0);
+  return Math.max(args.memory.size ?? DEFAULT_RAM, args.memory.maxSize, 0) + backends;
+}
+

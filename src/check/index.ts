@@ -1,0 +1,4 @@
+/** What would fail or be slow of a command line, before it is run: rules, findings with their places, mends. */
+export { check, type CheckedFinding, type CheckReport, type CheckRequest } from "./check.js";
+export { type Rule, type RuleId, rules } from "./rules.js";
+export { formatFindings } from "./text.js";
