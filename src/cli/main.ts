@@ -92,7 +92,7 @@ function explain(error: unknown, streams: Streams): number {
     return error.exitCode === 0 ? EXIT_OK : EXIT_WRONG_INPUT;
   }
   if (error instanceof Refusal) {
-    streams.err(`viommu: ${inLines(error.message)}\n`);
+    error.parts.forEach(({ message }) => streams.err(`viommu: ${inLines(message)}\n`));
     return EXIT_WRONG_INPUT;
   }
   if (outputIsBroken(error)) {

@@ -5,6 +5,7 @@ import { parseArguments } from "../machine/arguments/index.js";
 import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
 import { machineWords } from "./machine-words.js";
 import { progress } from "./progress.js";
+import { errorFindings, Refusal } from "../support/index.js";
 import type { Streams } from "./streams.js";
 
 interface RunOptions extends VtdOptions {
@@ -19,8 +20,8 @@ interface RunOptions extends VtdOptions {
 }
 
 /** `viommu run`: a machine on a host, a guest in it, and the account of what happened. */
-export function addTo(run: Command, streams: Streams, finish: (code: number) => void): void {
-  run
+export function addTo(command: Command, streams: Streams, finish: (code: number) => void): void {
+  command
     .argument("[arguments...]", "FILE.args, or -- and QEMU's arguments")
     .option("--host <file>", `the host: a file, ${shippedHosts().join(", ")}, or linux: this machine (default: ${DEFAULT_HOSTS_TEXT})`)
     .option("--guest <name|file>", `the guest: ${GUEST_NAMES.join(", ")}, or a script`, DEFAULT_GUEST)
@@ -33,51 +34,62 @@ export function addTo(run: Command, streams: Streams, finish: (code: number) => 
     .addOption(vtdOptions()[1])
     .option("--quiet", "print no account; where the run fails, why")
     .addHelpText("after", QTEST_HELP)
-    .action(async (words: string[], options: RunOptions, command: Command) => {
-      if (options.trace?.includes("help") === true) {
-        return finish(await listTraceEvents(streams));
-      }
-      const ending = endBySignal();
-      const finishProgress = progress(streams, options.json === true);
-      // What is refused is refused before the machine's code is loaded.
-      const machine = parseArguments(machineWords(words));
-      if (machine.trace.requests.some((request) => "pattern" in request && request.pattern === "help")) {
-        return finish(await listTraceEvents(streams));
-      }
-      const said = (option: string): boolean => command.getOptionValueSource(option) !== "default";
-      const { defaultHost, findGuest, formatAccount, hostToRun, runMachine, speaksOnStandardOutput } = await import("../run/index.js");
-      const report = await runMachine({
-        arguments: machine,
-        host: await hostToRun(options.host ?? defaultHost(machine)),
-        guest: await findGuest(options.guest),
-        guestByDefault: !said("guest"),
-        trace: options.trace,
-        seed: options.seed,
-        firmware: said("firmware") ? options.firmware : undefined,
-        granule: said("granule") ? options.granule : undefined,
-        vtd: options.intelIommu,
-        kexecs: options.kexec,
-        onWarning: (text) => streams.err(`viommu: warning: ${text}\n`),
-        onTrace: (line) => streams.err(`${line}\n`),
-        onProgress: finishProgress.show,
-        stop: ending.start,
-        onQtestLog: (text) => streams.err(text),
-      }).finally(() => {
-        finishProgress.done();
-        ending.done();
-      });
-      if (options.quiet !== true) {
-        const account = options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatAccount(report, { color: streams.color });
-        if (speaksOnStandardOutput(machine, report.kernel !== null)) {
-          streams.err(account);
-        } else {
-          streams.out(account);
+    .action(async (words: string[], options: RunOptions, its: Command) => {
+      try {
+        await run(words, options, its);
+      } catch (error) {
+        if (options.json === true && error instanceof Refusal) {
+          streams.out(`${JSON.stringify({ ok: false, failure: error.words, findings: errorFindings(error) }, null, 2)}\n`);
         }
-      } else if (!report.ok) {
-        streams.err(`viommu: failed: ${report.failure ?? ""}\n`);
+        throw error;
       }
-      finish(report.ok ? 0 : 1);
     });
+
+  const run = async (words: string[], options: RunOptions, its: Command): Promise<void> => {
+    if (options.trace?.includes("help") === true) {
+      return finish(await listTraceEvents(streams));
+    }
+    const ending = endBySignal();
+    const finishProgress = progress(streams, options.json === true);
+    // What is refused is refused before the machine's code is loaded.
+    const machine = parseArguments(machineWords(words));
+    if (machine.trace.requests.some((request) => "pattern" in request && request.pattern === "help")) {
+      return finish(await listTraceEvents(streams));
+    }
+    const said = (option: string): boolean => its.getOptionValueSource(option) !== "default";
+    const { defaultHost, findGuest, formatAccount, hostToRun, runMachine, speaksOnStandardOutput } = await import("../run/index.js");
+    const report = await runMachine({
+      arguments: machine,
+      host: await hostToRun(options.host ?? defaultHost(machine)),
+      guest: await findGuest(options.guest),
+      guestByDefault: !said("guest"),
+      trace: options.trace,
+      seed: options.seed,
+      firmware: said("firmware") ? options.firmware : undefined,
+      granule: said("granule") ? options.granule : undefined,
+      vtd: options.intelIommu,
+      kexecs: options.kexec,
+      onWarning: (text) => streams.err(`viommu: warning: ${text}\n`),
+      onTrace: (line) => streams.err(`${line}\n`),
+      onProgress: finishProgress.show,
+      stop: ending.start,
+      onQtestLog: (text) => streams.err(text),
+    }).finally(() => {
+      finishProgress.done();
+      ending.done();
+    });
+    if (options.quiet !== true) {
+      const account = options.json === true ? `${JSON.stringify(report, null, 2)}\n` : formatAccount(report, { color: streams.color });
+      if (speaksOnStandardOutput(machine, report.kernel !== null)) {
+        streams.err(account);
+      } else {
+        streams.out(account);
+      }
+    } else if (!report.ok) {
+      streams.err(`viommu: failed: ${report.failure ?? ""}\n`);
+    }
+    finish(report.ok ? 0 : 1);
+  };
 }
 
 /** What `--trace help` prints, as QEMU's `-trace help` does: all there are. @returns the exit code */

@@ -8,11 +8,11 @@ import { AddressSpace, MemoryRegion, type RamBlock, RamWordMemory } from "../mem
 import { MsiRouter } from "../msi/index.js";
 import { type IommuOps, type PciBus, type PciFunction, PciRoot, type PciRootOptions, plugFunction, unplugFunction } from "../pci/index.js";
 import type { FirmwareTables, PinDevice } from "../port/index.js";
-import { hex, type Log, Refusal } from "../support/index.js";
+import { hex, type Log, Refusal, RefusalCollector } from "../support/index.js";
 import { type PortSpace, ProcessorAccesses } from "./accesses.js";
 import { MsiAccount } from "./accounts.js";
 import type { PlacedTables } from "./firmware/index.js";
-import { type BoardKind, type DeviceArgument, deviceLabel, type MachineArguments, type MsiController, nearest } from "./arguments/index.js";
+import { type BoardKind, type DeviceArgument, deviceLabel, located, type MachineArguments, type MsiController, nearest, textProperty } from "./arguments/index.js";
 import type { IommuDescription, InvalidationAccount } from "./iommu-account.js";
 import type { BoardMap } from "./board-map.js";
 import { DeviceNames } from "./qom-names.js";
@@ -109,6 +109,8 @@ export abstract class Board {
   firmware: FirmwareTables = { deviceTree: null, acpiRoot: null };
   protected readonly root = MemoryRegion.container("system", 2 ** 52);
   private readonly parts: FunctionParts;
+  private readonly refusals = new RefusalCollector();
+  private readonly refused = new Set<DeviceArgument>();
   private toldMissing = false;
 
   /** @throws Refusal or HostError, with nothing left of it */
@@ -185,14 +187,35 @@ export abstract class Board {
     return [...new Set(this.ram.map(({ block }) => block))];
   }
 
-  /** Runs what makes the rest of the board; when it throws, nothing is left. */
+  /** Runs what makes the rest of the board; when it throws, or a device was refused, nothing is left. @throws Refusal of all that was refused */
   protected build(make: () => void): void {
     try {
-      make();
+      this.refusals.attempt(make);
+      this.refusals.throwAll();
     } catch (error) {
       this.dispose();
+      this.refusals.throwAll();
       throw error;
     }
+  }
+
+  /**
+   * Runs what makes a device of the command line. A refusal is gathered, and the others are made all the same, but
+   * those on a bus of what was refused, of which there is no more to tell.
+   */
+  protected make<T>(device: DeviceArgument, body: () => T): T | undefined {
+    const needs = [device.bus, textProperty(device, "primary-bus")];
+    if (this.refused.has(device) || [...this.refused].some(({ id }) => id !== "" && needs.includes(id))) {
+      this.refused.add(device);
+      return undefined;
+    }
+    const place = device.place === undefined ? {} : { place: device.place };
+    return this.refusals.attempt(() => {
+      this.refused.add(device);
+      const made = located(device.where, body);
+      this.refused.delete(device);
+      return made;
+    }, { rule: "device-refused", ...place });
   }
 
   protected busNames(): string[] {

@@ -1,7 +1,7 @@
 export { Budget, Continuation, EMPTY_ENTRY_STEPS, HOST_CALL_STEPS, onEventLoop, type Scheduler, STEPS_AT_ONCE } from "./budget.js";
 export { countsByName } from "./counts.js";
 export { type Errno, ERRNO, errnoName, errnoNumber, errnoWords, systemWords } from "./errno.js";
-export { Refusal } from "./errors.js";
+export { type Place, Refusal, type RefusalDetails } from "./errors.js";
 export {
   address,
   AddressField,
@@ -20,6 +20,7 @@ export {
   putAddress,
   unpack,
 } from "./fields.js";
+export { errorFindings, type Finding, RefusalCollector } from "./findings.js";
 export { Log, type LoggedFault, type LogLine } from "./log.js";
 export { TraceEvent, formatTrace, isTracePattern, matchTrace, isTraced, setTrace, setTraceSink, switchTrace, traceEvent, traceEvents, Tracing, type TraceArgument } from "./trace.js";
 export { packageFolder, packageVersion } from "./package-files.js";

@@ -2,17 +2,18 @@
  * QEMU's command line as a description of a machine: nothing is made here, and nothing of the host is asked.
  * What cannot be is refused with QEMU's words first.
  */
-import { Refusal } from "../../support/index.js";
+import { errorFindings, type Finding, type Place, Refusal, RefusalCollector } from "../../support/index.js";
 import { dropProgram } from "./argument-file.js";
-import { boardTraits } from "./boards.js";
+import { BOARD_KINDS, boardTraits } from "./boards.js";
 import { type BootArguments, BootOptions } from "./boot.js";
 import { type ControlArguments, ControlOptions } from "./control.js";
 import { currentProperties, type DeviceArgument, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty, textProperty } from "./device.js";
 import { Drives } from "./drive.js";
 import { applyAccelOption } from "./common-options.js";
-import { applyMachineOption, type MachineOptions, startOptions } from "./machine-options.js";
+import { applyMachineOption, lastOptions, type MachineOptions, startOptions } from "./machine-options.js";
 import { type MemoryArguments, parseMemory, parseNuma, type NumaArguments } from "./memory.js";
 import { numberExpanders } from "./expander-numbers.js";
+import { type LocatedWord, locateWords, placeOf } from "./located-words.js";
 import { nearest } from "./nearest.js";
 import { type ObjectArgument, parseObject } from "./object.js";
 import { describeArgument, located, parseOptionString } from "./option-string.js";
@@ -44,167 +45,284 @@ export interface MachineArguments<Options extends MachineOptions = MachineOption
   readonly notes: readonly string[];
 }
 
-/**
- * Parses a machine's arguments.
- * @param words as a shell gives them; a leading program name is dropped
- * @throws Refusal
- */
-export function parseArguments(words: readonly string[]): MachineArguments {
-  const rest = dropProgram(words);
-  const options = collect(rest);
-  const notes: string[] = [];
-  let cpu: string | null = null;
-  let smp: SmpArguments = { cpus: 1, maxCpus: 1 };
-  let memoryText: string | null = null;
-  let name: string | null = null;
-  let uuid: string | null = null;
-  const numaTexts: string[] = [];
-  const deviceTexts: string[] = [];
-  const objects: ObjectArgument[] = [];
-  const globals: GlobalProperty[] = [];
-  const trace = new TraceOptions();
-  const control = new ControlOptions();
-  const boot = new BootOptions();
-  const drives = new Drives();
-  let nodefaults = false;
-  const intelIommu = options.some(({ option, value }) => option === "device" && isIntelIommu(value));
-  const machine = startOptions(
-    options.flatMap(({ option, value }) => {
-      const where = describeArgument(`-${option}`, value);
-      return isMachine(option) && !isHelp(value) ? [{ where, parsed: located(where, () => parseOptionString(`-${option}`, value, "type")) }] : [];
-    }),
-    intelIommu,
-  );
-
-  for (const { option, value } of options) {
-    const where = describeArgument(`-${option}`, value);
-    located(where, () => {
-      if (isHelp(value) && option !== "trace") {
-        throw new Refusal(`-${option} ${value} asks QEMU for a list`, { wouldWork: "viommu devices, viommu device NAME, viommu hosts" });
-      }
-      if (control.take(option, value) || boot.take(option, value) || drives.take(option, value, machine.board, notes) || trace.take(option, value, notes)) {
-        return;
-      }
-      switch (option) {
-        case "machine":
-        case "M":
-          applyMachineOption(machine, parseOptionString(`-${option}`, value, "type"), notes);
-          break;
-        case "accel":
-          applyAccelOption(machine, parseOptionString("-accel", value, "accel"), notes);
-          break;
-        case "enable-kvm":
-          machine.accelerator = "kvm";
-          break;
-        case "cpu":
-          cpu = parseCpu(value);
-          break;
-        case "smp":
-          smp = parseSmp(value);
-          break;
-        case "m":
-          memoryText = value;
-          break;
-        case "numa":
-          numaTexts.push(value);
-          break;
-        case "object":
-          objects.push(parseObject(value, notes));
-          break;
-        case "device":
-          deviceTexts.push(value);
-          break;
-        case "global":
-          globals.push(parseGlobal(value, notes));
-          break;
-        case "name":
-          name = parseName(value);
-          break;
-        case "uuid":
-          uuid = parseUuid(value);
-          break;
-        case "nodefaults":
-          nodefaults = true;
-          break;
-        case "nic":
-        case "net":
-          nodefaults ||= value === "none";
-          parseNic(option, value, notes);
-          break;
-        default:
-          noteOption(option, value, notes);
-      }
-    });
-  }
-  const limit = boardTraits[machine.board].maxCpus;
-  if (machine.type !== "" && smp.maxCpus > limit) {
-    throw new Refusal(`Invalid SMP CPUs ${smp.maxCpus}. The max CPUs supported by machine '${machine.type}' is ${limit}`, { wouldWork: `-smp ${limit}` });
-  }
-  if (machine.type === "") {
-    throw new Refusal("No machine specified, and there is no default", { found: options.length === 0 ? "no arguments" : "no -machine", wouldWork: "-machine virt, -machine q35" });
-  }
-  if (!nodefaults) {
-    notes.push(`QEMU adds ${boardTraits[machine.board].defaultDevices} where -nodefaults is not said; viommu makes what is asked for and no more`);
-  }
-  const { board, version } = machine;
-  let devices = deviceTexts.map((text) => parseDevice("-device", text, { globals, version, board, intelIommu, notes }));
-  checkIds(devices, objects);
-  checkSingleIommu(devices);
-  devices = numberExpanders(devices, machine.board === "q35" || (machine.highmem && machine.highmemEcam) ? 256 : 16, notes);
-  drives.finish(new Set(devices.filter(({ model }) => model.name === "nvme").map((device) => textProperty(device, "drive"))), notes);
-  const kvm = machine.accelerator === "kvm";
-  const controls = control.finish(notes, boot.chardevIds, kvm && boot.hasKernel, kvm && boot.consoleIsMonitor(!nodefaults));
-  return {
-    machine,
-    memory: parseMemory(memoryText),
-    numa: parseNuma(numaTexts, smp.maxCpus),
-    cpu,
-    smp,
-    objects,
-    devices,
-    drives,
-    globals,
-    trace: trace.finish(),
-    name,
-    uuid,
-    control: controls,
-    boot: boot.finish(controls.chardevs, { kvm, board: machine.board, devices: !nodefaults }, notes),
-    notes,
-  };
+/** What is read of an input, and all that there is to tell of it. */
+export interface ReadArguments {
+  /** Null: there are errors among the findings. */
+  readonly arguments: MachineArguments | null;
+  /** In the order of the input; what is about no word of it comes last. */
+  readonly findings: readonly Finding[];
 }
 
-/** The options in order, each with its argument ("" for a flag). */
-function collect(words: readonly string[]): Array<{ option: string; value: string }> {
-  const options: Array<{ option: string; value: string }> = [];
-  for (let i = 0; i < words.length; i++) {
-    const word = words[i];
-    if (!word.startsWith("-") || word === "-") {
-      throw new Refusal(`'${word}' is not an option`, {
-        found: i === 0 ? "it stands first" : `it stands after ${words[i - 1]}`,
-        wouldWork: "options start with '-'; a disk image is said with -device virtio-blk-pci",
+/** Words as a shell gives them, or that know where they stand; a leading program name is dropped. */
+export type ArgumentWords = ReadonlyArray<string | LocatedWord>;
+
+/**
+ * Parses a machine's arguments.
+ * @throws Refusal of everything that is wrong with them
+ */
+export function parseArguments(words: ArgumentWords): MachineArguments {
+  const { args, refusals } = new ArgumentReader().read(words);
+  refusals.throwAll();
+  return args!;
+}
+
+/** Reads a machine's arguments, and tells all that is wrong with them, and each note with its place. */
+export function readArguments(words: ArgumentWords): ReadArguments {
+  const { args, refusals, findings } = new ArgumentReader().read(words);
+  const at = ({ place }: Finding): number => place?.word ?? Number.POSITIVE_INFINITY;
+  const all = [...refusals.parts.flatMap((one) => errorFindings(one)), ...findings];
+  return { arguments: refusals.any ? null : args, findings: all.sort((a, b) => (at(a) === at(b) ? 0 : at(a) - at(b))) };
+}
+
+interface GivenOption {
+  readonly option: string;
+  /** "" for a flag. */
+  readonly value: string;
+  /** For messages: `-device edu,addr=1`. */
+  readonly where: string;
+  readonly place: Place;
+}
+
+/** Reads one input. What cannot be read does not hide what is wrong with the rest. */
+class ArgumentReader {
+  readonly refusals = new RefusalCollector();
+  private readonly notes: string[] = [];
+  private readonly notePlaces = new Map<number, Place>();
+  private options: readonly GivenOption[] = [];
+
+  /** args is null where it cannot be told what machine it is. */
+  read(words: ArgumentWords): { args: MachineArguments | null; refusals: RefusalCollector; findings: Finding[] } {
+    const all = locateWords(words);
+    const rest = this.refusals.attempt(() => dropProgram(all), { rule: "unknown-program", place: all.length === 0 ? undefined : placeOf(all[0]) });
+    const args = rest === undefined ? null : this.readOptions(all.slice(0, all.length - rest.length), rest);
+    return { args, refusals: this.refusals, findings: this.notes.map((words, index) => ({ level: "note", rule: "note", words, place: this.notePlaces.get(index) ?? this.placeOfText(words) ?? null })) };
+  }
+
+  /** Runs what reads one option: its refusals and notes are of its place. @returns undefined where it is refused */
+  private at<T>({ option, where, place }: Pick<GivenOption, "option" | "where" | "place">, body: () => T): T | undefined {
+    const before = this.notes.length;
+    const result = this.refusals.attempt(() => located(where, body), { rule: `invalid-${option}`, place });
+    for (let index = before; index < this.notes.length; index++) {
+      this.notePlaces.set(index, place);
+    }
+    return result;
+  }
+
+  /** Runs what reads several options at once: refusals tell which of them they are about. */
+  private together<T>(rule: string, body: () => T): T | undefined {
+    const those = new RefusalCollector();
+    const result = those.attempt(body);
+    for (const refusal of those.parts) {
+      const place = this.options.find(({ where }) => where === refusal.where)?.place;
+      this.refusals.attempt(() => {
+        throw refusal;
+      }, { rule, ...(place === undefined ? {} : { place }) });
+    }
+    return result;
+  }
+
+  /** The place of the option that a text begins with. */
+  private placeOfText(text: string): Place | undefined {
+    return this.options.find(({ where }) => text.startsWith(where))?.place;
+  }
+
+  /** @param program words before the options */
+  private readOptions(program: readonly LocatedWord[], words: readonly LocatedWord[]): MachineArguments | null {
+    const options = this.collect(words);
+    this.options = options;
+    const { notes, refusals } = this;
+    let cpu: string | null = null;
+    let smp: SmpArguments | undefined = { cpus: 1, maxCpus: 1 };
+    let memoryText: string | null = null;
+    let name: string | null = null;
+    let uuid: string | null = null;
+    const numaTexts: string[] = [];
+    const deviceOptions: GivenOption[] = [];
+    const objects: ObjectArgument[] = [];
+    const globals: GlobalProperty[] = [];
+    const trace = new TraceOptions();
+    const control = new ControlOptions();
+    const boot = new BootOptions();
+    const drives = new Drives();
+    let nodefaults = false;
+    let chardevs = true;
+    const intelIommu = options.some(({ option, value }) => option === "device" && isIntelIommu(value));
+    const given = options.flatMap((one) => {
+      const parsed = isMachine(one.option) && !isHelp(one.value) ? this.at(one, () => parseOptionString(`-${one.option}`, one.value, "type")) : undefined;
+      return parsed === undefined ? [] : [{ where: one.where, parsed }];
+    });
+    const machine = this.together("unsupported-machine", () => startOptions(given, intelIommu)) ?? guessOptions(program, intelIommu);
+    for (const one of options) {
+      const { option, value } = one;
+      const done = this.at(one, () => {
+        if (isHelp(value) && option !== "trace") {
+          throw new Refusal(`-${option} ${value} asks QEMU for a list`, { wouldWork: "viommu devices, viommu device NAME, viommu hosts" });
+        }
+        if (control.take(option, value) || boot.take(option, value) || drives.take(option, value, machine.board, notes) || trace.take(option, value, notes)) {
+          return true;
+        }
+        switch (option) {
+          case "machine":
+          case "M": {
+            const parsed = given.find(({ where }) => where === one.where)?.parsed;
+            if (parsed !== undefined) {
+              applyMachineOption(machine, parsed, notes);
+            }
+            break;
+          }
+          case "accel":
+            applyAccelOption(machine, parseOptionString("-accel", value, "accel"), notes);
+            break;
+          case "enable-kvm":
+            machine.accelerator = "kvm";
+            break;
+          case "cpu":
+            cpu = parseCpu(value);
+            break;
+          case "smp":
+            smp = undefined;
+            smp = parseSmp(value);
+            break;
+          case "m":
+            memoryText = value;
+            break;
+          case "numa":
+            numaTexts.push(value);
+            break;
+          case "object":
+            objects.push(parseObject(value, notes));
+            break;
+          case "device":
+            deviceOptions.push(one);
+            break;
+          case "global":
+            globals.push(parseGlobal(value, notes));
+            break;
+          case "name":
+            name = parseName(value);
+            break;
+          case "uuid":
+            uuid = parseUuid(value);
+            break;
+          case "nodefaults":
+            nodefaults = true;
+            break;
+          case "nic":
+          case "net":
+            nodefaults ||= value === "none";
+            parseNic(option, value, notes);
+            break;
+          default:
+            noteOption(option, value, notes);
+        }
+        return true;
+      });
+      chardevs &&= option !== "chardev" || done === true;
+    }
+    // What cannot be told without what has been refused is not told of.
+    const { maxCpus } = smp ?? { maxCpus: null };
+    const limit = boardTraits[machine.board].maxCpus;
+    if (machine.type !== "" && maxCpus !== null && maxCpus > limit) {
+      this.together("too-many-cpus", () => {
+        throw new Refusal(`Invalid SMP CPUs ${maxCpus}. The max CPUs supported by machine '${machine.type}' is ${limit}`, { wouldWork: `-smp ${limit}`, where: options.findLast(({ option }) => option === "smp")?.where });
       });
     }
-    const option = word.replace(/^--?/, "");
-    const rule = optionRules.get(option);
-    if (rule === undefined) {
-      const near = nearest(option, optionRules.keys());
-      throw new Refusal(`${word}: invalid option`, {
-        found: near === null ? "an option that neither QEMU nor viommu has" : `did you mean -${near}?`,
-        wouldWork: "-machine -cpu -smp -m -numa -object -device -global -trace",
+    if (machine.type === "") {
+      this.together("no-machine", () => {
+        if (!options.some(({ option, value }) => isMachine(option) && isHelp(value))) {
+          throw new Refusal("No machine specified, and there is no default", { found: options.length === 0 ? "no arguments" : "no -machine", wouldWork: "-machine virt, -machine q35" });
+        }
       });
+      return null;
     }
-    if (rule.refused !== undefined) {
-      throw new Refusal(`${word}: not possible here`, { found: rule.refused.reason, wouldWork: rule.refused.instead });
+    if (!nodefaults) {
+      notes.push(`QEMU adds ${boardTraits[machine.board].defaultDevices} where -nodefaults is not said; viommu makes what is asked for and no more`);
     }
-    if (!rule.argument) {
-      options.push({ option, value: "" });
-    } else if (i + 1 >= words.length) {
-      throw new Refusal(`${word}: requires an argument`, { found: "it is the last word" });
-    } else {
-      options.push({ option, value: words[++i] });
+    const { board, version } = machine;
+    const devices = deviceOptions.flatMap((one) => {
+      const device = this.at(one, () => parseDevice("-device", one.value, { globals, version, board, intelIommu, notes }));
+      return device === undefined ? [] : [{ ...device, place: one.place }];
+    });
+    this.checkIds(devices, objects);
+    this.checkSingleIommu(devices);
+    const made = numberExpanders(devices, machine.board === "q35" || (machine.highmem && machine.highmemEcam) ? 256 : 16, notes);
+    drives.finish(new Set(made.filter(({ model }) => model.name === "nvme").map((device) => textProperty(device, "drive"))), notes);
+    const kvm = machine.accelerator === "kvm";
+    const controls = chardevs ? this.together("invalid-monitor", () => control.finish(notes, boot.chardevIds, kvm && boot.hasKernel, kvm && boot.consoleIsMonitor(!nodefaults))) : undefined;
+    const boots = controls === undefined ? undefined : this.together("invalid-serial", () => boot.finish(controls.chardevs, { kvm, board: machine.board, devices: !nodefaults }, notes));
+    const memory = this.together("invalid-m", () => parseMemory(memoryText));
+    const numa = maxCpus === null ? undefined : this.together("invalid-numa", () => parseNuma(numaTexts, maxCpus));
+    if (refusals.any || smp === undefined || memory === undefined || numa === undefined || controls === undefined || boots === undefined) {
+      return null;
+    }
+    return { machine, memory, numa, cpu, smp, objects, devices: made, drives, globals, trace: trace.finish(), name, uuid, control: controls, boot: boots, notes };
+  }
+
+  /** The options in order, each with its argument ("" for a flag). */
+  private collect(words: readonly LocatedWord[]): GivenOption[] {
+    const options: GivenOption[] = [];
+    for (let i = 0; i < words.length; i++) {
+      const word = words[i];
+      const { text } = word;
+      this.refusals.attempt(() => {
+        if (!text.startsWith("-") || text === "-") {
+          throw new Refusal(`'${text}' is not an option`, {
+            found: i === 0 ? "it stands first" : `it stands after ${words[i - 1].text}`,
+            wouldWork: "options start with '-'; a disk image is said with -device virtio-blk-pci",
+          });
+        }
+        const option = text.replace(/^--?/, "");
+        const rule = optionRules.get(option);
+        if (rule === undefined) {
+          // What follows and is no option would be its argument.
+          i += words[i + 1]?.text.startsWith("-") === false ? 1 : 0;
+          const near = nearest(option, optionRules.keys());
+          throw new Refusal(`${text}: invalid option`, {
+            found: near === null ? "an option that neither QEMU nor viommu has" : `did you mean -${near}?`,
+            wouldWork: "-machine -cpu -smp -m -numa -object -device -global -trace",
+          });
+        }
+        if (rule.argument && i + 1 >= words.length) {
+          throw new Refusal(`${text}: requires an argument`, { found: "it is the last word" });
+        }
+        const value = rule.argument ? words[++i].text : "";
+        if (rule.refused !== undefined) {
+          throw new Refusal(`${text}: not possible here`, { found: rule.refused.reason, wouldWork: rule.refused.instead });
+        }
+        const where = describeArgument(`-${option}`, value);
+        options.push({ option, value, where, place: placeOf(word, rule.argument ? where : `-${option}`) });
+      }, { rule: "invalid-option", place: placeOf(word) });
+    }
+    return options;
+  }
+
+  private checkSingleIommu(devices: ReadonlyArray<DeviceArgument & { readonly place: Place }>): void {
+    const [first, ...others] = devices.filter((device) => device.model.name === "intel-iommu");
+    for (const { where, place } of others) {
+      this.refusals.attempt(() => {
+        throw new Refusal(MULTIPLE_IOMMUS, { found: `${first.where}, and ${where}`, wouldWork: "one intel-iommu: it covers every root bus that does not bypass it" });
+      }, { rule: "multiple-iommus", place });
     }
   }
-  return options;
+
+  /** Ids of devices are unique, and so are ids of objects. */
+  private checkIds(devices: ReadonlyArray<DeviceArgument & { readonly place: Place }>, objects: readonly ObjectArgument[]): void {
+    const seen = new Map<string, string>();
+    const check = (kind: "device" | "object", id: string, where: string, place: Place | undefined): void => {
+      if (id === "") {
+        return;
+      }
+      const other = seen.get(`${kind}:${id}`);
+      this.refusals.attempt(() => {
+        if (other !== undefined) {
+          throw new Refusal(`Duplicate ID '${id}' for ${kind}`, { found: `${other}, and ${where}`, wouldWork: "another id" });
+        }
+      }, { rule: "duplicate-id", ...(place === undefined ? {} : { place }) });
+      seen.set(`${kind}:${id}`, other ?? where);
+    };
+    objects.forEach((object) => check("object", object.id, object.where, this.options.findLast(({ where }) => where === object.where)?.place));
+    devices.forEach((device) => check("device", device.id, device.where, device.place));
+  }
 }
 
 function noteOption(option: string, value: string, notes: string[]): void {
@@ -268,6 +386,12 @@ function parseNic(option: string, value: string, notes: string[]): void {
   notes.push(`${describeArgument(`-${option}`, value)}: no backend is opened here`);
 }
 
+/** The options of a machine whose type is none: of the program's architecture, so that the rest can be read. */
+function guessOptions(program: readonly LocatedWord[], intelIommu: boolean): MachineOptions {
+  const ofProgram = BOARD_KINDS.find((kind) => program.some(({ text }) => text.endsWith(`qemu-system-${boardTraits[kind].architecture}`)));
+  return lastOptions(ofProgram ?? (intelIommu ? "q35" : "virt"));
+}
+
 function isMachine(option: string): boolean {
   return option === "machine" || option === "M";
 }
@@ -279,29 +403,4 @@ function isHelp(value: string): boolean {
 /** The argument of a -device is of an intel-iommu; one that cannot be parsed is told of later. */
 function isIntelIommu(text: string): boolean {
   return /^\s*(?:driver=)?intel-iommu(?:,|$)|^\s*\{[^]*"driver"\s*:\s*"intel-iommu"/.test(text);
-}
-
-/** @throws Refusal in QEMU's words */
-function checkSingleIommu(devices: readonly DeviceArgument[]): void {
-  const [first, second] = devices.filter((device) => device.model.name === "intel-iommu");
-  if (second !== undefined) {
-    throw new Refusal(MULTIPLE_IOMMUS, { found: `${first.where}, and ${second.where}`, wouldWork: "one intel-iommu: it covers every root bus that does not bypass it" });
-  }
-}
-
-/** Ids of devices are unique, and so are ids of objects. */
-function checkIds(devices: readonly DeviceArgument[], objects: readonly ObjectArgument[]): void {
-  const seen = new Map<string, string>();
-  const check = (kind: "device" | "object", id: string, where: string): void => {
-    if (id === "") {
-      return;
-    }
-    const other = seen.get(`${kind}:${id}`);
-    if (other !== undefined) {
-      throw new Refusal(`Duplicate ID '${id}' for ${kind}`, { found: `${other}, and ${where}`, wouldWork: "another id" });
-    }
-    seen.set(`${kind}:${id}`, where);
-  };
-  objects.forEach((object) => check("object", object.id, object.where));
-  devices.forEach((device) => check("device", device.id, device.where));
 }

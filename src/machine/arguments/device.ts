@@ -1,5 +1,5 @@
 /** One `-device` (or device_add): a model, an id, a bus, and the properties that were said, typed. */
-import { Refusal } from "../../support/index.js";
+import { type Place, Refusal, RefusalCollector } from "../../support/index.js";
 import { type DeviceModel, deviceModels, type PropertyDescription } from "./device-table.js";
 import { type BoardKind, boardTraits } from "./boards.js";
 import { listed, nearest } from "./nearest.js";
@@ -29,6 +29,8 @@ export interface DeviceArgument {
   readonly where: string;
   /** The argument as the user wrote it. */
   readonly text: string;
+  /** Where it stands; left out: it came while the machine was running. */
+  readonly place?: Place;
 }
 
 export interface DeviceContext {
@@ -103,14 +105,18 @@ export function parseDevice(option: string, argument: string, context: DeviceCon
         }
       }
     }
+    const refusals = new RefusalCollector();
     for (const [given, givenValue] of values) {
       if (given !== "driver" && given !== "id" && given !== "bus") {
-        for (const [name, value] of currentProperties(model, given, givenValue, context.notes)) {
-          properties.set(name, setProperty(model, name, value, form === "json"));
-          said.add(name);
-        }
+        refusals.attempt(() => {
+          for (const [name, value] of currentProperties(model, given, givenValue, context.notes)) {
+            properties.set(name, setProperty(model, name, value, form === "json"));
+            said.add(name);
+          }
+        }, { property: given });
       }
     }
+    refusals.throwAll();
     noteProperties(model, said, id, context.notes);
     const devfn = properties.get("addr");
     return { model, id, bus, devfn: typeof devfn === "number" ? devfn : -1, properties, said, where, text: argument };

@@ -1,6 +1,6 @@
 /** QEMU's command line as a description of a machine: nothing of a machine is made here. */
-export { dropProgram, splitWords } from "./argument-file.js";
-export { type MachineArguments, parseArguments } from "./arguments.js";
+export { dropProgram, splitLocatedWords, splitWords } from "./argument-file.js";
+export { type ArgumentWords, type MachineArguments, parseArguments, type ReadArguments, readArguments } from "./arguments.js";
 export { BOARD_KINDS, type BoardKind, type BoardTraits, boardTraits } from "./boards.js";
 export { type ChardevArgument, parseChardevShort } from "./chardev.js";
 export type { ControlArguments, MonitorArgument } from "./control.js";
@@ -12,6 +12,7 @@ export type { MachineOptions, OptionsOf } from "./machine-options.js";
 export type { Q35Options } from "./q35-options.js";
 export { type MsiController, resolveGicVersion, resolveMsiController, type VirtOptions } from "./virt-options.js";
 export { DEFAULT_RAM, distanceMatrix, type MemoryArguments, nodeOfCpu } from "./memory.js";
+export { COMMAND_LINE, type LocatedWord, locateWords, placeOf } from "./located-words.js";
 export { listed, nearest } from "./nearest.js";
 export { type ObjectArgument, objectTypes, parseObject } from "./object.js";
 export { optionRules } from "./other-options.js";

@@ -1,5 +1,5 @@
 /** `-machine virt|q35[,...]`: its type, which decides which properties it has, and those. */
-import { Refusal } from "../../support/index.js";
+import { Refusal, RefusalCollector } from "../../support/index.js";
 import { BOARD_KINDS, type BoardKind, boardTraits } from "./boards.js";
 import { commonSetters } from "./common-options.js";
 import { listed, nearest } from "./nearest.js";
@@ -40,6 +40,11 @@ function ofType(value: string): MachineOptions {
   return { ...BOARD_OPTIONS[board].defaults(), type: `${boardTraits[board].prefix}-${version}`, version: [major, minor] };
 }
 
+/** The options of a board's last machine type, none of them said. */
+export function lastOptions(board: BoardKind): MachineOptions {
+  return ofType(boardTraits[board].alias);
+}
+
 /**
  * The options of the machine's type, none of them said: the type decides what the others are, wherever it stands. The
  * last one counts; none is told later, and until then options are held against those of virt.
@@ -68,22 +73,27 @@ export function startOptions(given: ReadonlyArray<{ readonly where: string; read
 /** Takes one -machine option but its type into `options`; several add up, as in QEMU. */
 export function applyMachineOption(options: MachineOptions, parsed: OptionString, notes: string[]): void {
   const setters = BOARD_OPTIONS[options.board].setters as Readonly<Record<string, Setter<MachineOptions>>>;
+  const refusals = new RefusalCollector();
   for (const [rawKey, rawValue] of parsed.values) {
-    const key = rawKey.replaceAll("_", "-");
-    const value = scalar(rawKey, rawValue);
-    if (key === "type") {
-      continue;
-    }
-    const setter = Object.hasOwn(setters, key) ? setters[key] : undefined;
-    if (setter === undefined) {
-      // smp., memory. and boot. are QEMU's long forms of -smp, -m and -boot.
-      throw new Refusal(`Property '${options.type === "" ? "virt-11.1" : options.type}-machine.${rawKey}' not found`, {
-        found: `${rawKey}=${value}${hint(key, options.board, Object.keys(setters))}`,
-        wouldWork: listed([...Object.keys(setters), "type"].sort()),
-      });
-    }
-    setter(options, value, notes);
+    refusals.attempt(() => applyMachineProperty(options, setters, rawKey, scalar(rawKey, rawValue), notes), { property: rawKey });
   }
+  refusals.throwAll();
+}
+
+function applyMachineProperty(options: MachineOptions, setters: Readonly<Record<string, Setter<MachineOptions>>>, given: string, value: string, notes: string[]): void {
+  const key = given.replaceAll("_", "-");
+  if (key === "type") {
+    return;
+  }
+  const setter = Object.hasOwn(setters, key) ? setters[key] : undefined;
+  if (setter === undefined) {
+    // smp., memory. and boot. are QEMU's long forms of -smp, -m and -boot.
+    throw new Refusal(`Property '${options.type === "" ? "virt-11.1" : options.type}-machine.${given}' not found`, {
+      found: `${given}=${value}${hint(key, options.board, Object.keys(setters))}`,
+      wouldWork: listed([...Object.keys(setters), "type"].sort()),
+    });
+  }
+  setter(options, value, notes);
 }
 
 /** Where a property is that the board has not. */

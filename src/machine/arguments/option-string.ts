@@ -25,12 +25,12 @@ export function describeArgument(option: string, argument: string): string {
 
 /** The refusal with the argument that it is about. */
 export function locate(refusal: Refusal, where: string): Refusal {
-  refusal.where ??= where;
-  if (refusal.found?.includes(where)) {
-    return refusal;
-  }
-  const found = refusal.found === undefined ? where : `${refusal.found}, in ${where}`;
-  return new Refusal(refusal.words, { ...refusal, found });
+  return Refusal.of(
+    refusal.parts.map((one) => {
+      const found = one.found === undefined ? where : one.found.includes(where) ? one.found : `${one.found}, in ${where}`;
+      return new Refusal(one.words, { ...one, found, where: one.where ?? where });
+    }),
+  );
 }
 
 /** Runs `body`; what it refuses is told with the argument that it is about. */

@@ -5,7 +5,7 @@ import { MemoryRegion, type RamBlock } from "../../memory/index.js";
 import { plugFunction, type PciFunction } from "../../pci/index.js";
 import type { MemoryMapEntry, PciWindow, PinDevice } from "../../port/index.js";
 import { type Log, Refusal } from "../../support/index.js";
-import { checkVtdProperties, type DeviceArgument, deviceLabel, located, type MachineArguments, numberProperty, type Q35Options } from "../arguments/index.js";
+import { checkVtdProperties, type DeviceArgument, deviceLabel, type MachineArguments, numberProperty, type Q35Options } from "../arguments/index.js";
 import { ACPI_PORTS, AcpiHardware, ResetPort } from "./acpi-hardware.js";
 import { ApicInterrupts, type Message, MessageWindow } from "./apic-interrupts.js";
 import { Board } from "../board.js";
@@ -132,7 +132,7 @@ export class Q35Board extends Board {
     const { args } = this;
     const argument = args.devices.find((device) => device.model.name === "intel-iommu");
     if (argument !== undefined) {
-      located(argument.where, () => this.makeVtd(argument));
+      this.make(argument, () => this.makeVtd(argument));
     }
     this.plugChipset(new Ich9Lpc(), 0xf8);
     if (args.machine.sata) {
@@ -143,19 +143,21 @@ export class Q35Board extends Board {
     }
     for (const device of args.devices) {
       if (device === argument) {
-        this.names.add(this.vtd!.device, device.id);
+        if (this.vtd !== null) {
+          this.names.add(this.vtd.device, device.id);
+        }
         continue;
       }
       if (device.model.category === "memory") {
-        located(device.where, () => this.plugMemory(device, false));
+        this.make(device, () => this.plugMemory(device, false));
         continue;
       }
       if (device.model.name === "pvpanic") {
-        located(device.where, () => this.makePvpanic(device));
+        this.make(device, () => this.makePvpanic(device));
         continue;
       }
-      const fn = located(device.where, () => this.plug(device, false));
-      fn.secondaryBuses.filter((one) => one.isRoot).forEach((bus) => this.vtd?.cover(bus));
+      const fn = this.make(device, () => this.plug(device, false));
+      fn?.secondaryBuses.filter((one) => one.isRoot).forEach((bus) => this.vtd?.cover(bus));
     }
   }
 

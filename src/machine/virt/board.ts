@@ -5,7 +5,7 @@ import { Gicv2mFrame, ItsDoorbell } from "../../msi/index.js";
 import { GpexHostBridge, type PciBus } from "../../pci/index.js";
 import type { PinDevice } from "../../port/index.js";
 import { type Log, Refusal } from "../../support/index.js";
-import { type DeviceArgument, deviceLabel, located, type MachineArguments, type MsiController, nearest, resolveGicVersion, resolveMsiController, textProperty, type VirtOptions } from "../arguments/index.js";
+import { type DeviceArgument, deviceLabel, type MachineArguments, type MsiController, nearest, resolveGicVersion, resolveMsiController, textProperty, type VirtOptions } from "../arguments/index.js";
 import { Board } from "../board.js";
 import type { KernelBoot, PlacedTables } from "../firmware/index.js";
 import { buildVirtTables, crowdedBridges } from "./firmware.js";
@@ -157,13 +157,15 @@ export class VirtBoard extends Board {
     this.coverBus(this.pci.bus, requests);
     for (const device of args.devices) {
       if (device.model.name === "arm-smmuv3") {
-        located(device.where, () => this.addSmmu(device, requests));
-        this.names.add(smmus.find(device)!.device, device.id);
+        this.make(device, () => {
+          this.addSmmu(device, requests);
+          this.names.add(smmus.find(device)!.device, device.id);
+        });
       } else if (device.model.category === "memory") {
-        located(device.where, () => this.plugMemory(device, false));
+        this.make(device, () => this.plugMemory(device, false));
       } else {
-        const fn = located(device.where, () => this.plug(device, false));
-        for (const bus of fn.secondaryBuses.filter((one) => one.isRoot)) {
+        const fn = this.make(device, () => this.plug(device, false));
+        for (const bus of (fn?.secondaryBuses ?? []).filter((one) => one.isRoot)) {
           this.coverBus(bus, requests);
           smmus.coverExpander(bus);
         }
@@ -175,7 +177,7 @@ export class VirtBoard extends Board {
   private coverBus(bus: PciBus, requests: readonly DeviceArgument[]): void {
     const request = requests.find((one) => textProperty(one, "primary-bus") === bus.id);
     if (request !== undefined && !this.smmus.has(request)) {
-      located(request.where, () => this.smmus.add(request, bus, requests.indexOf(request)));
+      this.make(request, () => this.smmus.add(request, bus, requests.indexOf(request)));
     }
   }
 
