@@ -6,7 +6,7 @@ import type { GuestNews } from "../devices/index.js";
 import type { Host } from "../iommufd/index.js";
 import type { AccessSize, FirmwareTables, Interrupt, MachineOperator, MachinePort, PortSize } from "../port/index.js";
 import type { PciFunction } from "../pci/index.js";
-import { type Log, Refusal } from "../support/index.js";
+import { type Log, Refusal, RefusalCollector } from "../support/index.js";
 import { emulatedDma, type FunctionDma, type MsiRouteEntry } from "./accounts.js";
 import type { MachineArguments } from "./arguments/index.js";
 import type { Board } from "./board.js";
@@ -65,7 +65,9 @@ export class Machine {
     const elsewhere = this.board.functions
       .filter(({ fn }) => fn.passthrough !== null && this.board.iommuOf(fn)?.accelerated !== true)
       .map(({ fn }) => `${fn.label} is on bus '${fn.bus?.id ?? ""}'`);
-    this.board.iommus.forEach((iommu) => about(iommu.argument?.where, () => iommu.start(elsewhere)));
+    const refusals = new RefusalCollector();
+    this.board.iommus.forEach((iommu) => refusals.attempt(() => iommu.start(elsewhere), iommu.argument === null ? {} : { where: iommu.argument.where, place: iommu.argument.place }));
+    refusals.throwAll();
     crowdedRootBuses(this.board.pci, this.board.map.busCount).forEach((line) => this.log.warn(line));
     this.hotplug.watch();
     this.state = "running";
@@ -276,18 +278,6 @@ export class Machine {
       id: fn.id,
       argument: argument.text,
     }));
-  }
-}
-
-/** Runs `body`; what it refuses is of that argument. */
-function about(where: string | undefined, body: () => void): void {
-  try {
-    body();
-  } catch (error) {
-    if (error instanceof Refusal) {
-      error.where ??= where;
-    }
-    throw error;
   }
 }
 

@@ -72,9 +72,9 @@ describe("everything that is wrong with a command line", () => {
       const { ok, findings } = JSON.parse(out) as { ok: boolean; findings: Array<{ words: string; rule: string; place: { line: number; column: number; source: string } }> };
       expect([code, ok]).toEqual([2, false]);
       expect(findings.map(({ place, rule, words: said }) => [place.source, place.line, place.column, rule, said.split(":")[0].slice(0, 32)])).toEqual([
-        [file, 1, 66, "device-refused", "PCI"],
-        [file, 2, 1, "device-refused", "Bus 'nowhere' not found"],
-        [file, 4, 1, "device-refused", "PCI"],
+        [file, 1, 66, "slot", "PCI"],
+        [file, 2, 1, "no-such-bus", "Bus 'nowhere' not found"],
+        [file, 4, 1, "slot", "PCI"],
       ]);
       expect(err.match(/^viommu: /gm)).toHaveLength(3);
       expect(err).toContain(`  at: ${file}:2:1\n`);
