@@ -151,12 +151,22 @@ export class HostFacts {
 }
 
 /** Host descriptions say it where it is known. */
-function groupOf(fn: FunctionDescription & { readonly group?: number | null }): number | null {
-  return fn.group ?? null;
+function groupOf(fn: FunctionDescription): number | null {
+  return fn.group;
+}
+
+/** Of an SMMU whose ID registers nobody could read: the least that an accelerated SMMU has, and an obstacle until they are. */
+function unknownSmmu(description: SmmuDescription): SmmuFacts {
+  const because = "its ID registers are not known";
+  const offer: SmmuOffer = { ril: { value: false, because }, ats: { value: false, because }, oas: { value: 44, because }, ssidsize: { value: 0, because } };
+  return { kind: "smmuv3", name: description.name, numaNode: known(description.numaNode), obstacle: because, description, offer };
 }
 
 function smmuFacts(description: SmmuDescription): SmmuFacts {
   const { idr0, idr1, idr2, idr3, idr4, idr5, errata } = description;
+  if (idr0 === null || idr1 === null || idr5 === null) {
+    return unknownSmmu(description);
+  }
   const idr = Int32Array.of(idr0, idr1, idr2, idr3, idr4, idr5);
   const features = featuresOfHost(idr);
   const { ril, ats, ssidBits } = features;

@@ -1,5 +1,5 @@
 /** What the host's refusals of a function mean in practice, for people. */
-import { HostError } from "../iommufd/index.js";
+import { FIRMWARE_WANTS_DIRECT, HostError } from "../iommufd/index.js";
 import { Refusal } from "../support/index.js";
 
 /** Does a step whose refusals begin with `prefix`. */
@@ -33,9 +33,13 @@ export function ruleOf(error: HostError): string {
 /** What an errno of a step of `realize` means in practice. */
 export function meaning(error: HostError): string {
   const inUse = "the function is in use, by another machine or by another vfio-pci of this one";
+  const direct = "the firmware wants a function of its IOMMU group mapped one to one (RMRR; reserved_regions of the group has it as direct)";
   if (error.operation === "VFIO_BIND_IOMMUFD" && error.errno === "EINVAL") {
-    // So the kernel answers a second open of a character device, and an IOMMU without IOMMU_CAP_CACHE_COHERENCY.
-    return `${inUse}; or its IOMMU does not walk tables coherently`;
+    // So the kernel answers a second open of a character device, an IOMMU without IOMMU_CAP_CACHE_COHERENCY, and a range that it must not unmap.
+    return error.detail.includes(FIRMWARE_WANTS_DIRECT) ? direct : `${inUse}; or its IOMMU does not walk tables coherently; or ${direct}`;
+  }
+  if (error.operation === "VFIO_BIND_IOMMUFD" && error.errno === "EPERM") {
+    return "another driver or another process has a function of its IOMMU group; or the host's interrupts are not remapped (the module parameter iommufd.allow_unsafe_interrupts)";
   }
   if (error.errno === "EBUSY") {
     return inUse;

@@ -63,6 +63,14 @@ describe("refused", () => {
     expect(board.probe(A)).toBe("bypass");
   });
 
+  test("a function that the firmware wants mapped one to one", () => {
+    const board = new Board({ fn: { reserved: [{ base: "0x3988e000", size: "0x24a000", type: "direct" }] } });
+    const text = refusal(() => board.plug(A));
+    expect(text).toContain("Firmware has requested this device have a 1:1 IOMMU mapping");
+    expect(text).toContain("the firmware wants a function of its IOMMU group mapped one to one (RMRR; reserved_regions of the group has it as direct)");
+    expect(board.live()).toEqual({});
+  });
+
   test("a software-translated SMMU in front", () => {
     const board = new Board({ properties: [] });
     board.pci.bus.iommu = new SoftwareIommuOps(new Board().smmu.smmu);

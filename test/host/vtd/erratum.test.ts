@@ -11,7 +11,7 @@ function walkReadOnly(errata: Array<"772415">): { read: string | null; entry: bi
   for (const unit of hardware.vtds.values()) {
     unit.hasErratum = () => false;
   }
-  const kernel = new SimulatedKernel(hardware, "test", "7.3");
+  const kernel = new SimulatedKernel(hardware, "test", { version: "7.3", config: null });
   const iommufd = kernel.openIommufd();
   const ram = kernel.allocateMemory("guest", 0x400_0000);
   ram.write(DATA, new TextEncoder().encode("here"));

@@ -13,3 +13,4 @@ export {
   type SmmuErratum,
 } from "./host-description.js";
 export { VTD_ERRATA, type VtdDescription, type VtdErratum } from "./vtd-description.js";
+export type { AmdDescription, HugepagesDescription, NumaDescription, PortDescription, ReservedDescription } from "./host-facts.js";

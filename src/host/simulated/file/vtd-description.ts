@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST } from "../../../vtd/spec/index.js";
 import { physicalAddress, refusal, wholeNumber } from "./description-values.js";
+import { REGISTER, registerText } from "./vtd-registers.js";
 
 /** Errata of VT-d units that change what the kernel offers, by the number of Intel's document. */
 export const VTD_ERRATA = {
@@ -11,11 +12,20 @@ export const VTD_ERRATA = {
 export type VtdErratum = keyof typeof VTD_ERRATA;
 const errata = Object.keys(VTD_ERRATA) as [VtdErratum, ...VtdErratum[]];
 
+const register = z
+  .string()
+  .regex(REGISTER, { error: 'expected the digits of a 64-bit register, such as "0x1c0000c40660462"' })
+  .transform(registerText)
+  .nullable()
+  .default(null);
+
 export const vtdSchema = z.strictObject({
   name: z.string().min(1).describe("the kernel's name of the unit, as in /sys/class/iommu: dmar0"),
   base: physicalAddress.describe("host-physical address of its registers"),
   segment: wholeNumber(0xffff, "a 16-bit value").default(0).describe("PCI segment of its functions"),
   numaNode: z.int().min(-1).default(-1).describe("NUMA node, -1: none"),
+  cap: register.describe("CAP_REG, as the kernel's log and /sys/class/iommu/dmar0/intel-iommu/cap show it: the keys that name a bit of it need not be there"),
+  ecap: register.describe("ECAP_REG, the same"),
   sagaw: z
     .array(z.union([z.literal(39), z.literal(48), z.literal(57)], { error: "expected 39, 48 or 57" }))
     .min(1, { error: "expected at least one width" })
@@ -53,9 +63,9 @@ interface Fn {
   readonly vtd?: string | null;
   readonly address: string;
   readonly streamId?: number;
-  readonly pasidBits: number;
-  readonly ats: boolean;
-  readonly pri: boolean;
+  readonly pasidBits: number | null;
+  readonly ats: boolean | null;
+  readonly pri: boolean | null;
 }
 
 /** Keys that mean something in scalable mode alone. */
@@ -141,13 +151,13 @@ export function checkVtdFunction(host: Host, fn: Fn, path: string, fileName: str
   if (parseInt(fn.address.slice(0, 4), 16) !== vtd.segment) {
     throw refusal(fileName, `${path}.vtd`, `${vtd.name} serves segment ${vtd.segment.toString(16).padStart(4, "0")}`);
   }
-  if (fn.pasidBits > vtd.pasidBits) {
+  if ((fn.pasidBits ?? 0) > vtd.pasidBits) {
     throw refusal(fileName, `${path}.pasidBits`, `${fn.pasidBits} bits, and ${vtd.name} has ${vtd.pasidBits}`);
   }
-  if (fn.ats && !vtd.deviceTlb) {
+  if (fn.ats === true && !vtd.deviceTlb) {
     throw refusal(fileName, `${path}.ats`, `${vtd.name} has no deviceTlb`);
   }
-  if (fn.pri) {
+  if (fn.pri === true) {
     throw refusal(fileName, `${path}.pri`, "simulated VT-d units take no page requests");
   }
 }

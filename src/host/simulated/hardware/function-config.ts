@@ -1,4 +1,4 @@
-import type { FunctionDescription } from "../file/index.js";
+import type { KnownFunction } from "./known.js";
 import { NVME_ENGINE_OFFSET } from "../names/index.js";
 
 /** Where the capabilities of a function lie in its configuration space; 0: not there. */
@@ -61,12 +61,16 @@ export const PASID_PRIVILEGED = 1 << 2;
  */
 export class FunctionConfig {
   readonly offsets: CapabilityOffsets;
+  /** Device Capabilities say that it has function level reset. */
+  readonly resetsByFlr: boolean;
   private readonly bytes = new Uint8Array(CONFIG_BYTES);
   private readonly writable = new Uint8Array(CONFIG_BYTES);
   private readonly clearable = new Uint8Array(CONFIG_BYTES);
   private readonly defaults: Uint8Array;
 
-  constructor(description: FunctionDescription) {
+  /** @param description whose `reset`, where it is known and without "flr", takes function level reset away */
+  constructor(description: KnownFunction) {
+    this.resetsByFlr = description.reset?.includes("flr") ?? true;
     this.header(description);
     this.offsets = this.capabilities(description);
     this.defaults = this.bytes.slice();
@@ -102,7 +106,7 @@ export class FunctionConfig {
     this.put(offset, 2, on ? value | mask : value & ~mask);
   }
 
-  private header(description: FunctionDescription): void {
+  private header(description: KnownFunction): void {
     this.put(0x00, 2, description.vendor);
     this.put(0x02, 2, description.device);
     // Status: capabilities list (PCIe 7.5.1.1.4).
@@ -128,7 +132,7 @@ export class FunctionConfig {
     }
   }
 
-  private capabilities(description: FunctionDescription): CapabilityOffsets {
+  private capabilities(description: KnownFunction): CapabilityOffsets {
     const vectors = description.msixVectors;
     // Power management, version 3; D0 and D3hot; a soft reset on the way back to D0 or none (PCIe 7.5.2).
     this.put(POWER_MANAGEMENT, 2, CAP_POWER_MANAGEMENT | ((description.msiVectors > 0 ? MSI : EXPRESS) << 8));
@@ -149,7 +153,7 @@ export class FunctionConfig {
     this.put(EXPRESS, 2, CAP_EXPRESS | ((vectors > 0 ? MSIX : vendor) << 8));
     this.put(EXPRESS + 2, 2, 0x0002);
     // Device Capabilities: 256-byte payloads, extended tags, role-based error reporting, function level reset.
-    this.put(EXPRESS + 4, 4, 0x1000_8021);
+    this.put(EXPRESS + 4, 4, this.resetsByFlr ? 0x1000_8021 : 0x8021);
     // Device Control after reset: relaxed ordering, no snoop, 512-byte read requests; FLR reads as zero.
     this.put(EXPRESS + 8, 2, 0x2810);
     this.allow(EXPRESS + 8, 2, 0x79ff);

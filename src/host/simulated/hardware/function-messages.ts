@@ -1,6 +1,6 @@
 /** Messages of a function: its MSI-X table and pending bits, which the host's kernel programs, and MSI (PCIe 6.1.4, 7.7). */
 import { highWord, lowWord } from "../../../support/index.js";
-import type { FunctionDescription } from "../file/index.js";
+import type { KnownFunction } from "./known.js";
 import { type FunctionConfig, MSI_ENABLE, MSIX_CONTROL_ENABLE, MSIX_CONTROL_MASK, MSIX_PBA_OFFSET, MSIX_TABLE_OFFSET } from "./function-config.js";
 
 /** What a function's message-signalled interrupt writes, and where. */
@@ -22,7 +22,7 @@ export class FunctionMessages {
 
   constructor(
     private readonly config: FunctionConfig,
-    private readonly description: FunctionDescription,
+    private readonly description: KnownFunction,
     private readonly sender: MessageSender,
   ) {
     this.msiTargets = new Array<MsiTarget | null>(description.msixVectors).fill(null);

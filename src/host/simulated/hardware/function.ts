@@ -20,7 +20,7 @@ import {
 import { FunctionMessages, type MsiTarget } from "./function-messages.js";
 import { NVME_ENGINE_OFFSET, sourceIdOf } from "../names/index.js";
 import { type NvmeCarrier, NvmeFunction } from "./nvme-function.js";
-import type { FunctionDescription } from "../file/index.js";
+import type { KnownFunction } from "./known.js";
 import type { HardwareIommu } from "./iommu.js";
 import { HardwareSmmu } from "./smmu/smmu.js";
 
@@ -63,6 +63,8 @@ export class HardwareFunction implements EngineHost, NvmeCarrier {
   answersInvalidations = true;
   private readonly config: FunctionConfig;
   private readonly engine: DmaEngine;
+  /** Its registers do nothing. */
+  private readonly isInert: boolean;
   /** Where BAR 0 has the engine: behind a controller's registers. */
   private readonly engineOffset: number;
   private readonly nvme: NvmeFunction | null;
@@ -71,7 +73,7 @@ export class HardwareFunction implements EngineHost, NvmeCarrier {
   private readonly word = new Uint8Array(4);
 
   constructor(
-    readonly description: FunctionDescription,
+    readonly description: KnownFunction,
     /** null: nothing translates its DMA. */
     readonly iommu: HardwareIommu | null,
     private readonly bus: HostBus,
@@ -79,6 +81,7 @@ export class HardwareFunction implements EngineHost, NvmeCarrier {
     this.sourceId = sourceIdOf(description);
     this.config = new FunctionConfig(description);
     this.engine = new DmaEngine(this);
+    this.isInert = description.model === "inert";
     this.nvme = description.model === "nvme" ? new NvmeFunction(this, description) : null;
     this.engineOffset = this.nvme === null ? 0 : NVME_ENGINE_OFFSET;
     this.messages = new FunctionMessages(this.config, description, {
@@ -122,7 +125,7 @@ export class HardwareFunction implements EngineHost, NvmeCarrier {
       return;
     }
     const control = offsets.express + 8;
-    if (covers(offset, size, control + 1) && ((value >>> (8 * (control + 1 - offset))) & (DEVICE_CONTROL_FLR >>> 8)) !== 0) {
+    if (this.config.resetsByFlr && covers(offset, size, control + 1) && ((value >>> (8 * (control + 1 - offset))) & (DEVICE_CONTROL_FLR >>> 8)) !== 0) {
       this.reset();
       return;
     }
@@ -170,7 +173,7 @@ export class HardwareFunction implements EngineHost, NvmeCarrier {
     }
     if (this.nvme !== null && offset < NVME_ENGINE_OFFSET) {
       this.nvme.read(offset, out);
-    } else {
+    } else if (!this.isInert) {
       this.engine.read(offset - this.engineOffset, out);
     }
   }
@@ -191,7 +194,7 @@ export class HardwareFunction implements EngineHost, NvmeCarrier {
       }
       return;
     }
-    if (index !== 0 || !this.decodesMemory || offset + data.length > this.regionInfo(0).size) {
+    if (index !== 0 || this.isInert || !this.decodesMemory || offset + data.length > this.regionInfo(0).size) {
       return;
     }
     if (this.nvme !== null && offset < NVME_ENGINE_OFFSET) {

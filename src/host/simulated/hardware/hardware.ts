@@ -1,7 +1,8 @@
 import type { MakeMemory } from "../../../memory/index.js";
 import { HardwareFunction, type HostBus } from "./function.js";
 import { iommuOf, sourceIdOf } from "../names/index.js";
-import type { FunctionDescription, HostDescription } from "../file/index.js";
+import type { HostDescription } from "../file/index.js";
+import { type KnownFunction, knownFunction, knownSmmus } from "./known.js";
 import { BarWindows } from "./bar-windows.js";
 import type { HardwareIommu } from "./iommu.js";
 import { PhysicalMemory } from "./physical-memory.js";
@@ -31,6 +32,8 @@ export class SimulatedHardware implements HostBus {
   readonly vtds = new Map<string, HardwareVtd>();
   /** By PCI address. */
   readonly functions = new Map<string, HardwareFunction>();
+  /** Messages are writes to the interrupt range. */
+  readonly isX86: boolean;
   private readonly bars: BarWindows;
   /** Writes to functions' registers that wait for the one that is being made: they are posted (PCIe 2.4.1). */
   private readonly posted: Array<() => void> = [];
@@ -41,27 +44,29 @@ export class SimulatedHardware implements HostBus {
     readonly description: HostDescription,
     makeMemory?: MakeMemory,
   ) {
+    const smmus = knownSmmus(description);
     this.memory = new PhysicalMemory(description.memory, makeMemory);
-    for (const smmu of description.smmus) {
+    this.isX86 = description.msiDoorbell === INTERRUPT_RANGE_FIRST;
+    for (const smmu of smmus) {
       const functions = description.functions.filter((fn) => fn.smmu === smmu.name);
       this.smmus.set(smmu.name, new HardwareSmmu(smmu, this.memory, functions.map((fn) => sourceIdOf(fn))));
     }
     for (const vtd of description.vtds) {
       this.vtds.set(vtd.name, new HardwareVtd(vtd, this.memory));
     }
-    const bits = description.smmus.length === 0 ? PHYSICAL_BITS : Math.min(48, ...description.smmus.map(({ idr5 }) => OAS_BITS[extract(idr5, IDR5.OAS)]));
+    const bits = smmus.length === 0 ? PHYSICAL_BITS : Math.min(48, ...smmus.map(({ idr5 }) => OAS_BITS[extract(idr5, IDR5.OAS)]));
     this.bars = new BarWindows(description.functions, description.memory, 2 ** bits);
     for (const fn of description.functions) {
       const name = iommuOf(fn);
-      const iommu = name === null ? null : (this.smmus.get(name) ?? this.vtds.get(name)!);
-      const made = this.make(fn, iommu);
+      const iommu = name === null ? null : (this.smmus.get(name) ?? this.vtds.get(name) ?? null);
+      const made = this.make(knownFunction(fn), iommu);
       iommu?.connect(made.sourceId, made);
       this.functions.set(fn.address, made);
     }
   }
 
   /** Throws Refusal, with nothing left of the hardware made before it. */
-  private make(fn: FunctionDescription, iommu: HardwareIommu | null): HardwareFunction {
+  private make(fn: KnownFunction, iommu: HardwareIommu | null): HardwareFunction {
     try {
       return new HardwareFunction(fn, iommu, this);
     } catch (error) {
@@ -163,11 +168,11 @@ export class SimulatedHardware implements HostBus {
   }
 
   private isMessage(hpa: number, length: number): boolean {
-    return this.vtds.size > 0 ? hpa % 4 === 0 && length === 4 : hpa === this.msiDoorbell && (length === 4 || length === 2);
+    return this.isX86 ? hpa % 4 === 0 && length === 4 : hpa === this.msiDoorbell && (length === 4 || length === 2);
   }
 
   private inDoorbellPage(hpa: number): boolean {
-    if (this.vtds.size > 0) {
+    if (this.isX86) {
       return hpa >= INTERRUPT_RANGE_FIRST && hpa <= INTERRUPT_RANGE_LAST;
     }
     return Math.floor(hpa / DOORBELL_PAGE) === Math.floor(this.msiDoorbell / DOORBELL_PAGE);

@@ -23,7 +23,7 @@ export interface SimulatedHostOptions {
 /** Builds a host from a description (`loadHostDescription`, `describeHost`). `close` frees all of it. */
 export function createSimulatedHost(description: HostDescription, options: SimulatedHostOptions = {}): SimulatedHost {
   const hardware = SimulatedHardware.fromDescription(description, options.makeMemory);
-  const kernel = new SimulatedKernel(hardware, description.name, description.kernel, options.later);
+  const kernel = new SimulatedKernel(hardware, description.name, { version: description.kernel, config: description.kernelConfig }, options.later);
   return {
     hardware,
     kernel,

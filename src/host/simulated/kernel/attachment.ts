@@ -3,9 +3,9 @@
  * attachment, replacement in one step, and tables that an IOAS makes by itself. A call that throws leaves
  * the old attachment as it was.
  */
-import { HostError } from "../../../iommufd/index.js";
+import { HostError, type IovaRange } from "../../../iommufd/index.js";
 import {
-  type DeviceObject,
+  DeviceObject,
   type Hwpt,
   HwptNested,
   HwptPaging,
@@ -180,7 +180,7 @@ function checkFaultQueue(device: DeviceObject, hwpt: Hwpt, refuse: Refuse): void
   }
 }
 
-function attachHwpt(context: AttachContext, device: DeviceObject, hwpt: Hwpt, refuse: Refuse): void {
+function attachOne(context: AttachContext, device: DeviceObject, hwpt: Hwpt, refuse: Refuse): void {
   const old = device.hwpt;
   if (old === hwpt) {
     return;
@@ -191,11 +191,10 @@ function attachHwpt(context: AttachContext, device: DeviceObject, hwpt: Hwpt, re
   }
   const { ioas } = pagingOf(hwpt);
   const oldIoas = old === null ? null : pagingOf(old).ioas;
-  if (ioas !== oldIoas) {
-    const { reserved } = device.master.driver;
-    ioas.pagetable.reserve(reserved.start, reserved.last, device, refuse);
-  }
   try {
+    if (ioas !== oldIoas) {
+      reservedOf(device).forEach(({ start, last }) => ioas.pagetable.reserve(start, last, device, refuse));
+    }
     for (const place of device.msiPages) {
       pagingOf(hwpt).installMsi(place, context.msiWindow.pageAt(place), refuse);
     }
@@ -215,6 +214,55 @@ function attachHwpt(context: AttachContext, device: DeviceObject, hwpt: Hwpt, re
       oldIoas!.pagetable.release(device);
     }
     putHwpt(context, old);
+  }
+}
+
+/**
+ * IOVAs that an IOAS loses with a function: its driver's window, and what the firmware keeps from it (Linux
+ * iopt_table_enforce_dev_resv_regions); a range of type direct-relaxable counts no more.
+ */
+function reservedOf(device: DeviceObject): IovaRange[] {
+  const window = device.master.driver.reserved;
+  const others = (device.device.description.reserved ?? [])
+    .filter(({ type }) => type === "reserved" || type === "msi")
+    .map(({ base, size }) => ({ start: BigInt(base), last: BigInt(base) + BigInt(size) - 1n }))
+    .filter(({ start, last }) => start < window.start || last > window.last);
+  return [window, ...others];
+}
+
+/** Other functions of its IOMMU group that are attached: the group has one table (Linux iommufd_hw_pagetable_attach). */
+function attachedPeers(context: AttachContext, device: DeviceObject): DeviceObject[] {
+  const { group } = device.device.description;
+  return context.table.live().filter(
+    (object): object is DeviceObject => object instanceof DeviceObject && object !== device && object.hwpt !== null && group !== null && object.device.description.group === group,
+  );
+}
+
+/** What is attached in place of another table goes to the whole group; what is attached anew has to be what the group has. */
+function attachHwpt(context: AttachContext, device: DeviceObject, hwpt: Hwpt, refuse: Refuse): void {
+  const peers = attachedPeers(context, device);
+  if (device.hwpt === null) {
+    const other = peers.find((peer) => peer.hwpt !== hwpt);
+    if (other !== undefined) {
+      throw refuse("EINVAL", `${other.device.description.address} of the same IOMMU group is attached to another table`);
+    }
+    attachOne(context, device, hwpt, refuse);
+    return;
+  }
+  const done: Array<{ device: DeviceObject; old: Hwpt }> = [];
+  // The new table outlives a way back: who made it takes it away. The old one has a user until the last is over.
+  hwpt.users++;
+  try {
+    for (const one of [device, ...peers]) {
+      const old = one.hwpt!;
+      attachOne(context, one, hwpt, refuse);
+      done.push({ device: one, old });
+    }
+  } catch (error) {
+    done.reverse().forEach(({ device: one, old }) => attachOne(context, one, old, refuse));
+    throw error;
+  } finally {
+    hwpt.users--;
   }
 }
 

@@ -65,8 +65,16 @@ export interface PhysicalFunctionDescription {
   readonly msixVectors: number;
   /** -1: none. */
   readonly numaNode: number;
-  /** Only functions of vfio-pci have a character device. */
+  /** Only functions of vfio-pci have a character device. Empty: none is bound. */
   readonly driver: string;
+  /** The AMD unit that it is behind, which is described and not simulated. */
+  readonly amd?: string | null;
+  /** Number of its IOMMU group; null: it is alone. */
+  readonly group: number | null;
+  /** Its reserved ranges, by /sys/kernel/iommu_groups/N/reserved_regions; null: none. */
+  readonly reserved: ReadonlyArray<{ readonly base: number; readonly size: number; readonly type: "direct" | "direct-relaxable" | "reserved" | "msi" }> | null;
+  /** How the kernel can reset it; null: as it likes. */
+  readonly reset: readonly string[] | null;
 }
 
 export interface PhysicalFunction {
@@ -101,6 +109,8 @@ export interface PhysicalHost {
   readonly vtds: ReadonlyMap<string, PhysicalVtd>;
   /** By PCI address. */
   readonly functions: ReadonlyMap<string, PhysicalFunction>;
+  /** Memory writes to the interrupt range are messages. */
+  readonly isX86: boolean;
   /** HPA of the interrupt controller's doorbell (GITS_TRANSLATER), or the first byte of the interrupt range (VT-d 3.14). */
   readonly msiDoorbell: number;
   /** Called when a function's write has reached the doorbell. */

@@ -1,6 +1,6 @@
 export type { HostMemory, PhysicalFunction, PhysicalFunctionDescription, PhysicalHost, PhysicalSmmu } from "./hardware-port.js";
 export { SimulatedKernel } from "./kernel.js";
-export type { KernelVersion } from "./kernel-rules.js";
+export type { KernelBuild } from "./kernel-rules.js";
 export { nestingObstacle, smmuFeatures } from "./smmu/features.js";
 export { denylisted } from "./vfio-denylist.js";
 export { plainAddressBits, unitFeatures } from "./vtd/features.js";

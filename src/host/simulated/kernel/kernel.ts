@@ -10,7 +10,8 @@ import { SimulatedIommufd, type TableAccount } from "./iommufd.js";
 import { ProcessMemory } from "./process-memory.js";
 import type { IommuDriver, Master } from "./iommu-driver.js";
 import type { UnclaimedFaultListener } from "./unclaimed-fault.js";
-import { kernelRules, type KernelRules, type KernelVersion } from "./kernel-rules.js";
+import { type KernelBuild, kernelRules, type KernelRules, lacks } from "./kernel-rules.js";
+import { groupOf } from "./dma-owner.js";
 import { SmmuDriver, type SmmuAccount } from "./smmu/driver.js";
 import { VtdDriver, type VtdAccount } from "./vtd/driver.js";
 import { SimulatedVfioDevice, type VfioHost } from "./vfio-device.js";
@@ -42,14 +43,14 @@ export class SimulatedKernel implements Host, VfioHost {
   constructor(
     readonly hardware: PhysicalHost,
     name: string,
-    version: KernelVersion,
+    private readonly build: KernelBuild,
     private readonly later: Later = queueMicrotask,
   ) {
     this.description = `simulated: ${name}`;
-    this.rules = kernelRules(version);
+    this.rules = kernelRules(build);
     this.memory = new ProcessMemory(hardware.memory);
     for (const smmu of hardware.smmus.values()) {
-      this.drivers.set(smmu.name, new SmmuDriver(smmu, hardware.memory, this.rules));
+      this.drivers.set(smmu.name, new SmmuDriver(smmu, hardware.memory, this.rules, !lacks(build, "CONFIG_ARM_SMMU_V3_IOMMUFD")));
     }
     for (const vtd of hardware.vtds.values()) {
       this.drivers.set(vtd.name, new VtdDriver(vtd, hardware.memory));
@@ -74,7 +75,7 @@ export class SimulatedKernel implements Host, VfioHost {
    * with the function's own handle: the data is the subhandle, as the vector's number is.
    */
   messageAddress(device: PhysicalFunction): number {
-    if (this.hardware.vtds.size === 0) {
+    if (!this.hardware.isX86) {
       return this.hardware.msiDoorbell;
     }
     const index = [...this.hardware.functions.values()].indexOf(device);
@@ -106,6 +107,9 @@ export class SimulatedKernel implements Host, VfioHost {
       }
       return new GivenIommufd(known);
     }
+    if (lacks(this.build, "CONFIG_IOMMUFD")) {
+      throw new HostError("open /dev/iommu", "ENOENT", "the kernel was built without CONFIG_IOMMUFD");
+    }
     const iommufd = new SimulatedIommufd(this.nextDescriptor++, this.memory, this.rules, this.later, (gone) => this.iommufds.delete(gone), (fd) => this.files.get(fd) ?? null);
     this.iommufds.add(iommufd);
     return iommufd;
@@ -122,8 +126,12 @@ export class SimulatedKernel implements Host, VfioHost {
     const device = this.hardware.functions.get(which);
     const denied = device === undefined ? null : denylisted(device.description);
     if (device === undefined || device.description.driver !== "vfio-pci" || denied !== null) {
-      const why = device === undefined ? "there is no such function" : (denied ?? `it is bound to ${device.description.driver}`);
+      const why = device === undefined ? "there is no such function" : (denied ?? (device.description.driver === "" ? "no driver is bound to it" : `it is bound to ${device.description.driver}`));
       throw new HostError("open", "ENODEV", `${which}: ${why}`);
+    }
+    const missing = ["CONFIG_IOMMUFD", "CONFIG_VFIO_DEVICE_CDEV"].find((option) => lacks(this.build, option));
+    if (missing !== undefined) {
+      throw new HostError("open", "ENODEV", `${which} has no VFIO character device: the kernel was built without ${missing}`);
     }
     const open = new SimulatedVfioDevice(this.nextDescriptor++, device, this.masters.get(device) ?? null, this);
     this.devices.add(open);
@@ -156,7 +164,7 @@ export class SimulatedKernel implements Host, VfioHost {
       vendorId: description.vendor,
       deviceId: description.device,
       classCode: description.class,
-      iommu: iommu?.name ?? null,
+      iommu: iommu?.name ?? description.amd ?? null,
       numaNode: description.numaNode,
       // vfio-pci is bound to nothing of its denylist.
       driver: description.driver === "vfio-pci" && denylisted(description) !== null ? "" : description.driver,
@@ -250,7 +258,7 @@ export class SimulatedKernel implements Host, VfioHost {
   }
 
   get growsMsix(): boolean {
-    return this.rules.growsMsix || this.hardware.vtds.size > 0;
+    return this.rules.growsMsix || this.hardware.isX86;
   }
 
   iommufdFor(fd: number): SimulatedIommufd | "EINVAL" | "EBADF" | "EBADFD" {
@@ -268,6 +276,14 @@ export class SimulatedKernel implements Host, VfioHost {
     return [...this.hardware.functions.values()]
       .filter((one) => bus(one) === bus(device))
       .map((one) => ({ device: one, open: [...this.devices].find((open) => open.device === one && open.isBound) ?? null }));
+  }
+
+  groupOf(device: PhysicalFunction): PhysicalFunction[] {
+    return groupOf(device, this.hardware.functions.values());
+  }
+
+  ownerOf(device: PhysicalFunction): object | null {
+    return [...this.devices].find((open) => open.device === device && open.isBound)?.owner ?? null;
   }
 
   isBound(device: PhysicalFunction): boolean {

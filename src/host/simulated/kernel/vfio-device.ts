@@ -13,6 +13,7 @@ import {
   VfioIrq,
   VfioRegion,
 } from "../../../iommufd/index.js";
+import { checkOwner } from "./dma-owner.js";
 import type { DmaBuf } from "./dma-buf.js";
 import type { PhysicalFunction } from "./hardware-port.js";
 import type { SimulatedIommufd } from "./iommufd.js";
@@ -31,6 +32,10 @@ const VFIO_PCI_IRQS = 5;
 export interface VfioHost {
   /** HPA that a function's messages are to reach: the doorbell, or an address of the interrupt range. */
   messageAddress(device: PhysicalFunction): number;
+  /** The functions of its IOMMU group, itself among them. */
+  groupOf(device: PhysicalFunction): readonly PhysicalFunction[];
+  /** The iommufd that an open descriptor has bound the function to; null: none has. */
+  ownerOf(device: PhysicalFunction): object | null;
   /** Whether another open descriptor has the function bound. */
   isBound(device: PhysicalFunction): boolean;
   /** The open iommufd of a descriptor; where it is none, why (Linux iommufd_ctx_from_fd). */
@@ -79,6 +84,11 @@ export class SimulatedVfioDevice implements VfioDevice {
     return this.object !== null;
   }
 
+  /** The iommufd that it is bound to. */
+  get owner(): object | null {
+    return this.iommufd;
+  }
+
   /** The iommufd's id of it; null: it is not bound to that one. */
   idIn(iommufd: SimulatedIommufd | null): number | null {
     return this.object !== null && this.iommufd === iommufd ? this.object.id : null;
@@ -100,9 +110,13 @@ export class SimulatedVfioDevice implements VfioDevice {
     if (this.host.isBound(this.device)) {
       throw refuse("EINVAL", `${this.address} is bound by another descriptor`);
     }
+    if (typeof this.device.description.amd === "string") {
+      throw refuse("EOPNOTSUPP", `${this.address} is behind ${this.device.description.amd}: AMD units of a host are described, and not simulated`);
+    }
     if (this.master === null || !this.master.driver.cacheCoherent) {
       throw refuse("EINVAL", `${this.address} has no IOMMU with coherent table walks`);
     }
+    checkOwner(this.host.groupOf(this.device), iommufd, (device) => this.host.ownerOf(device), refuse);
     this.object = iommufd.bindDevice(this.device, this.master);
     this.iommufd = iommufd;
     this.config = new VfioConfigSpace(
@@ -123,9 +137,14 @@ export class SimulatedVfioDevice implements VfioDevice {
     this.bound(refuse).iommufd.detach(this.object!, pasid, refuse);
   }
 
+  /** The kernel knows a way to reset the function alone (pci_try_reset_function). */
+  private get canReset(): boolean {
+    return this.device.description.reset?.length !== 0;
+  }
+
   info(): DeviceInfo {
     this.bound(this.enter("VFIO_GET_INFO"));
-    return { canReset: true, regions: VFIO_PCI_REGIONS, irqs: VFIO_PCI_IRQS };
+    return { canReset: this.canReset, regions: VFIO_PCI_REGIONS, irqs: VFIO_PCI_IRQS };
   }
 
   /** Nothing of a region may be mapped: its bytes are registers of a function that is simulated. */
@@ -317,6 +336,10 @@ export class SimulatedVfioDevice implements VfioDevice {
   reset(): void {
     const refuse = this.enter("VFIO_RESET");
     this.bound(refuse);
+    // Linux vfio_pci_ioctl_reset.
+    if (!this.canReset) {
+      throw refuse("EINVAL", `${this.address} has no way to be reset`);
+    }
     this.resetFunction();
   }
 

@@ -5,6 +5,7 @@ export interface NamedFunction {
   readonly address: string;
   readonly smmu?: string | null;
   readonly vtd?: string | null;
+  readonly amd?: string | null;
   readonly streamId?: number;
 }
 
@@ -28,7 +29,7 @@ export function requesterIdOf(address: string): number {
 
 /** The IOMMU in front of a function, by the host's name; null: none. */
 export function iommuOf(description: NamedFunction): string | null {
-  return description.smmu ?? description.vtd ?? null;
+  return description.smmu ?? description.vtd ?? description.amd ?? null;
 }
 
 /** The id with which a function's transactions reach its IOMMU: StreamID of an SMMU, requester id of a VT-d. */

@@ -9,7 +9,7 @@ import {
   IDR3,
   IDR5,
 } from "../../../../smmuv3/spec/index.js";
-import type { SmmuDescription } from "../../file/index.js";
+import type { KnownSmmu } from "../known.js";
 
 /** Larger encodings of IDR5.OAS mean 52 bits and more; tables hold 48-bit addresses here. */
 const OAS_48 = 5;
@@ -47,7 +47,7 @@ function mask(...fields: readonly Field[]): number {
  * (hardware access flag and dirty state, stalls, PRI, EL2 streams, broadcast TLB maintenance, ATOS, 52-bit
  * addresses, VMSAv8-32, MPAM, DPT, ECMDQ). Arm IHI 0070, 6.3.1 to 6.3.6.
  */
-export function shownIdRegisters(smmu: SmmuDescription): Int32Array {
+export function shownIdRegisters(smmu: KnownSmmu): Int32Array {
   let idr0 = smmu.idr0 & KEPT0;
   idr0 = deposit(idr0, IDR0.TTF, IDR0_TTF_AARCH64);
   idr0 = deposit(idr0, IDR0.STALL_MODEL, IDR0_STALL_MODEL_TERMINATE);

@@ -29,7 +29,7 @@ import {
 } from "../../../../smmuv3/spec/index.js";
 import { NO_PASID } from "../device-cache.js";
 import { DirtyState } from "./dirty-state.js";
-import type { SmmuDescription } from "../../file/index.js";
+import type { KnownSmmu } from "../known.js";
 import { HostStreamTable } from "./stream-table.js";
 import type { PhysicalMemory } from "../physical-memory.js";
 import { HardwareUnit } from "../unit.js";
@@ -41,7 +41,7 @@ import { LostCommands } from "./lost-commands.js";
  * command queue and the event queue. Translation on, ATS checks on (CR0.SMMUEN, CR0.ATSCHK), as Linux
  * resets it. Nothing cached is dropped but by commands.
  */
-export class HardwareSmmu extends HardwareUnit<SmmuDescription, (record: Int32Array) => void> {
+export class HardwareSmmu extends HardwareUnit<KnownSmmu, (record: Int32Array) => void> {
   /** IDR0 to IDR5 as read from the registers: see `shownIdRegisters`. */
   readonly idr: Int32Array;
   readonly features: LookupFeatures;
@@ -60,7 +60,7 @@ export class HardwareSmmu extends HardwareUnit<SmmuDescription, (record: Int32Ar
   private invalidationTimedOut = false;
 
   constructor(
-    description: SmmuDescription,
+    description: KnownSmmu,
     private readonly memory: PhysicalMemory,
     streamIds: readonly number[],
   ) {

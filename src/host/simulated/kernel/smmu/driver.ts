@@ -48,7 +48,6 @@ export class SmmuDriver implements IommuDriver {
   readonly reserved = MSI_WINDOW;
   readonly mapsDoorbells = true;
   readonly wantsPageRequests = false;
-  readonly hwInfoType = HwInfoType.ARM_SMMUV3;
   readonly features: SmmuFeatures;
   /** How guests' commands are judged; null: they are taken as they are. */
   readonly commandCheck: CommandCheck | null;
@@ -65,6 +64,8 @@ export class SmmuDriver implements IommuDriver {
     readonly smmu: PhysicalSmmu,
     readonly memory: HostMemory,
     rules: KernelRules,
+    /** The kernel has the part of iommufd that is SMMUv3's (CONFIG_ARM_SMMU_V3_IOMMUFD). */
+    private readonly hasIommufd = true,
   ) {
     this.features = smmuFeatures(smmu);
     this.commandCheck = rules.judgesCommands ? new CommandCheck(smmu.idr) : null;
@@ -95,8 +96,12 @@ export class SmmuDriver implements IommuDriver {
     return this.features.dirty;
   }
 
+  get hwInfoType(): number {
+    return this.hasIommufd ? HwInfoType.ARM_SMMUV3 : HwInfoType.NONE;
+  }
+
   hwInfo(): Uint8Array {
-    return hwInfoOf(this.smmu);
+    return !this.hasIommufd ? new Uint8Array(0) : hwInfoOf(this.smmu);
   }
 
   allocatePaging(_master: Master, flags: number, refuse: Refuse): SmmuPagingDomain {
@@ -113,6 +118,9 @@ export class SmmuDriver implements IommuDriver {
   }
 
   checkViommu(type: number, refuse: Refuse): void {
+    if (!this.hasIommufd) {
+      throw refuse("EOPNOTSUPP", "the kernel was built without CONFIG_ARM_SMMU_V3_IOMMUFD");
+    }
     const obstacle = nestingObstacle(this.features, this.smmu.coherent);
     if (obstacle !== null) {
       throw refuse("EOPNOTSUPP", `${this.name} ${obstacle}`);
