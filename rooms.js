@@ -43,6 +43,7 @@ export const rooms = {
   "machine/firmware": ["support"],
   qtest: ["support", "memory", "port"],
   "machine/arguments": ["support", "chardev", "smmuv3", "vtd"],
+  "machine/input": ["support", "machine/arguments"],
   machine: ["machine/arguments", "machine/firmware", "support", "chardev", "memory", "block", "iommufd", "pci", "msi", "smmuv3", "vtd", "devices", "vfio", "port"],
   qmp: ["support", "chardev", "memory", "pci", "iommufd", "msi", "smmuv3", "vfio", "machine/arguments", "machine"],
   "kernel-guest": ["support", "linux", "kvm", "boot", "chardev", "memory", "msi", "port", "machine/arguments", "machine"],
@@ -53,7 +54,7 @@ export const rooms = {
   plan: ["support", "host/simulated/names", "host/simulated/file", "host/simulated/hardware", "host/simulated/kernel", "smmuv3", "smmuv3/spec", "vtd", "vtd/spec", "machine/arguments"],
   check: ["support", "iommufd", "pci", "host/simulated/names", "host/simulated/file", "host/simulated/host", "machine/arguments", "machine", "plan"],
   run: ["run/report", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "host/linux", "chardev", "qtest", "remote", "qmp", "host/instruments", "kernel-guest"],
-  cli: ["support", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine", "host/simulated/names", "host/simulated/host", "host/linux", "host/shipped", "remote", "check", "run/report", "run", "chardev", "qtest"],
+  cli: ["support", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine/input", "machine", "host/simulated/names", "host/simulated/host", "host/linux", "host/shipped", "remote", "check", "run/report", "run", "chardev", "qtest"],
 };
 
 /** Rooms that the package does not give, and why (package-door.js gives all others). */

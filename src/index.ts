@@ -17,6 +17,7 @@ export * as kvm from "./kvm/index.js";
 export * as machine from "./machine/index.js";
 export * as machineArguments from "./machine/arguments/index.js";
 export * as machineFirmware from "./machine/firmware/index.js";
+export * as machineInput from "./machine/input/index.js";
 export * as memory from "./memory/index.js";
 export * as msi from "./msi/index.js";
 export * as nesting from "./nesting/index.js";

@@ -1,19 +1,28 @@
-import { type LocatedWord, locateWords, splitLocatedWords } from "../machine/arguments/index.js";
-import { readTextFile, Refusal } from "../support/index.js";
+import { readFileSync } from "node:fs";
+import { type ArgumentInput, commandHead, locateWords } from "../machine/arguments/index.js";
+import { recognise } from "../machine/input/index.js";
+import { readTextFile, Refusal, systemWords } from "../support/index.js";
 
 /**
- * The machine's arguments of a command: words after `--`, or one file that holds them. A file's name is told
- * from an option by its first letter.
+ * The machine's arguments of a command: words after `--`, or one file that holds them in whatever form (`-`: standard
+ * input). A file's name is told from an option by its first letter.
  */
-export function machineWords(words: readonly string[]): LocatedWord[] {
+export function machineInput(words: readonly string[]): ArgumentInput {
   const [first] = words;
   if (first === undefined) {
     throw new Refusal("no machine arguments", { wouldWork: "viommu run FILE.args, or viommu run -- -machine virt ..." });
   }
-  const isProgram = /(?:^|\/)qemu-system-[^/]*$|(?:^|\/)qemu-kvm$/.test(first);
-  if (first.startsWith("-") || isProgram || /^[A-Za-z_][A-Za-z0-9_]*=/.test(first)) {
-    return locateWords(words);
+  if (first !== "-" && (first.startsWith("-") || commandHead(words).length > 0)) {
+    return { words: locateWords(words), findings: [] };
   }
-  const ofFile = splitLocatedWords(readTextFile(first, "a file of machine arguments"), first);
-  return [...ofFile, ...locateWords(words.slice(1)).map((word) => ({ ...word, index: ofFile.length + word.index }))];
+  const { words: ofFile, findings } = first === "-" ? recognise(standardInput(), "standard input") : recognise(readTextFile(first, "a file of machine arguments"), first);
+  return { words: [...ofFile, ...locateWords(words.slice(1)).map((word) => ({ ...word, index: ofFile.length + word.index }))], findings };
+}
+
+function standardInput(): string {
+  try {
+    return readFileSync(0, "utf8");
+  } catch (error) {
+    throw new Refusal(`Could not read standard input: ${systemWords(error)}`, { wouldWork: "viommu run FILE.args" });
+  }
 }

@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { DEFAULT_HOSTS_TEXT, shippedHosts } from "../host/shipped/index.js";
 import { parseArguments } from "../machine/arguments/index.js";
 import { Refusal, systemWords } from "../support/index.js";
-import { machineWords } from "./machine-words.js";
+import { machineInput } from "./machine-words.js";
 import type { Streams } from "./streams.js";
 
 /** `viommu tables`: the firmware's tables as they stand before the guest numbers buses, or as a kernel gets them. */
@@ -14,7 +14,7 @@ export function addTo(tables: Command, streams: Streams, finish: (code: number) 
     .requiredOption("--out <folder>", "where the files go; made where it is not there")
     .option("--host <file>", `the host: a file, ${shippedHosts().join(", ")}, or linux: this machine (default: ${DEFAULT_HOSTS_TEXT})`)
     .action(async (words: string[], options: { out: string; host?: string }) => {
-      const machine = parseArguments(machineWords(words));
+      const machine = parseArguments(machineInput(words));
       const { defaultHost, firmwareTables, hostToRun } = await import("../run/index.js");
       const files = await firmwareTables(machine, await hostToRun(options.host ?? defaultHost(machine)));
       try {

@@ -1,10 +1,9 @@
 /** Which words of a command line are the command's, and which are QEMU's. */
-import { optionRules } from "../machine/arguments/index.js";
+import { commandHead, optionRules } from "../machine/arguments/index.js";
 import { Refusal } from "../support/index.js";
 
 /** Those that `viommu guest` has itself. */
 const GUEST_OPTIONS = new Set(["-qtest", "-qmp"]);
-const isProgramName = (word: string | undefined): boolean => word !== undefined && /(?:^|\/)qemu-(?:system-[^/]*|kvm)$/.test(word);
 
 /**
  * Puts the `--` before a pasted command line where it was left out (`viommu run qemu-system-aarch64 -M virt`),
@@ -16,7 +15,7 @@ export function separate(words: readonly string[], ownOptions: ReadonlySet<strin
   const own: string[] = [];
   const moved: string[] = [];
   let at = 0;
-  for (; at < words.length && words[at] !== "--" && !isProgramName(words[at]); at++) {
+  for (; at < words.length && words[at] !== "--" && !beginsCommand(words, at); at++) {
     const word = words[at];
     // QEMU takes its options with one dash and with two; what is written as one of ours is ours.
     const rule = takesMachine && word.startsWith("-") && !ownOptions.has(word) ? optionRules.get(word.replace(/^--?/, "")) : undefined;
@@ -28,13 +27,19 @@ export function separate(words: readonly string[], ownOptions: ReadonlySet<strin
     }
   }
   const rest = words.slice(words[at] === "--" ? at + 1 : at);
+  const head = commandHead(rest).length;
   if (takesMachine) {
-    refuseOwn(words[0], rest, ownOptions);
+    refuseOwn(words[0], rest.slice(head), ownOptions);
   }
   if (at >= words.length && moved.length === 0) {
     return own;
   }
-  return [...own, "--", ...(isProgramName(rest[0]) ? [rest[0], ...moved, ...rest.slice(1)] : [...moved, ...rest])];
+  return [...own, "--", ...rest.slice(0, head), ...moved, ...rest.slice(head)];
+}
+
+/** QEMU's program, or what starts it, stands there; what is behind an option may be its value. */
+function beginsCommand(words: readonly string[], at: number): boolean {
+  return at > 0 && !words[at - 1].startsWith("--") && commandHead(words.slice(at)).length > 0;
 }
 
 /** An option of the command among QEMU's, which has none of that name. @throws Refusal */

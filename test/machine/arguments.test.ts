@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
-import { dropProgram, splitWords } from "../../src/machine/arguments/argument-file.js";
+import { splitWords } from "../../src/machine/arguments/argument-file.js";
 import { parseArguments } from "../../src/machine/arguments/arguments.js";
+import { dropProgram } from "../../src/machine/arguments/program.js";
 import { editDistance, nearest } from "../../src/machine/arguments/nearest.js";
 import { refusalOf, words } from "./refused.js";
 

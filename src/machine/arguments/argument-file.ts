@@ -3,7 +3,6 @@
  * of a word), continuations (`\` at a line's end, and simply the next line), single and double quotes.
  */
 import { Refusal } from "../../support/index.js";
-import { BOARD_KINDS, boardTraits } from "./boards.js";
 import type { LocatedWord } from "./located-words.js";
 
 /** Splits a file's text into words. @throws Refusal with the line number */
@@ -11,24 +10,36 @@ export function splitWords(text: string, name = "arguments"): string[] {
   return splitLocatedWords(text, name).map((word) => word.text);
 }
 
-/** Splits a file's text into words that know where they stand. @throws Refusal with the line number */
-export function splitLocatedWords(text: string, name = "arguments"): LocatedWord[] {
-  const words: LocatedWord[] = [];
+export interface SplitWord extends LocatedWord {
+  /** Offsets of its first character and behind its last in the text that was split. */
+  readonly start: number;
+  readonly end: number;
+}
+
+/**
+ * Splits a file's text into words that know where they stand.
+ * @param lines where the text's lines stand in the file, from 1, where that is not said by their order
+ * @throws Refusal with the line number
+ */
+export function splitLocatedWords(text: string, name = "arguments", lines?: ReadonlyArray<{ readonly line: number; readonly column: number }>): SplitWord[] {
+  const words: SplitWord[] = [];
   let word = "";
-  let line = 1;
+  let lineIndex = 0;
+  let line = lines?.[0]?.line ?? 1;
   let lineStart = 0;
   /** Where the word that is being read began; null: there is none. */
-  let begun: { readonly line: number; readonly column: number } | null = null;
+  let begun: { readonly line: number; readonly column: number; readonly start: number } | null = null;
   const begin = (at: number): void => {
-    begun ??= { line, column: at - lineStart + 1 };
+    begun ??= { line, column: at - lineStart + (lines?.[lineIndex]?.column ?? 1), start: at };
   };
   const newLine = (at: number): void => {
-    line++;
+    lineIndex++;
+    line = lines?.[lineIndex]?.line ?? line + 1;
     lineStart = at + 1;
   };
-  const end = (): void => {
+  const end = (at: number): void => {
     if (begun !== null) {
-      words.push({ text: word, source: name, ...begun, index: words.length });
+      words.push({ text: word, source: name, ...begun, index: words.length, end: at });
       word = "";
       begun = null;
     }
@@ -37,8 +48,13 @@ export function splitLocatedWords(text: string, name = "arguments"): LocatedWord
     const c = text[i];
     if (c === "\\") {
       const next = text[i + 1];
-      if (next === "\n" || (next === "\r" && text[i + 2] === "\n")) {
-        i += next === "\r" ? 2 : 1;
+      // A shell would take a blank behind the backslash for a word; nobody means that.
+      const continued = /^\\[ \t\r]*\n/.exec(text.slice(i, i + 256));
+      if (continued !== null) {
+        i += continued[0].length - 1;
+        if (continued[0].length > 2 && !/^\\\r?\n/.test(continued[0])) {
+          end(i);
+        }
         newLine(i);
       } else if (next === undefined) {
         throw new Refusal(`${name}:${line}: a backslash at the end of the file continues nothing`);
@@ -69,8 +85,20 @@ export function splitLocatedWords(text: string, name = "arguments"): LocatedWord
         }
         word += text[i];
       }
+    } else if (c === "{" && begun === null && (jsonEnd(text, i) ?? 0) > 0) {
+      // As ps shows it: a shell has taken the quotes around it.
+      const last = jsonEnd(text, i)!;
+      begin(i);
+      for (; i < last; i++) {
+        if (text[i] === "\n") {
+          newLine(i);
+        } else if (text[i] !== "\r") {
+          word += text[i];
+        }
+      }
+      i--;
     } else if (/\s/.test(c)) {
-      end();
+      end(i);
       if (c === "\n") {
         newLine(i);
       }
@@ -83,35 +111,29 @@ export function splitLocatedWords(text: string, name = "arguments"): LocatedWord
       word += c;
     }
   }
-  end();
+  end(text.length);
   return words;
 }
 
-const PROGRAM = /^(?:.*\/)?(?:qemu-system-(.+)|qemu-kvm)$/;
-
-/**
- * Drops what stands before the options of a pasted command line: environment settings, `sudo`, `exec`,
- * `$`, and the program's name.
- * @throws Refusal where it is the program of a machine that is not here
- */
-export function dropProgram<W extends string | LocatedWord>(words: readonly W[]): W[] {
-  const text = (word: W): string => (typeof word === "string" ? word : word.text);
-  let at = 0;
-  while (at < words.length && /^(?:[A-Za-z_][A-Za-z0-9_]*=.*|sudo|exec|env|\$)$/.test(text(words[at]))) {
-    at++;
+/** The offset behind a JSON object that begins at an offset; null: there is none that ends. */
+function jsonEnd(text: string, from: number): number | null {
+  if (!/^\{\s*"/.test(text.slice(from, from + 64))) {
+    return null;
   }
-  if (at >= words.length) {
-    return words.slice();
+  let depth = 0;
+  let quoted = false;
+  for (let i = from; i < text.length; i++) {
+    const c = text[i];
+    if (quoted) {
+      i += c === "\\" ? 1 : 0;
+      quoted = c !== '"';
+    } else if (c === '"') {
+      quoted = true;
+    } else if (c === "{" || c === "[") {
+      depth++;
+    } else if ((c === "}" || c === "]") && --depth === 0) {
+      return i + 1;
+    }
   }
-  const program = PROGRAM.exec(text(words[at]));
-  if (program === null) {
-    return words.slice();
-  }
-  if (program[1] !== undefined && !BOARD_KINDS.some((kind) => boardTraits[kind].architecture === program[1])) {
-    throw new Refusal(`${text(words[at])} is not a machine that viommu has`, {
-      found: `architecture ${program[1]}`,
-      wouldWork: BOARD_KINDS.map((kind) => `qemu-system-${boardTraits[kind].architecture} -machine ${boardTraits[kind].alias}`).join(", "),
-    });
-  }
-  return words.slice(at + 1);
+  return null;
 }

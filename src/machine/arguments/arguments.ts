@@ -3,7 +3,6 @@
  * What cannot be is refused with QEMU's words first.
  */
 import { errorFindings, type Finding, type Place, Refusal, RefusalCollector } from "../../support/index.js";
-import { dropProgram } from "./argument-file.js";
 import { BOARD_KINDS, boardTraits } from "./boards.js";
 import { type BootArguments, BootOptions } from "./boot.js";
 import { type ControlArguments, ControlOptions } from "./control.js";
@@ -19,6 +18,7 @@ import { type ObjectArgument, parseObject } from "./object.js";
 import { describeArgument, located, parseOptionString } from "./option-string.js";
 import { optionRules } from "./other-options.js";
 import { deviceModels } from "./device-table.js";
+import { type CommandHead, commandHead, dropProgram } from "./program.js";
 import { parseSmp, type SmpArguments } from "./smp.js";
 import { type TraceArguments, TraceOptions } from "./trace.js";
 
@@ -56,18 +56,24 @@ export interface ReadArguments {
 /** Words as a shell gives them, or that know where they stand; a leading program name is dropped. */
 export type ArgumentWords = ReadonlyArray<string | LocatedWord>;
 
+/** Words with what there is to tell of how they were read. */
+export interface ArgumentInput {
+  readonly words: ArgumentWords;
+  readonly findings: readonly Finding[];
+}
+
 /**
  * Parses a machine's arguments.
  * @throws Refusal of everything that is wrong with them
  */
-export function parseArguments(words: ArgumentWords): MachineArguments {
+export function parseArguments(words: ArgumentWords | ArgumentInput): MachineArguments {
   const { args, refusals } = new ArgumentReader().read(words);
   refusals.throwAll();
   return args!;
 }
 
 /** Reads a machine's arguments, and tells all that is wrong with them, and each note with its place. */
-export function readArguments(words: ArgumentWords): ReadArguments {
+export function readArguments(words: ArgumentWords | ArgumentInput): ReadArguments {
   const { args, refusals, findings } = new ArgumentReader().read(words);
   const at = ({ place }: Finding): number => place?.word ?? Number.POSITIVE_INFINITY;
   const all = [...refusals.parts.flatMap((one) => errorFindings(one)), ...findings];
@@ -91,11 +97,19 @@ class ArgumentReader {
   private options: readonly GivenOption[] = [];
 
   /** args is null where it cannot be told what machine it is. */
-  read(words: ArgumentWords): { args: MachineArguments | null; refusals: RefusalCollector; findings: Finding[] } {
+  read(input: ArgumentWords | ArgumentInput): { args: MachineArguments | null; refusals: RefusalCollector; findings: Finding[] } {
+    const { words, findings: told } = "words" in input ? input : { words: input, findings: [] };
     const all = locateWords(words);
-    const rest = this.refusals.attempt(() => dropProgram(all), { rule: "unknown-program", place: all.length === 0 ? undefined : placeOf(all[0]) });
-    const args = rest === undefined ? null : this.readOptions(all.slice(0, all.length - rest.length), rest);
-    return { args, refusals: this.refusals, findings: this.notes.map((words, index) => ({ level: "note", rule: "note", words, place: this.notePlaces.get(index) ?? this.placeOfText(words) ?? null })) };
+    this.notes.push(...told.map((one) => one.words));
+    const head = commandHead(all.map(({ text }) => text));
+    if (head.wrapper !== "") {
+      this.notePlaces.set(this.notes.length, placeOf(all[0]));
+      this.notes.push(`${head.wrapper}: what starts QEMU has no effect here`);
+    }
+    const rest = this.refusals.attempt(() => dropProgram(all), { rule: "unknown-program", ...(all.length === 0 ? {} : { place: placeOf(all[0]) }) });
+    const args = rest === undefined ? null : this.readOptions(head, rest);
+    const notes = this.notes.map((text, index): Finding => told[index] ?? { level: "note", rule: "note", words: text, place: this.notePlaces.get(index) ?? this.placeOfText(text) ?? null });
+    return { args, refusals: this.refusals, findings: notes };
   }
 
   /** Runs what reads one option: its refusals and notes are of its place. @returns undefined where it is refused */
@@ -126,8 +140,8 @@ class ArgumentReader {
     return this.options.find(({ where }) => text.startsWith(where))?.place;
   }
 
-  /** @param program words before the options */
-  private readOptions(program: readonly LocatedWord[], words: readonly LocatedWord[]): MachineArguments | null {
+  /** @param head what stands before the options */
+  private readOptions(head: CommandHead, words: readonly LocatedWord[]): MachineArguments | null {
     const options = this.collect(words);
     this.options = options;
     const { notes, refusals } = this;
@@ -151,7 +165,7 @@ class ArgumentReader {
       const parsed = isMachine(one.option) && !isHelp(one.value) ? this.at(one, () => parseOptionString(`-${one.option}`, one.value, "type")) : undefined;
       return parsed === undefined ? [] : [{ where: one.where, parsed }];
     });
-    const machine = this.together("unsupported-machine", () => startOptions(given, intelIommu)) ?? guessOptions(program, intelIommu);
+    const machine = this.together("unsupported-machine", () => startOptions(given, intelIommu)) ?? guessOptions(head, intelIommu);
     for (const one of options) {
       const { option, value } = one;
       const done = this.at(one, () => {
@@ -387,9 +401,9 @@ function parseNic(option: string, value: string, notes: string[]): void {
 }
 
 /** The options of a machine whose type is none: of the program's architecture, so that the rest can be read. */
-function guessOptions(program: readonly LocatedWord[], intelIommu: boolean): MachineOptions {
-  const ofProgram = BOARD_KINDS.find((kind) => program.some(({ text }) => text.endsWith(`qemu-system-${boardTraits[kind].architecture}`)));
-  return lastOptions(ofProgram ?? (intelIommu ? "q35" : "virt"));
+function guessOptions({ program, architecture }: CommandHead, intelIommu: boolean): MachineOptions {
+  const ofProgram = BOARD_KINDS.find((kind) => boardTraits[kind].architecture === architecture);
+  return lastOptions(ofProgram ?? (program !== null || intelIommu ? "q35" : "virt"));
 }
 
 function isMachine(option: string): boolean {

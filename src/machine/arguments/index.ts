@@ -1,6 +1,7 @@
 /** QEMU's command line as a description of a machine: nothing of a machine is made here. */
-export { dropProgram, splitLocatedWords, splitWords } from "./argument-file.js";
-export { type ArgumentWords, type MachineArguments, parseArguments, type ReadArguments, readArguments } from "./arguments.js";
+export { type SplitWord, splitLocatedWords, splitWords } from "./argument-file.js";
+export { commandHead, type CommandHead, dropProgram, isProgram } from "./program.js";
+export { type ArgumentInput, type ArgumentWords, type MachineArguments, parseArguments, type ReadArguments, readArguments } from "./arguments.js";
 export { BOARD_KINDS, type BoardKind, type BoardTraits, boardTraits } from "./boards.js";
 export { type ChardevArgument, parseChardevShort } from "./chardev.js";
 export type { ControlArguments, MonitorArgument } from "./control.js";
