@@ -84,6 +84,8 @@ export abstract class Board {
   readonly map: BoardMap;
   readonly memory: AddressSpace;
   readonly words = new RamWordMemory();
+  /** Of RAM without a backend. */
+  readonly ramName: string;
   readonly ram: readonly PlacedRam[];
   readonly pci: PciRoot;
   readonly interrupts: InterruptLog;
@@ -125,6 +127,7 @@ export abstract class Board {
       this.clock.running = !args.control.stopped;
     }
     this.map = plan.map;
+    this.ramName = plan.ramName;
     this.ram = allocateRam(host, ramPieces(args, plan.ramName), plan.ramSpans);
     try {
       for (const { block, base, offset, size } of this.ram) {

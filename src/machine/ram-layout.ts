@@ -42,6 +42,9 @@ export function ramPieces(args: MachineArguments, name: string): RamPiece[] {
     checkTotal(pieces, args.memory.size ?? DEFAULT_RAM);
     return pieces;
   }
+  if (nodes.some(({ automatic }) => !automatic)) {
+    checkTotal([], args.memory.size ?? backends.get(args.machine.memoryBackend ?? "")?.size ?? DEFAULT_RAM);
+  }
   if (args.machine.memoryBackend !== null) {
     const id = args.machine.memoryBackend;
     const backend = find(backends, id, `Memory backend '${id}' not found`, `-machine memory-backend=${id}`);
@@ -71,7 +74,7 @@ function checkTotal(pieces: readonly RamPiece[], size: number): void {
   const total = totalSize(pieces);
   if (total !== size) {
     throw new Refusal(`total memory for NUMA nodes (0x${total.toString(16)}) should equal RAM size (0x${size.toString(16)})`, {
-      wouldWork: `-m ${total / 2 ** 20}M`,
+      wouldWork: pieces.length === 0 ? `-object memory-backend-ram,id=m0,size=${size / 2 ** 20}M, and memdev=m0 of a -numa node` : `-m ${total / 2 ** 20}M`,
     });
   }
 }

@@ -17,7 +17,7 @@ describe("a command line as QEMU spells it", () => {
     );
     expect(args.machine).toMatchObject({ type: "virt-11.1", accelerator: "kvm", gicVersion: "3", iommu: "none" });
     expect(args.memory.size).toBe(64 * 2 ** 30);
-    expect(args.smp).toEqual({ cpus: 4, maxCpus: 8 });
+    expect(args.smp).toMatchObject({ cpus: 4, maxCpus: 8 });
     expect(args.cpu).toBe("host");
     expect(args.objects.map((object) => [object.type, object.id])).toEqual([["iommufd", "iommufd0"]]);
     expect(args.devices.map((device) => device.model.name)).toEqual(["pxb-pcie", "arm-smmuv3", "pcie-root-port", "vfio-pci"]);
@@ -62,11 +62,11 @@ describe("a command line as QEMU spells it", () => {
   it("computes the levels of -smp that are not said", () => {
     const smp = (text: string): unknown => parse(`-M virt -smp ${text}`).smp;
     expect(["4", "4,maxcpus=8,sockets=2,cores=4", "sockets=2,cores=4", "8,sockets=1,dies=1,clusters=1,cores=8,threads=1", "clusters=2,cores=3"].map(smp)).toEqual([
-      { cpus: 4, maxCpus: 4 },
-      { cpus: 4, maxCpus: 8 },
-      { cpus: 8, maxCpus: 8 },
-      { cpus: 8, maxCpus: 8 },
-      { cpus: 6, maxCpus: 6 },
+      { cpus: 4, maxCpus: 4, sockets: 1, dies: 1, clusters: 1, modules: 1, cores: 4, threads: 1 },
+      { cpus: 4, maxCpus: 8, sockets: 2, dies: 1, clusters: 1, modules: 1, cores: 4, threads: 1 },
+      { cpus: 8, maxCpus: 8, sockets: 2, dies: 1, clusters: 1, modules: 1, cores: 4, threads: 1 },
+      { cpus: 8, maxCpus: 8, sockets: 1, dies: 1, clusters: 1, modules: 1, cores: 8, threads: 1 },
+      { cpus: 6, maxCpus: 6, sockets: 1, dies: 1, clusters: 2, modules: 1, cores: 3, threads: 1 },
     ]);
   });
 
@@ -111,6 +111,7 @@ describe("a command line as QEMU spells it", () => {
       acpi: true,
       acpiAuto: true,
       bypassIommu: false,
+      hmat: false,
       memoryBackend: null,
       accelerator: null,
       kernelIrqchip: null,

@@ -213,7 +213,7 @@ const rows: Row[] = [
   { situation: "VT-d: beside virtio-iommu", line: `${VTD} -device virtio-iommu-pci`, words: "QEMU does not support multiple vIOMMUs for x86 yet." },
   { situation: "VT-d: -machine pc", line: VTD.replace("q35", "pc"), words: "Parameter 'driver' expects a dynamic sysbus device type for the machine", more: "would work: -machine q35" },
   { situation: "VT-d: SATC without ATS", line: `${VTD},x-satc=on`, words: "x-satc needs device-iotlb=on" },
-  { situation: "VT-d: a node that is not there", line: `${VTD},x-numa-node=1 -numa node`, words: "Illegal numa node 1", more: "x-numa-node=0 to 0" },
+  { situation: "VT-d: a node that is not there", line: `${VTD},x-numa-node=1 -object memory-backend-ram,id=m0,size=128M -numa node,memdev=m0`, words: "Illegal numa node 1", more: "x-numa-node=0 to 0" },
   { situation: "slot of the LPC bridge", line: "-M q35 -nodefaults -device edu,addr=1f", words: "PCI: slot 31 function 0 not available for edu, in use by ICH9-LPC,id=(null)" },
   { situation: "slot of the memory controller hub", line: "-M q35 -nodefaults -device edu,addr=0", words: "PCI: slot 0 function 0 not available for edu, in use by mch,id=(null)" },
   { situation: "Bus not found", line: "-M virt -nodefaults -device edu,bus=x", words: "Bus 'x' not found", more: "pcie.0" },

@@ -65,7 +65,7 @@ describe("tables of a q35", () => {
   it.runIf(available("iasl"))("are read by iasl without a complaint", () => {
     const out = mkdtempSync(join(tmpdir(), "viommu-acpi-"));
     const line =
-      "-M q35 -m 8G -smp 300 -nodefaults -numa node -device intel-iommu,device-iotlb=on,x-numa-node=0,x-satc=on -device virtio-net-pci,ats=on " +
+      "-M q35 -m 8G -smp 300 -nodefaults -object memory-backend-ram,id=m0,size=8G -numa node,memdev=m0 -device intel-iommu,device-iotlb=on,x-numa-node=0,x-satc=on -device virtio-net-pci,ats=on " +
       "-device pxb-pcie,id=p,bus_nr=16 -device pcie-root-port,id=r,bus=p,chassis=1";
     for (const [name, bytes] of tablesOf(line)) {
       if (name === "RSDP") {

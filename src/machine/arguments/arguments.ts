@@ -10,7 +10,8 @@ import { currentProperties, type DeviceArgument, type GlobalProperty, MULTIPLE_I
 import { Drives } from "./drive.js";
 import { applyAccelOption } from "./common-options.js";
 import { applyMachineOption, lastOptions, type MachineOptions, startOptions } from "./machine-options.js";
-import { type MemoryArguments, parseMemory, parseNuma, type NumaArguments } from "./memory.js";
+import { DEFAULT_RAM, type MemoryArguments, parseMemory } from "./memory.js";
+import { type NumaArguments, parseNuma } from "./numa.js";
 import { numberExpanders } from "./expander-numbers.js";
 import { type LocatedWord, locateWords, placeOf } from "./located-words.js";
 import { nearest } from "./nearest.js";
@@ -19,7 +20,7 @@ import { describeArgument, located, parseOptionString } from "./option-string.js
 import { optionRules } from "./other-options.js";
 import { deviceModels } from "./device-table.js";
 import { type CommandHead, commandHead, dropProgram } from "./program.js";
-import { parseSmp, type SmpArguments } from "./smp.js";
+import { cpuLevels, ONE_PROCESSOR, parseSmp, type SmpArguments } from "./smp.js";
 import { type TraceArguments, TraceOptions } from "./trace.js";
 
 /** Of a machine, or of one board's. */
@@ -146,7 +147,7 @@ class ArgumentReader {
     this.options = options;
     const { notes, refusals } = this;
     let cpu: string | null = null;
-    let smp: SmpArguments | undefined = { cpus: 1, maxCpus: 1 };
+    let smp: SmpArguments | undefined = ONE_PROCESSOR;
     let memoryText: string | null = null;
     let name: string | null = null;
     let uuid: string | null = null;
@@ -195,7 +196,7 @@ class ArgumentReader {
             break;
           case "smp":
             smp = undefined;
-            smp = parseSmp(value);
+            smp = parseSmp(value, machine.board, machine.version);
             break;
           case "m":
             memoryText = value;
@@ -265,7 +266,18 @@ class ArgumentReader {
     const controls = chardevs ? this.together("invalid-monitor", () => control.finish(notes, boot.chardevIds, kvm && boot.hasKernel, kvm && boot.consoleIsMonitor(!nodefaults))) : undefined;
     const boots = controls === undefined ? undefined : this.together("invalid-serial", () => boot.finish(controls.chardevs, { kvm, board: machine.board, devices: !nodefaults }, notes));
     const memory = this.together("invalid-m", () => parseMemory(memoryText));
-    const numa = maxCpus === null ? undefined : this.together("invalid-numa", () => parseNuma(numaTexts, maxCpus));
+    const numa =
+      smp === undefined || memory === undefined
+        ? undefined
+        : this.together("invalid-numa", () =>
+            parseNuma(numaTexts, {
+              smp: smp!,
+              levels: cpuLevels[machine.board],
+              hmat: machine.hmat,
+              initiators: new Set(objects.flatMap(({ initiator }) => initiator?.node ?? [])),
+              growing: memory.slots > 0 || memory.maxSize > (memory.size ?? objects.find(({ id }) => id === machine.memoryBackend)?.size ?? DEFAULT_RAM),
+            }),
+          );
     if (refusals.any || smp === undefined || memory === undefined || numa === undefined || controls === undefined || boots === undefined) {
       return null;
     }

@@ -1,11 +1,12 @@
-/** `-object`: iommufd and memory backends. What only a real guest or host needs is noted and has no effect. */
+/** `-object`: iommufd, memory backends, generic initiators. What only a real guest or host needs is noted and has no effect. */
 import { Refusal } from "../../support/index.js";
 import { listed, nearest } from "./nearest.js";
+import { MAX_NUMA_NODES } from "./numa.js";
 import { checkId, type JsonValue, located, parseOptionString } from "./option-string.js";
 import { parseProperty, type PropertyType, type PropertyValue } from "./property.js";
 
 export interface ObjectArgument {
-  readonly type: "iommufd" | "memory-backend" | "none";
+  readonly type: ObjectKind | "none";
   /** QEMU's type name. */
   readonly typeName: string;
   readonly id: string;
@@ -13,8 +14,14 @@ export interface ObjectArgument {
   readonly size: number;
   /** Descriptor of an iommufd that the process was given, as it was said; left out: none. */
   readonly fd?: string;
+  /** Of an acpi-generic-initiator: the PCI function, by its id or QOM path, and its NUMA node. */
+  readonly initiator?: { readonly device: string; readonly node: number };
+  /** Of an acpi-generic-port: the bus of the host bridge, and its NUMA node. */
+  readonly port?: { readonly bus: string; readonly node: number };
   readonly where: string;
 }
+
+type ObjectKind = "iommufd" | "memory-backend" | "generic-initiator" | "generic-port";
 
 type Properties = Readonly<Record<string, PropertyType>>;
 
@@ -33,7 +40,7 @@ const MEMORY: Properties = {
 };
 
 /** The types of objects that are something here, by QEMU's names. */
-export const objectTypes: Readonly<Record<string, { readonly type: "iommufd" | "memory-backend"; readonly properties: Properties }>> = {
+export const objectTypes: Readonly<Record<string, { readonly type: ObjectKind; readonly properties: Properties }>> = {
   iommufd: { type: "iommufd", properties: { fd: "str" } },
   "memory-backend-ram": { type: "memory-backend", properties: MEMORY },
   "memory-backend-memfd": { type: "memory-backend", properties: { ...MEMORY, hugetlb: "bool", hugetlbsize: "size", seal: "bool" } },
@@ -42,10 +49,12 @@ export const objectTypes: Readonly<Record<string, { readonly type: "iommufd" | "
     properties: { ...MEMORY, align: "size", "discard-data": "bool", "mem-path": "str", offset: "size", pmem: "bool", readonly: "bool", rom: "OnOffAuto" },
   },
   "memory-backend-shm": { type: "memory-backend", properties: MEMORY },
+  "acpi-generic-initiator": { type: "generic-initiator", properties: { "pci-dev": "str", node: "uint32" } },
+  "acpi-generic-port": { type: "generic-port", properties: { "pci-bus": "str", node: "uint32" } },
 };
 
 /** Objects of QEMU that nothing here asks for. */
-const HARMLESS = /^(?:secret|secret_keyring|iothread|thread-context|throttle-group|rng-.*|tls-.*|authz-.*|monitor-.*|can-.*|dbus-vmstate|filter-.*|colo-compare|cryptodev-.*|input-.*|main-loop|pr-manager-helper|qtest|acpi-generic-initiator|acpi-generic-port)$/;
+const HARMLESS = /^(?:secret|secret_keyring|iothread|thread-context|throttle-group|rng-.*|tls-.*|authz-.*|monitor-.*|can-.*|dbus-vmstate|filter-.*|colo-compare|cryptodev-.*|input-.*|main-loop|pr-manager-helper|qtest)$/;
 
 export function parseObject(argument: string, notes: string[], option = "-object"): ObjectArgument {
   const { values, where, form } = parseOptionString(option, argument, "qom-type");
@@ -79,8 +88,27 @@ export function parseObject(argument: string, notes: string[], option = "-object
     if (known.type === "memory-backend" && (properties.get("mem-path") !== undefined || properties.get("hugetlb") === true)) {
       notes.push(`-object ${typeName},id=${id}: its memory is ordinary memory of this process`);
     }
-    return { type: known.type, typeName, id, size: known.type === "memory-backend" ? backendSize(typeName, properties) : 0, ...(properties.has("fd") ? { fd: String(properties.get("fd")) } : {}), where };
+    return { type: known.type, typeName, id, size: known.type === "memory-backend" ? backendSize(typeName, properties) : 0, ...(properties.has("fd") ? { fd: String(properties.get("fd")) } : {}), ...affinity(known.type, typeName, properties), where };
   });
+}
+
+/** What has to be said of a generic initiator or port. @throws Refusal in QEMU's words */
+function affinity(kind: ObjectKind, typeName: string, properties: ReadonlyMap<string, PropertyValue>): Pick<ObjectArgument, "initiator" | "port"> {
+  if (kind !== "generic-initiator" && kind !== "generic-port") {
+    return {};
+  }
+  const name = kind === "generic-initiator" ? "pci-dev" : "pci-bus";
+  for (const one of [name, "node"]) {
+    if (!properties.has(one)) {
+      throw new Refusal(`Parameter '${one}' is missing`, { wouldWork: `-object ${typeName},id=NAME,${name}=ID,node=N` });
+    }
+  }
+  const node = Number(properties.get("node"));
+  if (node >= MAX_NUMA_NODES) {
+    throw new Refusal("acpi-generic-initiator: Invalid NUMA node specified", { found: `node=${node}`, wouldWork: `0 to ${MAX_NUMA_NODES - 1}, as many as there are -numa node` });
+  }
+  const of = String(properties.get(name));
+  return kind === "generic-initiator" ? { initiator: { device: of, node } } : { port: { bus: of, node } };
 }
 
 function objectProperty(typeName: string, types: Properties, name: string, value: JsonValue, strict: boolean): PropertyValue {

@@ -10,7 +10,8 @@ import { buildFacs, buildFadt, buildReducedFadt, FADT_POINTERS } from "./fadt.js
 import { buildGtdt } from "./gtdt.js";
 import { buildIort } from "./iort.js";
 import { buildMadt } from "./madt.js";
-import { buildArmSrat, buildSlit, buildX86Srat } from "./numa.js";
+import { buildHmat } from "./hmat.js";
+import { buildArmSrat, buildSlit, buildX86Srat, type NumaDescription } from "./numa.js";
 import { buildSpcr } from "./spcr.js";
 import type { X86Description } from "./x86-description.js";
 
@@ -43,7 +44,7 @@ export interface AcpiImage {
 /** The virt board's tables. */
 export function buildAcpi(description: FirmwareDescription, base: number): AcpiImage {
   const { numa } = description;
-  const layout = new Layout(base, 6 + (numa === null ? 0 : 1) + (numa === null || numa.distances === null ? 0 : 1));
+  const layout = new Layout(base, 6 + numaTables(numa));
   const dsdt = layout.unlisted("DSDT", buildArmDsdt(description));
   layout.listed("FACP", buildReducedFadt(base + dsdt));
   layout.listed("APIC", buildArmMadt(description));
@@ -51,10 +52,8 @@ export function buildAcpi(description: FirmwareDescription, base: number): AcpiI
   layout.listed("MCFG", buildMcfg(description.pci));
   layout.listed("SPCR", buildSpcr(description.platform.uarts[0]));
   if (numa !== null) {
-    layout.listed("SRAT", buildArmSrat(numa.cpus, description.ram.map(({ base: at, size, numaNode }) => ({ base: at, size, node: numaNode ?? 0 }))));
-    if (numa.distances !== null) {
-      layout.listed("SLIT", buildSlit(numa.distances));
-    }
+    layout.listed("SRAT", buildArmSrat(numa.cpus, description.ram.map(({ base: at, size, numaNode }) => ({ base: at, size, node: numaNode ?? 0 })), numa));
+    nearness(layout, numa);
   }
   layout.listed("IORT", buildIort(description));
   return layout.finish();
@@ -63,7 +62,7 @@ export function buildAcpi(description: FirmwareDescription, base: number): AcpiI
 /** A PC's tables. */
 export function buildX86Acpi(description: X86Description, base: number): AcpiImage {
   const { ecam, remapping, numa } = description;
-  const layout = new Layout(base, 2 + (ecam === null ? 0 : 1) + (remapping === null ? 0 : 1) + (numa === null ? 0 : 1) + (numa === null || numa.distances === null ? 0 : 1));
+  const layout = new Layout(base, 2 + (ecam === null ? 0 : 1) + (remapping === null ? 0 : 1) + numaTables(numa));
   const facs = layout.unlisted("FACS", buildFacs());
   const dsdt = layout.unlisted("DSDT", buildDsdt(description));
   const fadt = layout.listed("FACP", buildFadt(description.hardware, { facs: base + facs, dsdt: base + dsdt }));
@@ -71,10 +70,8 @@ export function buildX86Acpi(description: X86Description, base: number): AcpiIma
   layout.checksums.push({ start: fadt, length: layout.tables.get("FACP")!.length });
   layout.listed("APIC", buildMadt(description));
   if (numa !== null) {
-    layout.listed("SRAT", buildX86Srat(numa.cpus, numa.memory, numa.nodes + 2));
-    if (numa.distances !== null) {
-      layout.listed("SLIT", buildSlit(numa.distances));
-    }
+    layout.listed("SRAT", buildX86Srat(description.apicIds.map((apicId, cpu) => ({ apicId, node: numa.cpus[cpu] })), numa.memory, numa));
+    nearness(layout, numa);
   }
   if (ecam !== null) {
     layout.listed("MCFG", buildMcfg({ ecamBase: ecam.base, ecamSize: ecam.size }));
@@ -83,6 +80,19 @@ export function buildX86Acpi(description: X86Description, base: number): AcpiIma
     layout.listed("DMAR", buildDmar(remapping));
   }
   return layout.finish();
+}
+
+function numaTables(numa: NumaDescription | null): number {
+  return numa === null ? 0 : 1 + (numa.distances === null ? 0 : 1) + (numa.hmat === null ? 0 : 1);
+}
+
+function nearness(layout: Layout, { nodes, distances, hmat }: NumaDescription): void {
+  if (distances !== null) {
+    layout.listed("SLIT", buildSlit(distances));
+  }
+  if (hmat !== null) {
+    layout.listed("HMAT", buildHmat(hmat, nodes));
+  }
 }
 
 const align = (offset: number): number => Math.ceil(offset / 64) * 64;

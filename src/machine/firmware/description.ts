@@ -1,14 +1,11 @@
+import type { NumaDescription } from "./numa.js";
+
 /** What firmware tables say of a machine; the device tree and ACPI are made of this one description. All addresses are guest-physical, in bytes. */
 export interface FirmwareDescription {
   readonly ram: ReadonlyArray<{ readonly base: number; readonly size: number; readonly numaNode: number | null }>;
   readonly cpus: number;
   /** NUMA; null: the machine has no nodes. */
-  readonly numa: {
-    /** Node of each processor. */
-    readonly cpus: readonly number[];
-    /** From each node to each, by rows; null: not told. */
-    readonly distances: ReadonlyArray<readonly number[]> | null;
-  } | null;
+  readonly numa: (NumaDescription & { /** Node of each processor, those that may come too. */ readonly cpus: readonly number[] }) | null;
   readonly interrupts: InterruptHardware;
   readonly pci: PciHostDescription;
   readonly smmus: readonly SmmuDescription[];

@@ -21,3 +21,4 @@ export { loaderFiles } from "./table-loader.js";
 export type { RemappingDescription, ScopeDescription, X86Description } from "./x86-description.js";
 export { buildDeviceTree } from "./device-tree.js";
 export { buildIort } from "./iort.js";
+export type { NumaDescription } from "./numa.js";

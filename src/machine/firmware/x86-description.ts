@@ -1,13 +1,13 @@
 import type { DsdtDescription } from "./dsdt.js";
 import type { AcpiHardware } from "./fadt.js";
 import type { HostBridgeDescription } from "./host-bridge.js";
-import type { NumaMemory } from "./numa.js";
+import type { NumaDescription, NumaMemory } from "./numa.js";
 
 /** What the tables of a PC say of it. All addresses are guest-physical, in bytes. */
 export interface X86Description {
   readonly cpus: number;
-  /** Processors that may come, with those that are there. */
-  readonly maxCpus: number;
+  /** Of the processors that may come, with those that are there. */
+  readonly apicIds: readonly number[];
   readonly ioapicBase: number;
   readonly localApicBase: number;
   /** Configuration space; null: firmware has not mapped it. */
@@ -18,13 +18,8 @@ export interface X86Description {
   readonly hardware: AcpiHardware;
   readonly bridges: readonly HostBridgeDescription[];
   readonly serialPorts: DsdtDescription["serialPorts"];
-  /** Nodes of processors by their local APICs' ids, and of RAM; null: the machine has none. */
-  readonly numa: {
-    readonly nodes: number;
-    readonly cpus: readonly number[];
-    readonly memory: readonly NumaMemory[];
-    readonly distances: ReadonlyArray<readonly number[]> | null;
-  } | null;
+  /** Nodes of processors, in the order of their APIC ids, and of RAM; null: the machine has none. */
+  readonly numa: (NumaDescription & { readonly cpus: readonly number[]; readonly memory: readonly NumaMemory[] }) | null;
   readonly pvpanic: DsdtDescription["pvpanic"];
 }
 

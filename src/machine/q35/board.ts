@@ -1,4 +1,5 @@
 /** QEMU's `q35` board: what is a PC's about it. Chipset functions, IOAPIC and messages, I/O ports, the intel-iommu. */
+import { checkAffinity } from "../numa-affinity.js";
 import { PvpanicByte } from "../../devices/index.js";
 import type { Host } from "../../iommufd/index.js";
 import { MemoryRegion, type RamBlock } from "../../memory/index.js";
@@ -72,6 +73,7 @@ export class Q35Board extends Board {
       this.mapMemory();
       this.mapRegisters();
       this.makeDevices();
+      checkAffinity(this);
     });
   }
 

@@ -3,7 +3,8 @@ import type { PciBus } from "../../pci/index.js";
 import type { MemoryMapEntry } from "../../port/index.js";
 import { hex } from "../../support/index.js";
 import { buildX86Acpi, type HostBridgeDescription, loaderFiles, type PlacedTables, type RemappingDescription, type ScopeDescription, type X86Description } from "../firmware/index.js";
-import { distanceMatrix, nodeOfCpu } from "../arguments/index.js";
+import { apicIdOf } from "../arguments/index.js";
+import { describeAffinity } from "../numa-affinity.js";
 import { splitWindows } from "../pci-windows.js";
 import type { Q35Board } from "./board.js";
 import { FIRST_PIRQ_PIN, IOAPIC_REQUESTER_ID, pirqOf, Q35 } from "./map.js";
@@ -19,7 +20,7 @@ const LEGACY_AREA = 0xa_0000;
 export function describeX86(board: Q35Board): X86Description {
   return {
     cpus: board.args.smp.cpus,
-    maxCpus: board.args.smp.maxCpus,
+    apicIds: apicIds(board),
     ioapicBase: Q35.ioapic.base,
     localApicBase: Q35.messages.base,
     ecam: board.mch.ecam,
@@ -32,9 +33,14 @@ export function describeX86(board: Q35Board): X86Description {
   };
 }
 
+/** A kernel on vCPUs finds them under their numbers. */
+function apicIds({ args: { smp, boot } }: Q35Board): number[] {
+  return Array.from({ length: smp.maxCpus }, (_, cpu) => (boot.kernel === null ? apicIdOf(smp, cpu) : cpu));
+}
+
 /** RAM as the kernel may take it: without a PC's legacy area. */
-function describeNuma({ args, ram }: Q35Board): X86Description["numa"] {
-  const { numa, smp } = args;
+function describeNuma(board: Q35Board): X86Description["numa"] {
+  const { args: { numa }, ram, map } = board;
   if (numa.nodes.length === 0) {
     return null;
   }
@@ -44,9 +50,12 @@ function describeNuma({ args, ram }: Q35Board): X86Description["numa"] {
   ]);
   return {
     nodes: numa.nodes.length,
-    cpus: Array.from({ length: smp.maxCpus }, (_, cpu) => nodeOfCpu(numa, cpu) ?? 0),
+    cpus: numa.cpus,
+    ...describeAffinity(board, false),
+    pluggable: map.deviceMemory,
+    hmat: numa.hmat,
     memory: ranges.filter(({ first, end }) => end > first).map(({ first, end, node }) => ({ base: first, size: end - first, node })),
-    distances: distanceMatrix(numa),
+    distances: numa.distances,
   };
 }
 

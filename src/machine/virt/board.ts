@@ -1,4 +1,5 @@
 /** QEMU's `virt` board: what is Arm's about it. Interrupt controller, SMMUs, device tree. */
+import { checkAffinity } from "../numa-affinity.js";
 import type { Host } from "../../iommufd/index.js";
 import { MemoryRegion } from "../../memory/index.js";
 import { Gicv2mFrame, ItsDoorbell } from "../../msi/index.js";
@@ -54,6 +55,7 @@ export class VirtBoard extends Board {
     this.build(() => {
       this.mapRegisters();
       this.makeDevices();
+      checkAffinity(this);
     });
   }
 

@@ -1,7 +1,7 @@
 /** The firmware's tables of the virt board: what they describe, and where they are put. */
 import type { PciBus } from "../../pci/index.js";
-import { distanceMatrix, nodeOfCpu } from "../arguments/index.js";
 import { buildAcpi, buildDeviceTree, buildEfi, buildStubTree, type EfiImage, type FirmwareDescription, type PlacedFunction, type PlacedTables } from "../firmware/index.js";
+import { describeAffinity } from "../numa-affinity.js";
 import { crowdedWindows, splitWindows } from "../pci-windows.js";
 import type { Range } from "../ram-layout.js";
 import type { VirtBoard } from "./board.js";
@@ -21,7 +21,7 @@ export function describeFirmware(board: VirtBoard): FirmwareDescription {
   return {
     ram: board.ram.map(({ base, size, piece }) => ({ base, size, numaNode: piece.node })),
     cpus: board.args.smp.cpus,
-    numa: numa.nodes.length === 0 ? null : { cpus: Array.from({ length: board.args.smp.cpus }, (_, cpu) => nodeOfCpu(numa, cpu) ?? 0), distances: distanceMatrix(numa) },
+    numa: numa.nodes.length === 0 ? null : { nodes: numa.nodes.length, cpus: numa.cpus, ...describeAffinity(board, false), pluggable: board.map.deviceMemory, distances: numa.distances, hmat: numa.hmat },
     interrupts: {
       gicVersion: board.gicVersion === 2 ? 2 : 3,
       distributor: VIRT.gicDistributor,
