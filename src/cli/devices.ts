@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { type DeviceModel, deviceModels, modelName, typeName } from "../machine/arguments/index.js";
+import { type DeviceModel, deviceModels, findDeviceModel, typeName } from "../machine/arguments/index.js";
 import { wrap } from "../support/index.js";
 import type { Streams } from "./streams.js";
 
@@ -20,7 +20,7 @@ export function addDeviceTo(device: Command, streams: Streams, finish: (code: nu
   device
     .argument("<name>", "such as arm-smmuv3")
     .action((name: string) => {
-      streams.out(describe(deviceModels.get(modelName(name))!));
+      streams.out(describe(findDeviceModel(name).model));
       finish(0);
     });
 }

@@ -21,6 +21,7 @@ import { type FunctionParts, makeFunction } from "./function-maker.js";
 import { HostFiles } from "./host-files.js";
 import type { InterruptLog } from "./interrupt-log.js";
 import { MachineObjects } from "./machine-objects.js";
+import { type OtherDevice, OtherDevices } from "./other-devices.js";
 import { type Dimm, MemoryDevices } from "./memory-devices.js";
 import { allocateRam, type PlacedRam, type Range, ramPieces } from "./ram-layout.js";
 import { VirtualClock } from "./virtual-clock.js";
@@ -103,6 +104,13 @@ export abstract class Board {
   readonly everPlugged: PciFunction[] = [];
   /** In the order in which they were plugged. */
   readonly functions: PluggedFunction[] = [];
+  /** Devices of buses that are not modelled. */
+  readonly otherDevices: OtherDevices = new OtherDevices(
+    () => this.kind,
+    () => this.functions,
+    () => this.busNames(),
+    (busType) => this.lacksBus(busType),
+  );
   /** I/O ports; null: the architecture has none. */
   readonly ports: PortSpace | null = null;
   /** What a processor's accesses meet, answered at once. */
@@ -162,6 +170,7 @@ export abstract class Board {
         router: this.router,
         msiAccount: this.msiAccount,
         log,
+        board: args.machine.board,
         numaNodes: args.numa.nodes.length,
         map: this.map,
         systemMemory: this.memory,
@@ -228,7 +237,7 @@ export abstract class Board {
   /** Makes and plugs a function. @throws Refusal or HostError, with nothing left of it */
   plug(device: DeviceArgument, hotplugged: boolean): PciFunction {
     const bus = this.findBus(device);
-    const fn = makeFunction(device, this.parts);
+    const fn = makeFunction(device, this.parts, bus);
     plugFunction(fn, bus, device.devfn < 0 ? null : device.devfn, { hotplugged });
     this.functions.push({ fn, argument: device });
     this.names.add(fn, device.id);
@@ -241,6 +250,23 @@ export abstract class Board {
     const dimm = this.memoryDevices.plug(device, hotplugged);
     this.names.add(dimm, device.id);
     return dimm;
+  }
+
+  /** Takes a device of a bus that is not modelled. @throws Refusal */
+  takeOther(device: DeviceArgument): OtherDevice {
+    const other = this.otherDevices.take(device);
+    this.names.add(other, device.id);
+    return other;
+  }
+
+  /** A device of a bus that is not modelled goes, and those on its buses before it. @returns them in that order */
+  removeOther(device: OtherDevice): OtherDevice[] {
+    return this.otherDevices.remove(device);
+  }
+
+  /** A chipset function that makes buses of that type was left out. */
+  protected lacksBus(_busType: string): boolean {
+    return false;
   }
 
   unplugMemory(dimm: Dimm): void {

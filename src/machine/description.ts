@@ -1,4 +1,5 @@
 /** A machine as data, for the account and for the firmware's tables, and as a tree for people. */
+import { InertFunction } from "../devices/index.js";
 import { formatBdf, type PciBus, type PciFunction } from "../pci/index.js";
 import { VfioPci } from "../vfio/index.js";
 import type { Board } from "./board.js";
@@ -22,6 +23,17 @@ export interface FunctionDescription {
   readonly iommu: string | null;
   /** Name of the address space that its DMA goes to. */
   readonly addressSpace: string;
+  /** false: it is placed, and has nothing behind its configuration space. */
+  readonly modelled: boolean;
+}
+
+/** A device of a bus that is not modelled. */
+export interface OtherDeviceDescription {
+  /** Empty: none was given. */
+  readonly id: string;
+  readonly model: string;
+  /** The bus that it is on; null: none. */
+  readonly bus: string | null;
 }
 
 export interface BusDescription {
@@ -54,6 +66,7 @@ export interface MachineDescription {
   readonly functions: readonly FunctionDescription[];
   /** pcie.0, with everything behind it. */
   readonly buses: readonly BusDescription[];
+  readonly otherDevices: readonly OtherDeviceDescription[];
 }
 
 export function describeMachine(board: Board): MachineDescription {
@@ -70,6 +83,7 @@ export function describeMachine(board: Board): MachineDescription {
     iommus: board.iommus.map((iommu) => named(board, iommu.describe())),
     functions: board.functions.map(({ fn }) => describeFunction(board, fn, names)),
     buses: [describeBus(board, board.pci.bus, names)],
+    otherDevices: board.otherDevices.list.map(({ argument, bus }) => ({ id: argument.id, model: argument.model.name, bus })),
   };
 }
 
@@ -106,6 +120,7 @@ function describeFunction(board: Board, fn: PciFunction, names: ReadonlyMap<PciB
     host: fn.passthrough?.hostAddress ?? null,
     iommu: iommu?.id ?? null,
     addressSpace: fn.dma?.name ?? "",
+    modelled: !(fn instanceof InertFunction),
   };
 }
 

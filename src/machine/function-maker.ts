@@ -1,9 +1,9 @@
 /** PCI functions from their arguments: which class a model is, and how its properties are named there. */
-import { E1000e, Edu, type GuestNews, IommuTestdev, PvpanicPci, VirtioBlkPci, VirtioNetPci } from "../devices/index.js";
+import { E1000e, Edu, type GuestNews, InertFunction, IommuTestdev, PvpanicPci, VirtioBlkPci, VirtioNetPci } from "../devices/index.js";
 import type { Host } from "../iommufd/index.js";
 import type { DmaSpace } from "../memory/index.js";
 import type { MsiRouter } from "../msi/index.js";
-import { PciePciBridge, PcieRootPort, type PciFunction, PxbPcie, X3130Upstream, Xio3130Downstream } from "../pci/index.js";
+import { type PciBus, PciePciBridge, PcieRootPort, type PciFunction, PxbPcie, X3130Upstream, Xio3130Downstream } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
 import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.js";
 import type { HostFiles } from "./host-files.js";
@@ -11,7 +11,7 @@ import { nameHostFunction, uuidBytes } from "./host-function-name.js";
 import type { MsiAccount } from "./accounts.js";
 import type { BoardOutputs } from "./board.js";
 import type { BoardMap } from "./board-map.js";
-import { booleanProperty, type DeviceArgument, deviceLabel, type FunctionModel, numberProperty, textProperty } from "./arguments/index.js";
+import { type BoardKind, booleanProperty, type DeviceArgument, deviceLabel, type FunctionModel, type FunctionPlace, numberProperty, type RecordedDevice, textProperty } from "./arguments/index.js";
 import type { MachineDrives } from "./drives.js";
 import { makeNvme } from "./nvme-maker.js";
 import type { VirtualClock } from "./virtual-clock.js";
@@ -35,6 +35,7 @@ export interface FunctionParts {
   plugged(): Iterable<PciFunction>;
   /** Null: devices work at once. */
   readonly clock: VirtualClock | null;
+  readonly board: BoardKind;
   /** NUMA nodes of the machine. */
   readonly numaNodes: number;
   readonly map: Pick<BoardMap, "busCount" | "moreBuses">;
@@ -86,11 +87,25 @@ const makers: Readonly<Record<FunctionModel, Maker>> = {
   "iommu-testdev": (device, parts) => new IommuTestdev({ id: device.id, systemMemory: parts.systemMemory }),
 };
 
-/** The function that an argument asks for, not plugged yet. @throws Refusal */
-export function makeFunction(device: DeviceArgument, parts: FunctionParts): PciFunction {
-  const fn = makers[device.model.name as FunctionModel](device, parts);
+/** The function that an argument asks for, to be plugged into `bus`. @throws Refusal */
+export function makeFunction(device: DeviceArgument, parts: FunctionParts, bus: PciBus): PciFunction {
+  const { recorded, name } = device.model;
+  const fn = recorded === undefined ? makers[name as FunctionModel](device, parts) : makeInert(device, recorded, parts.board, bus);
   fn.multifunction = booleanProperty(device, "multifunction");
   return fn;
+}
+
+/** A function that is placed and not modelled, as it is in such a place. */
+function makeInert(device: DeviceArgument, recorded: RecordedDevice, board: BoardKind, bus: PciBus): PciFunction {
+  const place: FunctionPlace = !bus.isExpress ? "conventional" : bus.isRoot ? "root" : "port";
+  const space = recorded.space(board, place);
+  if (space === null || typeof space === "string") {
+    throw new Refusal(space ?? `Device '${recorded.name}' cannot be placed`, {
+      found: `${deviceLabel(device)} on bus '${bus.id}'${space === null ? ": nothing is known of its configuration space" : ""}`,
+      wouldWork: place === "port" ? "bus=pcie.0" : "the bus of a pcie-root-port",
+    });
+  }
+  return new InertFunction(recorded.name, { id: device.id, space });
 }
 
 function makeExpander(device: DeviceArgument, parts: FunctionParts): PciFunction {

@@ -4,6 +4,7 @@ import { type Log, Refusal } from "../support/index.js";
 import { listed, located, type MachineArguments, parseDevice } from "./arguments/index.js";
 import type { Board } from "./board.js";
 import type { Dimm } from "./memory-devices.js";
+import type { OtherDevice } from "./other-devices.js";
 import type { MachineEvents } from "./run-state.js";
 
 interface Waiting {
@@ -49,13 +50,15 @@ export class Hotplug {
         throw new Refusal(`Device '${device.model.name}' does not support hotplugging`, { found: "the machine is running", wouldWork: "-device at start" });
       }
       const memory = this.board.memoryDevices.list.find(({ id }) => device.id !== "" && id === device.id);
-      const taken = (memory === undefined ? undefined : `${memory.argument.model.name} '${memory.id}'`) ?? this.board.find(device.id)?.fn.label ?? this.board.iommus.find((iommu) => device.id !== "" && iommu.argument?.id === device.id)?.id;
+      const taken = (memory === undefined ? undefined : `${memory.argument.model.name} '${memory.id}'`) ?? this.board.find(device.id)?.fn.label ?? this.board.otherDevices.find(device.id)?.argument.model.name ?? this.board.iommus.find((iommu) => device.id !== "" && iommu.argument?.id === device.id)?.id;
       if (taken !== undefined) {
         // QEMU finds it with the options in the one form, with the devices in the other.
         throw new Refusal(argument.trimStart().startsWith("{") ? `Duplicate device ID '${device.id}'` : `Duplicate ID '${device.id}' for device`, { found: `${taken} is there`, wouldWork: "another id" });
       }
       if (device.model.category === "memory") {
         this.board.plugMemory(device, true);
+      } else if (device.model.category === "other") {
+        this.board.takeOther(device);
       } else {
         this.watchPort(this.board.plug(device, true));
       }
@@ -69,6 +72,11 @@ export class Hotplug {
     const dimm = this.board.memoryDevices.list.find((one) => id !== "" && one.id === id);
     if (dimm !== undefined) {
       this.unplugMemory(dimm);
+      return;
+    }
+    const other = this.board.otherDevices.find(id);
+    if (other !== null) {
+      this.removeOther(other);
       return;
     }
     if (found === null) {
@@ -109,6 +117,20 @@ export class Hotplug {
     this.events.emit({ name: "DEVICE_DELETED", data: { ...(dimm.id === "" ? {} : { device: dimm.id }), path } });
   }
 
+  /** A device of a bus that is not modelled goes at once: nothing asks its guest. */
+  private removeOther(device: OtherDevice): void {
+    this.otherGone(this.board.removeOther(device));
+  }
+
+  private otherGone(devices: readonly OtherDevice[]): void {
+    for (const device of devices) {
+      const { id } = device.argument;
+      const path = this.board.names.pathOf(device);
+      this.board.names.remove(device);
+      this.events.emit({ name: "DEVICE_DELETED", data: { ...(id === "" ? {} : { device: id }), path } });
+    }
+  }
+
   /** The guest was asked for the function within the last five seconds, the time that QEMU gives it, and has not given it up. */
   isAsked(fn: PciFunction): boolean {
     const since = this.asked.get(fn);
@@ -118,6 +140,7 @@ export class Hotplug {
   private gone(fn: PciFunction): void {
     const behind = this.board.functions.filter((one) => one.fn !== fn && one.fn.bus === null).map((one) => one.fn);
     for (const one of [...behind.reverse(), fn]) {
+      this.otherGone(this.board.otherDevices.functionGone(one));
       const path = this.board.names.pathOf(one);
       this.board.forget(one);
       this.events.emit({ name: "DEVICE_DELETED", data: { ...(one.id === "" ? {} : { device: one.id }), path } });

@@ -32,6 +32,9 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
     row(iommu.id, `${iommu.accel ? `accelerated by ${iommu.hostIommu ?? "nobody yet"}` : "translates in software"}, covers ${covered(machine, iommu.id)}; ${features(iommu.features)}`);
   }
   lines.push(...machineTree(machine, width - 2).map((line) => `  ${line}`));
+  if (machine.otherDevices.length > 0) {
+    row("not modelled", machine.otherDevices.map(({ id, model, bus }) => `${model}${id === "" ? "" : ` ${id}`}${bus === null ? "" : ` on ${bus}`}`).join(", "));
+  }
 
   if (report.kernel !== null) {
     title("Guest kernel");

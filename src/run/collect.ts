@@ -16,12 +16,13 @@ export interface HostFunctionDma {
 }
 
 export function machineReport(machine: MachineDescription): RunReport["machine"] {
-  const { iommus, buses, functions, ...rest } = machine;
+  const { iommus, buses, functions, otherDevices, ...rest } = machine;
   return {
     ...rest,
     iommus: iommus.map((iommu) => ({ ...iommu, base: hex(iommu.base), interrupts: [...iommu.interrupts], bindings: iommu.bindings.map((one) => ({ ...one })) })),
     functions: functions.map((fn) => ({ ...fn, secondaryBuses: [...fn.secondaryBuses] })),
     buses: buses.flatMap((bus) => flatten(bus, null)),
+    otherDevices: otherDevices.map((device) => ({ ...device })),
   };
 }
 

@@ -47,7 +47,7 @@ function functionTitle(machine: RunReport["machine"], fn: FunctionReport): strin
   const name = fn.id === "" ? fn.model : `${fn.model} ${fn.id}`;
   const host = fn.host === null ? "" : ` = host ${fn.host}`;
   const stream = fn.streamId === null ? "" : ` ${label} 0x${fn.streamId.toString(16).padStart(4, "0")}`;
-  const space = fn.secondaryBuses.length > 0 ? "" : ` -> ${fn.addressSpace}`;
+  const space = fn.secondaryBuses.length > 0 ? "" : fn.modelled ? ` -> ${fn.addressSpace}` : " (placed, not modelled)";
   return `${fn.bdf} ${name}${host}${stream}${space}`;
 }
 

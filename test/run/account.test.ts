@@ -16,16 +16,17 @@ const machine: RunReport["machine"] = {
       features: { stage: "1", ril: true, ats: false, oas: 48, ssidsize: 0, msi: true } },
   ],
   functions: [
-    { id: "pcie.1", model: "pxb-pcie", bus: "pcie.0", secondaryBuses: ["pcie.1"], bdf: "00:01.0", streamId: null, host: null, iommu: null, addressSpace: "memory" },
-    { id: "rp1", model: "pcie-root-port", bus: "pcie.1", secondaryBuses: ["rp1"], bdf: "10:00.0", streamId: 0x1000, host: null, iommu: "smmu1", addressSpace: "smmuv3-iommu-memory-region-0-pcie.1" },
-    { id: "gpu0", model: "vfio-pci", bus: "rp1", secondaryBuses: [], bdf: "11:00.0", streamId: 0x1100, host: "0009:01:00.0", iommu: "smmu1", addressSpace: "smmuv3-accel-as-sysmem" },
-    { id: "", model: "e1000e", bus: "pcie.0", secondaryBuses: [], bdf: "00:02.0", streamId: null, host: null, iommu: null, addressSpace: "memory" },
+    { id: "pcie.1", model: "pxb-pcie", bus: "pcie.0", secondaryBuses: ["pcie.1"], bdf: "00:01.0", streamId: null, host: null, iommu: null, addressSpace: "memory", modelled: true },
+    { id: "rp1", model: "pcie-root-port", bus: "pcie.1", secondaryBuses: ["rp1"], bdf: "10:00.0", streamId: 0x1000, host: null, iommu: "smmu1", addressSpace: "smmuv3-iommu-memory-region-0-pcie.1", modelled: true },
+    { id: "gpu0", model: "vfio-pci", bus: "rp1", secondaryBuses: [], bdf: "11:00.0", streamId: 0x1100, host: "0009:01:00.0", iommu: "smmu1", addressSpace: "smmuv3-accel-as-sysmem", modelled: true },
+    { id: "", model: "e1000e", bus: "pcie.0", secondaryBuses: [], bdf: "00:02.0", streamId: null, host: null, iommu: null, addressSpace: "memory", modelled: true },
   ],
   buses: [
     { id: "pcie.0", number: 0, iommu: null, bypassIommu: false, numaNode: null, bridge: null },
     { id: "pcie.1", number: 16, iommu: "smmu1", bypassIommu: false, numaNode: 1, bridge: "00:01.0" },
     { id: "rp1", number: 17, iommu: null, bypassIommu: false, numaNode: null, bridge: "10:00.0" },
   ],
+  otherDevices: [],
 };
 
 const report: RunReport = {

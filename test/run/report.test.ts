@@ -82,6 +82,7 @@ describe("the account", () => {
       host: "0009:01:00.0",
       iommu: "smmu1",
       addressSpace: "smmuv3-accel-as-sysmem",
+      modelled: true,
     });
     expect(machine.buses.map((bus) => [bus.id, bus.number, bus.bridge, bus.iommu])).toEqual([
       ["pcie.0", 0, null, null],

@@ -6,7 +6,7 @@ import { errorFindings, type Finding, type Place, Refusal, RefusalCollector } fr
 import { BOARD_KINDS, boardTraits } from "./boards.js";
 import { type BootArguments, BootOptions } from "./boot.js";
 import { type ControlArguments, ControlOptions } from "./control.js";
-import { currentProperties, type DeviceArgument, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty, textProperty } from "./device.js";
+import { currentProperties, type DeviceArgument, deviceLabel, type GlobalProperty, MULTIPLE_IOMMUS, parseDevice, setProperty, textProperty } from "./device.js";
 import { Drives } from "./drive.js";
 import { applyAccelOption } from "./common-options.js";
 import { applyMachineOption, lastOptions, type MachineOptions, startOptions } from "./machine-options.js";
@@ -258,6 +258,7 @@ class ArgumentReader {
       const device = this.at(one, () => parseDevice("-device", one.value, { globals, version, board, intelIommu, notes }));
       return device === undefined ? [] : [{ ...device, place: one.place }];
     });
+    noteUnmodelled(devices, notes);
     this.checkIds(devices, objects);
     this.checkSingleIommu(devices);
     const made = numberExpanders(devices, machine.board === "q35" || (machine.highmem && machine.highmemEcam) ? 256 : 16, notes);
@@ -349,6 +350,18 @@ class ArgumentReader {
     objects.forEach((object) => check("object", object.id, object.where, this.options.findLast(({ where }) => where === object.where)?.place));
     devices.forEach((device) => check("device", device.id, device.where, device.place));
   }
+}
+
+/** Tells in a line each which devices have nothing behind them here. */
+function noteUnmodelled(devices: readonly DeviceArgument[], notes: string[]): void {
+  const tell = (category: "placed" | "other", words: string): void => {
+    const those = devices.filter(({ model }) => model.category === category);
+    if (those.length > 0) {
+      notes.push(`${words}: ${those.map(deviceLabel).join(", ")}`);
+    }
+  };
+  tell("placed", "placed, with configuration space and BARs as QEMU has them, and not modelled");
+  tell("other", "taken, of buses that are not modelled, and without effect");
 }
 
 function noteOption(option: string, value: string, notes: string[]): void {

@@ -3,6 +3,7 @@
  * `-device NAME,help`), and which of them have an effect here.
  */
 import type { BoardKind } from "./boards.js";
+import type { RecordedDevice } from "./catalogue/record.js";
 import type { PropertyType, PropertyValue } from "./property.js";
 
 export interface PropertyDescription {
@@ -17,7 +18,8 @@ export interface PropertyDescription {
   readonly refused?: string;
 }
 
-export type DeviceCategory = "iommu" | "bridge" | "passthrough" | "endpoint" | "memory";
+/** `placed` are PCI functions with nothing behind their configuration space, `other` devices of buses that are not modelled. */
+export type DeviceCategory = "iommu" | "bridge" | "passthrough" | "endpoint" | "memory" | "placed" | "other";
 
 export interface DeviceModel<Name extends string = string> {
   readonly name: Name;
@@ -31,6 +33,8 @@ export interface DeviceModel<Name extends string = string> {
   readonly older: ReadonlyMap<string, OlderProperty>;
   readonly hotpluggable: boolean;
   readonly properties: ReadonlyMap<string, PropertyDescription>;
+  /** What was recorded of it, where it is not modelled. */
+  readonly recorded?: RecordedDevice;
 }
 
 export interface OlderProperty {

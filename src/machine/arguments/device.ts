@@ -1,11 +1,11 @@
 /** One `-device` (or device_add): a model, an id, a bus, and the properties that were said, typed. */
 import { type Place, Refusal, RefusalCollector } from "../../support/index.js";
-import { type DeviceModel, deviceModels, type PropertyDescription } from "./device-table.js";
+import type { DeviceModel, PropertyDescription } from "./device-table.js";
 import { type BoardKind, boardTraits } from "./boards.js";
+import { findDeviceModel, type FoundModel } from "./catalogue/find-model.js";
 import { listed, nearest } from "./nearest.js";
 import { checkId, type JsonValue, located, parseOptionString } from "./option-string.js";
 import { parseProperty, type PropertyValue } from "./property.js";
-import { modelName } from "./unknown-devices.js";
 
 export interface GlobalProperty {
   readonly driver: string;
@@ -63,19 +63,24 @@ export const MULTIPLE_IOMMUS = "QEMU does not support multiple vIOMMUs for x86 y
 const OTHER_IOMMUS = new Set(["virtio-iommu-pci", "virtio-iommu", "amd-iommu"]);
 
 /** The model of that name, where the board can have it. @throws Refusal in QEMU's words */
-function findModel(driver: string, context: DeviceContext): DeviceModel {
+function findModel(driver: string, context: DeviceContext): FoundModel {
   const { board } = context;
   if (board === "q35" && context.intelIommu && OTHER_IOMMUS.has(driver)) {
     throw new Refusal(MULTIPLE_IOMMUS, { found: `${driver} beside an intel-iommu`, wouldWork: "one of them; viommu has intel-iommu" });
   }
-  const model = deviceModels.get(modelName(driver))!;
+  const found = findDeviceModel(driver);
+  const { model } = found;
   if (model.board !== null && model.board !== board) {
     throw new Refusal(`'${driver}' is not a valid device model name`, {
       found: `${driver} is of ${model.board} machines, and this one is ${board}`,
-      wouldWork: `${boardTraits[board].iommu}, or -machine ${model.board}`,
+      wouldWork: `${model.category === "iommu" ? `${boardTraits[board].iommu}, or ` : ""}-machine ${model.board}`,
     });
   }
-  return model;
+  const refused = model.recorded?.refused(board) ?? null;
+  if (refused !== null) {
+    throw new Refusal(refused, { found: `${driver} on ${board}, as QEMU ${boardTraits[board].architecture} has it`, wouldWork: `leaving ${driver} out` });
+  }
+  return found;
 }
 
 /** @throws Refusal in QEMU's words */
@@ -92,7 +97,7 @@ export function parseDevice(option: string, argument: string, context: DeviceCon
     if (values.has("help") || values.has("?")) {
       throw new Refusal(`${option} ${driver},help asks for a list`, { wouldWork: `viommu device ${driver}` });
     }
-    const model = findModel(driver, context);
+    const { model, properties: implied, note } = findModel(driver, context);
     const id = checkId(values.get("id"), form === "json" ? `Invalid qdev ID '${String(values.get("id"))}'` : undefined);
     const bus = parseBus(model, values.get("bus"));
     const properties = new Map<string, PropertyValue>();
@@ -106,6 +111,12 @@ export function parseDevice(option: string, argument: string, context: DeviceCon
       }
     }
     const refusals = new RefusalCollector();
+    if (note !== null) {
+      context.notes.push(note);
+    }
+    for (const [name, value] of Object.entries(implied)) {
+      properties.set(name, setProperty(model, name, value));
+    }
     for (const [given, givenValue] of values) {
       if (given !== "driver" && given !== "id" && given !== "bus") {
         refusals.attempt(() => {
@@ -116,6 +127,7 @@ export function parseDevice(option: string, argument: string, context: DeviceCon
         }, { property: given });
       }
     }
+    refusals.attempt(() => checkNeeds(model, said));
     refusals.throwAll();
     noteProperties(model, said, id, context.notes);
     const devfn = properties.get("addr");
@@ -144,6 +156,14 @@ function onOff(value: JsonValue): string {
   return typeof value === "boolean" ? (value ? "on" : "off") : typeof value === "string" ? value : JSON.stringify(value);
 }
 
+/** What QEMU says of a device without its back end. */
+function checkNeeds({ name, recorded }: DeviceModel, said: ReadonlySet<string>): void {
+  const needs = recorded?.needs ?? null;
+  if (needs !== null && !needs.properties.some((one) => said.has(one))) {
+    throw new Refusal(needs.words, { found: `${name} without ${needs.properties.join(", ")}`, wouldWork: needs.properties.map((one) => `${one}=`).join(", "), rule: "device-needs-property" });
+  }
+}
+
 function parseBus(model: DeviceModel, bus: JsonValue | undefined): string | null {
   if (bus === undefined) {
     return null;
@@ -151,7 +171,7 @@ function parseBus(model: DeviceModel, bus: JsonValue | undefined): string | null
   if (typeof bus !== "string") {
     throw new Refusal("Invalid parameter type for 'bus', expected: string", { found: JSON.stringify(bus) });
   }
-  if (!model.isPci) {
+  if (!model.isPci && model.category !== "other") {
     if (model.category === "endpoint" && bus === "isa.0") {
       return null;
     }
@@ -168,10 +188,10 @@ function describeProperty(model: DeviceModel, name: string): PropertyDescription
     return property;
   }
   const near = nearest(name, model.properties.keys());
-  const useful = [...model.properties.values()].filter((one) => one.withoutEffect !== true && one.refused === undefined).map((one) => one.name);
+  const useful = [...model.properties.values()].filter((one) => (one.withoutEffect !== true || model.recorded !== undefined) && one.refused === undefined).map((one) => one.name);
   throw new Refusal(`Property '${model.name}.${name}' not found`, {
     found: near === null ? undefined : `did you mean ${near}?`,
-    wouldWork: listed(["id", ...(model.isPci ? ["bus"] : []), ...useful]),
+    wouldWork: listed(["id", ...(model.isPci || model.category === "other" ? ["bus"] : []), ...useful]),
   });
 }
 
@@ -185,6 +205,9 @@ export function setProperty(model: DeviceModel, name: string, value: JsonValue, 
 }
 
 function noteProperties(model: DeviceModel, said: ReadonlySet<string>, id: string, notes: string[]): void {
+  if (model.recorded !== undefined) {
+    return;
+  }
   const idle = [...said].filter((name) => model.properties.get(name)!.withoutEffect === true);
   if (idle.length > 0) {
     notes.push(`${id === "" ? model.name : `${model.name} '${id}'`}: without effect here: ${idle.join(", ")}`);

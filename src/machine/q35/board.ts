@@ -158,9 +158,17 @@ export class Q35Board extends Board {
         this.make(device, () => this.makePvpanic(device));
         continue;
       }
+      if (device.model.category === "other") {
+        this.make(device, () => this.takeOther(device));
+        continue;
+      }
       const fn = this.make(device, () => this.plug(device, false));
       fn?.secondaryBuses.filter((one) => one.isRoot).forEach((bus) => this.vtd?.cover(bus));
     }
+  }
+
+  protected override lacksBus(busType: string): boolean {
+    return (busType === "IDE" && !this.args.machine.sata) || (busType === "i2c-bus" && !this.args.machine.smbus);
   }
 
   private makeVtd(argument: DeviceArgument): void {

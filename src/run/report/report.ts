@@ -50,7 +50,12 @@ export const functionSchema = z.strictObject({
   host: z.string().nullable(),
   iommu: z.string().nullable(),
   addressSpace: z.string(),
+  /** false: it is placed, with its configuration space, and has nothing behind it. */
+  modelled: z.boolean(),
 });
+
+/** A device of a bus that is not modelled. */
+export const otherDeviceSchema = z.strictObject({ id: z.string(), model: z.string(), bus: z.string().nullable() });
 
 export const busSchema = z.strictObject({
   id: z.string(),
@@ -77,6 +82,7 @@ export const reportSchema = z.strictObject({
     iommus: z.array(iommuSchema),
     functions: z.array(functionSchema),
     buses: z.array(busSchema),
+    otherDevices: z.array(otherDeviceSchema),
   }),
   guest: z
     .strictObject({
