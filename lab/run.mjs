@@ -1,7 +1,7 @@
 // run.mjs REQUEST.json: boots a guest by `viommu run`, acts when its console says so, and prints what came of it as
 // JSON: {"status", "console", "report", "stderr"}. REQUEST: {"host", "arguments": [...], "seconds", "steps": [...]}, each
 // step {"on": "regular expression", "in": "console" | "monitor", "qmp": {...}} and taken in its order. "killAfter":
-// milliseconds after which it ends by SIGKILL.
+// milliseconds after which it ends by SIGKILL, from the start or from when the console says "killOn".
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
 import { connect } from "node:net";
@@ -40,7 +40,12 @@ async function command(line) {
 
 let next = 0;
 const seen = { console: 0, monitor: 0 };
+let killer;
+const killSoon = () => (killer = setTimeout(() => child.kill("SIGKILL"), request.killAfter));
 const watch = setInterval(() => {
+  if (request.killOn !== undefined && killer === undefined && new RegExp(request.killOn).test(text())) {
+    killSoon();
+  }
   while (next < steps.length) {
     const where = steps[next].in ?? "console";
     const found = new RegExp(steps[next].on).exec((where === "monitor" ? answers : text()).slice(seen[where]));
@@ -52,7 +57,9 @@ const watch = setInterval(() => {
   }
 }, 200);
 const timer = setTimeout(() => child.kill("SIGTERM"), request.seconds * 1000);
-const killer = request.killAfter === undefined ? undefined : setTimeout(() => child.kill("SIGKILL"), request.killAfter);
+if (request.killAfter !== undefined && request.killOn === undefined) {
+  killSoon();
+}
 child.on("close", (status, signal) => {
   clearInterval(watch);
   clearTimeout(timer);

@@ -219,9 +219,10 @@ describe.each(hostKernels().map((kernel, n, all) => ({ kernel, name: basename(ke
     let seed = Number(process.env.VIOMMU_FUZZ_SEED ?? 1);
     for (let n = 0; n < kills; n++) {
       seed = (Math.imul(seed, 1103515245) + 12345) >>> 0;
-      const killAfter = 500 + (seed >>> 8) % 60_000;
-      console.log(`killed after ${killAfter} ms`);
-      const { signal } = boot({ first: [NVME0, EDU], second: [OTHER_NVME] }, "lab=sums,load,wait", { killAfter });
+      // At any moment, or while its disk is read.
+      const [killOn, killAfter] = n % 2 === 0 ? [undefined, 500 + (seed >>> 8) % 60_000] : ["lab: load ok", (seed >>> 8) % 5000];
+      console.log(`killed ${killAfter} ms after ${killOn ?? "its start"}`);
+      const { signal } = boot({ first: [NVME0, EDU], second: [OTHER_NVME] }, "lab=load,wait", { killAfter, killOn });
       expect(signal).toBe("SIGKILL");
     }
     nothingLeft(before);

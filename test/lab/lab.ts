@@ -36,8 +36,9 @@ export interface Boot {
   readonly withKernel?: boolean;
   readonly steps?: ReadonlyArray<{ readonly on: string; readonly in?: "console" | "monitor"; readonly qmp: object }>;
   readonly seconds?: number;
-  /** Milliseconds until it is ended by SIGKILL. */
+  /** Milliseconds until it is ended by SIGKILL, from the start or from when its console says `killOn`. */
   readonly killAfter?: number;
+  readonly killOn?: string;
 }
 
 export interface Booted {
@@ -137,7 +138,7 @@ export class Lab {
     closeSync(file);
   }
 
-  boot({ host, arguments: words, append, kernel = "vmlinuz", withKernel = false, steps = [], seconds = 400, killAfter }: Boot): Booted {
+  boot({ host, arguments: words, append, kernel = "vmlinuz", withKernel = false, steps = [], seconds = 400, killAfter, killOn }: Boot): Booted {
     const { places } = this;
     const request = {
       host,
@@ -150,6 +151,7 @@ export class Lab {
       steps,
       seconds: seconds * PATIENCE,
       killAfter,
+      killOn,
     };
     const name = `request-${Date.now()}.json`;
     const share = this.local ? this.folder : join(this.folder, "share");
