@@ -10,6 +10,7 @@ export { type Q35Numbers, q35Numbers } from "./q35/numbers.js";
 export { type VirtNumbers, virtNumbers } from "./virt/numbers.js";
 export type { Dimm } from "./memory-devices.js";
 export { Machine } from "./machine.js";
+export { roomyWindow } from "./pci-windows.js";
 export { describeFirmware } from "./virt/firmware.js";
 export { type MachineEvent, MachineEvents, RunState, type RunStatus } from "./run-state.js";
 export { isVtd, type MachineVtd } from "./q35/vtd.js";

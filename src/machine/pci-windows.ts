@@ -33,24 +33,40 @@ const LEAST_PARTS = 16;
  * share, which leaves room to align them, each gets a sixteenth of the window and the rest goes by what BARs want.
  */
 export function splitWindows(windows: readonly Range[], roots: readonly PciBus[]): Range[][] {
-  const shares: Range[][] = roots.map(() => []);
-  for (const { base, size } of windows) {
-    const equal = powerBelow(size / roots.length);
-    const demands = base < 2 ** 32 ? [] : roots.map(demandOf);
-    const uneven = demands.some((demand) => 2 * demand > equal);
-    const unit = uneven ? powerBelow(size / LEAST_PARTS) : equal;
-    const spare = size - unit * roots.length;
-    const wanted = demands.reduce((sum, demand) => sum + demand, 0);
-    let end = base + size;
-    for (let n = roots.length - 1; n > 0; n--) {
-      const share = uneven ? unit + Math.max(Math.floor((spare * demands[n]) / wanted / unit) * unit, 0) : equal;
-      const start = Math.floor((end - share) / unit) * unit;
-      shares[n].push({ base: start, size: share });
-      end = start;
-    }
-    shares[0].push({ base, size: end - base });
+  const shares = windows.map((window) => shareOut(window, roots.map((root) => (window.base < 2 ** 32 ? 0 : demandOf(root)))));
+  return roots.map((_root, n) => shares.map((one) => one[n]));
+}
+
+/** One window, by the bytes of BARs below each root bus. */
+function shareOut({ base, size }: Range, demands: readonly number[]): Range[] {
+  const equal = powerBelow(size / demands.length);
+  const uneven = demands.some((demand) => 2 * demand > equal);
+  const unit = uneven ? powerBelow(size / LEAST_PARTS) : equal;
+  const spare = size - unit * demands.length;
+  const wanted = demands.reduce((sum, demand) => sum + demand, 0);
+  const shares: Range[] = demands.map(() => ({ base, size: 0 }));
+  let end = base + size;
+  for (let n = demands.length - 1; n > 0; n--) {
+    const share = uneven ? unit + Math.max(Math.floor((spare * demands[n]) / wanted / unit) * unit, 0) : equal;
+    const start = Math.floor((end - share) / unit) * unit;
+    shares[n] = { base: start, size: share };
+    end = start;
   }
+  shares[0] = { base, size: end - base };
   return shares;
+}
+
+/**
+ * Bytes of a window above 4 GiB, a power of two and `least` at the least, in which each root bus has half as much again as
+ * its BARs want, so that a kernel can align them.
+ * @param demands bytes of BARs of 64 bits below each root bus, pcie.0 first
+ */
+export function roomyWindow(demands: readonly number[], least: number): number {
+  let size = least;
+  while (shareOut({ base: size, size }, demands).some((share, n) => share.size < 1.5 * demands[n])) {
+    size *= 2;
+  }
+  return size;
 }
 
 /**
@@ -59,17 +75,12 @@ export function splitWindows(windows: readonly Range[], roots: readonly PciBus[]
  */
 export function crowdedWindows(windows: readonly Range[], roots: readonly PciBus[], cure: (bytes: number) => string): string[] {
   const demands = roots.map(demandOf);
-  const wideShares = (wide: Range | undefined): number[] => (wide === undefined ? roots.map(() => 0) : splitWindows([wide], roots).map(([{ size }]) => size));
   const wide = windows.find(({ base }) => base >= 2 ** 32);
-  const shares = wideShares(wide);
+  const shares = wide === undefined ? roots.map(() => 0) : shareOut(wide, demands).map(({ size }) => size);
   if (demands.every((demand, n) => demand <= shares[n])) {
     return [];
   }
-  // Half as much again, so that a kernel can align them.
-  let enough = wide?.size ?? 2 ** 39;
-  while (wideShares({ base: enough, size: enough }).some((share, n) => share < 1.5 * demands[n])) {
-    enough *= 2;
-  }
+  const enough = roomyWindow(demands, wide?.size ?? 2 ** 39);
   return roots.flatMap((root, n) =>
     demands[n] <= shares[n]
       ? []

@@ -1,6 +1,6 @@
 /** The account of a run for people: 80 columns, colours where the terminal has them. */
 import pc from "picocolors";
-import { plural, wrap } from "../support/index.js";
+import { byteText, plural, wrap } from "../support/index.js";
 import type { IommuReport, RunReport } from "./report/index.js";
 import { machineTree } from "./tree.js";
 
@@ -27,7 +27,7 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
   const { machine } = report;
 
   lines.push(color.bold(`Machine ${machine.type}`) + ` on ${report.host}`);
-  row("memory", `${size(machine.memory)}, ${plural(machine.cpus, "CPU")}, ${machine.gicVersion === null ? "IOAPIC" : `GICv${machine.gicVersion}`}, MSIs by ${msiName(machine.msiController)}`);
+  row("memory", `${byteText(machine.memory)}, ${plural(machine.cpus, "CPU")}, ${machine.gicVersion === null ? "IOAPIC" : `GICv${machine.gicVersion}`}, MSIs by ${msiName(machine.msiController)}`);
   for (const iommu of machine.iommus) {
     row(iommu.id, `${iommu.accel ? `accelerated by ${iommu.hostIommu ?? "nobody yet"}` : "translates in software"}, covers ${covered(machine, iommu.id)}; ${features(iommu.features)}`);
   }
@@ -46,9 +46,9 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
   }
 
   title("What happened");
-  row("DMA", `${plural(report.dma.transactions, "transaction")}, ${size(report.dma.bytes)}, ${plural(report.dma.faults, "fault")}` +
+  row("DMA", `${plural(report.dma.transactions, "transaction")}, ${byteText(report.dma.bytes)}, ${plural(report.dma.faults, "fault")}` +
     (report.dma.ofHost ? "" : " of emulated functions, the host's are not counted") +
-    (report.guest === null ? "" : `; ${size(report.guest.dmaChecked)} compared`));
+    (report.guest === null ? "" : `; ${byteText(report.guest.dmaChecked)} compared`));
   row("events", report.events.length === 0 ? "none" : counted(report.events.map((event) => `${event.name} (${event.iommu})`)));
   const viaRoutes = report.msi.routes.reduce((sum, route) => sum + route.delivered, 0);
   row("MSIs", `${plural(report.msi.delivered, "message")} delivered, ${viaRoutes} over ${plural(report.msi.routes.length, "route")}` + doorbells(report));
@@ -159,16 +159,4 @@ function onOff(value: boolean): string {
 
 function msiName(controller: RunReport["machine"]["msiController"]): string {
   return controller === "apic" ? "the local APICs" : controller === "its" ? "the ITS" : controller === "gicv2m" ? "the GICv2m frame" : "nobody";
-}
-
-/** Bytes with the largest unit that leaves at least one. */
-export function size(bytes: number): string {
-  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
-  let unit = 0;
-  let value = bytes;
-  while (value >= 1024 && unit < units.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  return `${Number.isInteger(value) ? value : value.toFixed(1)} ${units[unit]}`;
 }

@@ -1,31 +1,20 @@
 /** The machine as a tree of text. */
-import { wrap } from "../support/index.js";
+import { drawTree, indented, type TreeNode } from "../support/index.js";
 import type { BusReport, FunctionReport, RunReport } from "./report/index.js";
 
 /** Lines of at most `width` columns; what does not fit goes to lines of its own below. */
 export function machineTree(machine: RunReport["machine"], width = 80): string[] {
-  const lines: string[] = [];
   const [root] = machine.buses;
-  if (root !== undefined) {
-    lines.push(...fit("", busTitle(machine, root), width));
-    addBus(machine, root, "", lines, width);
-  }
-  return lines;
+  return root === undefined ? [] : [...indented(busTitle(machine, root), width), ...drawTree(behind(machine, root), width)];
 }
 
-function addBus(machine: RunReport["machine"], bus: BusReport, indent: string, lines: string[], width: number): void {
-  const functions = machine.functions.filter((fn) => fn.bus === bus.id);
-  functions.forEach((fn, index) => {
-    const last = index === functions.length - 1;
-    const below = `${indent}${last ? "   " : "|  "}`;
-    const [first, ...rest] = wrap(functionTitle(machine, fn), width - indent.length - 3);
-    lines.push(`${indent}${last ? "`- " : "|- "}${first}`);
-    lines.push(...rest.map((line) => `${below}  ${line}`));
-    for (const behind of machine.buses.filter((one) => fn.secondaryBuses.includes(one.id))) {
-      lines.push(...fit(below, busTitle(machine, behind), width));
-      addBus(machine, behind, below, lines, width);
-    }
-  });
+function behind(machine: RunReport["machine"], bus: BusReport): TreeNode[] {
+  return machine.functions
+    .filter((fn) => fn.bus === bus.id)
+    .map((fn) => ({
+      title: functionTitle(machine, fn),
+      sections: machine.buses.filter((one) => fn.secondaryBuses.includes(one.id)).map((below) => ({ title: busTitle(machine, below), children: behind(machine, below) })),
+    }));
 }
 
 function busTitle(machine: RunReport["machine"], bus: BusReport): string {
@@ -49,8 +38,4 @@ function functionTitle(machine: RunReport["machine"], fn: FunctionReport): strin
   const stream = fn.streamId === null ? "" : ` ${label} 0x${fn.streamId.toString(16).padStart(4, "0")}`;
   const space = fn.secondaryBuses.length > 0 ? "" : fn.modelled ? ` -> ${fn.addressSpace}` : " (placed, not modelled)";
   return `${fn.bdf} ${name}${host}${stream}${space}`;
-}
-
-function fit(indent: string, text: string, width: number): string[] {
-  return wrap(text, width - indent.length).map((line, index) => `${indent}${index === 0 ? "" : "  "}${line}`);
 }

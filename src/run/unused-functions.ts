@@ -2,7 +2,7 @@
 import type { GuestFunction, GuestReport } from "../guest/index.js";
 import type { Machine } from "../machine/index.js";
 import type { PciFunction } from "../pci/index.js";
-import { size as sizeOf } from "./account.js";
+import { byteText } from "../support/index.js";
 
 const MIB = 2 ** 20;
 
@@ -31,7 +31,7 @@ export function unusedFunctions(machine: Machine, guest: GuestReport | null, col
     // A window that is too small from the start is no matter of a port's reserve.
     const [short] = seen.filter((one) => one.unplaced.length > 0).sort((a, b) => Number(a.plugged) - Number(b.plugged));
     if (seen.some((one) => one.unplaced.length > 0)) {
-      const bars = short.unplaced.map(({ bar, size }) => `BAR ${bar} (${sizeOf(size)})`).join(", ");
+      const bars = short.unplaced.map(({ bar, size }) => `BAR ${bar} (${byteText(size)})`).join(", ");
       return [{ asked, text: `${where} cannot be used: its guest finds no place for ${bars}; ${mend(machine, fn, short)}` }];
     }
     if (asked && seen.length === 0 && cold.has(fn)) {

@@ -26,4 +26,4 @@ export { TraceEvent, formatTrace, isTracePattern, matchTrace, isTraced, setTrace
 export { packageFolder, packageVersion } from "./package-files.js";
 export { readTextFile } from "./text-file.js";
 export { hex, highWord, littleEndian, littleEndianBytes, lowWord, toBigInt, toNumber } from "./words.js";
-export { plural, wrap } from "./prose.js";
+export { byteText, drawTree, indented, plural, type TreeNode, wrap } from "./prose.js";

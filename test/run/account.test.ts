@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { size } from "../../src/run/account.js";
 import { formatAccount, machineTree, type RunReport } from "../../src/run/index.js";
-import { wrap } from "../../src/support/index.js";
+import { byteText, wrap } from "../../src/support/index.js";
 
 const machine: RunReport["machine"] = {
   type: "virt-11.1",
@@ -133,6 +132,6 @@ describe("text", () => {
   });
 
   it("has sizes in the largest unit", () => {
-    expect([0, 1023, 1024, 1536, 2 ** 40].map(size)).toEqual(["0 bytes", "1023 bytes", "1 KiB", "1.5 KiB", "1 TiB"]);
+    expect([0, 1023, 1024, 1536, 2 ** 40].map(byteText)).toEqual(["0 bytes", "1023 bytes", "1 KiB", "1.5 KiB", "1 TiB"]);
   });
 });

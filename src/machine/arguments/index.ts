@@ -19,7 +19,7 @@ export { apicIdOf } from "./smp.js";
 export { type ObjectArgument, objectTypes, parseObject } from "./object.js";
 export { optionRules } from "./other-options.js";
 export { describeArgument, located } from "./option-string.js";
-export { type PropertyType, type PropertyValue, typeName } from "./property.js";
+export { parseSize, type PropertyType, type PropertyValue, typeName } from "./property.js";
 export { checkSmmuProperties, type SmmuRequest } from "./smmu.js";
 export { parseTrace, type TraceArguments, traceFilePatterns, type TraceRequest } from "./trace.js";
 export { findDeviceModel, knownDevices } from "./catalogue/find-model.js";

@@ -1,0 +1,55 @@
+import { type Command, Option } from "commander";
+import { loadHost, shippedHosts } from "../host/shipped/index.js";
+import { parseSize } from "../machine/arguments/index.js";
+import { PLAN_FORMATS, type PlanFormat, QEMU_VERSIONS, type QemuVersion } from "../plan/index.js";
+import { Refusal } from "../support/index.js";
+import type { Streams } from "./streams.js";
+
+interface PlanOptions {
+  readonly device?: string[];
+  readonly host: string;
+  readonly memory: number;
+  readonly cpus: number;
+  readonly spare: number;
+  readonly withGroup?: boolean;
+  readonly withoutIommu?: boolean;
+  readonly format: PlanFormat;
+  readonly qemu: QemuVersion;
+}
+
+/** `viommu plan`: the machine that functions of a host need, with the reasons. */
+export function addTo(plan: Command, streams: Streams, finish: (code: number) => void): void {
+  plan
+    .option("--device <address...>", "functions of the host that the machine gets, such as 0009:01:00.0")
+    .requiredOption("--host <file>", `the host: a file, or ${shippedHosts().join(", ")}`)
+    .option("--memory <size>", "memory of the guest", parseMemory, 4 * 2 ** 30)
+    .option("--cpus <number>", "CPUs of the guest", wholeNumber("--cpus", 1), 4)
+    .option("--spare <number>", "empty ports for hot-plug on each expander bus", wholeNumber("--spare", 0), 0)
+    .option("--with-group", "companions in a function's IOMMU group come with it")
+    .option("--without-iommu", "a function whose IOMMU does not nest is passed through without a virtual IOMMU")
+    .addOption(new Option("--format <format>", "how the plan is written").choices(PLAN_FORMATS).default("text"))
+    .addOption(new Option("--qemu <version>", "the QEMU that it is for").choices(QEMU_VERSIONS).default("11.1"))
+    .action(async (options: PlanOptions) => {
+      const { HostFacts, planMachine, writePlan } = await import("../plan/index.js");
+      const machine = planMachine({ ...options, facts: new HostFacts(await loadHost(options.host)), devices: (options.device ?? []).flatMap((one) => one.split(",")) });
+      streams.out(writePlan(machine, options.format, { hostName: options.host, qemu: options.qemu }));
+      finish(0);
+    });
+}
+
+function parseMemory(value: string): number {
+  const bytes = parseSize("--memory", value, "M");
+  if (bytes < 2 ** 26 || bytes % 2 ** 20 !== 0) {
+    throw new Refusal("--memory expects a size of whole MiB", { found: `--memory ${value}`, wouldWork: "64M or more, such as 64G" });
+  }
+  return bytes;
+}
+
+function wholeNumber(option: string, least: number): (value: string) => number {
+  return (value) => {
+    if (!/^\d{1,5}$/.test(value) || Number(value) < least) {
+      throw new Refusal(`${option} expects a number`, { found: `${option} ${value}`, wouldWork: `${least} or more` });
+    }
+    return Number(value);
+  };
+}

@@ -1,0 +1,228 @@
+/** The design of a machine for functions of a host: each behind the IOMMU that it is behind there, with the reasons. */
+import { byteText, plural, Refusal } from "../support/index.js";
+import { allotBuses, type BusRange } from "./bus-numbers.js";
+import { type FunctionFacts, HostFacts, type SmmuFacts } from "./host-facts.js";
+import { IOMMUFD, type MachinePlan, type PlannedExpander, type PlannedFunction, type PlannedPort, type PlannedSmmu } from "./machine-plan.js";
+import { barNeeds, checkLowWindow, planWindow, portReserve } from "./memory-window.js";
+import { type Cells, planCells } from "./numa-cells.js";
+import { chooseFunctions } from "./selection.js";
+import { planVtd } from "./vtd-properties.js";
+
+export type QemuVersion = "10.2" | "11.1";
+export const QEMU_VERSIONS: readonly QemuVersion[] = ["10.2", "11.1"];
+
+export interface PlanRequest {
+  readonly facts: HostFacts;
+  /** Addresses of functions of the host; their order has no effect. */
+  readonly devices: readonly string[];
+  /** Bytes of the guest's memory. */
+  readonly memory: number;
+  readonly cpus: number;
+  /** Empty ports for hot-plug on each expander bus. */
+  readonly spare?: number;
+  /** Companions in a function's IOMMU group come with it. */
+  readonly withGroup?: boolean;
+  /** Functions whose IOMMU nests no guest's tables are passed through without a virtual IOMMU. */
+  readonly withoutIommu?: boolean;
+  /** The QEMU that the machine is for. */
+  readonly qemu?: QemuVersion;
+}
+
+/** A platform bus of virt has 64 interrupts, four for each SMMU. */
+const MOST_SMMUS = 16;
+/** Slots of pcie.0 that are free on a machine without devices of its own. */
+const FREE_SLOTS = { virt: 31, q35: 30 } as const;
+const SLOTS = 32;
+const FUNCTIONS = 8;
+const MOST_CPUS = { virt: 512, q35: 4096 } as const;
+
+interface Place {
+  readonly iommu: NonNullable<FunctionFacts["iommu"]>;
+  readonly node: number | null;
+  /** Functions by the slot of the guest that they are in. */
+  readonly slots: ReadonlyArray<readonly FunctionFacts[]>;
+}
+
+/** @throws Refusal that names the function or the option, with the host's fact and what would work */
+export function planMachine(request: PlanRequest): MachinePlan {
+  const { facts, memory, cpus } = request;
+  const spare = request.spare ?? 0;
+  const { functions, notes } = chooseFunctions(facts, request.devices, request.withGroup === true);
+  const board = facts.kind === "vtd" ? "q35" : "virt";
+  if (cpus < 1 || cpus > MOST_CPUS[board]) {
+    throw new Refusal(`Invalid SMP CPUs ${cpus}. The max CPUs supported by machine '${board}' is ${MOST_CPUS[board]}`, { found: `--cpus ${cpus}`, wouldWork: `--cpus 1 to ${MOST_CPUS[board]}` });
+  }
+  const cells = planCells(facts, functions, memory, cpus);
+  const places = placesOf(facts, functions);
+  const unprotected = board === "virt" ? checkNesting(request, places) : new Set<string>();
+  checkRoom(board, places, spare);
+  const ranges = allotBuses(places.map(({ slots }) => slots.length + spare));
+  const ids = new FunctionIds(functions);
+  let chassis = 0;
+  const expanders = places.map((place, n): PlannedExpander => {
+    const id = `pcie.${n + 1}`;
+    const ports = [...place.slots, ...Array.from({ length: spare }, (): readonly FunctionFacts[] => [])].map((slot, index): PlannedPort => {
+      chassis++;
+      const reserve = slot.length === 0 ? portReserve(place.slots) : null;
+      return {
+        id: `rp${n + 1}.${index}`,
+        chassis,
+        ...portPlace(index, place.slots.length + spare),
+        reserve,
+        functions: slot.map((fn, number) => planFunction(fn, number, ids, cells)),
+        because: portReasons(slot, reserve),
+      };
+    });
+    return {
+      id,
+      busNumber: ranges[n].first,
+      lastBus: ranges[n].last,
+      hostIommu: place.iommu.name,
+      hostNode: place.node,
+      cell: place.node === null ? null : (cells.ofHostNode.get(place.node) ?? null),
+      smmu: place.iommu.kind === "smmuv3" && !unprotected.has(place.iommu.name) ? planSmmu(`smmu${n + 1}`, place.iommu) : null,
+      ports,
+      because: expanderReasons(place, ranges[n], ports.length, unprotected.has(place.iommu.name)),
+    };
+  });
+  const needs = places.map(({ slots }) => barNeeds(slots, spare));
+  checkLowWindow(board, needs);
+  return {
+    host: facts.host.name,
+    board,
+    memory,
+    cpus,
+    cells: cells.cells,
+    window: planWindow(board, needs),
+    vtd: board === "q35" ? planVtd(facts, functions, cpus, request.qemu ?? "11.1") : null,
+    expanders,
+    preparations: [...functions.flatMap(({ preparations }) => preparations), `locked memory for the process: ${byteText(memory)} and the functions' registers, once, for all functions share ${IOMMUFD} (ulimit -l, or systemd's LimitMEMLOCK)`],
+    notes,
+  };
+}
+
+/** An expander for each of the host's IOMMUs and NUMA nodes that has functions, in the host's order of IOMMUs. */
+function placesOf(facts: HostFacts, functions: readonly FunctionFacts[]): Place[] {
+  return [...facts.iommus.values()].flatMap((iommu) => {
+    const behind = functions.filter((fn) => fn.iommu === iommu);
+    const nodes = [...new Set(behind.map(({ numaNode }) => numaNode))].sort((a, b) => (a ?? -1) - (b ?? -1));
+    return nodes.map((node) => ({ iommu, node, slots: slotsOf(behind.filter(({ numaNode }) => numaNode === node)) }));
+  });
+}
+
+/** Functions of one device that are one IOMMU group are in one slot, as they are on the host; others each in their own. */
+function slotsOf(functions: readonly FunctionFacts[]): FunctionFacts[][] {
+  const slots = new Map<string, FunctionFacts[]>();
+  for (const fn of functions) {
+    const { address } = fn.description;
+    const key = fn.group !== null && fn.companions.length > 0 ? `${fn.group} ${address.slice(0, -2)}` : address;
+    slots.set(key, [...(slots.get(key) ?? []), fn]);
+  }
+  return [...slots.values()];
+}
+
+/** Names of host SMMUs whose functions have no virtual IOMMU. @throws Refusal where that was not asked for */
+function checkNesting({ withoutIommu, qemu }: PlanRequest, places: readonly Place[]): Set<string> {
+  const old = qemu === "10.2";
+  const not = places.filter(({ iommu }) => iommu.obstacle !== null || old);
+  if (not.length > 0 && withoutIommu !== true) {
+    const names = (place: Place): string => place.slots.flat().map(({ description }) => description.address).join(", ");
+    throw new Refusal(old ? "Property 'arm-smmuv3.accel' not found" : "the host's IOMMU does not nest a guest's tables", {
+      found: old
+        ? `QEMU 10.2, whose arm-smmuv3 takes no function of the host; 11.0 brought accel=on`
+        : not.map((place) => `${place.iommu.name} of ${names(place)} ${place.iommu.obstacle!}`).join("; "),
+      wouldWork: `${old ? "--qemu 11.1" : "functions behind an IOMMU that nests"}, or --without-iommu: passed through without a virtual IOMMU`,
+    });
+  }
+  return new Set(not.map(({ iommu }) => iommu.name));
+}
+
+function checkRoom(board: MachinePlan["board"], places: readonly Place[], spare: number): void {
+  if (board === "virt" && places.length > MOST_SMMUS) {
+    throw new Refusal("Platform Bus: Can not fit IRQ line", {
+      found: `functions behind ${places.length} IOMMUs and NUMA nodes of the host, an arm-smmuv3 for each`,
+      wouldWork: `functions behind ${MOST_SMMUS} at the most`,
+    });
+  }
+  if (places.length > FREE_SLOTS[board]) {
+    throw new Refusal("PCI: no slot/function available for pxb-pcie, all in use or reserved", {
+      found: `functions behind ${places.length} IOMMUs and NUMA nodes of the host, an expander bus for each`,
+      wouldWork: `functions behind ${FREE_SLOTS[board]} at the most`,
+    });
+  }
+  const full = places.find(({ slots }) => slots.length + spare > SLOTS * FUNCTIONS);
+  if (full !== undefined) {
+    throw new Refusal("PCI: no slot/function available for pcie-root-port, all in use or reserved", {
+      found: `${full.slots.length} functions behind ${full.iommu.name} and ${plural(spare, "spare port")}`,
+      wouldWork: `${SLOTS * FUNCTIONS} ports at the most`,
+    });
+  }
+}
+
+/** A port has a slot of its own as long as there are enough; else eight share one. */
+function portPlace(index: number, count: number): { slot: number; number: number } {
+  return count <= SLOTS ? { slot: index, number: 0 } : { slot: Math.floor(index / FUNCTIONS), number: index % FUNCTIONS };
+}
+
+/** Ids by what functions are: gpu0, nic0, disk0, dev0. */
+class FunctionIds {
+  private readonly ids = new Map<string, string>();
+
+  constructor(functions: readonly FunctionFacts[]) {
+    const counts = new Map<string, number>();
+    for (const { description } of functions) {
+      const base = description.class >>> 16;
+      const word = base === 0x03 ? "gpu" : base === 0x02 ? "nic" : base === 0x01 ? "disk" : base === 0x0c ? "usb" : base === 0x12 || base === 0x0b ? "accel" : "dev";
+      const count = counts.get(word) ?? 0;
+      counts.set(word, count + 1);
+      this.ids.set(description.address, `${word}${count}`);
+    }
+  }
+
+  of(address: string): string {
+    return this.ids.get(address)!;
+  }
+}
+
+function planFunction(fn: FunctionFacts, number: number, ids: FunctionIds, cells: Cells): PlannedFunction {
+  const { address, name } = fn.description;
+  const initiatorOf = cells.initiators.get(address) ?? [];
+  return {
+    id: ids.of(address),
+    host: address,
+    name,
+    number,
+    initiatorOf,
+    because: initiatorOf.length === 0 ? [] : [`generic initiator of node${initiatorOf.length === 1 ? "" : "s"} ${initiatorOf.length === 1 ? initiatorOf[0] : `${initiatorOf[0]} to ${initiatorOf.at(-1)!}`}: what says to which node its memory, or it, belongs`],
+  };
+}
+
+function portReasons(slot: readonly FunctionFacts[], reserve: number | null): string[] {
+  if (slot.length === 0) {
+    return [`for hot-plug${reserve === null ? "" : `; it keeps ${byteText(reserve)} free, as the largest function here takes`}`];
+  }
+  const [{ group, companions }] = slot;
+  return slot.length === 1 ? [] : [`IOMMU group ${group}: ${companions.length + 1} functions of one device, one slot`];
+}
+
+function expanderReasons({ iommu, node }: Place, { first, last }: BusRange, ports: number, unprotected: boolean): string[] {
+  return [
+    `all below it is behind ${iommu.name} of the host${node === null ? "" : `, on its node ${node}`}`,
+    `buses ${busText(first)} to ${busText(last)}: its own and ${plural(ports, "port")}${last - first - ports > 0 ? `, ${last - first - ports} left` : ""}`,
+    ...(unprotected ? [`no virtual IOMMU: ${iommu.obstacle === null ? "this QEMU's takes no function of the host" : `${iommu.name} ${iommu.obstacle}`}; the guest's own drivers reach all of its memory`] : []),
+  ];
+}
+
+const busText = (number: number): string => `0x${number.toString(16).padStart(2, "0")}`;
+
+function planSmmu(id: string, { offer: { ril, ats, oas, ssidsize } }: SmmuFacts): PlannedSmmu {
+  const on = (value: boolean): string => (value ? "on" : "off");
+  return {
+    id,
+    ril: ril.value,
+    ats: ats.value,
+    oas: oas.value,
+    ssidsize: ssidsize.value,
+    because: [`ril=${on(ril.value)} for ${ril.because}, ats=${on(ats.value)} for ${ats.because}, oas=${oas.value} for ${oas.because}, ssidsize=${ssidsize.value} for ${ssidsize.because}: said and not auto, so that it starts without a function and stays the same`],
+  };
+}
