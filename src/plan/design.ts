@@ -1,10 +1,10 @@
 /** The design of a machine for functions of a host: each behind the IOMMU that it is behind there, with the reasons. */
 import { byteText, plural, Refusal } from "../support/index.js";
 import { allotBuses, type BusRange } from "./bus-numbers.js";
-import { type FunctionFacts, HostFacts, type SmmuFacts } from "./host-facts.js";
+import type { FunctionFacts, HostFacts, SmmuFacts } from "./host-facts.js";
 import { IOMMUFD, type MachinePlan, type PlannedExpander, type PlannedFunction, type PlannedPort, type PlannedSmmu } from "./machine-plan.js";
 import { barNeeds, checkLowWindow, planWindow, portReserve } from "./memory-window.js";
-import { type Cells, planCells } from "./numa-cells.js";
+import { type Cells, planCells, planDistances } from "./numa-cells.js";
 import { chooseFunctions } from "./selection.js";
 import { planVtd } from "./vtd-properties.js";
 
@@ -48,7 +48,10 @@ export function planMachine(request: PlanRequest): MachinePlan {
   const { facts, memory, cpus } = request;
   const spare = request.spare ?? 0;
   const { functions, notes } = chooseFunctions(facts, request.devices, request.withGroup === true);
-  const board = facts.kind === "vtd" ? "q35" : "virt";
+  const { board } = facts;
+  if (board === null) {
+    throw new Refusal("no machine for a host without IOMMUs", { found: `${facts.host.name}, whose IOMMUs and architecture are not known`, wouldWork: "a host file with smmus or vtds" });
+  }
   if (cpus < 1 || cpus > MOST_CPUS[board]) {
     throw new Refusal(`Invalid SMP CPUs ${cpus}. The max CPUs supported by machine '${board}' is ${MOST_CPUS[board]}`, { found: `--cpus ${cpus}`, wouldWork: `--cpus 1 to ${MOST_CPUS[board]}` });
   }
@@ -93,12 +96,20 @@ export function planMachine(request: PlanRequest): MachinePlan {
     memory,
     cpus,
     cells: cells.cells,
-    window: planWindow(board, needs),
+    distances: planDistances(facts.host, cells.cells),
+    window: planWindow(board, needs, facts.host, memory),
     vtd: board === "q35" ? planVtd(facts, functions, cpus, request.qemu ?? "11.1") : null,
     expanders,
-    preparations: [...functions.flatMap(({ preparations }) => preparations), `locked memory for the process: ${byteText(memory)} and the functions' registers, once, for all functions share ${IOMMUFD} (ulimit -l, or systemd's LimitMEMLOCK)`],
+    preparations: [...functions.flatMap(({ preparations }) => preparations), ...lockedMemory(facts, memory)],
     notes,
   };
+}
+
+function lockedMemory({ host: { limits } }: HostFacts, memory: number): string[] {
+  const limit = limits?.memlock ?? null;
+  return limit === "unlimited"
+    ? []
+    : [`locked memory for the process: ${byteText(memory)} and the functions' registers, once, for all functions share ${IOMMUFD}${limit === null || limit > memory ? "" : `; ${byteText(limit)} is its limit`} (ulimit -l, or systemd's LimitMEMLOCK)`];
 }
 
 /** An expander for each of the host's IOMMUs and NUMA nodes that has functions, in the host's order of IOMMUs. */
@@ -131,7 +142,7 @@ function checkNesting({ withoutIommu, qemu }: PlanRequest, places: readonly Plac
       found: old
         ? `QEMU 10.2, whose arm-smmuv3 takes no function of the host; 11.0 brought accel=on`
         : not.map((place) => `${place.iommu.name} of ${names(place)} ${place.iommu.obstacle!}`).join("; "),
-      wouldWork: `${old ? "--qemu 11.1" : "functions behind an IOMMU that nests"}, or --without-iommu: passed through without a virtual IOMMU`,
+      wouldWork: `${old ? "--qemu 11.1" : not.every(({ iommu }) => iommu.kind === "smmuv3" && iommu.description.idr0 === null) ? "a host file with idr0, idr1 and idr5, which IOMMU_GET_HW_INFO tells of a function that vfio-pci has" : "functions behind an IOMMU that nests"}, or --without-iommu: passed through without a virtual IOMMU`,
     });
   }
   return new Set(not.map(({ iommu }) => iommu.name));

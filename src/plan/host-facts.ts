@@ -2,10 +2,11 @@
  * What a machine's designer has to know of a host: behind which of its IOMMUs a function is, what a guest behind that one
  * may be shown, and what keeps a function from being passed through. What the description does not say is null: unknown.
  */
-import type { FunctionDescription, HostDescription, SmmuDescription, VtdDescription } from "../host/simulated/file/index.js";
+import type { AmdDescription, FunctionDescription, HostDescription, SmmuDescription, VtdDescription } from "../host/simulated/file/index.js";
 import { capabilityRegisters } from "../host/simulated/hardware/index.js";
 import { denylisted, nestingObstacle, plainAddressBits, smmuFeatures, unitFeatures } from "../host/simulated/kernel/index.js";
 import { iommuOf } from "../host/simulated/names/index.js";
+import { FIRMWARE_WANTS_DIRECT } from "../iommufd/index.js";
 import { checkHostServes, featuresOfHost, idRegisters } from "../smmuv3/index.js";
 import { extract, IDR0, IDR1, IDR3, IDR5, OAS_BITS } from "../smmuv3/spec/index.js";
 import { get, Refusal } from "../support/index.js";
@@ -62,7 +63,15 @@ export interface VtdFacts extends CommonFacts {
   readonly offer: VtdOffer;
 }
 
-export type IommuFacts = SmmuFacts | VtdFacts;
+/** An AMD IOMMU: described, and no guest's tables are nested in it. */
+export interface AmdFacts extends CommonFacts {
+  readonly kind: "amd";
+  readonly description: AmdDescription;
+  readonly offer: VtdOffer;
+  readonly obstacle: string;
+}
+
+export type IommuFacts = SmmuFacts | VtdFacts | AmdFacts;
 
 export interface FunctionFacts {
   readonly description: FunctionDescription;
@@ -90,7 +99,7 @@ export class HostFacts {
   private readonly groups = new Map<number, FunctionDescription[]>();
 
   constructor(readonly host: HostDescription) {
-    this.iommus = new Map([...host.smmus.map(smmuFacts), ...host.vtds.map(vtdFacts)].map((one) => [one.name, one]));
+    this.iommus = new Map([...host.smmus.map(smmuFacts), ...host.vtds.map(vtdFacts), ...host.amds.map(amdFacts)].map((one) => [one.name, one]));
     this.byAddress = new Map(host.functions.map((fn) => [fn.address, fn]));
     for (const fn of host.functions) {
       const group = groupOf(fn);
@@ -100,8 +109,10 @@ export class HostFacts {
     }
   }
 
-  get kind(): "smmuv3" | "vtd" | null {
-    return this.host.smmus.length > 0 ? "smmuv3" : this.host.vtds.length > 0 ? "vtd" : null;
+  /** The machine that the host's processors run; null: unknown. */
+  get board(): "virt" | "q35" | null {
+    const { smmus, vtds, amds, architecture } = this.host;
+    return smmus.length > 0 || architecture === "aarch64" ? "virt" : vtds.length + amds.length > 0 || architecture === "x86_64" ? "q35" : null;
   }
 
   /** @param address as a user writes it: with or without its segment. @throws Refusal where the host has no such function */
@@ -142,6 +153,11 @@ export class HostFacts {
     if (baseClass(fn) === BRIDGE_CLASS) {
       refusals.push(new Refusal(`vfio ${fn.address}: a bridge is not passed through`, { found: `${fn.address} (${fn.name}), class ${fn.class.toString(16).padStart(6, "0")}`, wouldWork: "the functions behind it" }));
     }
+    const direct = fn.reserved?.find(({ type }) => type === "direct");
+    if (direct !== undefined) {
+      const range = `0x${direct.base.toString(16)} to 0x${(direct.base + direct.size - 1).toString(16)}`;
+      refusals.push(new Refusal(FIRMWARE_WANTS_DIRECT, { found: `${fn.address} (${fn.name}), whose range ${range} firmware wants mapped one to one (RMRR)`, wouldWork: "a firmware setting that takes the range away, or another function" }));
+    }
     const denied = denylisted(fn);
     if (denied !== null) {
       refusals.push(new Refusal(`vfio ${fn.address}: ${denied}`, { found: `${fn.address} (${fn.name}), which vfio-pci does not take for its errata`, wouldWork: "another function" }));
@@ -159,7 +175,7 @@ function groupOf(fn: FunctionDescription): number | null {
 function unknownSmmu(description: SmmuDescription): SmmuFacts {
   const because = "its ID registers are not known";
   const offer: SmmuOffer = { ril: { value: false, because }, ats: { value: false, because }, oas: { value: 44, because }, ssidsize: { value: 0, because } };
-  return { kind: "smmuv3", name: description.name, numaNode: known(description.numaNode), obstacle: because, description, offer };
+  return { kind: "smmuv3", name: description.name, numaNode: known(description.numaNode), obstacle: "has ID registers that are not known", description, offer };
 }
 
 function smmuFacts(description: SmmuDescription): SmmuFacts {
@@ -193,6 +209,19 @@ function smmuFacts(description: SmmuDescription): SmmuFacts {
       oas: { value: oas, because: `IDR5.OAS=${OAS_BITS[extract(idr5, IDR5.OAS)]} bits` },
       ssidsize: { value: ssidBits, because: `IDR1.SSIDSIZE=${extract(idr1, IDR1.SSIDSIZE)}` },
     },
+  };
+}
+
+function amdFacts(description: AmdDescription): AmdFacts {
+  const obstacle = "is an AMD unit, in which no guest's tables are nested";
+  const none = { value: false, because: obstacle };
+  return {
+    kind: "amd",
+    name: description.name,
+    numaNode: known(description.numaNode),
+    obstacle,
+    description,
+    offer: { fsts: none, fs1gp: none, pasidBits: { value: 0, because: obstacle }, awBits: { value: 48, because: "tables of AMD's take IOVAs of 48 bits and more" }, deviceIotlb: none },
   };
 }
 

@@ -91,6 +91,8 @@ export interface MachinePlan {
   readonly cpus: number;
   /** Empty: the guest has no NUMA nodes. */
   readonly cells: readonly PlannedCell[];
+  /** Between nodes that are all some of the host's: a row for each; null: QEMU's. */
+  readonly distances: ReadonlyArray<readonly number[]> | null;
   readonly window: PlannedWindow;
   readonly vtd: PlannedVtd | null;
   readonly expanders: readonly PlannedExpander[];

@@ -1,4 +1,5 @@
 /** Memory for BARs: the window above 4 GiB is made large enough for all, with their alignment; the one below is as it is. */
+import type { HostDescription } from "../host/simulated/file/index.js";
 import { roomyWindow } from "../machine/index.js";
 import { byteText, Refusal } from "../support/index.js";
 import type { FunctionFacts } from "./host-facts.js";
@@ -78,8 +79,18 @@ export function checkLowWindow(board: "virt" | "q35", needs: readonly BarNeeds[]
   }
 }
 
+/** @throws Refusal where processors do not address the end of the window */
+function checkReach({ name, addressBits }: HostDescription, end: number, said: string): void {
+  if (addressBits !== null && end > 2 ** addressBits) {
+    throw new Refusal(`Address space limit 2^${addressBits} is too low`, {
+      found: `${said}; with the guest's memory below it the window ends at ${byteText(end)}, and processors of ${name} address ${byteText(2 ** addressBits)}`,
+      wouldWork: "fewer functions with large BARs, or a smaller --memory",
+    });
+  }
+}
+
 /** @throws Refusal where no window is large enough */
-export function planWindow(board: "virt" | "q35", needs: readonly BarNeeds[]): PlannedWindow {
+export function planWindow(board: "virt" | "q35", needs: readonly BarNeeds[], host: HostDescription, memory: number): PlannedWindow {
   const usual = USUAL[board];
   // The largest alignment first: no hole is left between expanders.
   const wanted = sum(needs.map(({ high }) => high));
@@ -87,11 +98,14 @@ export function planWindow(board: "virt" | "q35", needs: readonly BarNeeds[]): P
   if (board === "q35") {
     // QEMU rounds to GiB, and begins at a GiB above memory: a power of two more than the largest alignment leaves room for that.
     const size = powerAbove(wanted + Math.max(0, ...needs.map(({ alignment }) => alignment)));
+    checkReach(host, 4 * GIB + memory + Math.max(size, usual), said);
     return size <= usual ? { size: null, because: [`${said}: QEMU's ${byteText(usual)} do`] } : { size, because: [`${said}, and the window's start is aligned to a GiB alone: QEMU's ${byteText(usual)} do not do`] };
   }
   const roomy = roomyWindow([0, ...needs.map(({ wide }) => wide)], Math.max(usual, powerAbove(wanted)));
   if (roomy > MOST) {
     throw new Refusal("highmem-mmio-size cannot be set to so much", { found: said, wouldWork: `fewer functions: ${byteText(MOST)} is the most` });
   }
+  // It begins at a multiple of its size.
+  checkReach(host, up(Math.max(256 * GIB, GIB + memory), roomy) + roomy, said);
   return roomy <= usual ? { size: null, because: [`${said}: QEMU's ${byteText(usual)} do`] } : { size: roomy, because: [`${said}: QEMU's ${byteText(usual)} do not do with as much again to align them below ${needs.length + 1} root buses, and it takes powers of two`] };
 }

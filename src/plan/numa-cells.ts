@@ -1,4 +1,5 @@
 /** The guest's NUMA nodes: those of the host that its functions are on, and memory that functions bring. */
+import type { HostDescription } from "../host/simulated/file/index.js";
 import { plural, Refusal } from "../support/index.js";
 import type { FunctionFacts, HostFacts } from "./host-facts.js";
 import type { PlannedCell } from "./machine-plan.js";
@@ -95,6 +96,13 @@ export function planCells(facts: HostFacts, functions: readonly FunctionFacts[],
     throw new Refusal(`Max number of NUMA nodes reached: ${MOST_CELLS}`, { found: `${cells.length} nodes, ${INITIATORS_OF_GPU} for each of ${plural(gpus.length, "GPU")} with coherent memory`, wouldWork: "fewer GPUs" });
   }
   return { cells, ofHostNode, initiators };
+}
+
+/** The host's distances, where each node of the guest is one of the host's; null: unknown, or nothing to tell. */
+export function planDistances({ numa }: HostDescription, cells: readonly PlannedCell[]): number[][] | null {
+  const { distances } = numa ?? { distances: null };
+  const rows = cells.map(({ hostNode }) => numa?.nodes.findIndex(({ id }) => id === hostNode) ?? -1);
+  return distances === null || cells.length < 2 || rows.includes(-1) ? null : rows.map((row) => rows.map((column) => distances[row][column]));
 }
 
 function checkMemory(facts: HostFacts, there: number, wanted: number, where: string): void {

@@ -42,23 +42,28 @@ function machineGroup(plan: MachinePlan, version: string): WordGroup {
   };
 }
 
-function cellGroups({ cells }: MachinePlan): WordGroup[] {
-  return cells.length === 0
-    ? []
-    : [
-        {
-          comments: [...new Set(cells.flatMap(({ id, because }) => because.map((one) => (cells.filter((other) => other.because.includes(one)).length > 1 ? one : `node ${id}: ${one}`))))],
-          lines: cells.flatMap(({ id, hostNode, memory, cpus }) => {
-            const node = `node,nodeid=${id}${cpus === null ? "" : `,cpus=${cpus[0]}${cpus[1] > cpus[0] ? `-${cpus[1]}` : ""}`}`;
-            return memory === 0
-              ? [["-numa", node]]
-              : [
-                  ["-object", `memory-backend-ram,id=ram${id},size=${sizeWord(memory)}${hostNode === null ? "" : `,host-nodes=${hostNode},policy=bind`}`],
-                  ["-numa", `${node},memdev=ram${id}`],
-                ];
-          }),
-        },
-      ];
+function cellGroups({ cells, distances }: MachinePlan): WordGroup[] {
+  if (cells.length === 0) {
+    return [];
+  }
+  const isShared = (reason: string): boolean => cells.filter(({ because }) => because.includes(reason)).length > 1;
+  const nodes = cells.flatMap(({ id, hostNode, memory, cpus }) => {
+    const node = `node,nodeid=${id}${cpus === null ? "" : `,cpus=${cpus[0]}${cpus[1] > cpus[0] ? `-${cpus[1]}` : ""}`}`;
+    const bound = hostNode === null ? "" : `,host-nodes=${hostNode},policy=bind`;
+    return memory === 0
+      ? [["-numa", node]]
+      : [
+          ["-object", `memory-backend-ram,id=ram${id},size=${sizeWord(memory)}${bound}`],
+          ["-numa", `${node},memdev=ram${id}`],
+        ];
+  });
+  const between = (distances ?? []).flatMap((row, source) => row.flatMap((distance, destination) => (source === destination ? [] : [["-numa", `dist,src=${source},dst=${destination},val=${distance}`]])));
+  return [
+    {
+      comments: [...new Set(cells.flatMap(({ id, because }) => because.map((one) => (isShared(one) ? one : `node ${id}: ${one}`)))), ...(between.length > 0 ? ["distances: the host's"] : [])],
+      lines: [...nodes, ...between],
+    },
+  ];
 }
 
 function vtdGroup(vtd: PlannedVtd): WordGroup {

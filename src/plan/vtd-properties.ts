@@ -1,7 +1,7 @@
 /** The properties of q35's intel-iommu, which all functions share: what each unit behind them has. */
 import { Refusal } from "../support/index.js";
 import type { QemuVersion } from "./design.js";
-import type { FunctionFacts, HostFacts, VtdFacts } from "./host-facts.js";
+import type { AmdFacts, FunctionFacts, HostFacts, VtdFacts } from "./host-facts.js";
 import type { PlannedVtd } from "./machine-plan.js";
 
 /** APIC ids of 8 bits reach this far (the last one is for all). */
@@ -9,8 +9,8 @@ const CPUS_WITHOUT_EIM = 255;
 
 /** @throws Refusal where a unit translates not even addresses of 39 bits */
 export function planVtd(facts: HostFacts, functions: readonly FunctionFacts[], cpus: number, qemu: QemuVersion): PlannedVtd {
-  const units = [...facts.iommus.values()].filter((iommu): iommu is VtdFacts => iommu.kind === "vtd" && functions.some((fn) => fn.iommu === iommu));
-  const named = (which: readonly VtdFacts[]): string => which.map(({ name }) => name).join(", ");
+  const units = [...facts.iommus.values()].filter((iommu): iommu is VtdFacts | AmdFacts => iommu.kind !== "smmuv3" && functions.some((fn) => fn.iommu === iommu));
+  const named = (which: ReadonlyArray<VtdFacts | AmdFacts>): string => which.map(({ name }) => name).join(", ");
   const flat = units.filter(({ offer }) => !offer.fsts.value);
   const fsts = flat.length === 0 && qemu !== "10.2";
   const because: string[] = [];
@@ -36,14 +36,14 @@ export function planVtd(facts: HostFacts, functions: readonly FunctionFacts[], c
     const least = units.find(({ offer }) => offer.awBits.value === aw)!;
     because.push(`aw-bits=${aw}: ${least.name}, ${least.offer.awBits.because}`);
   }
-  const withPasids = fsts ? units.filter((unit) => functions.some((fn) => fn.iommu === unit && fn.description.pasidBits > 0)) : [];
+  const withPasids = fsts ? units.filter((unit) => functions.some((fn) => fn.iommu === unit && (fn.description.pasidBits ?? 0) > 0)) : [];
   const pasidBits = withPasids.length === 0 ? 0 : Math.min(...withPasids.map(({ offer }) => offer.pasidBits.value));
   if (fsts) {
     because.push(withPasids.length === 0 ? "pasid-bits=0: no function here has PASIDs" : `pasid-bits=${pasidBits}: ${withPasids.map(({ name, offer }) => `${name} ${offer.pasidBits.because}`).join(", ")}`);
   }
-  const deviceIotlb = fsts && functions.some(({ description }) => description.ats);
+  const deviceIotlb = fsts && functions.some(({ description }) => description.ats === true);
   if (deviceIotlb) {
-    because.push(`device-iotlb=on: ${functions.filter(({ description }) => description.ats).map(({ description }) => description.address).join(", ")} and the unit have ATS`);
+    because.push(`device-iotlb=on: ${functions.filter(({ description }) => description.ats === true).map(({ description }) => description.address).join(", ")} and the unit have ATS`);
   }
   const with1g = units.every(({ offer }) => offer.fs1gp.value);
   const fs1gp = fsts && with1g;

@@ -26,11 +26,7 @@ async function offered(...words: string[]): Promise<string[]> {
 
 describe.skipIf(!has("bash"))("bash completes", () => {
   it("commands", async () => {
-<<<<<<< HEAD
-    expect(await offered("")).toEqual(["run", "check", "guest", "tables", "devices", "device", "hosts", "conformance", "completion", "--help", "--version"]);
-=======
-    expect(await offered("")).toEqual(["run", "plan", "guest", "tables", "devices", "device", "hosts", "conformance", "completion", "--help", "--version"]);
->>>>>>> 869865f (Plan machines: viommu plan says which function of a host goes behind which IOMMU, with its reasons, and writes it for QEMU and viommu run)
+    expect(await offered("")).toEqual(["run", "plan", "check", "guest", "tables", "devices", "device", "hosts", "conformance", "completion", "--help", "--version"]);
     expect(await offered("dev")).toEqual(["devices", "device"]);
   });
 

@@ -16,8 +16,8 @@ const refused = async (host: string, devices: readonly string[], more: Partial<P
 
 const smmu = (n: number, more: object = {}): object => ({ name: `smmu3.0x${n}`, base: 0x900_0000 + n * 0x2_0000, numaNode: n % 8, idr0: 0x0d44_101b, idr1: 0x0273_0010, idr3: 0x1414, idr5: 0x74, ...more });
 const fn = (address: string, more: object = {}): object => ({ address, name: address, vendor: 0x8086, device: 0x10d3, class: 0x020000, smmu: "smmu3.0x0", bars: [{ index: 0, size: "64K" }], ...more });
-const host = (smmus: object[], functions: object[], nodes = 1): HostDescription =>
-  describeHost({ name: "made", memory: Array.from({ length: nodes }, (_, n) => ({ numaNode: n, base: 0x80_0000_0000 * (n + 1), size: "64G" })), smmus, functions } as HostDescriptionInput);
+const host = (smmus: object[], functions: object[], nodes = 1, more: object = {}): HostDescription =>
+  describeHost({ name: "made", memory: Array.from({ length: nodes }, (_, n) => ({ numaNode: n, base: 0x80_0000_0000 * (n + 1), size: "64G" })), smmus, functions, ...more } as HostDescriptionInput);
 
 describe("expander buses", () => {
   it("are one for each IOMMU and NUMA node of the host that has functions, whatever the order of the devices", async () => {
@@ -64,6 +64,11 @@ describe("an SMMU", () => {
     expect(plan(flat, ["0000:01:00.0"], { withoutIommu: true }).expanders[0].smmu).toBeNull();
   });
 
+  it("is not planned while the host's ID registers are unknown", () => {
+    const dark = host([smmu(0, { idr0: null, idr1: null, idr5: null })], [fn("0000:01:00.0")]);
+    expect(() => plan(dark, ["0000:01:00.0"])).toThrow("found: smmu3.0x0 of 0000:01:00.0 has ID registers that are not known\n  would work: a host file with idr0, idr1 and idr5");
+  });
+
   it("is not planned for QEMU 10.2, whose arm-smmuv3 has no acceleration", async () => {
     expect(await refused("grace", ["0009:01:00.0"], { qemu: "10.2" })).toContain("Property 'arm-smmuv3.accel' not found");
   });
@@ -81,6 +86,13 @@ describe("the intel-iommu", () => {
     expect(vtd).toMatchObject({ fsts: false, pasidBits: 0, awBits: 39, deviceIotlb: false });
     expect(vtd!.because.join("\n")).toContain("each mapping and unmapping of the guest's is an exit and calls of the host");
     expect((await planOf("two-socket-spr", ["0000:17:00.0"], { qemu: "10.2" })).vtd).toMatchObject({ fsts: false, awBits: 48 });
+  });
+
+  it("is planned for AMD's IOMMUs too, by mirrors", () => {
+    const epyc = host([], [fn("0000:41:00.0", { smmu: undefined, amd: "ivhd0" })], 1, { amds: [{ name: "ivhd0" }] });
+    const one = plan(epyc, ["0000:41:00.0"]);
+    expect([one.board, one.vtd?.fsts, one.expanders[0].hostIommu]).toEqual(["q35", false, "ivhd0"]);
+    expect(one.vtd!.because[0]).toContain("ivhd0 is an AMD unit, in which no guest's tables are nested");
   });
 
   it("has 32-bit APIC ids for more than 255 CPUs", async () => {
@@ -112,6 +124,14 @@ describe("NUMA nodes", () => {
     expect((await planOf("board", ["0000:01:00.0"])).cells).toEqual([]);
   });
 
+  it("have the host's distances where each is one of the host's", () => {
+    const numa = { nodes: [{ id: 0 }, { id: 1 }, { id: 2 }], distances: [[10, 12, 32], [12, 10, 32], [32, 32, 10]] };
+    const far = host([smmu(0), smmu(2)], [fn("0000:01:00.0", { numaNode: 0 }), fn("0000:02:00.0", { smmu: "smmu3.0x2", numaNode: 2 })], 3, { numa });
+    const one = plan(far, ["0000:01:00.0", "0000:02:00.0"]);
+    expect(one.distances).toEqual([[10, 32], [32, 10]]);
+    expect(writePlan(one, "qemu", { hostName: "made", qemu: "11.1" })).toContain("-numa dist,src=0,dst=1,val=32");
+  });
+
   it("are refused more memory than the host's have", async () => {
     expect(await refused("board", ["0000:01:00.0"], { memory: 17 * GIB })).toContain("cannot set up guest memory: Cannot allocate memory");
     expect(await refused("grace", ["0009:01:00.0"], { memory: 241 * GIB })).toContain("grace has on its node 0 245760 MiB");
@@ -134,6 +154,13 @@ describe("the window for BARs", () => {
     expect(portsOf(await planOf("board", ["0000:01:00.0"], { spare: 1 })).at(-1)!.reserve).toBeNull();
   });
 
+  it("ends where the host's processors address memory", () => {
+    const bars = [{ index: 0, size: "64K" }, { index: 2, size: "256G", prefetchable: true }];
+    const narrow = (addressBits: number): HostDescription => host([smmu(0)], [fn("0000:01:00.0", { bars })], 1, { addressBits });
+    expect(plan(narrow(40), ["0000:01:00.0"], { spare: 0 }).window.size).toBeNull();
+    expect(() => plan(narrow(39), ["0000:01:00.0"])).toThrow("Address space limit 2^39 is too low");
+  });
+
   it("below 4 GiB is what it is", () => {
     const wide = host([smmu(0)], Array.from({ length: 13 }, (_, n) => fn(`0000:${(n + 1).toString(16).padStart(2, "0")}:00.0`, { bars: [{ index: 0, size: "64M", is64: false }] })));
     const all = wide.functions.map(({ address }) => address);
@@ -149,6 +176,21 @@ describe("functions", () => {
         "vfio 1234:00:00.0: no such host device\n  found: 1234:00:00.0, which grace does not have\n  would work: one of 0000:01:00.0, 0000:01:00.1, 0002:01:00.0, 0002:01:00.1, 0004:01:00.0, 0005:01:00.0, 0006:01:00.0, 0008:01:00.0, 0008:02:00.0, 0009:01:00.0, 0009:02:00.0, 0009:03:00.0 and 5 more",
     );
     expect(await refused("grace", [])).toContain("no function of the host");
+  });
+
+  it("of one IOMMU group go together, in one slot where they are one device", () => {
+    const grouped = host([smmu(0)], [fn("0000:01:00.0", { group: 7 }), fn("0000:01:00.1", { group: 7, name: "audio" }), fn("0000:02:00.0", { group: 7 }), fn("0000:03:00.0", { group: 8 }), fn("0000:00:01.0", { class: 0x060400, group: 7 })]);
+    expect(() => plan(grouped, ["0000:01:00.0", "0000:03:00.0"])).toThrow(
+      "vfio 0000:01:00.0: group 7 is not viable\n  found: 0000:01:00.1 (audio), 0000:02:00.0 (0000:02:00.0) in the same IOMMU group: functions of one group go to one machine\n  would work: --device 0000:01:00.1 --device 0000:02:00.0, or --with-group",
+    );
+    const one = plan(grouped, ["0000:01:00.0", "0000:03:00.0"], { withGroup: true });
+    expect(portsOf(one).map(({ functions }) => functions.map(({ host: address, number }) => [address, number]))).toEqual([[["0000:01:00.0", 0], ["0000:01:00.1", 1]], [["0000:02:00.0", 0]], [["0000:03:00.0", 0]]]);
+    expect(one.notes).toEqual(["0000:01:00.1 (audio), 0000:02:00.0 (0000:02:00.0): with 0000:01:00.0, whose IOMMU group 7 it is in"]);
+  });
+
+  it("that firmware wants mapped one to one are refused", () => {
+    const rmrr = host([smmu(0)], [fn("0000:01:00.0", { reserved: [{ base: "0x7b800000", size: "8M", type: "direct" }] })]);
+    expect(() => plan(rmrr, ["0000:01:00.0"])).toThrow("whose range 0x7b800000 to 0x7bffffff firmware wants mapped one to one (RMRR)");
   });
 
   it("of another driver are planned, and what is to be done is told", async () => {
