@@ -15,6 +15,8 @@ export interface KernelPlatform {
   readonly serial: SerialPorts;
   /** Registers whose writes may wait for the next exit: the guest looks at another one before it expects something of them. */
   readonly coalesced: readonly CoalescedZone[];
+  /** IOMMUs whose registers the processors read as memory. */
+  readonly registerPages: number;
   /** A VM without memory and processors. @throws Refusal */
   open(): KvmVm;
   /** The VM as the architecture wants it, before memory and processors. @throws Refusal, SystemError */

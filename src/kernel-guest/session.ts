@@ -32,6 +32,8 @@ export interface KernelReport {
   readonly exitsByDevice: Readonly<Record<string, number>>;
   /** Writes that KVM has kept until another exit, and that were none. */
   readonly keptWrites: number;
+  /** IOMMUs whose registers the vCPUs read as memory: reads of them are no exits. */
+  readonly registerPages: number;
   /** KVM_RUN calls. */
   readonly runs: number;
   /** From the first instruction to the kernel's start of its first program, as the console told; null: it did not. */
@@ -318,6 +320,7 @@ export class KernelGuest {
       exits: Object.fromEntries(this.exits.byKind),
       exitsByDevice: Object.fromEntries(this.exits.byDevice),
       keptWrites: this.exits.keptWrites,
+      registerPages: this.platform.registerPages,
       runs: this.runs,
       bootMs: this.bootMs,
       runMs,

@@ -92,7 +92,7 @@ function kernelRows(kernel: NonNullable<RunReport["kernel"]>, row: (name: string
   row("end", `${kernel.end}${kernel.reason === null ? "" : `: ${kernel.reason}`}, after ${seconds(kernel.runMs)}${kernel.resets === 0 ? "" : `, ${plural(kernel.resets, "reset")}`}`);
   row("boot", kernel.bootMs === null ? "its first program was not seen to start" : `${seconds(kernel.bootMs)} to its first program`);
   row("vCPUs", `${plural(kernel.vcpus, "vCPU")}, ${seconds(kernel.vcpuMs)} of processor time, KVM_RUN ${kernel.runs}`);
-  row("exits", most(kernel.exits) + (kernel.keptWrites === 0 ? "" : `; ${plural(kernel.keptWrites, "write")} without one`));
+  row("exits", most(kernel.exits) + (kernel.keptWrites === 0 ? "" : `; ${plural(kernel.keptWrites, "write")} without one`) + (kernel.registerPages === 0 ? "" : `; registers of ${plural(kernel.registerPages, "IOMMU")} read as memory`));
   row("devices", most(kernel.exitsByDevice));
   const { perThousandInvalidations: each } = kernel;
   if (each !== null) {

@@ -34,7 +34,7 @@ export function kernelReport(report: KernelReport | null, iommus: ReadonlySet<st
   if (report === null) {
     return null;
   }
-  const { end, panics, exits, exitsByDevice, keptWrites, resets, vcpus, consoleBytes, runs } = report;
+  const { end, panics, exits, exitsByDevice, keptWrites, registerPages, resets, vcpus, consoleBytes, runs } = report;
   const round = (ms: number): number => Math.round(ms);
   const { guestCommands } = invalidation;
   const perThousand = (number: number): number => Math.round((number * 1000) / guestCommands);
@@ -48,6 +48,7 @@ export function kernelReport(report: KernelReport | null, iommus: ReadonlySet<st
     exitsByDevice: { ...exitsByDevice },
     perThousandInvalidations: guestCommands === 0 ? null : { exits: perThousand(toIommus), hostCalls: perThousand(invalidation.hostCalls) },
     keptWrites,
+    registerPages,
     runs,
     bootMs: report.bootMs === null ? null : round(report.bootMs),
     runMs: round(report.runMs),

@@ -8,6 +8,11 @@
 #include <stdio.h>
 #include <linux/kvm.h>
 
+/* Of Linux 6.17. */
+#ifndef KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED
+#define KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED 243
+#endif
+
 #define VALUE(name, value) printf("%s %llu\n", name, (unsigned long long)(value))
 #define AT(name, type, member) VALUE(name, offsetof(struct type, member))
 
@@ -32,6 +37,8 @@ int main(void)
 	VALUE("CAP.COALESCED_PIO", KVM_CAP_COALESCED_PIO);
 	VALUE("CAP.IRQ_ROUTING", KVM_CAP_IRQ_ROUTING);
 	VALUE("CAP.MAX_VCPUS", KVM_CAP_MAX_VCPUS);
+	VALUE("CAP.READONLY_MEM", KVM_CAP_READONLY_MEM);
+	VALUE("CAP.ARM_CACHEABLE_PFNMAP_SUPPORTED", KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED);
 	VALUE("CAP.IRQFD_RESAMPLE", KVM_CAP_IRQFD_RESAMPLE);
 	VALUE("CAP.SPLIT_IRQCHIP", KVM_CAP_SPLIT_IRQCHIP);
 	VALUE("CAP.X2APIC_API", KVM_CAP_X2APIC_API);

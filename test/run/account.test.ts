@@ -104,7 +104,7 @@ describe("the account for people", () => {
   it("tells what a kernel's vCPUs did, and what its invalidations cost", () => {
     const kernel: RunReport["kernel"] = {
       end: "power-off", reason: null, panics: [], vcpus: 2, exits: { IO: 100, MMIO: 20 }, exitsByDevice: { serial: 100, smmu1: 18, "pcie-ecam": 2 },
-      perThousandInvalidations: { exits: 2000, hostCalls: 222 }, keptWrites: 0, runs: 121, bootMs: 1234, runMs: 5000, vcpuMs: 3000, resets: 1, consoleBytes: 90,
+      perThousandInvalidations: { exits: 2000, hostCalls: 222 }, keptWrites: 0, registerPages: 2, runs: 121, bootMs: 1234, runMs: 5000, vcpuMs: 3000, resets: 1, consoleBytes: 90,
     };
     const text = formatAccount({ ...report, guest: null, kernel }, { color: false });
     expect(text.slice(text.indexOf("Guest kernel"), text.indexOf("What happened")).trimEnd().split("\n")).toEqual([
@@ -112,7 +112,7 @@ describe("the account for people", () => {
       "  end           power-off, after 5.0 s, 1 reset",
       "  boot          1.2 s to its first program",
       "  vCPUs         2 vCPUs, 3.0 s of processor time, KVM_RUN 121",
-      "  exits         IO 100, MMIO 20",
+      "  exits         IO 100, MMIO 20; registers of 2 IOMMUs read as memory",
       "  devices       serial 100, smmu1 18, pcie-ecam 2",
       "  invalidating  2000 exits and 222 host calls for each 1000 of the guest's",
       "                  commands",

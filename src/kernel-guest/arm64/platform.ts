@@ -5,6 +5,7 @@ import type { VirtBoard } from "../../machine/index.js";
 import { Refusal } from "../../support/index.js";
 import type { KernelFiles } from "../files.js";
 import { type BoardInterrupts, BoardRoutes } from "../kernel-routes.js";
+import { RegisterPages } from "./register-pages.js";
 import { placeKernel } from "./tables.js";
 import type { KernelPlatform, SerialPorts } from "../platform.js";
 
@@ -13,6 +14,7 @@ const PRIVATE_LINES = 32;
 
 export class Arm64Platform implements KernelPlatform {
   private readonly image: Arm64Image;
+  registerPages = 0;
 
   /** @throws Refusal where the board or the kernel is none that can run so */
   constructor(
@@ -55,13 +57,17 @@ export class Arm64Platform implements KernelPlatform {
     const places = board.gic!;
     const gic = new KvmGic(vm, places, places.lines);
     const routes = new IrqRoutes(vm, places.lines - PRIVATE_LINES);
+    let pages: RegisterPages | null = null;
     const disconnect = (): void => {
+      pages?.close();
       board.router.disconnect();
       routes.close();
       board.interrupts.taker = null;
       gic.close();
     };
     try {
+      pages = new RegisterPages(vm, board.iommus, board.log);
+      this.registerPages = pages.count;
       board.interrupts.taker = {
         message: ({ address, data, deviceId }) => void vm.signal({ address: BigInt(address), data, deviceId }),
         line: (intid, high) => gic.setLine(intid, high),

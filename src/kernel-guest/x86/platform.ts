@@ -31,6 +31,9 @@ export class X86Platform implements KernelPlatform {
    * The address of an access to configuration space, which follows; transmitters, whose status is read before more is
    * sent than they hold. Among the address's bytes is the reset register (0xcf9), which then waits for the timer at most.
    */
+  /** What a guest of VT-d reads while it works is written to its memory. */
+  readonly registerPages = 0;
+
   get coalesced(): readonly CoalescedZone[] {
     return [{ address: CONFIG_ADDRESS, bytes: 4, isPort: true }, ...this.serial.transmitters.map((address) => ({ address, bytes: 1, isPort: true }))];
   }

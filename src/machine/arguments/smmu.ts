@@ -8,6 +8,8 @@ export interface SmmuRequest {
   /** Without acceleration: what the guest sees. With: the start of it, until the acceleration decides. */
   readonly properties: SmmuProperties;
   readonly acceleration: AccelerationProperties | null;
+  /** A kernel's processors read the registers as memory: where that is coherent ("auto"), or else the kernel is refused. */
+  readonly registerPages: boolean | "auto";
 }
 
 /**
@@ -25,6 +27,10 @@ export function checkSmmuProperties(device: DeviceArgument, machine: CommonOptio
   const msi = onOff(textProperty(device, "x-msi"));
   const messages = msi === "auto" ? kernel : msi;
   const label = deviceLabel(device);
+  const registerPages = onOff(textProperty(device, "x-register-pages"));
+  if (registerPages === true && !kernel) {
+    throw new Refusal(`${label}: registers are read as memory by processors`, { rule: "register-pages", found: "x-register-pages=on, and no kernel on vCPUs", wouldWork: "-accel kvm with -kernel, or x-register-pages=auto" });
+  }
   if (accel) {
     checkAccelerator(machine, label);
   }
@@ -45,6 +51,7 @@ export function checkSmmuProperties(device: DeviceArgument, machine: CommonOptio
         oas: oas === "auto" ? "auto" : oas === "48" ? 48 : 44,
         ssidsize: ssidsize === "auto" ? "auto" : Number(ssidsize),
       },
+      registerPages,
     };
   }
   const needsAccel = (words: string, what: string, instead: string): never => {
@@ -62,7 +69,7 @@ export function checkSmmuProperties(device: DeviceArgument, machine: CommonOptio
   if (ssidsize !== "auto" && ssidsize !== "0") {
     needsAccel("ssidsize can only be greater than 0 bits if accel=on", `ssidsize=${ssidsize}`, "ssidsize=auto");
   }
-  return { properties: { stage, ril: true, ats: false, oas: 44, ssidsize: 0, cd2l: false, msi: messages }, acceleration: null };
+  return { properties: { stage, ril: true, ats: false, oas: 44, ssidsize: 0, cd2l: false, msi: messages }, acceleration: null, registerPages };
 }
 
 function onOff(value: string): boolean | "auto" {

@@ -22,6 +22,8 @@ export interface MachineSmmu extends MachineIommu, SmmuMember {
   readonly device: SmmuV3;
   /** Bytes of its registers. */
   readonly size: number;
+  /** As SmmuRequest has it. */
+  readonly registerPages: SmmuRequest["registerPages"];
 }
 
 export function isSmmu(iommu: MachineIommu): iommu is MachineSmmu {
@@ -71,7 +73,7 @@ export class SmmuSet {
       throw new Refusal(`Parameter 'stage' does not accept value '${stage}'`, { found: `-global arm-smmuv3.stage=${stage}`, wouldWork: "1, 2, nested" });
     }
     const place = { ...VIRT.smmu, spi: VIRT_SPI.smmu };
-    const request: SmmuRequest = { properties: { ...DEFAULT_PROPERTIES, stage, msi: this.parts.kernel } satisfies SmmuProperties, acceleration: null };
+    const request: SmmuRequest = { properties: { ...DEFAULT_PROPERTIES, stage, msi: this.parts.kernel } satisfies SmmuProperties, acceleration: null, registerPages: "auto" };
     this.make("smmuv3", bus, place, request, null);
   }
 
@@ -148,7 +150,7 @@ export class SmmuSet {
     }
     setupIommu(bus, ops);
     parts.root.add(place.base, MemoryRegion.mmio(id, place.size, device));
-    const member = { kind: "smmuv3" as const, device, id, bus, acceleration, accelerated: acceleration !== null, ops, legacy: argument === null, ...place, argument };
+    const member = { kind: "smmuv3" as const, device, id, bus, acceleration, accelerated: acceleration !== null, ops, legacy: argument === null, registerPages: request.registerPages, ...place, argument };
     this.members.push({
       ...member,
       start: (elsewhere) => {

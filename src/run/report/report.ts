@@ -109,6 +109,7 @@ export const reportSchema = z.strictObject({
       perThousandInvalidations: z.strictObject({ exits: count, hostCalls: count }).nullable(),
       /** Writes that waited for another exit, and were none. */
       keptWrites: count,
+      registerPages: count,
       runs: count,
       bootMs: count.nullable(),
       runMs: count,

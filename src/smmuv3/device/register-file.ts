@@ -36,6 +36,8 @@ export class RegisterFile {
   readonly words = new Int32Array(FILE_WORDS);
   /** IDR0 to IDR5: a view of `words`. */
   readonly idr = this.words.subarray(0, 6);
+  /** Page 0 as it reads, for who looks without asking; null: nobody does. */
+  private shown: Int32Array | null = null;
   private readonly masks = new Int32Array(FILE_WORDS);
   private readonly guards = new Uint8Array(FILE_WORDS);
 
@@ -62,6 +64,32 @@ export class RegisterFile {
     this.words[index(REG.GBPA)] = GBPA_RESET;
     this.words[index(REG.CMDQ_BASE)] = QUEUE_LOG2_LIMIT;
     this.words[index(REG.EVENTQ_BASE)] = QUEUE_LOG2_LIMIT;
+    this.show(this.shown);
+  }
+
+  /**
+   * Keeps a page of 64 KiB what reads of page 0 give, for processors that read it as memory; null: no longer.
+   * A word is stored after all that was written to memory before it: an index follows the entries that it is of.
+   */
+  show(page: Int32Array | null): void {
+    this.shown = page;
+    if (page !== null) {
+      for (let offset = 0; offset < 0x1000; offset += 4) {
+        Atomics.store(page, index(offset), this.read(offset));
+      }
+    }
+  }
+
+  /** Another value reads at an offset. */
+  private shows(offset: number): void {
+    if (this.shown !== null) {
+      Atomics.store(this.shown, index(offset), this.read(offset));
+      if (offset === REG.CMDQ_BASE) {
+        this.shows(REG.CMDQ_CONS);
+      } else if (offset === REG.EVENTQ_BASE) {
+        this.shows(REG.EVENTQ_PROD_PAGE0);
+      }
+    }
   }
 
   /** The stored word at an offset below 0x100 (a multiple of 4). */
@@ -71,6 +99,7 @@ export class RegisterFile {
 
   set(offset: number, value: number): void {
     this.words[index(offset)] = value;
+    this.shows(offset);
   }
 
   /** What a 32-bit read of page 0 gives: signed word; `offset` is a multiple of 4. */
@@ -103,13 +132,13 @@ export class RegisterFile {
       const open =
         ((this.cr0 & CR0.SMMUEN.inPlace) === 0 ? 0xfc0 : 0) |
         ((this.cr0 & (CR0.CMDQEN.inPlace | CR0.EVENTQEN.inPlace)) === 0 ? 0x3f : 0);
-      this.words[at] = (this.words[at] & ~open) | (value & open);
+      this.set(offset, (this.words[at] & ~open) | (value & open));
       return open !== 0;
     }
     if (!this.open(guard)) {
       return false;
     }
-    this.words[at] = value & this.masks[at];
+    this.set(offset, value & this.masks[at]);
     return true;
   }
 
