@@ -6,4 +6,4 @@ export { type ExitHandler, type HandOver, usualHandOver, type Vcpu, Vcpus } from
 export * from "./uapi.js";
 export { enterKernel, GDT, prepareX86, setFeatures, type X86Entry, type X86Places } from "./x86/processor.js";
 export { type GicPlaces, KvmGic } from "./arm64/gic.js";
-export { type Arm64Entry, arm64MachineType, enterArm64, initVcpus, injectAbort, prepareArm64 } from "./arm64/processor.js";
+export { type Arm64Entry, arm64MachineType, enterArm64, initVcpus, injectAbort, prepareArm64, stage2WritesBack } from "./arm64/processor.js";

@@ -22,6 +22,7 @@ export const KVM = {
 export const KVM_ARM = {
   IRQ_LINE: 0x4008ae61,
   SET_VCPU_EVENTS: 0x4040aea0,
+  GET_ONE_REG: 0x4010aeab,
   SET_ONE_REG: 0x4010aeac,
   VCPU_INIT: 0x4020aeae,
   PREFERRED_TARGET: 0x8020aeaf,
@@ -53,7 +54,6 @@ export const CAP = {
   ARM_VM_IPA_SIZE: 165,
   ARM_NISV_TO_USER: 177,
   ARM_INJECT_EXT_DABT: 178,
-  ARM_CACHEABLE_PFNMAP_SUPPORTED: 243,
 } as const;
 
 /** Arguments of CAP.X2APIC_API. */
@@ -147,5 +147,5 @@ export const VGIC = {
   ADDRESS_REDIST: 3,
   ADDRESS_ITS: 4,
 } as const;
-/** Ids of KVM_SET_ONE_REG: 64-bit registers of struct kvm_regs, xN at X0 + 2 N. */
-export const ARM_REGISTER = { X0: 0x6030000000100000n, PC: 0x6030000000100040n } as const;
+/** Ids of KVM_SET_ONE_REG and KVM_GET_ONE_REG: 64-bit registers of struct kvm_regs, xN at X0 + 2 N; a system register. */
+export const ARM_REGISTER = { X0: 0x6030000000100000n, PC: 0x6030000000100040n, ID_AA64MMFR2_EL1: 0x603000000013c03an } as const;

@@ -1,6 +1,6 @@
 /** The virt board's part of a kernel that runs on it: GICv3 and ITS of KVM, and its boot by the tables that the board makes for it. */
 import { type Arm64Image, readArm64Image } from "../../boot/index.js";
-import { arm64MachineType, CAP, type CoalescedZone, enterArm64, initVcpus, injectAbort, IrqRoutes, KvmGic, KvmVm, prepareArm64, type Vcpu } from "../../kvm/index.js";
+import { arm64MachineType, CAP, type CoalescedZone, enterArm64, initVcpus, injectAbort, IrqRoutes, KvmGic, KvmVm, prepareArm64, stage2WritesBack, type Vcpu } from "../../kvm/index.js";
 import type { VirtBoard } from "../../machine/index.js";
 import { Refusal } from "../../support/index.js";
 import type { KernelFiles } from "../files.js";
@@ -66,7 +66,7 @@ export class Arm64Platform implements KernelPlatform {
       gic.close();
     };
     try {
-      pages = new RegisterPages(vm, board.iommus, board.log);
+      pages = new RegisterPages(vm, () => stage2WritesBack(vcpus[0].fd), board.iommus, board.log);
       this.registerPages = pages.count;
       board.interrupts.taker = {
         message: ({ address, data, deviceId }) => void vm.signal({ address: BigInt(address), data, deviceId }),

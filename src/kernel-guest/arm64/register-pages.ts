@@ -24,10 +24,13 @@ export class RegisterPages {
   /** SMMUs whose registers are read so. */
   count = 0;
 
-  /** @throws Refusal where they are asked for and cannot be, with nothing left */
-  constructor(vm: Pick<KvmVm, "extension" | "addSlot" | "removeSlot">, smmus: readonly Smmu[], log: Log) {
+  /**
+   * @param writesBack whether the processors have FEAT_S2FWB; asked where it counts
+   * @throws Refusal where they are asked for and cannot be, with nothing left
+   */
+  constructor(vm: Pick<KvmVm, "extension" | "addSlot" | "removeSlot">, writesBack: () => boolean, smmus: readonly Smmu[], log: Log) {
     const asked = smmus.filter(({ registerPages }) => registerPages !== false);
-    const missing = asked.length === 0 ? null : missingOf(vm);
+    const missing = asked.length === 0 ? null : missingOf(vm, writesBack);
     try {
       for (const smmu of asked) {
         if (missing === null) {
@@ -75,11 +78,9 @@ export class RegisterPages {
 }
 
 /** What keeps registers from being read as memory; null: nothing. */
-function missingOf(vm: Pick<KvmVm, "extension">): string | null {
+function missingOf(vm: Pick<KvmVm, "extension">, writesBack: () => boolean): string | null {
   if (vm.extension(CAP.READONLY_MEM) <= 0) {
     return "KVM has no slots that can only be read (KVM_CAP_READONLY_MEM)";
   }
-  return vm.extension(CAP.ARM_CACHEABLE_PFNMAP_SUPPORTED) > 0
-    ? null
-    : "KVM does not say that the processors have FEAT_S2FWB (KVM_CAP_ARM_CACHEABLE_PFNMAP_SUPPORTED, which Linux has since 6.17)";
+  return writesBack() ? null : "the processors have no FEAT_S2FWB (ID_AA64MMFR2_EL1.FWB is 0): a guest would read past the caches";
 }

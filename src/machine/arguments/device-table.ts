@@ -142,7 +142,7 @@ const models = [
       property("ssidsize", "SsidSizeMode", "auto", "bits of a SubstreamID (PASID), 0 to 20; above 0 needs accel=on"),
       property("cmdqv", "OnOffAuto", "auto", "virtual command queues of Tegra241: not modelled, on is refused"),
       property("x-msi", "OnOffAuto", "auto", "messages of the SMMU (IDR0.MSI), ours: CMD_SYNC is told in memory; auto is on for a kernel on vCPUs"),
-      property("x-register-pages", "OnOffAuto", "auto", "a kernel's processors read the registers as memory, ours; auto: where KVM says that it is coherent (FEAT_S2FWB)"),
+      property("x-register-pages", "OnOffAuto", "auto", "a kernel's processors read the registers as memory, ours; auto: where that is coherent (FEAT_S2FWB)"),
       refused("msi-gpa", "uint64", "0", "the machine sets it: the doorbell of its MSI controller"),
       refused("smmu_per_bus", "bool", "on", "the machine sets it"),
       refused("bus_num", "uint8", "0", "the machine sets it"),
