@@ -78,7 +78,7 @@ export const ROWS: Readonly<Record<LabArch, readonly LabRow[]>> = {
   arm64: [
     { name: "smmu.qemu", monitor: "qemu", ...EMULATED_SMMU },
     { name: "smmu.nested", ...SMMU, words: accelerated(",ats=off") },
-    { name: "smmu.nestedNoMsi", ...SMMU, words: accelerated(",ats=off,x-msi=off") },
+    { name: "smmu.nestedNoMsi", ...SMMU, words: accelerated(",ats=off,x-msi=off,x-register-pages=off") },
     { name: "smmu.nestedAts", ...SMMU, words: accelerated("") },
     { name: "smmu.emulated", monitor: "viommu", host: "grace", ...EMULATED_SMMU },
   ],
