@@ -3,7 +3,7 @@ import { E1000e, Edu, type GuestNews, InertFunction, IommuTestdev, PvpanicPci, V
 import type { Host } from "../iommufd/index.js";
 import type { DmaSpace } from "../memory/index.js";
 import type { MsiRouter } from "../msi/index.js";
-import { type PciBus, PciePciBridge, PcieRootPort, type PciFunction, PxbPcie, X3130Upstream, Xio3130Downstream } from "../pci/index.js";
+import { ConventionalPciBridge, I82801b11Bridge, Ioh3420, type PciBus, PciePciBridge, PcieRootPort, type PciFunction, PxbPcie, X3130Upstream, Xio3130Downstream } from "../pci/index.js";
 import { type Log, Refusal } from "../support/index.js";
 import { type IommufdContext, VfioPci, type VectorRouting } from "../vfio/index.js";
 import type { HostFiles } from "./host-files.js";
@@ -77,6 +77,10 @@ const makers: Readonly<Record<FunctionModel, Maker>> = {
   "x3130-upstream": (device) => new X3130Upstream({ id: device.id, port: numberProperty(device, "port") }),
   "xio3130-downstream": (device) => new Xio3130Downstream(slotOptions(device)),
   "pcie-pci-bridge": (device) => new PciePciBridge({ id: device.id, msi: textProperty(device, "msi") !== "off" }),
+  "pci-bridge": makeConventionalBridge,
+  "pci-bridge-seat": makeConventionalBridge,
+  "i82801b11-bridge": (device) => new I82801b11Bridge({ id: device.id }),
+  ioh3420: (device) => new Ioh3420(slotOptions(device)),
   "vfio-pci": makeVfio,
   "virtio-net-pci": (device) => new VirtioNetPci({ id: device.id, ats: booleanProperty(device, "ats") }),
   "virtio-blk-pci": (device) => new VirtioBlkPci({ id: device.id, ats: booleanProperty(device, "ats") }),
@@ -93,6 +97,21 @@ export function makeFunction(device: DeviceArgument, parts: FunctionParts, bus: 
   const fn = recorded === undefined ? makers[name as FunctionModel](device, parts) : makeInert(device, recorded, parts.board, bus);
   fn.multifunction = booleanProperty(device, "multifunction");
   return fn;
+}
+
+function makeConventionalBridge(device: DeviceArgument, { board }: FunctionParts): PciFunction {
+  const chassis = numberProperty(device, "chassis_nr");
+  if (chassis === 0) {
+    throw new Refusal("Bridge chassis not specified. Each bridge is required to be assigned a unique chassis id > 0.", { found: deviceLabel(device), wouldWork: "chassis_nr=1 to 255" });
+  }
+  return new ConventionalPciBridge({
+    id: device.id,
+    chassis,
+    msi: textProperty(device, "msi") !== "off",
+    seat: device.model.name === "pci-bridge-seat",
+    // Its hot-plug controller takes none in slot 0; on q35 ACPI's is in its place.
+    firstSlot: board === "virt" && booleanProperty(device, "shpc") ? 1 : 0,
+  });
 }
 
 /** A function that is placed and not modelled, as it is in such a place. */

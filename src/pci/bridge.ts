@@ -22,6 +22,10 @@ export interface BridgeOptions {
   readonly rules?: BusRules;
   /** Windows start closed (base above limit), not at address 0. */
   readonly closedWindows?: boolean;
+  /** The bridge is conventional itself: requests from below have its own requester id, not one of the bus behind it. */
+  readonly ownRequester?: boolean;
+  /** Default 4096: PCI Express. */
+  readonly configBytes?: 256 | 4096;
   /** Bits of the bridge control register that can be written. */
   readonly bridgeControl?: number;
 }
@@ -42,7 +46,7 @@ export abstract class PciBridge extends PciFunction {
   readonly secondary: PciBus;
 
   constructor(model: string, id: string, kind: FunctionKind, identity: PciIdentity, options: BridgeOptions) {
-    super(model, id, kind, identity, 4096);
+    super(model, id, kind, identity, options.configBytes ?? 4096);
     const { config } = this;
     config.bytes[0x0e] = 1;
     // Subsystem ids are no registers of a type-1 header: they are in a capability.
@@ -67,6 +71,7 @@ export abstract class PciBridge extends PciFunction {
       singleSlot: options.singleSlot,
       hotplug: options.hotplug,
       firstSlot: options.firstSlot,
+      ownRequester: options.ownRequester,
       rules: options.rules,
     });
     this.secondaryBuses.push(this.secondary);

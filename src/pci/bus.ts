@@ -60,6 +60,8 @@ export class PciBus {
       readonly numaNode?: number;
       /** Slots below this one are not for devices (default 0). */
       readonly firstSlot?: number;
+      /** Of a conventional bus: its bridge is conventional too, and requests have the bridge's own requester id. */
+      readonly ownRequester?: boolean;
       readonly rules?: BusRules;
     },
   ) {}

@@ -46,9 +46,11 @@ export {
   type PciIdentity,
 } from "./function.js";
 export { FunctionLevelReset } from "./function-reset.js";
-export { iommuPath, type HostIommuDevice, type IommuOps, type IommuPath, type ViommuFlags } from "./iommu.js";
+export { iommuPath, sharersOf, type HostIommuDevice, type IommuOps, type IommuPath, type ViommuFlags } from "./iommu.js";
 export { MsiCapability, type MsiOptions } from "./msi-capability.js";
 export { MsixCapability, type MsixOptions } from "./msix-capability.js";
+export { ConventionalPciBridge, type ConventionalBridgeOptions, I82801b11Bridge } from "./conventional-bridge.js";
+export { Ioh3420 } from "./ioh3420.js";
 export { PciePciBridge, type PciePciBridgeOptions } from "./pcie-pci-bridge.js";
 export { ECAM_BYTES, PciRoot, type PciRootOptions } from "./pci-root.js";
 export { plugFunction, setupIommu, unplugFunction, type PlugOptions } from "./plug.js";

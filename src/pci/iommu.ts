@@ -69,7 +69,8 @@ export interface IommuPath {
 
 /**
  * Follows a function up to the IOMMU. Below a PCIe-to-PCI bridge the requester id is the bridge's:
- * secondary bus number and devfn 0 (PCI Express to PCI/PCI-X Bridge Specification 1.0, 2.3).
+ * secondary bus number and devfn 0 (PCI Express to PCI/PCI-X Bridge Specification 1.0, 2.3). Below a conventional
+ * bridge it is that bridge's own on the bus above: the root complex knows of no other (QEMU's pci_req_id_cache_get).
  */
 export function iommuPath(bus: PciBus, devfn: number): IommuPath {
   let requesterBus = bus;
@@ -77,8 +78,9 @@ export function iommuPath(bus: PciBus, devfn: number): IommuPath {
   let aliased = false;
   for (let at: PciBus | null = bus; at !== null; at = at.parentBus) {
     if (!at.isExpress) {
-      requesterBus = at;
-      requesterDevfn = 0;
+      const above = at.options.ownRequester === true ? at.parentBus : null;
+      requesterBus = above ?? at;
+      requesterDevfn = above === null ? 0 : at.bridge!.devfn;
       aliased = true;
     }
     if (at.iommu !== null || at.isRoot) {
@@ -87,4 +89,14 @@ export function iommuPath(bus: PciBus, devfn: number): IommuPath {
     }
   }
   return { iommuBus: null, ops: null, bus: requesterBus, devfn: requesterDevfn, aliased };
+}
+
+/** Functions whose requests carry the requester id that (bus, devfn) stands for, as iommuPath has it. */
+export function sharersOf(bus: PciBus, devfn: number): PciFunction[] {
+  if (!bus.isExpress) {
+    return [...bus.allFunctions()];
+  }
+  const fn = bus.functions.get(devfn);
+  const behind = fn?.secondaryBuses.find(({ options }) => options.ownRequester === true);
+  return fn === undefined ? [] : behind === undefined ? [fn] : [...behind.allFunctions()];
 }

@@ -18,7 +18,7 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "viommu-package-"));
   const tree = join(folder, "tree");
   mkdirSync(tree);
-  for (const name of ["package.json", "package-door.js", "rooms.js", "bundle.js", "tsconfig.json", "tsconfig.build.json", "LICENSE", "README.md", "src", "hosts", "examples", "docs"]) {
+  for (const name of ["package.json", "package-door.js", "rooms.js", "bundle.js", "tsconfig.json", "tsconfig.build.json", "LICENSE", "README.md", "src", "hosts", "devices", "examples", "docs"]) {
     cpSync(join(root, name), join(tree, name), { recursive: true });
   }
   symlinkSync(join(root, "node_modules"), join(tree, "node_modules"));
@@ -96,7 +96,7 @@ describe("the packed package", () => {
       const { sources } = JSON.parse(readFileSync(join(installed, "dist", map), "utf8")) as { sources: string[] };
       expect(sources.filter((source) => !existsSync(join(installed, "dist", map, "..", source)))).toEqual([]);
     }
-    expect(readdirSync(installed).sort()).toEqual(["LICENSE", "README.md", "dist", "docs", "examples", "hosts", "package.json", "src"]);
+    expect(readdirSync(installed).sort()).toEqual(["LICENSE", "README.md", "devices", "dist", "docs", "examples", "hosts", "package.json", "src"]);
   });
 
   it("ships schemas that hosts and accounts satisfy, by another validator", () => {

@@ -55,12 +55,14 @@ const NEEDS = [
 const ALWAYS = [
   [/^(pcie-root-port|ioh3420|xio3130-downstream|cxl-rp|cxl-downstream)$/, (n) => ({ chassis: 100 + n })],
   [/^pxb-(pcie|cxl)$/, (n) => ({ bus_nr: 100 + 4 * n })],
+  // Serial numbers are made of it.
+  [/^(vmxnet3|e1000e|igb)$/, () => ({ mac: "52:54:00:12:34:56" })],
   [/^ide-/, (n) => ({ bus: `sata.${n % 6}` })],
   [/^isa-applesmc$/, () => ({ osk: "0123456789012345678901234567890123456789012345678901234567890123" })],
 ];
 
 /** One of these is in a machine at most, stands first in it, or takes more places than its own (virtual functions). */
-export const ALONE = /^(qxl-vga|virtio-balloon-.*|igb)$/;
+export const ALONE = /^(qxl-vga|virtio-balloon-.*|igb|vmware-svga)$/;
 
 export function alwaysOf(name, number) {
   return ALWAYS.find(([pattern]) => pattern.test(name))?.[1](number) ?? {};

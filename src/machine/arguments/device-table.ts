@@ -223,6 +223,15 @@ const models = [
     property("msi", "OnOffAuto", "auto", "the bridge has an MSI capability"),
     ...withoutEffect("x-pci-express-writeable-slt-bug:bool"),
   ]),
+  ...(["pci-bridge", "pci-bridge-seat"] as const).map((name) =>
+    model(name, "bridge", `conventional PCI bridge${name === "pci-bridge" ? "" : " of a seat"}: what is below has the bridge's own requester id; no hot-plug`, [
+      property("chassis_nr", "uint8", "0", "number of its chassis, 1 to 255; required"),
+      property("msi", "OnOffAuto", "auto", "the bridge has an MSI capability"),
+      property("shpc", "bool", "on", "QEMU's hot-plug controller, which is not modelled: on virt slot 0 takes no device then"),
+      ...withoutEffect("bus-reserve:uint32 io-reserve:size mem-reserve:size pref32-reserve:size pref64-reserve:size x-pci-express-writeable-slt-bug:bool"),
+    ])),
+  model("i82801b11-bridge", "bridge", "the ICH9's bridge to conventional PCI: what is below has the bridge's own requester id", withoutEffect("x-pci-express-writeable-slt-bug:bool")),
+  model("ioh3420", "bridge", "Intel's root port of the X58: as pcie-root-port, with MSI for MSI-X and a slow link", PCIE_SLOT),
   model("vfio-pci", "passthrough", "a PCI function of the host", [
     property("host", "host-address", "", "[domain:]bus:slot.function on the host; or sysfsdev=, or fd="),
     property("sysfsdev", "str", "", "the function's folder in sysfs, such as /sys/bus/pci/devices/0000:01:00.0"),

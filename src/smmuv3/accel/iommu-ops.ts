@@ -1,6 +1,6 @@
 /** The PCI side of an accelerated SMMU: who may sit behind it, and which address space it gets. */
 import { AddressSpace, type DmaSpace, MemoryRegion } from "../../memory/index.js";
-import { type HostIommuDevice, type IommuOps, type PciBus, type PciFunction, formatBdf, type ViommuFlags } from "../../pci/index.js";
+import { type HostIommuDevice, type IommuOps, type PciBus, type PciFunction, formatBdf, sharersOf, type ViommuFlags } from "../../pci/index.js";
 import { Refusal } from "../../support/index.js";
 import type { SmmuAcceleration } from "./acceleration.js";
 
@@ -55,8 +55,7 @@ export class AcceleratedIommuOps implements IommuOps {
 
   getAddressSpace(bus: PciBus, devfn: number): DmaSpace {
     // Below a PCIe-to-PCI bridge (bus, devfn) is the bridge's requester, whichever function asks.
-    const sharers = bus.isExpress ? [bus.functions.get(devfn)] : [...bus.functions.values()];
-    return sharers.some((fn) => fn !== undefined && fn.passthrough !== null)
+    return sharersOf(bus, devfn).some((fn) => fn.passthrough !== null)
       ? sharedPassthroughSpace(this.system)
       : this.bridgeSpace(bus, devfn);
   }

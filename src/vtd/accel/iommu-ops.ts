@@ -1,6 +1,6 @@
 /** The PCI side of a VT-d unit: it covers all root buses, and any function may sit behind it. */
 import type { DmaSpace } from "../../memory/index.js";
-import { formatBdf, type HostIommuDevice, type IommuOps, type PciBus, type PciFunction, type ViommuFlags } from "../../pci/index.js";
+import { formatBdf, type HostIommuDevice, type IommuOps, type PciBus, type PciFunction, sharersOf, type ViommuFlags } from "../../pci/index.js";
 import { Refusal } from "../../support/index.js";
 import type { VtdDevice } from "../device/index.js";
 import type { VtdAcceleration } from "./acceleration.js";
@@ -19,7 +19,7 @@ export class VtdIommuOps implements IommuOps {
    * Emulated and passed-through functions may be side by side. Behind a PCIe-to-PCI bridge all functions have the
    * bridge's source id, and so one context entry, one address space: what cannot be right there is refused.
    */
-  supportsAddressSpace(bus: PciBus, _devfn: number, candidate: PciFunction): void {
+  supportsAddressSpace(bus: PciBus, devfn: number, candidate: PciFunction): void {
     if (candidate.isBridge) {
       return;
     }
@@ -32,21 +32,21 @@ export class VtdIommuOps implements IommuOps {
         wouldWork: "-object iommufd,id=iommufd0 and iommufd=iommufd0",
       });
     }
-    if (bus.isExpress) {
+    if (candidate.bus === bus && bus.isExpress) {
       return;
     }
     if (passthrough && fsts) {
       throw new Refusal("Host device downstream to a PCI bridge is unsupported when fsts=on", {
         rule: "shared-bridge",
-        found: `${candidate.label} on bus '${bus.id}' behind ${this.name}: its requests carry the bridge's requester id, not the one that its PASID table is for`,
+        found: `${candidate.label} on bus '${candidate.bus?.id ?? bus.id}' behind ${this.name}: its requests carry the bridge's requester id, not the one that its PASID table is for`,
         wouldWork: "a pcie-root-port of its own",
       });
     }
-    const other = [...bus.functions.values()].find((fn) => fn !== candidate && !fn.isBridge && (fn.passthrough !== null) !== passthrough);
+    const other = sharersOf(bus, devfn).find((fn) => fn !== candidate && !fn.isBridge && (fn.passthrough !== null) !== passthrough);
     if (other !== undefined) {
       throw new Refusal("an emulated and a passed-through function cannot share a PCI bridge", {
         rule: "shared-bridge",
-        found: `${candidate.label} and ${other.label} on bus '${bus.id}' at ${formatBdf(bus.number << 8)} behind ${this.name}: one is translated in software, one by the host, and they have one requester id`,
+        found: `${candidate.label} and ${other.label} on bus '${candidate.bus?.id ?? bus.id}' at ${formatBdf((bus.number << 8) | devfn)} behind ${this.name}: one is translated in software, one by the host, and they have one requester id`,
         wouldWork: "the passed-through function on a pcie-root-port of its own",
       });
     }
@@ -58,8 +58,7 @@ export class VtdIommuOps implements IommuOps {
    */
   getAddressSpace(bus: PciBus, devfn: number): DmaSpace {
     // Behind a PCIe-to-PCI bridge (bus, devfn) is the bridge's requester, whichever function asks.
-    const sharers = bus.isExpress ? [bus.functions.get(devfn)] : [...bus.functions.values()];
-    if (sharers.some((fn) => fn !== undefined && fn.passthrough !== null)) {
+    if (sharersOf(bus, devfn).some((fn) => fn.passthrough !== null)) {
       return this.unit.memory;
     }
     return this.unit.softwareSpace(bus, devfn);
