@@ -59,7 +59,7 @@ describe("-drive and -blockdev", () => {
     [`-drive file=${disk},format=raw,if=none,id=d,snapshot=on ${NVME}`, "snapshot=on is not possible here"],
     [`-snapshot -drive file=${disk},format=raw,if=none,id=d ${NVME}`, "snapshot=on is not possible here"],
     [`-drive file=nbd://host/x,format=raw,if=none,id=d ${NVME}`, "Unknown protocol 'nbd'"],
-    [`-drive file=${disk}`, "-drive if=virtio would make a device in a place of QEMU's choice"],
+    [`-drive file=${disk},if=scsi`, "machine type does not support if=scsi,bus=0,unit=0"],
     ["-blockdev driver=file,filename=x", "'node-name' must be specified for the root node"],
     ["-blockdev driver=null-co,node-name=d -blockdev driver=null-co,node-name=d", "Duplicate nodes with node-name='d'"],
     [`-blockdev driver=foo,node-name=d ${NVME}`, "Parameter 'driver' does not accept value 'foo'"],

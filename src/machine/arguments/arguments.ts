@@ -13,8 +13,10 @@ import { applyMachineOption, lastOptions, type MachineOptions, startOptions } fr
 import { DEFAULT_RAM, type MemoryArguments, parseMemory } from "./memory.js";
 import { type NumaArguments, parseNuma } from "./numa.js";
 import { numberExpanders } from "./expander-numbers.js";
+import { collectOptions, type GivenOption } from "./given-options.js";
+import { audioDevices, displayDevice, MADE, networkDevice, usbControllers } from "./implied-devices.js";
+import { noteLateIommus } from "./late-iommus.js";
 import { type LocatedWord, locateWords, placeOf } from "./located-words.js";
-import { nearest } from "./nearest.js";
 import { type ObjectArgument, parseObject } from "./object.js";
 import { describeArgument, located, parseOptionString } from "./option-string.js";
 import { optionRules } from "./other-options.js";
@@ -81,15 +83,6 @@ export function readArguments(words: ArgumentWords | ArgumentInput): ReadArgumen
   return { arguments: refusals.any ? null : args, findings: all.sort((a, b) => (at(a) === at(b) ? 0 : at(a) - at(b))) };
 }
 
-interface GivenOption {
-  readonly option: string;
-  /** "" for a flag. */
-  readonly value: string;
-  /** For messages: `-device edu,addr=1`. */
-  readonly where: string;
-  readonly place: Place;
-}
-
 /** Reads one input. What cannot be read does not hide what is wrong with the rest. */
 class ArgumentReader {
   readonly refusals = new RefusalCollector();
@@ -143,16 +136,19 @@ class ArgumentReader {
 
   /** @param head what stands before the options */
   private readOptions(head: CommandHead, words: readonly LocatedWord[]): MachineArguments | null {
-    const options = this.collect(words);
-    this.options = options;
     const { notes, refusals } = this;
+    const options = collectOptions(words, refusals, (text, place) => {
+      this.notePlaces.set(notes.length, place);
+      notes.push(text);
+    });
+    this.options = options;
     let cpu: string | null = null;
     let smp: SmpArguments | undefined = ONE_PROCESSOR;
     let memoryText: string | null = null;
     let name: string | null = null;
     let uuid: string | null = null;
     const numaTexts: string[] = [];
-    const deviceOptions: GivenOption[] = [];
+    const deviceOptions: Array<GivenOption & { readonly made: number }> = [];
     const objects: ObjectArgument[] = [];
     const globals: GlobalProperty[] = [];
     const trace = new TraceOptions();
@@ -160,13 +156,17 @@ class ArgumentReader {
     const boot = new BootOptions();
     const drives = new Drives();
     let nodefaults = false;
+    let nics = false;
     let chardevs = true;
     const intelIommu = options.some(({ option, value }) => option === "device" && isIntelIommu(value));
-    const given = options.flatMap((one) => {
-      const parsed = isMachine(one.option) && !isHelp(one.value) ? this.at(one, () => parseOptionString(`-${one.option}`, one.value, "type")) : undefined;
-      return parsed === undefined ? [] : [{ where: one.where, parsed }];
-    });
-    const machine = this.together("unsupported-machine", () => startOptions(given, intelIommu)) ?? guessOptions(head, intelIommu);
+    let usb: GivenOption | null = null;
+    const given = new Map(
+      options.flatMap((one) => {
+        const parsed = isMachine(one.option) && !isHelp(one.value) ? this.at(one, () => parseOptionString(`-${one.option}`, one.value, "type")) : undefined;
+        return parsed === undefined ? [] : [[one, parsed] as const];
+      }),
+    );
+    const machine = this.together("unsupported-machine", () => startOptions([...given].map(([{ where }, parsed]) => ({ where, parsed })), intelIommu, notes)) ?? guessOptions(head, intelIommu);
     for (const one of options) {
       const { option, value } = one;
       const done = this.at(one, () => {
@@ -174,22 +174,23 @@ class ArgumentReader {
           throw new Refusal(`-${option} ${value} asks QEMU for a list`, { wouldWork: "viommu devices, viommu device NAME, viommu hosts" });
         }
         if (control.take(option, value) || boot.take(option, value) || drives.take(option, value, machine.board, notes) || trace.take(option, value, notes)) {
+          deviceOptions.push(...drives.functions.splice(0).map((text) => ({ ...one, value: text, made: MADE.drive })));
           return true;
         }
+        const imply = (made: number, ...texts: readonly string[]): void => void deviceOptions.push(...texts.map((text) => ({ ...one, value: text, made })));
         switch (option) {
           case "machine":
           case "M": {
-            const parsed = given.find(({ where }) => where === one.where)?.parsed;
+            const parsed = given.get(one);
+            const before = machine.usb;
             if (parsed !== undefined) {
               applyMachineOption(machine, parsed, notes);
             }
+            usb = machine.usb && !before ? one : machine.usb ? usb : null;
             break;
           }
           case "accel":
             applyAccelOption(machine, parseOptionString("-accel", value, "accel"), notes);
-            break;
-          case "enable-kvm":
-            machine.accelerator = "kvm";
             break;
           case "cpu":
             cpu = parseCpu(value);
@@ -208,7 +209,7 @@ class ArgumentReader {
             objects.push(parseObject(value, notes));
             break;
           case "device":
-            deviceOptions.push(one);
+            imply(value.trimStart().startsWith("{") ? MADE.json : MADE.said, value);
             break;
           case "global":
             globals.push(parseGlobal(value, notes));
@@ -224,8 +225,14 @@ class ArgumentReader {
             break;
           case "nic":
           case "net":
-            nodefaults ||= value === "none";
-            parseNic(option, value, notes);
+            nics = true;
+            imply(MADE.network, ...[networkDevice(option, value, machine.board, notes)].filter((text) => text !== null));
+            break;
+          case "vga":
+            imply(MADE.display, ...[displayDevice(value, machine.board, notes)].filter((text) => text !== null));
+            break;
+          case "audio":
+            imply(MADE.sound, ...audioDevices(value, notes));
             break;
           default:
             noteOption(option, value, notes);
@@ -250,17 +257,23 @@ class ArgumentReader {
       });
       return null;
     }
-    if (!nodefaults) {
-      notes.push(`QEMU adds ${boardTraits[machine.board].defaultDevices} where -nodefaults is not said; viommu makes what is asked for and no more`);
+    const added = boardTraits[machine.board].defaultDevices.filter(({ unless }) => !nodefaults && !(unless === "nic" ? nics : options.some(({ option }) => option === unless))).map(({ what }) => what);
+    if (added.length > 0) {
+      notes.push(`QEMU adds ${added.length === 1 ? added[0] : `${added.slice(0, -1).join(", ")} and ${added.at(-1)!}`} where -nodefaults is not said; viommu makes what is asked for and no more`);
     }
     const { board, version } = machine;
-    const devices = deviceOptions.flatMap((one) => {
+    if (usb !== null) {
+      const option: GivenOption = usb;
+      deviceOptions.push(...usbControllers(board).map((text) => ({ ...option, value: text, made: MADE.usb })));
+    }
+    const devices = deviceOptions.sort((a, b) => a.made - b.made).flatMap((one) => {
       const device = this.at(one, () => parseDevice("-device", one.value, { globals, version, board, intelIommu, notes }));
       return device === undefined ? [] : [{ ...device, place: one.place }];
     });
     noteUnmodelled(devices, notes);
     this.checkIds(devices, objects);
     this.checkSingleIommu(devices);
+    noteLateIommus(devices, notes);
     const made = numberExpanders(devices, machine.board === "q35" || (machine.highmem && machine.highmemEcam) ? 256 : 16, notes);
     drives.finish(new Set(made.filter(({ model }) => model.name === "nvme").map((device) => textProperty(device, "drive"))), notes);
     const kvm = machine.accelerator === "kvm";
@@ -283,44 +296,6 @@ class ArgumentReader {
       return null;
     }
     return { machine, memory, numa, cpu, smp, objects, devices: made, drives, globals, trace: trace.finish(), name, uuid, control: controls, boot: boots, notes };
-  }
-
-  /** The options in order, each with its argument ("" for a flag). */
-  private collect(words: readonly LocatedWord[]): GivenOption[] {
-    const options: GivenOption[] = [];
-    for (let i = 0; i < words.length; i++) {
-      const word = words[i];
-      const { text } = word;
-      this.refusals.attempt(() => {
-        if (!text.startsWith("-") || text === "-") {
-          throw new Refusal(`'${text}' is not an option`, {
-            found: i === 0 ? "it stands first" : `it stands after ${words[i - 1].text}`,
-            wouldWork: "options start with '-'; a disk image is said with -device virtio-blk-pci",
-          });
-        }
-        const option = text.replace(/^--?/, "");
-        const rule = optionRules.get(option);
-        if (rule === undefined) {
-          // What follows and is no option would be its argument.
-          i += words[i + 1]?.text.startsWith("-") === false ? 1 : 0;
-          const near = nearest(option, optionRules.keys());
-          throw new Refusal(`${text}: invalid option`, {
-            found: near === null ? "an option that neither QEMU nor viommu has" : `did you mean -${near}?`,
-            wouldWork: "-machine -cpu -smp -m -numa -object -device -global -trace",
-          });
-        }
-        if (rule.argument && i + 1 >= words.length) {
-          throw new Refusal(`${text}: requires an argument`, { found: "it is the last word" });
-        }
-        const value = rule.argument ? words[++i].text : "";
-        if (rule.refused !== undefined) {
-          throw new Refusal(`${text}: not possible here`, { found: rule.refused.reason, wouldWork: rule.refused.instead });
-        }
-        const where = describeArgument(`-${option}`, value);
-        options.push({ option, value, where, place: placeOf(word, rule.argument ? where : `-${option}`) });
-      }, { rule: "invalid-option", place: placeOf(word) });
-    }
-    return options;
   }
 
   private checkSingleIommu(devices: ReadonlyArray<DeviceArgument & { readonly place: Place }>): void {
@@ -412,17 +387,6 @@ function parseUuid(value: string): string {
     throw new Refusal("failed to parse UUID string: wrong format", { found: value, wouldWork: "8-4-4-4-12 hexadecimal digits" });
   }
   return value.toLowerCase();
-}
-
-function parseNic(option: string, value: string, notes: string[]): void {
-  const kind = value.split(",")[0];
-  if (kind === "none") {
-    return;
-  }
-  if (option === "nic" || kind === "nic") {
-    throw new Refusal(`-${option} would make a network card in a place of QEMU's choice`, { wouldWork: "-device virtio-net-pci,bus=pcie.0" });
-  }
-  notes.push(`${describeArgument(`-${option}`, value)}: no backend is opened here`);
 }
 
 /** The options of a machine whose type is none: of the program's architecture, so that the rest can be read. */

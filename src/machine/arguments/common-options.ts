@@ -15,6 +15,8 @@ export interface CommonOptions {
   bypassIommu: boolean;
   /** ACPI tells how fast memory is. */
   hmat: boolean;
+  /** It has the board's USB controllers, where it can have them. */
+  usb: boolean;
   memoryBackend: string | null;
   /** Null: not said. */
   accelerator: "kvm" | "tcg" | "qtest" | null;
@@ -22,7 +24,7 @@ export interface CommonOptions {
 }
 
 export function commonDefaults(): CommonOptions {
-  return { type: "", version: [11, 1], acpi: true, acpiAuto: true, bypassIommu: false, hmat: false, memoryBackend: null, accelerator: null, kernelIrqchip: null };
+  return { type: "", version: [11, 1], acpi: true, acpiAuto: true, bypassIommu: false, hmat: false, usb: false, memoryBackend: null, accelerator: null, kernelIrqchip: null };
 }
 
 export const commonSetters: Readonly<Record<string, Setter<CommonOptions>>> = {
@@ -31,6 +33,12 @@ export const commonSetters: Readonly<Record<string, Setter<CommonOptions>>> = {
     options.acpi = options.acpiAuto || parseBool("acpi", value);
   },
   "default-bus-bypass-iommu": boolean("default-bus-bypass-iommu", (o, v) => (o.bypassIommu = v)),
+  usb: (options, value, notes) => {
+    options.usb = parseBool("usb", value);
+    if (options.usb && !("sata" in options)) {
+      notes.push("-machine usb=on: a virt has no USB controller of its own, as in QEMU");
+    }
+  },
   hmat: boolean("hmat", (o, v) => (o.hmat = v)),
   "memory-backend": (options, value) => (options.memoryBackend = value),
   accel: setAccelerator,
@@ -39,7 +47,7 @@ export const commonSetters: Readonly<Record<string, Setter<CommonOptions>>> = {
   "x-oem-table-id": shortText("x-oem-table-id", 8),
   "confidential-guest-support": notModelled("confidential-guest-support"),
   "memory-encryption": notModelled("memory-encryption"),
-  ...withoutEffect("append aux-ram-share boot dt-compatible dtb dump-guest-core dumpdtb firmware graphics initrd kernel mem-merge phandle-start shim suppress-vmdesc usb x-change-vmfd-on-reset hpet vmport smm nvdimm pflash0 pflash1"),
+  ...withoutEffect("append aux-ram-share boot dt-compatible dtb dump-guest-core dumpdtb firmware graphics initrd kernel mem-merge phandle-start shim suppress-vmdesc x-change-vmfd-on-reset hpet vmport smm nvdimm pflash0 pflash1"),
 };
 
 function setAccelerator(options: CommonOptions, value: string): void {

@@ -36,7 +36,7 @@ interface Node {
 
 /** Keys that change nothing here: how the host's kernel is asked, and what is told of errors. */
 const HARMLESS =
-  /^(?:if|index|media|id|node-name|format|driver|file|filename|size|read-only|readonly|auto-read-only|cache|aio|locking|discard|detect-zeroes|rerror|werror|copy-on-read|aio-max-batch|drop-cache|x-check-cache-dropped|force-share|pr-manager|latency-ns|read-zeroes|snapshot|cache\.(?:direct|no-flush|writeback)|stats-.*|throttling.*|iops.*|bps.*)$/;
+  /^(?:if|index|bus|unit|media|addr|id|node-name|format|driver|file|filename|size|read-only|readonly|auto-read-only|cache|aio|locking|discard|detect-zeroes|rerror|werror|copy-on-read|aio-max-batch|drop-cache|x-check-cache-dropped|force-share|pr-manager|latency-ns|read-zeroes|snapshot|cache\.(?:direct|no-flush|writeback)|stats-.*|throttling.*|iops.*|bps.*)$/;
 
 const CACHE_MODES = new Set(["none", "writeback", "writethrough", "unsafe", "directsync", "off"]);
 /** Of null-co without a size. */
@@ -46,7 +46,9 @@ const WOULD_WORK = "driver=raw over a file, driver=file, driver=null-co, driver=
 /** Gathers the options; a disk is made of them when something uses it. */
 export class Drives {
   private readonly nodes = new Map<string, Node>();
-  private unnamed = 0;
+  private readonly unnamed = new Map<string, number>();
+  /** Arguments of -device that -drive stands for, in its order: QEMU adds them behind all that are said. */
+  readonly functions: string[] = [];
   private snapshot = false;
 
   /** @returns false where the option is none of these. @throws Refusal */
@@ -90,24 +92,23 @@ export class Drives {
 
   private takeDrive(value: string, board: BoardKind, notes: string[]): void {
     const { values, where } = parseOptionString("-drive", value, null);
-    const usual = boardTraits[board].defaultDrive;
-    const kind = values.get("if") ?? usual;
-    if (kind !== "none" && kind !== "pflash") {
-      throw new Refusal(`-drive if=${String(kind)} would make a device in a place of QEMU's choice`, {
-        found: values.has("if") ? undefined : `no if=: ${board} takes ${usual}`,
-        wouldWork: "if=none, and -device nvme,drive=ID,serial=S",
-      });
-    }
+    const kind = String(values.get("if") ?? boardTraits[board].defaultDrive);
+    checkInterface(kind, board, values);
     if (kind === "pflash") {
       notes.push(`${describeArgument("-drive", value)}: no backend is opened here`);
       return;
     }
     // QEMU names those without an id by their interface and number.
-    const id = checkId(values.get("id")) || `none${this.unnamed++}`;
+    const number = this.unnamed.get(kind) ?? 0;
+    const id = checkId(values.get("id")) || `${kind}${number}`;
+    this.unnamed.set(kind, values.has("id") ? number : number + 1);
     if (this.nodes.has(id)) {
       throw new Refusal(`Duplicate ID '${id}' for drive`, { found: this.nodes.get(id)!.where, wouldWork: "another id" });
     }
     this.nodes.set(id, { id, where, values, option: "drive" });
+    if (kind === "virtio") {
+      this.functions.push(`virtio-blk-pci,drive=${id}${values.has("addr") ? `,addr=${String(values.get("addr"))}` : ""}`);
+    }
   }
 
   private takeNode(value: string): void {
@@ -230,6 +231,20 @@ export class Drives {
     }
     return { ...this.describe(below, below.values, said, seen.add(file)), id: node.id, where: node.where };
   }
+}
+
+/** QEMU's interfaces, and those that a board has a place for (QEMU 11.1, hw/core/machine.c and drive_check_orphaned). @throws Refusal */
+function checkInterface(kind: string, board: BoardKind, values: Values): void {
+  const places = board === "q35" ? ["none", "virtio", "ide", "floppy", "pflash"] : ["none", "virtio", "pflash"];
+  if (places.includes(kind)) {
+    return;
+  }
+  const wouldWork = `if=${places.join(", if=")}`;
+  if (!["scsi", "sd", "mtd", "xen", "ide", "floppy"].includes(kind)) {
+    throw new Refusal(`unsupported bus type '${kind}'`, { found: `if=${kind}`, wouldWork });
+  }
+  const number = Number(values.get("index") ?? values.get("unit") ?? 0);
+  throw new Refusal(`machine type does not support if=${kind},bus=0,unit=${number}`, { found: `if=${kind} on ${board}`, wouldWork });
 }
 
 /** A node's nested objects as dotted keys, which say the same. */

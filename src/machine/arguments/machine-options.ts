@@ -2,6 +2,7 @@
 import { Refusal, RefusalCollector } from "../../support/index.js";
 import { BOARD_KINDS, type BoardKind, boardTraits } from "./boards.js";
 import { commonSetters } from "./common-options.js";
+import { currentTypes, findMachineType, VERSIONS } from "./machine-types.js";
 import { listed, nearest } from "./nearest.js";
 import type { Setter } from "./option-setters.js";
 import { located, type OptionString, scalar } from "./option-string.js";
@@ -18,23 +19,23 @@ const BOARD_OPTIONS: { readonly [K in BoardKind]: { defaults(): OptionsOf<K>; re
   q35: { defaults: q35Defaults, setters: { ...commonSetters, ...q35Setters } },
 };
 
-/** Machine types of QEMU 11.1, `virt` and `q35` being the last. */
-const VERSIONS = ["5.2", "6.0", "6.1", "6.2", "7.0", "7.1", "7.2", "8.0", "8.1", "8.2", "9.0", "9.1", "9.2", "10.0", "10.1", "10.2", "11.0", "11.1"];
-
 /** `pc` is told from what nobody has: with an intel-iommu it is refused in QEMU's words. */
-const PC = /^(?:pc|pc-i440fx-.+)$/;
+const PC = /^(?:pc|isapc|pc-i440fx-.+|pc-\d\.\d+|rhel\d\.\d\.\d)$/;
 
 /** The options of a machine type, none of them said. @throws Refusal where there is no such type */
-function ofType(value: string): MachineOptions {
-  const board = BOARD_KINDS.find((kind) => value === boardTraits[kind].alias || value.startsWith(`${boardTraits[kind].prefix}-`));
-  const version = board === undefined ? "" : value === boardTraits[board].alias ? VERSIONS.at(-1)! : value.slice(boardTraits[board].prefix.length + 1);
-  if (board === undefined || !VERSIONS.includes(version)) {
-    const traits = BOARD_KINDS.map((kind) => boardTraits[kind]);
-    const near = nearest(value, [...traits.map(({ alias }) => alias), ...traits.flatMap(({ prefix }) => VERSIONS.map((one) => `${prefix}-${one}`))]);
+function ofType(value: string, notes: string[]): MachineOptions {
+  const found = findMachineType(value);
+  if (found === null) {
+    const near = nearest(value, currentTypes);
     throw new Refusal(`unsupported machine type: "${value}"`, {
       found: PC.test(value) ? "a machine without PCI Express, which viommu does not have" : near === null ? "a machine that viommu does not have" : `did you mean ${near}?`,
-      wouldWork: PC.test(value) ? "q35" : traits.map(({ alias, prefix }) => `${alias}, ${prefix}-${VERSIONS[0]} to ${prefix}-${VERSIONS.at(-1)!}`).join(", "),
+      wouldWork: PC.test(value) ? "q35" : BOARD_KINDS.map((kind) => boardTraits[kind]).map(({ alias, prefix }) => `${alias}, ${prefix}-${VERSIONS[0]} to ${prefix}-${VERSIONS.at(-1)!}`).join(", "),
+      rule: "unsupported-machine",
     });
+  }
+  const { board, version, note } = found;
+  if (note !== null) {
+    notes.push(note);
   }
   const [major, minor] = version.split(".").map(Number);
   return { ...BOARD_OPTIONS[board].defaults(), type: `${boardTraits[board].prefix}-${version}`, version: [major, minor] };
@@ -42,7 +43,7 @@ function ofType(value: string): MachineOptions {
 
 /** The options of a board's last machine type, none of them said. */
 export function lastOptions(board: BoardKind): MachineOptions {
-  return ofType(boardTraits[board].alias);
+  return ofType(boardTraits[board].alias, []);
 }
 
 /**
@@ -50,7 +51,7 @@ export function lastOptions(board: BoardKind): MachineOptions {
  * last one counts; none is told later, and until then options are held against those of virt.
  * @param intelIommu the command line has a -device intel-iommu
  */
-export function startOptions(given: ReadonlyArray<{ readonly where: string; readonly parsed: OptionString }>, intelIommu: boolean): MachineOptions {
+export function startOptions(given: ReadonlyArray<{ readonly where: string; readonly parsed: OptionString }>, intelIommu: boolean, notes: string[] = []): MachineOptions {
   let options: MachineOptions = virtDefaults();
   for (const { where, parsed } of given) {
     const type = parsed.values.get("type");
@@ -63,7 +64,7 @@ export function startOptions(given: ReadonlyArray<{ readonly where: string; read
             wouldWork: "-machine q35",
           });
         }
-        return ofType(name);
+        return ofType(name, notes);
       });
     }
   }

@@ -9,7 +9,7 @@ export type JsonValue = string | number | boolean | null | readonly JsonValue[] 
 export interface OptionString {
   /** The whole argument as the user wrote it, with its option: `-device edu,addr=1`. */
   readonly where: string;
-  /** In the order given; a key given twice keeps the last, as in QEMU. The key=value form gives strings, the JSON form what JSON has. */
+  /** In the order given; a key given twice keeps the last, and `id` the first, as in QEMU. The key=value form gives strings, the JSON form what JSON has. */
   readonly values: ReadonlyMap<string, JsonValue>;
   readonly form: "keys" | "json";
 }
@@ -81,7 +81,11 @@ function parseKeys(argument: string, impliedKey: string | null): Map<string, Jso
     // A name has no comma: what has one before its `=` is a value.
     const equals = index === 0 && impliedKey !== null && part.slice(0, part.indexOf("=")).includes(",") ? -1 : part.indexOf("=");
     if (equals > 0) {
-      values.set(part.slice(0, equals), part.slice(equals + 1));
+      const key = part.slice(0, equals);
+      // The id is searched for before the options are parsed (util/qemu-option.c, opts_parse_id).
+      if (key !== "id" || !values.has(key)) {
+        values.set(key, part.slice(equals + 1));
+      }
     } else if (equals === 0) {
       throw new Refusal("Invalid parameter ''", { found: `'${part}'`, wouldWork: "name=value" });
     } else if (index === 0 && impliedKey !== null) {
@@ -108,7 +112,30 @@ function parseJsonObject(argument: string): Map<string, JsonValue> {
       wouldWork: `{"driver": "...", "id": "...", ...} in single quotes`,
     });
   }
+  const twice = repeatedName(argument);
+  if (twice !== null) {
+    throw new Refusal("JSON parse error, duplicate key", { found: `"${twice}" twice in one object`, wouldWork: "each name once" });
+  }
   return new Map(Object.entries(parsed as Record<string, JsonValue>));
+}
+
+/** A name that an object of valid JSON has twice; null: none has. */
+function repeatedName(json: string): string | null {
+  const objects: Array<Set<string>> = [];
+  for (const [token, name] of json.matchAll(/"((?:[^"\\]|\\.)*)"\s*:|"(?:[^"\\]|\\.)*"|[{}]/gs)) {
+    if (token === "{") {
+      objects.push(new Set());
+    } else if (token === "}") {
+      objects.pop();
+    } else if (name !== undefined) {
+      const names = objects.at(-1)!;
+      if (names.has(name)) {
+        return name;
+      }
+      names.add(name);
+    }
+  }
+  return null;
 }
 
 /**
