@@ -48,6 +48,7 @@ await bundle.close();
 const built = (file) => import(pathToFileURL(path.join(library, file)).href);
 const { hostFileJsonSchema, loadHostDescription } = await built("host-simulated-file.js");
 const { accountJsonSchema } = await built("run-report.js");
+const { planJsonSchema } = await built("plan-report.js");
 mkdirSync(path.join(library, "hosts"));
 for (const file of readdirSync(path.join(root, "hosts"))) {
   const host = loadHostDescription(readFileSync(path.join(root, "hosts", file), "utf8"), file);
@@ -58,3 +59,4 @@ const schemas = path.join(to, "schemas");
 mkdirSync(schemas, { recursive: true });
 writeFileSync(path.join(schemas, "host.json"), `${JSON.stringify(hostFileJsonSchema(), null, 2)}\n`);
 writeFileSync(path.join(schemas, "account.json"), `${JSON.stringify(accountJsonSchema(), null, 2)}\n`);
+writeFileSync(path.join(schemas, "plan.json"), `${JSON.stringify(planJsonSchema(), null, 2)}\n`);

@@ -24,6 +24,7 @@ export * as nesting from "./nesting/index.js";
 export * as nvme from "./nvme/index.js";
 export * as pci from "./pci/index.js";
 export * as plan from "./plan/index.js";
+export * as planReport from "./plan/report/index.js";
 export * as port from "./port/index.js";
 export * as qmp from "./qmp/index.js";
 export * as qtest from "./qtest/index.js";

@@ -1,7 +1,7 @@
 import { type Command, Option } from "commander";
 import { loadHost, shippedHosts } from "../host/shipped/index.js";
 import { parseSize } from "../machine/arguments/index.js";
-import { PLAN_FORMATS, type PlanFormat, QEMU_VERSIONS, type QemuVersion } from "../plan/index.js";
+import { LIBVIRT_VERSIONS, type LibvirtVersion, PLAN_FORMATS, type PlanFormat, QEMU_VERSIONS, type QemuVersion } from "../plan/index.js";
 import { Refusal } from "../support/index.js";
 import type { Streams } from "./streams.js";
 
@@ -15,6 +15,7 @@ interface PlanOptions {
   readonly withoutIommu?: boolean;
   readonly format: PlanFormat;
   readonly qemu: QemuVersion;
+  readonly libvirt: LibvirtVersion;
 }
 
 /** `viommu plan`: the machine that functions of a host need, with the reasons. */
@@ -22,20 +23,29 @@ export function addTo(plan: Command, streams: Streams, finish: (code: number) =>
   plan
     .option("--device <address...>", "functions of the host that the machine gets, such as 0009:01:00.0")
     .requiredOption("--host <file>", `the host: a file, or ${shippedHosts().join(", ")}`)
-    .option("--memory <size>", "memory of the guest", parseMemory, 4 * 2 ** 30)
+    .addOption(new Option("--memory <size>", "memory of the guest").argParser(parseMemory).default(4 * 2 ** 30, "4G"))
     .option("--cpus <number>", "CPUs of the guest", wholeNumber("--cpus", 1), 4)
     .option("--spare <number>", "empty ports for hot-plug on each expander bus", wholeNumber("--spare", 0), 0)
     .option("--with-group", "companions in a function's IOMMU group come with it")
     .option("--without-iommu", "a function whose IOMMU does not nest is passed through without a virtual IOMMU")
     .addOption(new Option("--format <format>", "how the plan is written").choices(PLAN_FORMATS).default("text"))
     .addOption(new Option("--qemu <version>", "the QEMU that it is for").choices(QEMU_VERSIONS).default("11.1"))
+    .addOption(new Option("--libvirt <version>", "the libvirt that it is for").choices(LIBVIRT_VERSIONS).default("12.9"))
+    .addHelpText("after", HELP)
     .action(async (options: PlanOptions) => {
       const { HostFacts, planMachine, writePlan } = await import("../plan/index.js");
       const machine = planMachine({ ...options, facts: new HostFacts(await loadHost(options.host)), devices: (options.device ?? []).flatMap((one) => one.split(",")) });
-      streams.out(writePlan(machine, options.format, { hostName: options.host, qemu: options.qemu }));
+      streams.out(writePlan(machine, options.format, { hostName: options.host, qemu: options.qemu, libvirt: options.libvirt }));
       finish(0);
     });
 }
+
+const HELP = `
+text tells the plan with the reason of each choice; the others write it for those
+who start machines, with the reasons as comments: qemu a command for a shell,
+libvirt a domain XML, kubevirt a VirtualMachineInstance, viommu a file for
+viommu run --host HOST FILE, json data (docs/json.md). docs/planning.md goes
+through two servers.`;
 
 function parseMemory(value: string): number {
   const bytes = parseSize("--memory", value, "M");

@@ -2,9 +2,10 @@
 import { byteText, plural, Refusal } from "../support/index.js";
 import { allotBuses, type BusRange } from "./bus-numbers.js";
 import type { FunctionFacts, HostFacts, SmmuFacts } from "./host-facts.js";
-import { IOMMUFD, type MachinePlan, type PlannedExpander, type PlannedFunction, type PlannedPort, type PlannedSmmu } from "./machine-plan.js";
+import { IOMMUFD } from "./machine-plan.js";
 import { barNeeds, checkLowWindow, planWindow, portReserve } from "./memory-window.js";
 import { type Cells, planCells, planDistances } from "./numa-cells.js";
+import type { MachinePlan, PlannedExpander, PlannedFunction, PlannedPort, PlannedSmmu } from "./report/index.js";
 import { chooseFunctions } from "./selection.js";
 import { planVtd } from "./vtd-properties.js";
 
@@ -196,15 +197,18 @@ class FunctionIds {
 }
 
 function planFunction(fn: FunctionFacts, number: number, ids: FunctionIds, cells: Cells): PlannedFunction {
-  const { address, name } = fn.description;
+  const { address, name, vendor, device, class: code } = fn.description;
   const initiatorOf = cells.initiators.get(address) ?? [];
   return {
     id: ids.of(address),
     host: address,
     name,
+    vendor,
+    device,
+    class: code,
     number,
     initiatorOf,
-    because: initiatorOf.length === 0 ? [] : [`generic initiator of node${initiatorOf.length === 1 ? "" : "s"} ${initiatorOf.length === 1 ? initiatorOf[0] : `${initiatorOf[0]} to ${initiatorOf.at(-1)!}`}: what says to which node its memory, or it, belongs`],
+    because: initiatorOf.length === 0 ? [] : [initiatorOf.length === 1 ? `generic initiator of node ${initiatorOf[0]}: the guest's kernel is told its node by that` : `generic initiator of nodes ${initiatorOf[0]} to ${initiatorOf.at(-1)!}: the guest's kernel is told by that which nodes its memory is`],
   };
 }
 

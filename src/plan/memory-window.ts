@@ -3,7 +3,7 @@ import type { HostDescription } from "../host/simulated/file/index.js";
 import { roomyWindow } from "../machine/index.js";
 import { byteText, Refusal } from "../support/index.js";
 import type { FunctionFacts } from "./host-facts.js";
-import type { PlannedWindow } from "./machine-plan.js";
+import type { PlannedWindow } from "./report/index.js";
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;

@@ -2,7 +2,7 @@
 import type { HostDescription } from "../host/simulated/file/index.js";
 import { plural, Refusal } from "../support/index.js";
 import type { FunctionFacts, HostFacts } from "./host-facts.js";
-import type { PlannedCell } from "./machine-plan.js";
+import type { PlannedCell } from "./report/index.js";
 
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;

@@ -1,5 +1,6 @@
 /** A plan in QEMU's words, in groups that belong together: what the formats that are command lines are made of. */
-import { functionsOf, IOMMUFD, type MachinePlan, type PlannedExpander, type PlannedVtd } from "./machine-plan.js";
+import { functionsOf, IOMMUFD, socketsOf } from "./machine-plan.js";
+import type { MachinePlan, PlannedExpander, PlannedVtd } from "./report/index.js";
 
 export interface WordGroup {
   /** What the group is, and its reasons. */
@@ -25,18 +26,19 @@ const TYPES = { virt: "virt", q35: "pc-q35" } as const;
 
 /** @param version of the machine's type */
 export function qemuWords(plan: MachinePlan, version: string): WordGroup[] {
-  return [machineGroup(plan, version), ...cellGroups(plan), ...(plan.vtd === null ? [] : [vtdGroup(plan.vtd)]), { comments: ["All functions share one iommufd: memory is pinned once"], lines: [["-object", `iommufd,id=${IOMMUFD}`]] }, ...plan.expanders.map(expanderGroup), ...initiatorGroup(plan)];
+  return [machineGroup(plan, version), ...cellGroups(plan), ...(plan.vtd === null ? [] : [vtdGroup(plan.vtd)]), { comments: ["All functions share one iommufd: memory is pinned once", "Ports have io-reserve=0: functions of the host do without I/O ports, of which there are 64 KiB for all"], lines: [["-object", `iommufd,id=${IOMMUFD}`]] }, ...plan.expanders.map(expanderGroup), ...initiatorGroup(plan)];
 }
 
 function machineGroup(plan: MachinePlan, version: string): WordGroup {
   const type = `${TYPES[plan.board]}-${version}`;
   const { size, because } = plan.window;
   const window = size === null ? "" : `,highmem-mmio-size=${sizeWord(size)}`;
+  const sockets = socketsOf(plan);
   const machine = plan.board === "virt" ? `${type},accel=kvm,gic-version=3${window}` : `${type},accel=kvm,kernel-irqchip=split`;
   return {
     comments: because,
     lines: [
-      ["-machine", machine, "-cpu", "host", "-smp", String(plan.cpus), "-m", sizeWord(plan.memory), "-nodefaults", "-no-user-config", "-display", "none"],
+      ["-machine", machine, "-cpu", "host", "-smp", `${plan.cpus}${sockets === null ? "" : `,sockets=${sockets}`}`, "-m", sizeWord(plan.memory), "-nodefaults", "-no-user-config", "-display", "none"],
       ...(plan.board === "q35" && size !== null ? [["-global", `q35-pcihost.pci-hole64-size=${sizeWord(size)}`]] : []),
     ],
   };

@@ -2,7 +2,7 @@
 import { Refusal } from "../support/index.js";
 import type { QemuVersion } from "./design.js";
 import type { AmdFacts, FunctionFacts, HostFacts, VtdFacts } from "./host-facts.js";
-import type { PlannedVtd } from "./machine-plan.js";
+import type { PlannedVtd } from "./report/index.js";
 
 /** APIC ids of 8 bits reach this far (the last one is for all). */
 const CPUS_WITHOUT_EIM = 255;

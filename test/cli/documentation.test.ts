@@ -27,7 +27,8 @@ function blocks(text: string): string[] {
 /** Commands at `$ ` or of the package's script, continued by backslashes, each with the lines that follow it. */
 function shownIn(text: string): Shown[] {
   return blocks(text).flatMap((block) => {
-    const joined = block.replace(/\\\n\s*/g, "");
+    // Backslashes of the output are the output's.
+    const joined = block.replace(/^(?:\$ viommu|npm run --silent viommu --) (?:.*\\\n)+/gm, (command) => command.replace(/\\\n\s*/g, ""));
     const parts = joined.split(/^(?:\$ viommu|npm run --silent viommu --) /m).slice(1);
     return parts.map((part) => {
       const [command, ...output] = part.split("\n");
@@ -50,7 +51,7 @@ function expectShown(found: readonly string[], shown: readonly string[]): void {
   }
 }
 
-describe.each(["README.md", "docs/guest-scripts.md"])("%s", (page) => {
+describe.each(["README.md", "docs/guest-scripts.md", "docs/planning.md"])("%s", (page) => {
   const shown = shownIn(read(page)).filter(({ output }) => output.length > 0);
 
   it("shows commands", () => {

@@ -29,7 +29,7 @@ beforeAll(async () => {
   for (const name of names) {
     commands.set(name, new Set([...(await help(name)).matchAll(/--[a-z][a-z-]*/g)].map(([option]) => option)));
   }
-});
+}, 60_000);
 
 describe("README and each page of docs/", () => {
   it("name commands that there are, with options that they have", () => {

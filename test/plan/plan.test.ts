@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { loadHost } from "../../src/host/shipped/index.js";
 import { describeHost, type HostDescription, type HostDescriptionInput } from "../../src/host/simulated/file/index.js";
-import { functionsOf, HostFacts, type MachinePlan, planMachine, type PlanRequest, portsOf, writePlan } from "../../src/plan/index.js";
+import { functionsOf, HostFacts, type MachinePlan, PLAN_FORMATS, planMachine, type PlanRequest, portsOf, writePlan } from "../../src/plan/index.js";
 
 const GIB = 2 ** 30;
 const plan = (host: HostDescription, devices: readonly string[], more: Partial<PlanRequest> = {}): MachinePlan =>
@@ -129,7 +129,7 @@ describe("NUMA nodes", () => {
     const far = host([smmu(0), smmu(2)], [fn("0000:01:00.0", { numaNode: 0 }), fn("0000:02:00.0", { smmu: "smmu3.0x2", numaNode: 2 })], 3, { numa });
     const one = plan(far, ["0000:01:00.0", "0000:02:00.0"]);
     expect(one.distances).toEqual([[10, 32], [32, 10]]);
-    expect(writePlan(one, "qemu", { hostName: "made", qemu: "11.1" })).toContain("-numa dist,src=0,dst=1,val=32");
+    expect(writePlan(one, "qemu", { hostName: "made", qemu: "11.1", libvirt: "12.9" })).toContain("-numa dist,src=0,dst=1,val=32");
   });
 
   it("are refused more memory than the host's have", async () => {
@@ -209,8 +209,8 @@ it("64 functions over 16 SMMUs and 8 nodes are planned, and twice the same", () 
   expect(one.expanders.length).toBe(16);
   expect(one.cells.length).toBe(8);
   expect(one.expanders.map(({ busNumber }) => busNumber)).toEqual(Array.from({ length: 16 }, (_, n) => 0x80 + 8 * n));
-  for (const format of ["text", "qemu", "viommu"] as const) {
-    const options = { hostName: "made", qemu: "11.1" } as const;
+  for (const format of PLAN_FORMATS) {
+    const options = { hostName: "made", qemu: "11.1", libvirt: "12.9" } as const;
     expect(writePlan(plan(large, [...devices].reverse(), { memory: 64 * GIB, cpus: 64, spare: 1 }), format, options)).toBe(writePlan(one, format, options));
   }
 });

@@ -10,7 +10,7 @@ describe.each(shippedHosts())("all of %s", (name) => {
     const host = await loadHost(name);
     const devices = host.functions.filter(({ driver }) => driver === "vfio-pci").map(({ address }) => address);
     const plan = planMachine({ facts: new HostFacts(host), devices, memory: 4 * 2 ** 30, cpus: 4, spare: 1 });
-    const words = splitWords(writePlan(plan, "viommu", { hostName: name, qemu: "11.1" }), "the plan");
+    const words = splitWords(writePlan(plan, "viommu", { hostName: name, qemu: "11.1", libvirt: "12.9" }), "the plan");
     const report = await runMachine({ arguments: words, host, guest: await findGuest("linux") });
     expect(report.failure).toBeNull();
     expect(report.ok).toBe(true);

@@ -1,16 +1,14 @@
 /** A plan as a command line: for a shell and QEMU, or as a file of arguments for `viommu run`. */
 import { wrap } from "../../support/index.js";
-import { functionsOf, type MachinePlan } from "../machine-plan.js";
+import { titleOf } from "../machine-plan.js";
 import { PROGRAMS, qemuWords, type WordGroup } from "../qemu-words.js";
+import type { MachinePlan } from "../report/index.js";
 
 const WIDTH = 110;
 /** UEFI of Debian's packages qemu-efi-aarch64 and ovmf. */
 const FIRMWARE = { virt: "/usr/share/AAVMF/AAVMF_CODE.fd", q35: "/usr/share/ovmf/OVMF.fd" } as const;
 
-function head(plan: MachinePlan): string[] {
-  const all = functionsOf(plan).map(({ host, name }) => `${host} (${name})`).join(", ");
-  return commented([`A machine for ${all} of ${plan.host}`], "# ");
-}
+const head = (plan: MachinePlan): string[] => commented([titleOf(plan)], "# ");
 
 function commented(texts: readonly string[], mark: string): string[] {
   return texts.flatMap((text) => wrap(text, WIDTH - mark.length).map((line, index) => `${mark}${index === 0 ? "" : "  "}${line}`));

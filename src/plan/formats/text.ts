@@ -1,7 +1,7 @@
 /** A plan for people: the machine as a tree, with the reason of each choice. */
 import { byteText, drawTree, indented, plural, type TreeNode } from "../../support/index.js";
-import type { MachinePlan, PlannedExpander, PlannedPort } from "../machine-plan.js";
 import { onOff, vtdProperties } from "../qemu-words.js";
+import type { MachinePlan, PlannedExpander, PlannedPort } from "../report/index.js";
 
 export function planText(plan: MachinePlan, width = 80): string {
   const lines: string[] = [];
