@@ -14,11 +14,12 @@ groups() {
 iommu() { dmesg | grep -iE 'dmar|iommu|smmu' | grep -v 'Adding to iommu group'; }
 faults() { dmesg | grep -E 'fault addr|event 0x|event: ' | tail -n 1; dmesg | grep -cE 'fault addr|event: '; }
 windows() { for group in /sys/kernel/iommu_groups/*; do echo "group ${group##*/} $(tr '\n' ' ' <"$group/reserved_regions")"; done; }
-# The namespace of the NVMe with that serial number: several are numbered as they happen to start.
+# The namespace of the NVMe with that serial number: controllers are numbered as they happen to start, and the namespace
+# of one that comes back has another number while its old device is open.
 nvme_of() {
   for _ in $(seq 1 100); do
-    for one in /sys/class/nvme/nvme*; do
-      [ "$(tr -d ' ' <"$one/serial" 2>/dev/null)" = "$1" ] && [ -e "/dev/${one##*/}n1" ] && echo "/dev/${one##*/}n1" && return
+    for one in /sys/class/nvme/nvme*/nvme*n*; do
+      [ "$(tr -d ' ' <"${one%/*}/serial" 2>/dev/null)" = "$1" ] && [ -e "/dev/${one##*/}" ] && echo "/dev/${one##*/}" && return
     done
     sleep 0.1
   done
@@ -35,10 +36,10 @@ disk() {
 # Every disk by its function: its first 8 MiB, not from the cache. A driver that has just found its function takes a while.
 sums() {
   for class in /sys/bus/pci/devices/*/class; do
-    [ "$(cat "$class")" != 0x010802 ] || for _ in $(seq 1 600); do ls "${class%class}"nvme/nvme*/nvme*n1 >/dev/null 2>&1 && break; sleep 0.1; done
+    [ "$(cat "$class")" != 0x010802 ] || for _ in $(seq 1 600); do ls "${class%class}"nvme/nvme*/nvme*n* >/dev/null 2>&1 && break; sleep 0.1; done
   done
   echo 3 >/proc/sys/vm/drop_caches
-  for block in /sys/block/nvme*n1; do
+  for block in /sys/block/nvme*n*; do
     echo "sum $(basename "$(readlink -f "$block/device/device")") $(dd if="/dev/${block##*/}" bs=1M count=8 2>/dev/null | md5sum | cut -d' ' -f1)"
   done
 }
@@ -91,26 +92,30 @@ nodes() {
 # Programs on a disk with a system of its own (lab.sh puts them there).
 tools_disk() { mkdir -p /mnt && mount -t ext4 "$(nvme_of tools)" /mnt && mount -t proc proc /mnt/proc && mount -t sysfs sys /mnt/sys && mount -t devtmpfs dev /mnt/dev; }
 tools() { tools_disk && chroot /mnt /tools.sh "$(nvme_of work)"; }
-# fio reads the disk for as long as other tests run, again when it has come back; each of its ends is told.
+# fio reads the disk for as long as other tests run, again when it has come back; each of its ends is told. It takes the
+# nothing that can be read of a disk that is gone for the end of a file, and would go on for ever.
 fio() {
   if [ ! -e /mnt/tools.sh ]; then
     tools_disk || return 1
     (while :; do
       disk=$(nvme_of "$(word serial)")
-      [ -z "$disk" ] || chroot /mnt fio --name=load --filename="$disk" --direct=1 --ioengine=libaio --iodepth=8 --rw=randread --bs=4k --time_based --runtime=36000 --output-format=terse --minimal >/tmp/fio 2>&1
+      [ -n "$disk" ] || continue
+      chroot /mnt fio --name=load --filename="$disk" --direct=1 --ioengine=libaio --iodepth=8 --rw=randread --bs=4k --time_based --runtime=36000 --output-format=terse --minimal >/tmp/fio 2>&1 &
+      while [ -e "$disk" ] && kill -0 $! 2>/dev/null; do sleep 0.2; done
+      kill $! 2>/dev/null
+      wait $!
       awk -F';' 'NF > 6 { print "fio: error " $5 " after " $6 " KiB" }' /tmp/fio
-      sleep 0.5
     done) &
   fi
   before=
   for _ in $(seq 1 1200); do
-    reads=$(cat /sys/block/"$(basename "$(nvme_of "$(word serial)")")"/stat 2>/dev/null | awk '{ print $1 }')
-    [ -n "$before" ] || before=$reads
+    disk=$(nvme_of "$(word serial)")
+    reads=$(awk '{ print $1 }' "/sys/block/${disk#/dev/}/stat" 2>/dev/null)
+    before=${before:-$reads}
     [ -z "$reads" ] || [ "$reads" -lt $((before + 64)) ] || return 0
     sleep 0.1
   done
   cat /tmp/fio
-  dmesg | tail -n 20
   return 1
 }
 # The kernel tells of ten faults in five seconds: what comes then is told again.

@@ -160,7 +160,7 @@ describe.each(hostKernels().map((kernel, n, all) => ({ kernel, name: basename(ke
     const booted = boot({ first: [NVME0], top: `-m 384M -smp 2 ${tools}` }, "pcie_port_pm=off lab=fio,plug,fio,sums function=0000:09:00.0 serial=lab1", { steps: outAndBack("lab: fio ok") });
     ended(booted, { kernel: { end: "power-off", vcpus: 2 } });
     expect(booted.console).toContain("lab: plug ok");
-    expect(booted.console).toMatch(/fio: error (5|19) after [1-9]\d* KiB/);
+    expect(booted.console).toMatch(/fio: error \d+ after [1-9]\d* KiB/);
     expect(booted.console).toContain(`sum 0000:09:00.0 ${lab.diskSum("nvme1.img", 8 * MiB)}`);
   });
 
