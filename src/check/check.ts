@@ -3,13 +3,14 @@
  * of it where not, and what stays is looked at again, until nothing more is found.
  */
 import type { HostDescription } from "../host/simulated/file/index.js";
-import { DEFAULT_RAM, describeArgument, type MachineArguments } from "../machine/arguments/index.js";
-import type { Refusal } from "../support/index.js";
+import { DEFAULT_RAM, describeArgument, type MachineArguments, readArguments, splitLocatedWords } from "../machine/arguments/index.js";
+import type { Machine } from "../machine/index.js";
+import type { Finding, Place, Refusal } from "../support/index.js";
 import { dryRun } from "./dry-run.js";
 import { EditedText, lineAndColumn } from "./edited-text.js";
-import { type Finding, type Place, readArguments, splitLocatedWords } from "./interim.js";
 import { Line, type Spot } from "./line.js";
-import { cureOf } from "./mends.js";
+import { ofLine, ofMachine } from "./find/index.js";
+import { cureOf, cureOfWords } from "./mends.js";
 import { isRule, type RuleId, rules } from "./rules.js";
 import { type Raised, Subject } from "./subject.js";
 import { standInHost, withAddresses } from "./stand-in-host.js";
@@ -54,6 +55,8 @@ class CheckRun {
   private readonly findings = new Map<string, CheckedFinding>();
   /** Where options that are left out begin, in the first text. */
   private readonly left = new Set<number>();
+  /** Findings whose mends were done: none is done twice. */
+  private readonly tried = new Set<string>();
 
   constructor(private readonly request: CheckRequest) {
     this.text = EditedText.of(request.text);
@@ -81,37 +84,51 @@ class CheckRun {
       return this.wrongWords(line, read.findings);
     }
     const subject = new Subject(line, read.arguments, this.request.host, left);
-    const refusal = this.build(subject);
-    return refusal !== null && this.refused(subject, refusal);
-  }
-
-  private build(subject: Subject): Refusal | null {
+    if (this.takeAll(line, ofLine(subject))) {
+      return true;
+    }
     const args = withAddresses(subject.args);
     const host = this.request.host ?? standInHost(args, new Topology(args), memoryOf(args));
-    return dryRun(args, host, () => null).refusal;
+    const tried = dryRun(args, host, (machine: Machine) => ofMachine(subject, machine));
+    return tried.refusal === null ? this.takeAll(line, tried.seen) : this.refused(subject, tried.refusal.parts[0]);
+  }
+
+  /** Notes all that was found, and does the first mend. @returns whether the line has changed */
+  private takeAll(line: Line, all: readonly Raised[]): boolean {
+    const first = all.find((raised) => raised.mend !== undefined && !this.tried.has(this.keyOf(line, raised)) && line.with(raised.mend).text !== this.text.text);
+    for (const raised of all) {
+      if (raised !== first) {
+        // Its turn comes in a later round, for the line as it is then.
+        this.note(line, raised, false);
+      }
+    }
+    return first !== undefined && this.take(line, first, null);
   }
 
   /** The machine was refused. */
   private refused(subject: Subject, refusal: Refusal): boolean {
     const rule: RuleId = isRule(refusal.rule) ? refusal.rule : "machine-refused";
     const { line } = subject;
-    const option = line.options.findIndex(({ name, value }, index) => !subject.left.has(index) && refusal.where === describeArgument(`-${name}`, value));
-    const device = option < 0 ? null : subject.deviceOf(option);
-    const cure = device === null ? { spot: option < 0 ? null : { option } } : cureOf(rule, subject, device, refusal);
-    return this.take(line, { rule, words: refusal.words, found: withoutPlace(refusal), wouldWork: refusal.wouldWork, ...cure }, option < 0 ? null : option);
+    const word = refusal.place?.word ?? null;
+    const option = word === null ? null : line.optionOfWord(word);
+    const device = option === null ? null : subject.deviceOf(option);
+    const cure = device === null ? { spot: option === null ? null : { option } } : cureOf(rule, subject, device, refusal);
+    return this.take(line, { rule, words: refusal.words, found: withoutPlace(refusal), wouldWork: refusal.wouldWork, ...cure }, option);
   }
 
   /** Words that are no arguments of a machine: they are told and left out. */
   private wrongWords(line: Line, findings: readonly Finding[]): boolean {
-    let changed = false;
     for (const finding of findings.filter(({ level }) => level === "error")) {
       const word = finding.place?.word ?? null;
       const option = word === null ? null : line.optionOfWord(word);
-      const rule: RuleId = isRule(finding.rule) ? finding.rule : "machine-refused";
-      const spot = option === null ? null : { option, property: finding.place?.property };
-      changed = this.take(line, { rule, words: finding.words, found: finding.found, wouldWork: finding.wouldWork, spot }, option) || changed;
+      const rule: RuleId = isRule(finding.rule) ? finding.rule : "invalid-option";
+      const cure = option === null ? { spot: null } : cureOfWords(rule, line, { option, property: finding.place?.property }, finding);
+      if (this.take(line, { rule, words: finding.words, found: withoutPlace({ found: finding.found, where: finding.place?.text }), wouldWork: finding.wouldWork, ...cure }, option)) {
+        // The others are told of the line as it is then.
+        return true;
+      }
     }
-    return changed;
+    return false;
   }
 
   /**
@@ -120,10 +137,12 @@ class CheckRun {
    * @returns whether the line has changed
    */
   private take(line: Line, raised: Raised, option: number | null): boolean {
-    const mended = raised.mend === undefined ? null : line.with(raised.mend);
+    const key = this.keyOf(line, raised);
+    const mended = raised.mend === undefined || this.tried.has(key) ? null : line.with(raised.mend);
     const changes = mended !== null && mended.text !== this.text.text;
     this.note(line, raised, changes);
     if (changes) {
+      this.tried.add(key);
       this.text = mended;
       return true;
     }
@@ -136,12 +155,19 @@ class CheckRun {
     return this.left.size > before;
   }
 
-  private note(line: Line, { rule, level, words, found, wouldWork, spot }: Raised, mended: boolean): void {
+  /** What a finding is told apart by, however the line changes. */
+  private keyOf(line: Line, { rule, words, spot }: Raised): string {
+    return `${rule} ${spot === null ? "" : this.originalRange(line, spot).start} ${words}`;
+  }
+
+  private note(line: Line, raised: Raised, mended: boolean): void {
+    const { rule, level, words, found, wouldWork, spot } = raised;
     const range = spot === null ? null : this.originalRange(line, spot);
     const place = range === null ? null : this.place(line, spot!, range);
-    const key = `${rule} ${range?.start ?? ""} ${words}`;
-    if (!this.findings.has(key)) {
-      this.findings.set(key, { level: level ?? rules.get(rule)!.level, rule, words, ...(found === undefined ? {} : { found }), ...(wouldWork === undefined ? {} : { wouldWork }), place, range, mended });
+    const key = this.keyOf(line, raised);
+    const before = this.findings.get(key);
+    if (before === undefined || before.mended !== mended) {
+      this.findings.set(key, { level: level ?? rules.get(rule)!.level, rule, words, ...(found === undefined ? {} : { found }), ...(wouldWork === undefined ? {} : { wouldWork }), place, range, mended: mended || (before?.mended ?? false) });
     }
   }
 
@@ -185,7 +211,7 @@ class CheckRun {
 }
 
 /** What was found, without the argument that it is about: the place tells that. */
-function withoutPlace({ found, where = "" }: Refusal): string | undefined {
+function withoutPlace({ found, where = "" }: Pick<Refusal, "found" | "where">): string | undefined {
   return found === where ? undefined : found?.endsWith(`, in ${where}`) === true ? found.slice(0, -`, in ${where}`.length) : found;
 }
 

@@ -1,6 +1,5 @@
 /** A command line as options with their places in a text, and changes of them as changes of that text. */
-import { deviceModels, dropProgram, optionRules } from "../machine/arguments/index.js";
-import type { LocatedWord } from "./interim.js";
+import { deviceModels, dropProgram, type LocatedWord, optionRules } from "../machine/arguments/index.js";
 import { type EditedText, offsetOf, type TextEdit } from "./edited-text.js";
 import { findProperty, propertiesIn, renameIn, setIn, type Splice, unsetIn } from "./option-text.js";
 import { quoted, replacement, shellWordAt, type ShellWord } from "./shell-word.js";
@@ -181,7 +180,7 @@ export class Line {
 function optionsOf(words: readonly LocatedWord[]): LineOption[] {
   let first: number;
   try {
-    first = words.length - dropProgram(words.map(({ text }) => text)).length;
+    first = words.length - dropProgram(words).length;
   } catch {
     // A program that is refused is told by who reads the arguments.
     first = Math.max(words.findIndex(({ text }) => text.startsWith("-")), 0);

@@ -1,7 +1,7 @@
 /** From a refusal to its place in the line and to what mends it. Where a refusal says a property as its cure, that is the mend. */
 import { type DeviceArgument, deviceLabel, numberProperty, textProperty } from "../machine/arguments/index.js";
-import type { Refusal } from "../support/index.js";
-import type { Change, Mend, Spot } from "./line.js";
+import type { Finding, Refusal } from "../support/index.js";
+import type { Change, Line, Mend, Spot } from "./line.js";
 import { moveToExpander, moveToPort, numberFor } from "./places-for.js";
 import type { RuleId } from "./rules.js";
 import type { Subject } from "./subject.js";
@@ -17,6 +17,17 @@ type Finder = (subject: Subject, device: DeviceArgument, refusal: Refusal) => Cu
 /** The cure of a refusal that is about a device. */
 export function cureOf(rule: RuleId, subject: Subject, device: DeviceArgument, refusal: Refusal): Cure {
   return finders[rule]?.(subject, device, refusal) ?? { spot: subject.spotOf(device) };
+}
+
+/** The cure of words that are no arguments of a machine. */
+export function cureOfWords(rule: RuleId, line: Line, spot: Spot, { found, words }: Pick<Finding, "found" | "words">): Cure {
+  const { option, property } = spot;
+  const near = /\bdid you mean ([\w-]+)\?/.exec(found ?? "")?.[1];
+  const name = property ?? /^(?:Property '[\w-]+\.|Invalid parameter ')([\w-]+)'/.exec(words)?.[1];
+  if (rule === "unknown-property" && near !== undefined && name !== undefined && line.said(option, name) !== undefined) {
+    return { spot: { option, property: name }, mend: line.said(option, near) === undefined ? [{ kind: "rename", option, property: name, to: near }] : [{ kind: "unset", option, property: name }] };
+  }
+  return { spot };
 }
 
 /** The refusal's own cure, done to the device: its words begin with `name=value`. */
@@ -52,6 +63,7 @@ const finders: Partial<Record<RuleId, Finder>> = {
   "function-in-use": onHost,
   "host-call-refused": onHost,
   "no-iommufd": withIommufd,
+  "legacy-container": withIommufd,
   "no-such-iommufd": withIommufd,
   "several-iommufds": (subject, device) => {
     const smmu = subject.topology.iommuOf(device);

@@ -69,7 +69,41 @@ const table = [
   rule("bus-kind", "error", "a device on a bus that takes none of its kind", "A root bus of a pxb-pcie takes bridges and root ports, a port one device.", "PCI Express 6.0, 1.3"),
   rule("slot", "error", "a slot or function that is taken or not there", "Each function of a bus has a device and function number of its own.", "PCI Express 6.0, 2.2.4.2"),
 
+  rule("bus-room", "error", "a root bus with too few numbers for the buses below", "A guest numbers on into the next root bus's numbers, and finds functions under another IOMMU, or not at all.", "PCI Firmware Specification 3.3, 4.1"),
+  rule("window-too-small", "error", "a window too small for the BARs of functions", "A BAR that finds no place leaves its function unusable. highmem-mmio-size (virt) and pci-hole64-size (q35) are the window.", "QEMU hw/arm/virt.c, hw/pci-host/q35.c"),
+
+  // ---- how an IOMMU stands to its functions ----
+  rule("iommu-after-function", "error", "an IOMMU that stands after a function that it is to cover", "QEMU asks for a function's IOMMU when it makes the function: one that comes later does not cover it.", "QEMU hw/vfio/pci.c, vfio_pci_realize"),
+  rule("acpi-off", "error", "an IOMMU that a guest is told of by ACPI, and acpi=off", "DMAR and IORT tell of the IOMMU, RMR nodes of the window of messages.", "Intel VT-d 8.1; Arm DEN 0049, 3.1.1.5"),
+  rule("no-firmware", "note", "an accelerated SMMU without firmware", "QEMU builds ACPI's tables for firmware, and refuses accel=on where none is loaded.", "QEMU hw/arm/virt.c"),
+  rule("outside-iommu", "note", "a function of the host that no IOMMU of the machine covers", "Its DMA reaches all of the guest's memory.", "QEMU docs/bypass-iommu.txt"),
+  rule("caching-mode-unsaid", "note", "first-stage nesting without caching-mode", "A guest need not tell of entries that come to be, so a function or PASID may stay unbound for a while.", "Intel VT-d 6.1"),
+  rule("mixed-containers", "warning", "legacy containers beside iommufds", "Each maps and pins the guest's memory for itself, and peers do not reach each other.", "QEMU docs/devel/vfio-iommufd.rst"),
+  rule("legacy-container", "warning", "a function of the host by a legacy VFIO container", "QEMU takes it. It nests no guest's tables, pins memory for each container, and viommu does not run it.", "QEMU docs/devel/vfio-iommufd.rst"),
+
+  // ---- NUMA ----
+  rule("numa-mismatch", "warning", "a NUMA node that is not where the function is", "A guest that takes memory near the function takes it from the other node.", "ACPI 6.5, 6.2.14 _PXM"),
+  rule("numa-node-unsaid", "note", "an expander without a NUMA node in a machine with several", "A guest is not told where the functions below are.", "ACPI 6.5, 6.2.14 _PXM"),
+
+  // ---- what is slow, or cannot be done later ----
+  rule("invalidation-calls", "note", "invalidations that are a system call each", "QEMU 11.1 passes each command of a guest's by a call of its own.", "QEMU hw/arm/smmuv3-accel.c"),
+  rule("ril-unused", "warning", "range invalidation that the host has and the guest is not shown", "Without it a guest invalidates each page by a command, and each command is a system call.", "Arm IHI 0070, 4.4.1.1"),
+  rule("lost-invalidations", "warning", "a host SMMU whose invalidations count the second time", "The kernel repeats its own commands, and passes a guest's once.", "Linux include/uapi/linux/iommufd.h, IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI"),
+  rule("migration-blocked", "note", "a machine that cannot be migrated", "Nested tables are the hardware's: their state is not in QEMU.", "QEMU hw/arm/smmuv3-accel.c"),
+
   // ---- the line itself ----
+  rule("older-spelling", "warning", "a property by a name that QEMU has no more", "QEMU 11.1 names some properties anew, and has not kept the older names.", "QEMU hw/i386/intel_iommu.c"),
+  rule("qemu-version", "error", "what the QEMU of the line has not", "The text says which QEMU it is of, and that one has no such device, property or machine.", "QEMU's releases"),
+  rule("rom-file", "note", "an expansion ROM of a file", "Whether the file is there is not seen here.", "QEMU hw/pci/pci.c"),
+  rule("unknown-property", "error", "a property that a device has not", "Names are told apart by case: ssidsize, not ssidSize.", "QEMU qom/object.c"),
+  rule("device-refused", "error", "a device that cannot be", "What its argument says does not fit.", "QEMU system/qdev-monitor.c"),
+  rule("duplicate-id", "error", "one id twice", "Ids of devices are unique, and so are ids of objects.", "QEMU system/qdev-monitor.c"),
+  rule("multiple-iommus", "error", "two vIOMMUs of an x86 machine", "QEMU has one at the most.", "QEMU hw/i386/x86-iommu.c"),
+  rule("no-machine", "error", "no machine", "-machine says which one.", "QEMU system/vl.c"),
+  rule("unsupported-machine", "error", "a machine that is not there", "virt and q35 are, by their aliases and versions.", "QEMU system/vl.c"),
+  rule("unknown-program", "error", "a program that is no QEMU of these machines", "qemu-system-aarch64 and qemu-system-x86_64 are.", "viommu run"),
+  rule("too-many-cpus", "error", "more processors than the machine has", "-smp's maxcpus is limited by the machine.", "QEMU hw/core/machine-smp.c"),
+  rule("invalid-option", "error", "an option that is not there, or an argument that does not fit", "QEMU ends at it.", "QEMU system/vl.c"),
   rule("machine-refused", "error", "what building the machine refuses", "It was built without a guest, as `viommu run` would.", "viommu run"),
 ] as const;
 

@@ -68,7 +68,7 @@ export class Machine {
     const refusals = new RefusalCollector();
     this.board.iommus.forEach((iommu) => refusals.attempt(() => iommu.start(elsewhere), iommu.argument === null ? {} : { where: iommu.argument.where, place: iommu.argument.place }));
     refusals.throwAll();
-    crowdedRootBuses(this.board.pci, this.board.map.busCount).forEach((line) => this.log.warn(line));
+    crowdedRootBuses(this.board.pci, this.board.map.busCount).forEach(({ words, found, wouldWork }) => this.log.warn(`${words}: ${found}; would work: ${wouldWork}`));
     this.hotplug.watch();
     this.state = "running";
     this.board.writeFirmware();

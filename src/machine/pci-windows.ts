@@ -6,7 +6,7 @@ import { PcieRootPort, type PciBus } from "../pci/index.js";
 import type { Range } from "./ram-layout.js";
 
 /** BARs of 64 bits below a root bus and what its ports reserve for others, in bytes. */
-function demandOf(root: PciBus): number {
+export function wideBarBytes(root: PciBus): number {
   let sum = 0;
   for (const fn of root.allFunctions()) {
     if (fn.bus?.rootBus === root) {
@@ -21,7 +21,7 @@ const powerBelow = (bytes: number): number => 2 ** Math.floor(Math.log2(bytes));
 
 /** Bytes of 64-bit memory that root buses want: four times their BARs each, so that those can be aligned and others plugged. */
 export function wideMemory(roots: readonly PciBus[]): number {
-  return roots.length * Math.max(...roots.map((root) => 4 * powerAbove(demandOf(root))));
+  return roots.length * Math.max(...roots.map((root) => 4 * powerAbove(wideBarBytes(root))));
 }
 
 /** Of a window: what a root bus gets at the least, where equal shares do not do. */
@@ -33,7 +33,7 @@ const LEAST_PARTS = 16;
  * share, which leaves room to align them, each gets a sixteenth of the window and the rest goes by what BARs want.
  */
 export function splitWindows(windows: readonly Range[], roots: readonly PciBus[]): Range[][] {
-  const shares = windows.map((window) => shareOut(window, roots.map((root) => (window.base < 2 ** 32 ? 0 : demandOf(root)))));
+  const shares = windows.map((window) => shareOut(window, roots.map((root) => (window.base < 2 ** 32 ? 0 : wideBarBytes(root)))));
   return roots.map((_root, n) => shares.map((one) => one[n]));
 }
 
@@ -74,7 +74,7 @@ export function roomyWindow(demands: readonly number[], least: number): number {
  * @param cure says in words what gives the window above 4 GiB so many bytes
  */
 export function crowdedWindows(windows: readonly Range[], roots: readonly PciBus[], cure: (bytes: number) => string): string[] {
-  const demands = roots.map(demandOf);
+  const demands = roots.map(wideBarBytes);
   const wide = windows.find(({ base }) => base >= 2 ** 32);
   const shares = wide === undefined ? roots.map(() => 0) : shareOut(wide, demands).map(({ size }) => size);
   if (demands.every((demand, n) => demand <= shares[n])) {

@@ -197,7 +197,7 @@ export class VfioPci extends PciFunction implements IommufdDevice {
     const context = this.options.iommufd;
     if (context === null) {
       throw new Refusal("legacy VFIO containers are not available", {
-        rule: "no-iommufd",
+        rule: "legacy-container",
         found: `${this.label} without iommufd=`,
         wouldWork: "-object iommufd,id=iommufd0 and iommufd=iommufd0",
       });

@@ -105,8 +105,10 @@ export function nestingWithoutCachingMode(subject: Subject): Raised[] {
 
 /** Functions with an iommufd and functions with a legacy container: each pins the guest's memory for itself. */
 export function mixedContainers(subject: Subject): Raised[] {
-  const legacy = subject.topology.passedThrough.filter((fn) => !fn.properties.has("iommufd"));
-  const others = subject.topology.passedThrough.filter((fn) => fn.properties.has("iommufd"));
+  const { topology } = subject;
+  // Behind an accelerated IOMMU they are refused.
+  const legacy = topology.passedThrough.filter((fn) => !fn.properties.has("iommufd") && !topology.isAccelerated(topology.iommuOf(fn)));
+  const others = topology.passedThrough.filter((fn) => fn.properties.has("iommufd"));
   if (legacy.length === 0 || others.length === 0) {
     return [];
   }

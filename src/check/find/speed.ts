@@ -25,38 +25,49 @@ function served(subject: Subject, { functions }: Accelerated): SmmuFacts | null 
 }
 
 export function invalidationCalls(subject: Subject): Raised[] {
-  return accelerated(subject).flatMap((one): Raised[] => {
-    const { smmu } = one;
-    const facts = served(subject, one);
-    const off = textProperty(smmu, "ril") === "off";
-    if (off && facts?.offer.ril.value === true) {
-      return [
-        {
-          rule: "ril-unused",
-          words: `${deviceLabel(smmu)} has ril=off, and ${facts.name} has range invalidation`,
-          found: "a guest invalidates each page by a command of its own, and QEMU does each by a system call",
-          wouldWork: "ril=on",
-          spot: subject.spotOf(smmu, "ril"),
-          mend: [{ kind: "set", option: subject.optionOf(smmu), property: "ril", value: "on" }],
-        },
-      ];
-    }
-    const each = off || facts?.offer.ril.value === false ? "one for each page, without range invalidation" : "one for each command of the guest's";
-    return [{ rule: "invalidation-calls", words: `invalidations behind ${deviceLabel(smmu)} are system calls`, found: `QEMU 11.1 does not batch them: ${each}`, spot: subject.spotOf(smmu, "accel") }];
-  });
+  const all = accelerated(subject).map((one) => ({ ...one, facts: served(subject, one), off: textProperty(one.smmu, "ril") === "off" }));
+  const unused = all.filter(({ facts, off }) => off && facts?.offer.ril.value === true);
+  const rest = all.filter((one) => !unused.includes(one));
+  const pageByPage = rest.filter(({ facts, off }) => off || facts?.offer.ril.value === false);
+  return [
+    ...unused.map(({ smmu, facts }): Raised => ({
+      rule: "ril-unused",
+      words: `${deviceLabel(smmu)} has ril=off, and ${facts!.name} has range invalidation`,
+      found: "a guest invalidates each page by a command of its own, and QEMU does each by a system call",
+      wouldWork: "ril=on",
+      spot: subject.spotOf(smmu, "ril"),
+      mend: [{ kind: "set", option: subject.optionOf(smmu), property: "ril", value: "on" }],
+    })),
+    ...(rest.length === 0
+      ? []
+      : [
+          {
+            rule: "invalidation-calls",
+            words: `invalidations behind ${rest.map(({ smmu }) => deviceLabel(smmu)).join(", ")} are a system call each`,
+            found: `QEMU 11.1 does not batch a guest's commands${pageByPage.length === 0 ? "" : `; without range invalidation each page is one behind ${pageByPage.map(({ smmu }) => deviceLabel(smmu)).join(", ")}`}`,
+            spot: subject.spotOf((pageByPage[0] ?? rest[0]).smmu, pageByPage[0]?.off === true ? "ril" : "accel"),
+          } as const,
+        ]),
+  ];
 }
 
 export function migrationBlocked(subject: Subject): Raised[] {
   const { line, left } = subject;
+  const all = accelerated(subject);
+  if (all.length === 0) {
+    return [];
+  }
   const only = line.options.findIndex(({ name }, at) => name === "only-migratable" && !left.has(at));
-  return accelerated(subject).map(({ smmu, functions }) => ({
-    rule: "migration-blocked",
-    level: only < 0 ? "note" : "error",
-    words: "Migration not supported with SMMUv3 accelerator mode enabled",
-    found: `${deviceLabel(smmu)} with ${functions.map(deviceLabel).join(", ")}${only < 0 ? "" : ", and -only-migratable"}`,
-    spot: only < 0 ? subject.spotOf(smmu, "accel") : { option: only },
-    mend: only < 0 ? undefined : [{ kind: "remove", option: only }],
-  }));
+  return [
+    {
+      rule: "migration-blocked",
+      level: only < 0 ? "note" : "error",
+      words: "Migration not supported with SMMUv3 accelerator mode enabled",
+      found: `${all.map(({ smmu, functions }) => `${deviceLabel(smmu)} with ${functions.map(deviceLabel).join(", ")}`).join("; ")}${only < 0 ? "" : "; and -only-migratable"}`,
+      spot: only < 0 ? subject.spotOf(all[0].smmu, "accel") : { option: only },
+      mend: only < 0 ? undefined : [{ kind: "remove", option: only }],
+    },
+  ];
 }
 
 /** The kernel passes a guest's commands once, where the silicon wants them twice (IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI). */

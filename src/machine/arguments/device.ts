@@ -190,6 +190,7 @@ function describeProperty(model: DeviceModel, name: string): PropertyDescription
   const near = nearest(name, model.properties.keys());
   const useful = [...model.properties.values()].filter((one) => (one.withoutEffect !== true || model.recorded !== undefined) && one.refused === undefined).map((one) => one.name);
   throw new Refusal(`Property '${model.name}.${name}' not found`, {
+    rule: "unknown-property",
     found: near === null ? undefined : `did you mean ${near}?`,
     wouldWork: listed(["id", ...(model.isPci || model.category === "other" ? ["bus"] : []), ...useful]),
   });

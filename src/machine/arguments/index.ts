@@ -6,7 +6,7 @@ export { BOARD_KINDS, type BoardKind, type BoardTraits, boardTraits } from "./bo
 export { type ChardevArgument, parseChardevShort } from "./chardev.js";
 export type { ControlArguments, MonitorArgument } from "./control.js";
 export { type DeviceCategory, type DeviceModel, deviceModels, type FunctionModel, type PropertyDescription } from "./device-table.js";
-export { booleanProperty, type DeviceArgument, deviceLabel, type GlobalProperty, numberProperty, parseDevice, textProperty } from "./device.js";
+export { booleanProperty, currentProperties, type DeviceArgument, deviceLabel, type GlobalProperty, numberProperty, parseDevice, textProperty } from "./device.js";
 export type { CommonOptions } from "./common-options.js";
 export { type DriveArgument, Drives } from "./drive.js";
 export type { MachineOptions, OptionsOf } from "./machine-options.js";

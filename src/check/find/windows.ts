@@ -1,0 +1,73 @@
+/** Memory above 4 GiB for the BARs of functions. */
+import { crowdedBridges, type Machine, VirtBoard, wideBarBytes } from "../../machine/index.js";
+import type { Raised, Subject } from "../subject.js";
+
+const GIB = 2 ** 30;
+const gibibytes = (bytes: number): string => `${Math.ceil((10 * bytes) / GIB) / 10} GiB`;
+/** What QEMU's q35 has where nobody says. */
+const Q35_HOLE = 32 * GIB;
+
+export function windows(subject: Subject, { board }: Machine): Raised[] {
+  const roots = board.pci.rootBuses();
+  const wanted = roots.reduce((sum, root) => sum + wideBarBytes(root), 0);
+  if (wanted === 0) {
+    return [];
+  }
+  return board instanceof VirtBoard ? onVirt(subject, board, wanted) : onQ35(subject, wanted);
+}
+
+/** A power of two that leaves room to align the largest. */
+function enough(wanted: number, least: number): number {
+  return Math.max(2 ** Math.ceil(Math.log2(1.5 * wanted)), least);
+}
+
+function onVirt(subject: Subject, board: VirtBoard, wanted: number): Raised[] {
+  const window = board.map.mmio64?.size ?? 0;
+  const machine = subject.lastOption("machine", "M");
+  const crowded = board.kernelBoot === null ? [] : crowdedBridges(board);
+  if (wanted <= window && crowded.length === 0) {
+    return [];
+  }
+  const said = crowded.map((line) => /highmem-mmio-size=(\d+)G/.exec(line)?.[1]).find((one) => one !== undefined);
+  const value = said === undefined ? `${enough(wanted, 512 * GIB) / GIB}G` : `${said}G`;
+  const off = machine === null ? undefined : ["highmem", "highmem-mmio"].find((name) => ["off", "no", "false"].includes(subject.line.said(machine, name) ?? ""));
+  const property = window === 0 && off !== undefined ? off : "highmem-mmio-size";
+  return [
+    {
+      rule: "window-too-small",
+      words: `BARs of functions want ${gibibytes(wanted)} of 64-bit memory, and there are ${gibibytes(window)}`,
+      found: crowded[0]?.split("; would work")[0] ?? (window === 0 ? "no window above 4 GiB" : "highmem-mmio-size, of which bridges get aligned parts"),
+      wouldWork: property === off ? `${off}=on` : `-machine highmem-mmio-size=${value}`,
+      spot: machine === null ? null : { option: machine, property: subject.line.said(machine, property) === undefined ? "type" : property },
+      mend: machine === null ? undefined : [{ kind: "set", option: machine, property, value: property === off ? "on" : value }],
+    },
+  ];
+}
+
+function onQ35(subject: Subject, wanted: number): Raised[] {
+  const { line, left } = subject;
+  const option = line.options.findLastIndex(({ name, value }, at) => name === "global" && !left.has(at) && /^q35-pcihost\.pci-hole64-size=/.test(value));
+  const text = option < 0 ? null : line.options[option].value.split("=")[1];
+  const hole = text === null ? Q35_HOLE : sizeOf(text);
+  if (hole === null || wanted <= hole) {
+    return [];
+  }
+  const value = `${enough(wanted, Q35_HOLE) / GIB}G`;
+  const first = line.options.findIndex(({ name }, at) => name === "device" && !left.has(at));
+  return [
+    {
+      rule: "window-too-small",
+      level: "warning",
+      words: `BARs of functions want ${gibibytes(wanted)} of 64-bit memory, and pci-hole64-size is ${gibibytes(hole)}`,
+      found: "firmware that keeps to it leaves some of them without an address",
+      wouldWork: `-global q35-pcihost.pci-hole64-size=${value}`,
+      spot: option < 0 ? { option: subject.lastOption("machine", "M") ?? first, property: "type" } : { option },
+      mend: option < 0 ? [{ kind: "insert", before: first, options: [["global", `q35-pcihost.pci-hole64-size=${value}`]] }] : [{ kind: "set", option, property: "q35-pcihost.pci-hole64-size", value }],
+    },
+  ];
+}
+
+function sizeOf(text: string): number | null {
+  const found = /^(0x[0-9a-f]+|\d+(?:\.\d+)?)([bkmgtpe]?)/i.exec(text);
+  return found === null ? null : Number(found[1]) * 1024 ** "bkmgtpe".indexOf(found[2].toLowerCase() || "b");
+}
