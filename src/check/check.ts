@@ -13,7 +13,7 @@ import { ofLine, ofMachine } from "./find/index.js";
 import { cureOf, cureOfWords } from "./mends.js";
 import { isRule, type RuleId, rules } from "./rules.js";
 import { type Raised, Subject } from "./subject.js";
-import { standInHost, withAddresses } from "./stand-in-host.js";
+import { standInHost, withAddresses, withKnownRegisters } from "./stand-in-host.js";
 import { Topology } from "./topology.js";
 
 export interface CheckRequest {
@@ -88,7 +88,7 @@ class CheckRun {
       return true;
     }
     const args = withAddresses(subject.args);
-    const host = this.request.host ?? standInHost(args, new Topology(args), memoryOf(args));
+    const host = this.request.host === null ? standInHost(args, new Topology(args), memoryOf(args)) : withKnownRegisters(this.request.host);
     const tried = dryRun(args, host, (machine: Machine) => ofMachine(subject, machine));
     return tried.refusal === null ? this.takeAll(line, tried.seen) : this.refused(subject, tried.refusal.parts[0]);
   }

@@ -1,5 +1,5 @@
 /** Building a machine without a guest, for what it refuses: the surest witness of what would not start. */
-import { createSimulatedHost } from "../host/simulated/host/index.js";
+import { createSimulatedHost, type SimulatedHost } from "../host/simulated/host/index.js";
 import type { HostDescription } from "../host/simulated/file/index.js";
 import { HostError } from "../iommufd/index.js";
 import type { MachineArguments } from "../machine/arguments/index.js";
@@ -13,14 +13,14 @@ export type DryRun<T> = { readonly refusal: Refusal } | { readonly refusal: null
  * Builds the machine on a simulated host and starts it, looks at it, and takes all apart again.
  * @param look is given the machine, complete and started
  */
-export function dryRun<T>(args: MachineArguments, description: HostDescription, look: (machine: Machine, warnings: readonly string[]) => T): DryRun<T> {
-  const host = createSimulatedHost(description);
-  const log = new Log();
+export function dryRun<T>(args: MachineArguments, description: HostDescription, look: (machine: Machine) => T): DryRun<T> {
+  let host: SimulatedHost | null = null;
   let machine: Machine | null = null;
   try {
-    machine = new Machine(args, host, log);
+    host = createSimulatedHost(description);
+    machine = new Machine(args, host, new Log());
     machine.start();
-    return { refusal: null, seen: look(machine, log.warnings()) };
+    return { refusal: null, seen: look(machine) };
   } catch (error) {
     if (error instanceof HostError) {
       return { refusal: new Refusal(error.message, { rule: "host-call-refused", found: "a host call that building the machine needs" }) };
@@ -31,6 +31,6 @@ export function dryRun<T>(args: MachineArguments, description: HostDescription, 
     throw error;
   } finally {
     machine?.shutdown();
-    host.close();
+    host?.close();
   }
 }

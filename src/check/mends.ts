@@ -62,6 +62,8 @@ const finders: Partial<Record<RuleId, Finder>> = {
   "function-not-bound": onHost,
   "function-in-use": onHost,
   "host-call-refused": onHost,
+  "group-not-viable": onHost,
+  "firmware-mapping": onHost,
   "no-iommufd": withIommufd,
   "legacy-container": withIommufd,
   "no-such-iommufd": withIommufd,

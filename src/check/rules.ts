@@ -48,6 +48,14 @@ const table = [
   rule("function-not-bound", "error", "a function that is not bound to vfio-pci", "Only a function that the host's own driver has left can be passed through.", "Linux drivers/vfio/vfio_main.c"),
   rule("function-in-use", "error", "a function that is in use", "Another machine, or another vfio-pci of this one, has it.", "Linux drivers/vfio/device_cdev.c"),
 
+  rule("group-not-viable", "error", "a group that a driver of the host's has a function of", "Functions of an IOMMU group reach memory by one another: one process has all of them, or nobody has.", "Linux drivers/iommu/iommu.c, iommu_device_claim_dma_owner"),
+  rule("group-companions", "note", "functions of a group that the machine does not take", "They are bound to vfio-pci or to nothing, and nobody else can use them meanwhile.", "Linux drivers/iommu/iommu.c"),
+  rule("firmware-mapping", "error", "a function that the firmware wants mapped one to one", "The kernel gives away no function whose reserved ranges are direct (RMRR).", "Linux drivers/iommu/iommu.c, __iommu_device_set_domain"),
+  rule("kernel-option", "error", "a kernel that was built without what the line asks for", "Debian's kernels, among others, have CONFIG_IOMMUFD unset.", "Linux drivers/iommu/iommufd/Kconfig, drivers/vfio/Kconfig, drivers/iommu/arm/Kconfig"),
+  rule("kernel-version", "error", "a kernel that is too old for what the line asks for", "iommufd is there from Linux 6.2 on, its character devices for functions from 6.6, nested tables of an SMMUv3 from 6.13.", "Linux's releases"),
+  rule("memory-lock", "error", "less memory that may be locked than the machine pins", "A function's stage-2 table pins the guest's RAM: once for an iommufd, once for each legacy container.", "Linux drivers/iommu/iommufd/pages.c; setrlimit(2), RLIMIT_MEMLOCK"),
+  rule("no-kvm", "error", "a host without KVM", "Accelerated SMMUs need KVM's interrupt controller.", "QEMU hw/arm/virt.c"),
+
   // ---- intel-iommu ----
   rule("caching-mode", "error", "a function of the host behind an intel-iommu without caching-mode", "Without first-stage nesting the guest's mappings are followed by the invalidations of mappings that come to be, which caching-mode=on asks the guest for.", "Intel VT-d 6.1; QEMU hw/i386/intel_iommu.c"),
   rule("vtd-properties", "error", "properties of an intel-iommu that exclude each other", "QEMU checks them when the device is made.", "QEMU hw/i386/intel_iommu.c, vtd_decide_config"),

@@ -24,6 +24,15 @@ const BEST_VTD = {
   pasidBits: 20,
 };
 
+/**
+ * The host with the best registers where it does not tell its own, for what is unknown is in nobody's way; and with a
+ * kernel that has everything built in, for what it lacks is told by rules of their own.
+ */
+export function withKnownRegisters(host: HostDescription): HostDescription {
+  const smmus = host.smmus.map((smmu) => ({ ...smmu, idr0: smmu.idr0 ?? BEST_SMMU.idr0, idr1: smmu.idr1 ?? BEST_SMMU.idr1, idr3: smmu.idr0 === null ? BEST_SMMU.idr3 : smmu.idr3, idr5: smmu.idr5 ?? BEST_SMMU.idr5 }));
+  return { ...host, smmus, kernelConfig: null, kvm: null };
+}
+
 /** Address of a function of which the line does not say which of the host's it is. */
 function inventedAddress(index: number): string {
   return `7f${(index >> 8).toString(16).padStart(2, "0")}:${(index & 0xff).toString(16).padStart(2, "0")}:00.0`;

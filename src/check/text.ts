@@ -6,12 +6,14 @@ import { lineAndColumn } from "./edited-text.js";
 
 export interface TextOptions {
   readonly color: boolean;
+  /** What can be mended is. */
+  readonly fixed?: boolean;
 }
 
 const WIDTH = 80;
 const DOTS = "...";
 
-export function formatFindings(reports: readonly CheckReport[], { color }: TextOptions): string {
+export function formatFindings(reports: readonly CheckReport[], { color, fixed = false }: TextOptions): string {
   const paint = pc.createColors(color);
   const levels = { error: paint.red, warning: paint.yellow, note: paint.cyan };
   const lines: string[] = [];
@@ -26,20 +28,21 @@ export function formatFindings(reports: readonly CheckReport[], { color }: TextO
       lines.push(...indented("found", found), ...indented("would work", wouldWork), "");
     }
   }
-  return `${[...lines, ...reports.map(summary)].join("\n")}\n`;
+  return `${[...lines, ...reports.map((report) => summary(report, fixed))].join("\n")}\n`;
 }
 
 function indented(name: string, text: string | undefined): string[] {
   return text === undefined ? [] : wrap(`${name}: ${text}`, WIDTH - 2).map((line, index) => `${index === 0 ? "  " : "    "}${line}`);
 }
 
-function summary({ source, findings }: CheckReport): string {
+function summary({ source, findings }: CheckReport, fixed: boolean): string {
   const count = (level: CheckedFinding["level"]): number => findings.filter((one) => one.level === level).length;
   const counts = (["error", "warning", "note"] as const).filter((level) => count(level) > 0).map((level) => plural(count(level), level));
   const mended = findings.filter((one) => one.mended && one.level !== "note").length;
   const wrong = count("error") + count("warning");
-  const fixable = mended === 0 ? "" : `; --fix mends ${mended === wrong ? "all" : mended} of them`;
-  return `${source}: ${counts.length === 0 ? "nothing found" : counts.join(", ")}${fixable}`;
+  const which = mended === wrong ? (wrong === 1 ? "it" : "all of them") : `${mended} of them`;
+  const fix = mended === 0 ? (fixed && wrong > 0 ? "; nothing is mended" : "") : fixed ? `; ${mended === wrong ? "all" : mended} mended` : `; --fix mends ${which}`;
+  return `${source}: ${counts.length === 0 ? "nothing found" : counts.join(", ")}${fix}`;
 }
 
 /** The line that a finding is in, cut to the width, and marks below what it is about. */

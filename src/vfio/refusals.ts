@@ -16,6 +16,9 @@ export function prefixing(prefix: string, step: () => void): void {
 
 /** The rule that an errno of a step of `realize` is of. */
 export function ruleOf(error: HostError): string {
+  if (error.operation === "VFIO_BIND_IOMMUFD" && (error.errno === "EPERM" || error.errno === "EINVAL")) {
+    return error.detail.includes(FIRMWARE_WANTS_DIRECT) ? "firmware-mapping" : error.errno === "EPERM" ? "group-not-viable" : "function-in-use";
+  }
   switch (error.errno) {
     case "ENODEV":
       return "function-not-bound";

@@ -2,6 +2,7 @@
 import type { Machine } from "../../machine/index.js";
 import type { Raised, Subject } from "../subject.js";
 import { busNumbers } from "./bus-numbers.js";
+import { groups, kernel, memoryLock, withoutKvm } from "./host.js";
 import { iommuAfterFunctions, mixedContainers, nestingWithoutCachingMode, outsideIommu, withoutAcpi, withoutFirmware } from "./iommu.js";
 import { nodesOfFunctions } from "./numa.js";
 import { invalidationCalls, lostInvalidations, migrationBlocked } from "./speed.js";
@@ -12,6 +13,8 @@ import { windows } from "./windows.js";
 const OF_LINE: ReadonlyArray<(subject: Subject) => Raised[]> = [
   olderSpellings,
   olderQemu,
+  kernel,
+  withoutKvm,
   iommuAfterFunctions,
   withoutAcpi,
   withoutFirmware,
@@ -20,6 +23,8 @@ const OF_LINE: ReadonlyArray<(subject: Subject) => Raised[]> = [
   mixedContainers,
   nodesOfFunctions,
   romFiles,
+  groups,
+  memoryLock,
   lostInvalidations,
   invalidationCalls,
   migrationBlocked,
