@@ -3,10 +3,11 @@
  * of it where not, and what stays is looked at again, until nothing more is found.
  */
 import type { HostDescription } from "../host/simulated/file/index.js";
-import { DEFAULT_RAM, describeArgument, type MachineArguments, readArguments, splitLocatedWords } from "../machine/arguments/index.js";
-import type { Machine } from "../machine/index.js";
+import { DEFAULT_RAM, describeArgument, type MachineArguments, readArguments } from "../machine/arguments/index.js";
+import { hostFunctionAddress, type Machine } from "../machine/index.js";
+import { recognise } from "../machine/input/index.js";
 import type { Finding, Place, Refusal } from "../support/index.js";
-import { dryRun } from "./dry-run.js";
+import { dryRun, SharedMemory } from "./dry-run.js";
 import { EditedText, lineAndColumn } from "./edited-text.js";
 import { Line, type Spot } from "./line.js";
 import { ofLine, ofMachine } from "./find/index.js";
@@ -57,6 +58,7 @@ class CheckRun {
   private readonly left = new Set<number>();
   /** Findings whose mends were done: none is done twice. */
   private readonly tried = new Set<string>();
+  private readonly memory = new SharedMemory();
 
   constructor(private readonly request: CheckRequest) {
     this.text = EditedText.of(request.text);
@@ -77,7 +79,7 @@ class CheckRun {
 
   /** @returns whether the line has changed */
   private round(): boolean {
-    const line = new Line(this.text, splitLocatedWords(this.text.text, this.request.source));
+    const line = new Line(this.text, recognise(this.text.text, this.request.source).words);
     const left = new Set([...line.options.keys()].filter((option) => this.left.has(this.beginning(line, option))));
     const read = readArguments(line.wordsBut(left));
     if (read.arguments === null) {
@@ -88,14 +90,14 @@ class CheckRun {
       return true;
     }
     const args = withAddresses(subject.args);
-    const host = this.request.host === null ? standInHost(args, new Topology(args), memoryOf(args)) : withKnownRegisters(this.request.host);
-    const tried = dryRun(args, host, (machine: Machine) => ofMachine(subject, machine));
+    const host = this.request.host === null ? standInHost(args, new Topology(args), memoryOf(args)) : withKnownRegisters(this.request.host, new Set(args.devices.flatMap((device) => hostFunctionAddress(device) ?? [])));
+    const tried = dryRun(args, host, this.memory, (machine: Machine) => ofMachine(subject, machine));
     return tried.refusal === null ? this.takeAll(line, tried.seen) : this.refused(subject, tried.refusal.parts[0]);
   }
 
   /** Notes all that was found, and does the first mend. @returns whether the line has changed */
   private takeAll(line: Line, all: readonly Raised[]): boolean {
-    const first = all.find((raised) => raised.mend !== undefined && !this.tried.has(this.keyOf(line, raised)) && line.with(raised.mend).text !== this.text.text);
+    const first = all.find((raised) => raised.mend !== undefined && !this.tried.has(this.keyOf(line, raised)) && this.changes(line.with(raised.mend)));
     for (const raised of all) {
       if (raised !== first) {
         // Its turn comes in a later round, for the line as it is then.
@@ -123,7 +125,9 @@ class CheckRun {
       const option = word === null ? null : line.optionOfWord(word);
       const rule: RuleId = isRule(finding.rule) ? finding.rule : "invalid-option";
       const cure = option === null ? { spot: null } : cureOfWords(rule, line, { option, property: finding.place?.property }, finding);
-      if (this.take(line, { rule, words: finding.words, found: withoutPlace({ found: finding.found, where: finding.place?.text }), wouldWork: finding.wouldWork, ...cure }, option)) {
+      // Without a machine nothing is left to look at.
+      const leave = rule === "unsupported-machine" ? null : option;
+      if (this.take(line, { rule, words: finding.words, found: withoutPlace({ found: finding.found, where: finding.place?.text }), wouldWork: finding.wouldWork, ...cure }, leave)) {
         // The others are told of the line as it is then.
         return true;
       }
@@ -139,7 +143,7 @@ class CheckRun {
   private take(line: Line, raised: Raised, option: number | null): boolean {
     const key = this.keyOf(line, raised);
     const mended = raised.mend === undefined || this.tried.has(key) ? null : line.with(raised.mend);
-    const changes = mended !== null && mended.text !== this.text.text;
+    const changes = this.changes(mended);
     this.note(line, raised, changes);
     if (changes) {
       this.tried.add(key);
@@ -155,9 +159,15 @@ class CheckRun {
     return this.left.size > before;
   }
 
+  private changes(mended: EditedText | null): mended is EditedText {
+    return mended !== null && mended.text !== this.text.text;
+  }
+
   /** What a finding is told apart by, however the line changes. */
-  private keyOf(line: Line, { rule, words, spot }: Raised): string {
-    return `${rule} ${spot === null ? "" : this.originalRange(line, spot).start} ${words}`;
+  private keyOf(line: Line, { rule, level, words, spot }: Raised): string {
+    // A note is told of the line as it was.
+    const what = (level ?? rules.get(rule)!.level) === "note" ? "" : words;
+    return `${rule} ${spot === null ? "" : this.originalRange(line, spot).start} ${what}`;
   }
 
   private note(line: Line, raised: Raised, mended: boolean): void {

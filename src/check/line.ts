@@ -54,7 +54,7 @@ export class Line {
 
   /** The option of a word, its own or its argument's; null: none. */
   optionOfWord(word: number): number | null {
-    const index = this.options.findIndex((one) => one.word === word || one.argument === word);
+    const index = this.options.findIndex((one) => [one.word, one.argument].some((at) => at !== null && this.words[at].index === word));
     return index < 0 ? null : index;
   }
 
@@ -78,6 +78,9 @@ export class Line {
       return { start: this.shellWord(word).start, end: this.shellWord(argument ?? word).end };
     }
     const shell = this.shellWord(argument!);
+    if (shell.value !== value) {
+      return { start: shell.start, end: shell.end };
+    }
     return { start: shell.places[found.start] ?? shell.start, end: shell.ends[found.end - 1] ?? shell.end };
   }
 
@@ -87,9 +90,13 @@ export class Line {
     return this.words.filter((_word, index) => !out.has(index));
   }
 
-  /** The text with a mend's changes done. */
-  with(mend: Mend): EditedText {
-    return this.text.with(mend.flatMap((change) => this.edits(change)));
+  /** The text with a mend's changes done; null: a word does not stand there as it is read, and cannot be changed. */
+  with(mend: Mend): EditedText | null {
+    const touched = mend.flatMap((change) => {
+      const { word, argument } = this.options[change.kind === "insert" ? change.before : change.option];
+      return change.kind === "insert" ? [word] : [word, ...(argument === null ? [] : [argument])];
+    });
+    return touched.every((word) => this.shellWord(word).value === this.words[word].text) ? this.text.with(mend.flatMap((change) => this.edits(change))) : null;
   }
 
   private edits(change: Change): TextEdit[] {

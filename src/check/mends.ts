@@ -27,6 +27,9 @@ export function cureOfWords(rule: RuleId, line: Line, spot: Spot, { found, words
   if (rule === "unknown-property" && near !== undefined && name !== undefined && line.said(option, name) !== undefined) {
     return { spot: { option, property: name }, mend: line.said(option, near) === undefined ? [{ kind: "rename", option, property: name, to: near }] : [{ kind: "unset", option, property: name }] };
   }
+  if (rule === "unsupported-machine" && near !== undefined) {
+    return { spot: { option, property: "type" }, mend: [{ kind: "set", option, property: "type", value: near }] };
+  }
   return { spot };
 }
 
@@ -129,7 +132,8 @@ const finders: Partial<Record<RuleId, Finder>> = {
   slot: (subject, device, refusal) => {
     const option = subject.optionOf(device);
     const spot = subject.spotOf(device, "addr");
-    if (/^another port/.test(refusal.wouldWork ?? "")) {
+    const port = subject.topology.portOf(device);
+    if (/^another port/.test(refusal.wouldWork ?? "") || (port !== null && port.model.properties.has("chassis") && /no slot\/function available/.test(refusal.words))) {
       return { spot: subject.spotOf(device, "bus"), mend: moveToPort(subject, device) };
     }
     const other = /^multifunction=on for .*?'?([\w.-]+)'?$/.exec(refusal.wouldWork ?? "")?.[1];
@@ -158,8 +162,9 @@ function said(subject: Subject, option: number, refusal: Refusal): Cure | null {
     const [property, value] = pair.split("=");
     return { kind: "set", option: at, property, value };
   });
-  const [{ property }] = changes as Array<{ property: string }>;
-  return { spot: { option: at, property: subject.line.said(at, property) === undefined ? "driver" : property }, mend: changes };
+  // The property that is to change, where it is said; else one that the refusal tells of.
+  const names = [...pairs.split(",").map((pair) => pair.split("=")[0]), ...[...(refusal.found ?? "").matchAll(/\b([a-z][\w-]*)=/g)].map(([, name]) => name)];
+  return { spot: { option: at, property: names.find((name) => subject.line.said(at, name) !== undefined) ?? "driver" }, mend: changes };
 }
 
 /** Binds the function to the iommufd that others behind its IOMMU have, else to the line's first, else to a new one. */
@@ -209,7 +214,7 @@ function withNode(subject: Subject, device: DeviceArgument): Cure {
 }
 
 /** An SMMU that stands before the bus that it names goes behind it. */
-function afterItsBus(subject: Subject, device: DeviceArgument, refusal: Refusal): Cure {
+function afterItsBus(subject: Subject, device: DeviceArgument): Cure {
   const { line, topology } = subject;
   const option = subject.optionOf(device);
   const spot = subject.spotOf(device, "primary-bus");
@@ -219,11 +224,12 @@ function afterItsBus(subject: Subject, device: DeviceArgument, refusal: Refusal)
     const next = line.options.findIndex((one, index) => index > subject.optionOf(expander) && one.word !== undefined);
     return { spot, mend: next < 0 ? undefined : [{ kind: "insert", before: next, options: [["device", line.options[option].value]] }, { kind: "remove", option }] };
   }
-  if (bus === "") {
-    const free = [...subject.args.devices.filter(({ model, id }) => model.name === "pxb-pcie" && id !== "").map(({ id }) => id), FIRST_ROOT].find((one) => topology.smmuOf(one) === null);
-    return { spot, mend: free === undefined ? undefined : [{ kind: "set", option, property: "primary-bus", value: free }] };
+  if (bus === "" || topology.expander(bus) === null) {
+    // The one root bus with functions of the host that no SMMU covers.
+    const bare = [...new Set(topology.passedThrough.map((fn) => topology.rootBusOf(fn)))].filter((one) => topology.smmuOf(one) === null && one !== FIRST_ROOT);
+    return { spot, mend: bare.length === 1 ? [{ kind: "set", option, property: "primary-bus", value: bare[0] }] : undefined };
   }
-  return { spot, mend: said(subject, option, refusal)?.mend };
+  return { spot };
 }
 
 function withKvm(subject: Subject, device: DeviceArgument): Cure {

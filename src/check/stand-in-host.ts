@@ -3,6 +3,7 @@
  * for, so that nothing is refused but what no host could give.
  */
 import { describeHost, type HostDescription, type HostDescriptionInput } from "../host/simulated/file/index.js";
+import { iommuOf } from "../host/simulated/names/index.js";
 import type { DeviceArgument, MachineArguments } from "../machine/arguments/index.js";
 import { hostFunctionAddress } from "../machine/index.js";
 import type { Topology } from "./topology.js";
@@ -28,9 +29,25 @@ const BEST_VTD = {
  * The host with the best registers where it does not tell its own, for what is unknown is in nobody's way; and with a
  * kernel that has everything built in, for what it lacks is told by rules of their own.
  */
-export function withKnownRegisters(host: HostDescription): HostDescription {
+export function withKnownRegisters(host: HostDescription, addresses: ReadonlySet<string>): HostDescription {
   const smmus = host.smmus.map((smmu) => ({ ...smmu, idr0: smmu.idr0 ?? BEST_SMMU.idr0, idr1: smmu.idr1 ?? BEST_SMMU.idr1, idr3: smmu.idr0 === null ? BEST_SMMU.idr3 : smmu.idr3, idr5: smmu.idr5 ?? BEST_SMMU.idr5 }));
-  return { ...host, smmus, kernelConfig: null, kvm: null };
+  return { ...only(host, addresses), smmus: only({ ...host, smmus }, addresses).smmus, kernelConfig: null, kvm: null };
+}
+
+/** The host with no more IOMMUs and functions than the line has to do with, where it has all that the line names. */
+function only(host: HostDescription, addresses: ReadonlySet<string>): HostDescription {
+  const named = host.functions.filter(({ address }) => addresses.has(address));
+  if (named.length < addresses.size || named.length === 0) {
+    return host;
+  }
+  const iommus = new Set(named.map((fn) => iommuOf(fn)));
+  const groups = new Set(named.map(({ group }) => group).filter((group) => group !== null));
+  return {
+    ...host,
+    smmus: host.smmus.filter(({ name }) => iommus.has(name)),
+    vtds: host.vtds.filter(({ name }) => iommus.has(name)),
+    functions: host.functions.filter((fn) => named.includes(fn) || (fn.group !== null && groups.has(fn.group) && (iommuOf(fn) === null || iommus.has(iommuOf(fn))))),
+  };
 }
 
 /** Address of a function of which the line does not say which of the host's it is. */

@@ -36,12 +36,10 @@ export class Subject {
     readonly left: ReadonlySet<number>,
   ) {
     this.topology = new Topology(args);
-    let at = 0;
     for (const device of args.devices) {
-      const found = line.options.findIndex((one, index) => index >= at && !left.has(index) && one.name === "device" && one.value === device.text);
-      if (found >= 0) {
-        this.options.set(device, found);
-        at = found + 1;
+      const option = line.optionOfWord(device.place?.word ?? -1);
+      if (option !== null) {
+        this.options.set(device, option);
       }
     }
   }

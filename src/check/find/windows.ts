@@ -1,5 +1,5 @@
 /** Memory above 4 GiB for the BARs of functions. */
-import { crowdedBridges, type Machine, VirtBoard, wideBarBytes } from "../../machine/index.js";
+import { crowdedBridges, type Machine, roomyWindow, VirtBoard, wideBarBytes } from "../../machine/index.js";
 import type { Raised, Subject } from "../subject.js";
 
 const GIB = 2 ** 30;
@@ -9,27 +9,22 @@ const Q35_HOLE = 32 * GIB;
 
 export function windows(subject: Subject, { board }: Machine): Raised[] {
   const roots = board.pci.rootBuses();
-  const wanted = roots.reduce((sum, root) => sum + wideBarBytes(root), 0);
+  const demands = roots.map(wideBarBytes);
+  const wanted = demands.reduce((sum, demand) => sum + demand, 0);
   if (wanted === 0) {
     return [];
   }
-  return board instanceof VirtBoard ? onVirt(subject, board, wanted) : onQ35(subject, wanted);
+  return board instanceof VirtBoard ? onVirt(subject, board, demands, wanted) : onQ35(subject, demands, wanted);
 }
 
-/** A power of two that leaves room to align the largest. */
-function enough(wanted: number, least: number): number {
-  return Math.max(2 ** Math.ceil(Math.log2(1.5 * wanted)), least);
-}
-
-function onVirt(subject: Subject, board: VirtBoard, wanted: number): Raised[] {
+function onVirt(subject: Subject, board: VirtBoard, demands: readonly number[], wanted: number): Raised[] {
   const window = board.map.mmio64?.size ?? 0;
   const machine = subject.lastOption("machine", "M");
   const crowded = board.kernelBoot === null ? [] : crowdedBridges(board);
   if (wanted <= window && crowded.length === 0) {
     return [];
   }
-  const said = crowded.map((line) => /highmem-mmio-size=(\d+)G/.exec(line)?.[1]).find((one) => one !== undefined);
-  const value = said === undefined ? `${enough(wanted, 512 * GIB) / GIB}G` : `${said}G`;
+  const value = `${roomyWindow(demands, 512 * GIB) / GIB}G`;
   const off = machine === null ? undefined : ["highmem", "highmem-mmio"].find((name) => ["off", "no", "false"].includes(subject.line.said(machine, name) ?? ""));
   const property = window === 0 && off !== undefined ? off : "highmem-mmio-size";
   return [
@@ -44,7 +39,7 @@ function onVirt(subject: Subject, board: VirtBoard, wanted: number): Raised[] {
   ];
 }
 
-function onQ35(subject: Subject, wanted: number): Raised[] {
+function onQ35(subject: Subject, demands: readonly number[], wanted: number): Raised[] {
   const { line, left } = subject;
   const option = line.options.findLastIndex(({ name, value }, at) => name === "global" && !left.has(at) && /^q35-pcihost\.pci-hole64-size=/.test(value));
   const text = option < 0 ? null : line.options[option].value.split("=")[1];
@@ -52,7 +47,7 @@ function onQ35(subject: Subject, wanted: number): Raised[] {
   if (hole === null || wanted <= hole) {
     return [];
   }
-  const value = `${enough(wanted, Q35_HOLE) / GIB}G`;
+  const value = `${roomyWindow(demands, Q35_HOLE) / GIB}G`;
   const first = line.options.findIndex(({ name }, at) => name === "device" && !left.has(at));
   return [
     {

@@ -194,6 +194,7 @@ export class PhysicalMemory {
     }
     const largest = this.free_.reduce((most, run) => Math.max(most, run.size), 0);
     throw new Refusal(`cannot set up guest memory '${name}': Cannot allocate memory`, {
+      rule: "host-memory",
       found: `${bytes} bytes asked for; the host's largest free run of memory has ${largest}`,
       wouldWork: "a smaller -m, or a host file with more memory",
     });
