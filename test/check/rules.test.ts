@@ -6,7 +6,7 @@ import { checkLine, told } from "./line.js";
 
 const NIGHTLY = process.env.VIOMMU_FUZZ === "nightly";
 /** One line for each rule; at length all of them, and each fixed text checked again. */
-const chosen = NIGHTLY ? badLines : badLines.filter((bad, index) => badLines.findIndex(({ rule, base }) => rule === bad.rule && base === bad.base) === index);
+const chosen = NIGHTLY ? badLines : badLines.filter((bad, index) => badLines.findIndex(({ rule }) => rule === bad.rule) === index);
 const isWrong = (line: string): boolean => !line.startsWith("note ");
 
 describe("good lines", () => {
@@ -32,10 +32,8 @@ describe("the rule", () => {
       expect(told(checkLine(report.fixed, hostFor(bad))).filter(isWrong)).toEqual([]);
     }
     if (finding!.place !== null) {
-      const line = text.split("
-")[finding!.place.line! - 1];
-      expect(line.slice(finding!.place.column! - 1).startsWith(bad.at!.split("
-")[0])).toBe(true);
+      const line = text.split("\n")[finding!.place.line! - 1];
+      expect(line.slice(finding!.place.column! - 1).startsWith(bad.at!.split("\n")[0])).toBe(true);
     }
   });
 });
@@ -43,7 +41,7 @@ describe("the rule", () => {
 describe("the table of rules", () => {
   it("has a line that breaks each, but for those that only a host of its own or a whole text can", () => {
     const broken = new Set(badLines.map(({ rule }) => rule));
-    expect([...rules.keys()].filter((id) => !broken.has(id as never))).toEqual(["too-many-smmus", "host-call-refused", "function-in-use", "machine-refused", "device-refused"]);
+    expect([...rules.keys()].filter((id) => !broken.has(id as never))).toEqual(["too-many-smmus", "host-call-refused", "function-in-use", "device-refused", "machine-refused"]);
   });
 
   it("has for each a title of one line, a reason and a source", () => {
