@@ -26,6 +26,15 @@ export function parseGranule(value: string): 4096 | 16384 | 65536 {
   }
 }
 
+/** `--fd N=ADDRESS`, as often as there are descriptors. */
+export function parseDescriptor(value: string, before: ReadonlyMap<string, string> = new Map()): ReadonlyMap<string, string> {
+  const [, fd, domain, rest] = /^(\d{1,9})=(?:([0-9a-f]{1,4}):)?([0-9a-f]{2}:[01][0-9a-f]\.[0-7])$/i.exec(value) ?? [];
+  if (fd === undefined) {
+    throw new Refusal("--fd expects N=ADDRESS", { found: `--fd ${value}`, wouldWork: "--fd 31=0009:01:00.0: the function of the host that fd=31 stands for" });
+  }
+  return new Map([...before, [fd, `${(domain ?? "0").padStart(4, "0")}:${rest}`.toLowerCase()]]);
+}
+
 export function parseSeed(value: string): number {
   if (!/^\d{1,9}$/.test(value)) {
     throw new Refusal("--seed expects a number", { found: `--seed ${value}`, wouldWork: "0 to 999999999" });

@@ -2,7 +2,7 @@ import { type Command, Option } from "commander";
 import { DEFAULT_GUEST, GUEST_NAMES } from "../guest/choices/index.js";
 import { DEFAULT_HOSTS_TEXT, shippedHosts } from "../host/shipped/index.js";
 import { parseArguments } from "../machine/arguments/index.js";
-import { parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
+import { parseDescriptor, parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
 import { machineInput } from "./machine-words.js";
 import { progress } from "./progress.js";
 import { errorFindings, Refusal } from "../support/index.js";
@@ -12,6 +12,7 @@ interface RunOptions extends VtdOptions {
   readonly host?: string;
   readonly guest: string;
   readonly json?: boolean;
+  readonly fd?: ReadonlyMap<string, string>;
   readonly trace?: string[];
   readonly seed: number;
   readonly firmware: "dt" | "acpi";
@@ -25,6 +26,7 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
     .argument("[arguments...]", "FILE.args, or -- and QEMU's arguments")
     .option("--host <file>", `the host: a file, ${shippedHosts().join(", ")}, or linux: this machine (default: ${DEFAULT_HOSTS_TEXT})`)
     .option("--guest <name|file>", `the guest: ${GUEST_NAMES.join(", ")}, or a script`, DEFAULT_GUEST)
+    .option("--fd <n=address>", "the function of a simulated host that a vfio-pci with fd=N is; once for each", parseDescriptor)
     .option("--json", "print the account as JSON (docs/json.md)")
     .option("--trace <pattern>", "show trace events whose name matches, on standard error; * and ? as in a shell, help lists them", collect)
     .option("--firmware <dt|acpi>", "the guest boots by the device tree or by ACPI", parseFirmware, "dt")
@@ -61,6 +63,7 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
     const report = await runMachine({
       arguments: machine,
       host: await hostToRun(options.host ?? defaultHost(machine)),
+      descriptors: options.fd,
       guest: await findGuest(options.guest),
       guestByDefault: !said("guest"),
       trace: options.trace,

@@ -4,6 +4,7 @@ import type { Command } from "commander";
 import { DEFAULT_HOSTS_TEXT, shippedHosts } from "../host/shipped/index.js";
 import { parseArguments } from "../machine/arguments/index.js";
 import { Refusal, systemWords } from "../support/index.js";
+import { parseDescriptor } from "./guest-options.js";
 import { machineInput } from "./machine-words.js";
 import type { Streams } from "./streams.js";
 
@@ -13,10 +14,11 @@ export function addTo(tables: Command, streams: Streams, finish: (code: number) 
     .argument("[arguments...]", "FILE.args, or -- and QEMU's arguments")
     .requiredOption("--out <folder>", "where the files go; made where it is not there")
     .option("--host <file>", `the host: a file, ${shippedHosts().join(", ")}, or linux: this machine (default: ${DEFAULT_HOSTS_TEXT})`)
-    .action(async (words: string[], options: { out: string; host?: string }) => {
+    .option("--fd <n=address>", "the function of a simulated host that a vfio-pci with fd=N is; once for each", parseDescriptor)
+    .action(async (words: string[], options: { out: string; host?: string; fd?: ReadonlyMap<string, string> }) => {
       const machine = parseArguments(machineInput(words));
       const { defaultHost, firmwareTables, hostToRun } = await import("../run/index.js");
-      const files = await firmwareTables(machine, await hostToRun(options.host ?? defaultHost(machine)));
+      const files = await firmwareTables(machine, await hostToRun(options.host ?? defaultHost(machine)), options.fd);
       try {
         mkdirSync(options.out, { recursive: true });
         for (const [name, bytes] of files) {

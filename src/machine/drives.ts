@@ -2,7 +2,7 @@
 import { type Disk, FileDisk, MemoryDisk, NullDisk } from "../block/index.js";
 import type { NvmeDrive } from "../devices/index.js";
 import { type Log, Refusal } from "../support/index.js";
-import type { DriveArgument, Drives } from "./arguments/index.js";
+import { type DriveArgument, type Drives, STAND_IN_BYTES } from "./arguments/index.js";
 
 export class MachineDrives {
   private readonly taken = new Map<string, string>();
@@ -50,18 +50,22 @@ export class MachineDrives {
   }
 
   private open(argument: DriveArgument): Disk {
-    const { id, kind, path, size, readOnly, ignoreFlush } = argument;
+    const { id, kind, path, size, readOnly, ignoreFlush, standIn } = argument;
+    if (standIn !== null) {
+      return this.standIn(argument, standIn);
+    }
     switch (kind) {
       case "null":
         return new NullDisk(id, size, readOnly);
-      case "memory": {
-        const disk = this.kept.get(id) ?? new MemoryDisk(id, size);
-        this.kept.set(id, disk);
-        return disk;
-      }
+      case "memory":
+        return this.memory(id, size);
       default: {
         const disk = FileDisk.open(path, { readOnly, ignoreFlush });
         try {
+          if (disk.isQcow && !argument.formatSaid && argument.mayStandIn) {
+            disk.close();
+            return this.standIn(argument, `'${path}' holds a qcow2 image: images are raw here`);
+          }
           if (disk.isQcow) {
             this.checkFormat(argument);
           }
@@ -72,6 +76,18 @@ export class MachineDrives {
         }
       }
     }
+  }
+
+  private memory(id: string, size: number): MemoryDisk {
+    const disk = this.kept.get(id) ?? new MemoryDisk(id, size);
+    this.kept.set(id, disk);
+    return disk;
+  }
+
+  /** An empty disk in the place of one that cannot be read, which a guest that is a program has no use for but to try it. */
+  private standIn({ id, where }: DriveArgument, reason: string): MemoryDisk {
+    this.log.warnOnce(`${where}: ${reason}; an empty disk of ${STAND_IN_BYTES / 2 ** 30} GiB is in its place, which nothing outlasts`);
+    return this.memory(id, STAND_IN_BYTES);
   }
 
   /** The file holds a qcow2 image, whose bytes are not the disk's. @throws Refusal where nobody has said that they are */

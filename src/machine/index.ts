@@ -23,4 +23,5 @@ export { Board, type MachineIommu } from "./board.js";
 export { HostFiles, type HostFileTaker } from "./host-files.js";
 export type { BoardMap } from "./board-map.js";
 export type { SerialEnd } from "./serial/end.js";
+export { nameDescriptors, type NamedFunctions } from "./given-functions.js";
 export { hostFunctionAddress } from "./host-function-name.js";

@@ -1,15 +1,17 @@
 import type { MachineArguments } from "../machine/arguments/index.js";
 import { Machine } from "../machine/index.js";
 import { Log } from "../support/index.js";
-import { type HostToRun, openHost } from "./open-host.js";
+import { argumentsFor, type HostToRun, openHost } from "./open-host.js";
 
 /**
  * The firmware's tables of a machine by file name, as they stand before the guest numbers buses; with a kernel, those
  * that it would get. The machine is built on the host, since ATS and the like follow the functions' host, and shut down
  * again.
+ * @param descriptors function of a simulated host by the descriptor (`fd=`) that the arguments have for it
  * @throws Refusal
  */
-export async function firmwareTables(args: MachineArguments, which: HostToRun): Promise<Map<string, Uint8Array>> {
+export async function firmwareTables(parsed: MachineArguments, which: HostToRun, descriptors?: ReadonlyMap<string, string>): Promise<Map<string, Uint8Array>> {
+  const args = argumentsFor(which, parsed, descriptors);
   const opened = await openHost(which, args);
   try {
     const machine = new Machine(args, opened.host, new Log());

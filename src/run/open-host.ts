@@ -5,8 +5,9 @@ import type { HostDescription } from "../host/simulated/file/index.js";
 import { createSimulatedHost } from "../host/simulated/host/index.js";
 import type { Host } from "../iommufd/index.js";
 import { DEFAULT_RAM, type MachineArguments } from "../machine/arguments/index.js";
-import { hostFunctionAddress, type Machine } from "../machine/index.js";
+import { hostFunctionAddress, type Machine, nameDescriptors } from "../machine/index.js";
 import type { MakeMemory } from "../memory/index.js";
+import { Refusal } from "../support/index.js";
 import type { HostFunctionDma } from "./collect.js";
 import { UnclaimedFaults } from "./unclaimed-faults.js";
 
@@ -25,6 +26,21 @@ export interface OpenHost {
   /** DMA of the host's functions, as the hardware counts it; null: it cannot be asked. */
   dma(): HostFunctionDma[] | null;
   close(): void;
+}
+
+/**
+ * The arguments as they are for a host: on a simulated one functions that are named by descriptors get their addresses.
+ * @param said function of the host by the descriptor's number
+ * @throws Refusal
+ */
+export function argumentsFor(which: HostToRun, args: MachineArguments, said: ReadonlyMap<string, string> = new Map()): MachineArguments {
+  if (which !== "linux") {
+    return nameDescriptors(args, { said, functions: which.functions.filter(({ driver }) => driver === "vfio-pci").map(({ address }) => address) });
+  }
+  if (said.size > 0) {
+    throw new Refusal("--fd is for simulated hosts", { found: "a Linux host, where fd=N is a descriptor of this process", wouldWork: "leaving --fd out; host=ADDRESS in the line" });
+  }
+  return args;
 }
 
 /** @throws Refusal where this Linux cannot take the machine, with all that is in the way */

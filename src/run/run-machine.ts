@@ -20,7 +20,7 @@ import type { KernelReport } from "../kernel-guest/index.js";
 import type { GuestToRun } from "./guest.js";
 import { kernelFailure, kernelReport, openKernelSession } from "./kernel-session.js";
 import { type MonitorSession, monitorsThatSpeak, openMonitors } from "./monitor-session.js";
-import { type HostToRun, openHost } from "./open-host.js";
+import { argumentsFor, type HostToRun, openHost } from "./open-host.js";
 import { openQtest, type QtestSession } from "./qtest-session.js";
 import type { RunReport } from "./report/index.js";
 import { Said } from "./said.js";
@@ -31,6 +31,8 @@ export interface RunRequest {
   /** The machine's arguments: parsed, or as words. */
   readonly arguments: MachineArguments | readonly string[];
   readonly host: HostToRun;
+  /** Function of a simulated host by the descriptor (`fd=`) that the arguments have for it. */
+  readonly descriptors?: ReadonlyMap<string, string>;
   /** Null: the machine is started and shut down. With -qtest among the arguments the socket takes its place. */
   readonly guest: GuestToRun | null;
   /**
@@ -69,7 +71,7 @@ export interface RunRequest {
  * @throws Refusal where the input is wrong: nothing is left on the host then
  */
 export async function runMachine(request: RunRequest): Promise<RunReport> {
-  const args = "machine" in request.arguments ? request.arguments : parseArguments(request.arguments);
+  const args = argumentsFor(request.host, "machine" in request.arguments ? request.arguments : parseArguments(request.arguments), request.descriptors);
   if (request.firmware === "acpi" && !args.machine.acpi) {
     throw new Refusal("ACPI is asked for and the machine has none", { found: "--firmware acpi, and acpi=off for the machine", wouldWork: "--firmware dt, or acpi=on" });
   }

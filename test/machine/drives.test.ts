@@ -52,13 +52,13 @@ describe("-drive and -blockdev", () => {
     [`-drive file=${folder}/none,format=raw,if=none,id=d ${NVME}`, `Could not open '${folder}/none': No such file or directory`],
     [`-drive file=a,if=none,id=d -drive file=b,if=none,id=d`, "Duplicate ID 'd' for drive"],
     [`-drive if=none,id=d ${NVME}`, "could not get blockdev size: No medium found"],
-    [`-drive file=${qcow},format=qcow2,if=none,id=d ${NVME}`, "Unknown driver 'qcow2'"],
-    [`-drive file=${qcow},if=none,id=d ${NVME}`, "Unknown driver 'qcow2'"],
+    [`-accel kvm -kernel k -drive file=${qcow},format=qcow2,if=none,id=d ${NVME}`, "Unknown driver 'qcow2'"],
+    [`-accel kvm -kernel k -drive file=${qcow},if=none,id=d ${NVME}`, "Unknown driver 'qcow2'"],
     [`-drive file=${disk},format=raw,if=none,id=d,foo=1 ${NVME}`, "Block format 'raw' does not support the option 'foo'"],
     [`-drive file=${disk},format=raw,if=none,id=d,cache=foo ${NVME}`, "invalid cache option"],
     [`-drive file=${disk},format=raw,if=none,id=d,snapshot=on ${NVME}`, "snapshot=on is not possible here"],
     [`-snapshot -drive file=${disk},format=raw,if=none,id=d ${NVME}`, "snapshot=on is not possible here"],
-    [`-drive file=nbd://host/x,format=raw,if=none,id=d ${NVME}`, "Unknown protocol 'nbd'"],
+    [`-accel kvm -kernel k -drive file=nbd://host/x,format=raw,if=none,id=d ${NVME}`, "Unknown protocol 'nbd'"],
     [`-drive file=${disk},if=scsi`, "machine type does not support if=scsi,bus=0,unit=0"],
     ["-blockdev driver=file,filename=x", "'node-name' must be specified for the root node"],
     ["-blockdev driver=null-co,node-name=d -blockdev driver=null-co,node-name=d", "Duplicate nodes with node-name='d'"],
@@ -89,6 +89,21 @@ describe("an nvme's drive", () => {
       host.close();
     }
     expect(readFileSync(disk)).toHaveLength(1 << 20);
+  });
+
+  it.each([
+    [`-drive file=/nowhere.qcow2,format=qcow2,if=none,id=d`, "format=qcow2: images are raw here"],
+    [`-drive file=${qcow},if=none,id=d`, `'${qcow}' holds a qcow2 image: images are raw here`],
+    ["-drive file=rbd:pool/vm,format=raw,if=none,id=d", "rbd: disks are files here"],
+    ["-blockdev driver=file,node-name=f,filename=/nowhere -blockdev driver=qcow2,node-name=d,file=f,backing=b,l2-cache-size=1M", "driver=qcow2: images are raw here"],
+    ["-blockdev driver=raw,node-name=d,file=n -blockdev driver=nbd,node-name=n,server.type=unix,server.path=/x".replace(/^(.*) (-blockdev driver=nbd.*)$/, "$2 $1"), "driver=nbd: images are raw here"],
+  ])("%s: an empty disk is in its place where no kernel could boot from it", (line, why) => {
+    const { machine, host, log } = build(`${VIRT} ${line} ${NVME}`);
+    const [warning] = log.warnings();
+    expect(warning).toContain(`: ${why}; an empty disk of 1 GiB is in its place`);
+    machine.shutdown();
+    host.close();
+    expect(readFileSync(qcow).subarray(0, 4)).toEqual(Buffer.from("QFI\xfb", "latin1"));
   });
 
   it("of another format than raw is taken as it is, with a warning", () => {

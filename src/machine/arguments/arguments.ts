@@ -275,8 +275,8 @@ class ArgumentReader {
     this.checkSingleIommu(devices);
     noteLateIommus(devices, notes);
     const made = numberExpanders(devices, machine.board === "q35" || (machine.highmem && machine.highmemEcam) ? 256 : 16, notes);
-    drives.finish(new Set(made.filter(({ model }) => model.name === "nvme").map((device) => textProperty(device, "drive"))), notes);
     const kvm = machine.accelerator === "kvm";
+    drives.finish(new Set(made.filter(({ model }) => model.name === "nvme").map((device) => textProperty(device, "drive"))), notes, !(kvm && boot.hasKernel));
     const controls = chardevs ? this.together("invalid-monitor", () => control.finish(notes, boot.chardevIds, kvm && boot.hasKernel, kvm && boot.consoleIsMonitor(!nodefaults))) : undefined;
     const boots = controls === undefined ? undefined : this.together("invalid-serial", () => boot.finish(controls.chardevs, { kvm, board: machine.board, devices: !nodefaults }, notes));
     const memory = this.together("invalid-m", () => parseMemory(memoryText));

@@ -21,6 +21,10 @@ export interface DriveArgument {
   readonly ignoreFlush: boolean;
   /** The user has said what the file's bytes are; QEMU finds out by itself else. */
   readonly formatSaid: boolean;
+  /** What is behind it cannot be read here, and why: an empty disk is in its place; null: it can. */
+  readonly standIn: string | null;
+  /** An empty disk may be in its place, where the file turns out to be of another format. */
+  readonly mayStandIn: boolean;
   /** cache=writethrough and directsync: a write is done when it survives. */
   readonly writeThrough: boolean;
 }
@@ -38,7 +42,17 @@ interface Node {
 const HARMLESS =
   /^(?:if|index|bus|unit|media|addr|id|node-name|format|driver|file|filename|size|read-only|readonly|auto-read-only|cache|aio|locking|discard|detect-zeroes|rerror|werror|copy-on-read|aio-max-batch|drop-cache|x-check-cache-dropped|force-share|pr-manager|latency-ns|read-zeroes|snapshot|cache\.(?:direct|no-flush|writeback)|stats-.*|throttling.*|iops.*|bps.*)$/;
 
+/** Formats, protocols and filters that QEMU has and viommu has not (qapi/block-core.json, BlockdevDriver). */
+const FOREIGN = new Set(
+  (
+    "qcow2 qcow qed vmdk vdi vhdx vpc luks parallels cloop dmg bochs vvfat nbd rbd iscsi ssh http https ftp ftps gluster nfs curl host_cdrom nvme io_uring snapshot-access " +
+    "nvme-io_uring virtio-blk-vfio-pci virtio-blk-vhost-user virtio-blk-vhost-vdpa throttle copy-on-read copy-before-write quorum replication blkdebug blkverify blklogwrites blkreplay compress preallocate"
+  ).split(" "),
+);
+
 const CACHE_MODES = new Set(["none", "writeback", "writethrough", "unsafe", "directsync", "off"]);
+/** Bytes of a disk in the place of one that cannot be read. */
+export const STAND_IN_BYTES = 2 ** 30;
 /** Of null-co without a size. */
 const NULL_BYTES = 2 ** 30;
 const WOULD_WORK = "driver=raw over a file, driver=file, driver=null-co, driver=x-memory";
@@ -50,6 +64,7 @@ export class Drives {
   /** Arguments of -device that -drive stands for, in its order: QEMU adds them behind all that are said. */
   readonly functions: string[] = [];
   private snapshot = false;
+  private standIns = false;
 
   /** @returns false where the option is none of these. @throws Refusal */
   take(option: string, value: string, board: BoardKind, notes: string[]): boolean {
@@ -64,8 +79,12 @@ export class Drives {
     return true;
   }
 
-  /** Notes what none of `used` names. */
-  finish(used: ReadonlySet<string>, notes: string[]): void {
+  /**
+   * Notes what none of `used` names.
+   * @param standIns what cannot be read is an empty disk: nobody boots from it
+   */
+  finish(used: ReadonlySet<string>, notes: string[], standIns: boolean): void {
+    this.standIns = standIns;
     const behind = new Set([...used].flatMap((id) => [id, ...this.below(id)]));
     for (const { id, where } of this.nodes.values()) {
       if (!behind.has(id)) {
@@ -142,6 +161,12 @@ export class Drives {
       return value === undefined ? undefined : String(value);
     };
     const bool = (key: string): boolean | undefined => (text(key) === undefined ? undefined : parseBool(key, scalar(key, values.get(key)!)));
+    const driver = isDrive ? (text("format") ?? text("driver") ?? (values.has("file") || values.has("file.filename") ? "raw" : "")) : (text("driver") ?? "");
+    const standIn = (reason: string): DriveArgument => ({ id: node.id, where: node.where, kind: "memory", path: "", size: STAND_IN_BYTES, readOnly: false, ignoreFlush: false, writeThrough: false, formatSaid: true, mayStandIn: true, standIn: reason });
+    const protocol = isDrive && driver === "raw" ? /^([a-z][a-z0-9+-]*):/.exec(text("file") ?? "")?.[1] : undefined;
+    if (this.standIns && (FOREIGN.has(driver) || (protocol !== undefined && protocol !== "file"))) {
+      return standIn(protocol === undefined || FOREIGN.has(driver) ? `${isDrive ? "format" : "driver"}=${driver}: images are raw here` : `${protocol}: disks are files here`);
+    }
     for (const key of values.keys()) {
       if (!HARMLESS.test(key) && !key.startsWith("file.")) {
         throw new Refusal(isDrive ? `Block format '${text("format") ?? "raw"}' does not support the option '${key}'` : `Parameter '${key}' is unexpected`, { wouldWork: `leaving ${key} out` });
@@ -156,7 +181,6 @@ export class Drives {
       ignoreFlush: above.ignoreFlush === true || cache.ignoreFlush || bool("cache.no-flush") === true,
       writeThrough: above.writeThrough === true || cache.writeThrough || bool("cache.writeback") === false,
     };
-    const driver = isDrive ? (text("format") ?? text("driver") ?? (values.has("file") || values.has("file.filename") ? "raw" : "")) : (text("driver") ?? "");
     const made = (kind: DriveArgument["kind"], path: string, size: number): DriveArgument => ({
       id: node.id,
       where: node.where,
@@ -167,6 +191,8 @@ export class Drives {
       ignoreFlush: said.ignoreFlush === true,
       writeThrough: said.writeThrough === true,
       formatSaid: !isDrive || values.has("format") || values.has("driver"),
+      standIn: null,
+      mayStandIn: this.standIns,
     });
     switch (driver) {
       case "null-co":

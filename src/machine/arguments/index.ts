@@ -8,7 +8,7 @@ export type { ControlArguments, MonitorArgument } from "./control.js";
 export { type DeviceCategory, type DeviceModel, deviceModels, type FunctionModel, type PropertyDescription } from "./device-table.js";
 export { booleanProperty, currentProperties, type DeviceArgument, deviceLabel, type GlobalProperty, numberProperty, parseDevice, textProperty } from "./device.js";
 export type { CommonOptions } from "./common-options.js";
-export { type DriveArgument, Drives } from "./drive.js";
+export { type DriveArgument, Drives, STAND_IN_BYTES } from "./drive.js";
 export type { MachineOptions, OptionsOf } from "./machine-options.js";
 export type { Q35Options } from "./q35-options.js";
 export { type MsiController, resolveGicVersion, resolveMsiController, type VirtOptions } from "./virt-options.js";
