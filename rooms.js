@@ -55,7 +55,7 @@ export const rooms = {
   plan: ["plan/report", "support", "iommufd", "host/simulated/names", "host/simulated/file", "host/simulated/hardware", "host/simulated/kernel", "smmuv3", "smmuv3/spec", "vtd", "vtd/spec", "machine/arguments", "machine"],
   check: ["support", "memory", "iommufd", "pci", "host/simulated/names", "host/simulated/file", "host/simulated/host", "machine/arguments", "machine/input", "machine", "plan"],
   run: ["run/report", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "host/linux", "chardev", "qtest", "remote", "qmp", "host/instruments", "kernel-guest"],
-  cli: ["support", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine/input", "machine", "host/simulated/names", "host/simulated/host", "host/linux", "host/shipped", "remote", "plan", "check", "run/report", "run", "chardev", "qtest"],
+  cli: ["support", "devices", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine/input", "machine", "host/simulated/names", "host/simulated/host", "host/linux", "host/shipped", "remote", "plan", "check", "run/report", "run", "chardev", "qtest"],
 };
 
 /** Rooms that the package does not give, and why (package-door.js gives all others). */

@@ -5,7 +5,7 @@
 import { Argument, type Command, type Option } from "commander";
 import { GUEST_NAMES, REMOTE_BOARDS } from "../guest/choices/index.js";
 import { shippedHosts } from "../host/shipped/index.js";
-import { BOARD_KINDS, deviceModels, objectTypes, optionRules } from "../machine/arguments/index.js";
+import { BOARD_KINDS, knownDevices, objectTypes, optionRules } from "../machine/arguments/index.js";
 import type { Streams } from "./streams.js";
 
 const SHELLS = ["bash", "zsh", "fish"] as const;
@@ -55,12 +55,12 @@ const VALUES: Readonly<Record<string, () => readonly string[]>> = {
 };
 
 const OPERANDS: Readonly<Record<string, () => readonly string[]>> = {
-  device: () => [...deviceModels.keys()],
+  device: knownDevices,
   hosts: shippedHosts,
 };
 
 function qemuValue(name: string): Place {
-  const words = name === "device" ? [...deviceModels.keys()] : name === "machine" || name === "M" ? BOARD_KINDS : name === "object" ? Object.keys(objectTypes) : [];
+  const words = name === "device" ? knownDevices() : name === "machine" || name === "M" ? BOARD_KINDS : name === "object" ? Object.keys(objectTypes) : [];
   return { words, files: words.length === 0 };
 }
 

@@ -253,8 +253,8 @@ export abstract class Board {
   }
 
   /** Takes a device of a bus that is not modelled. @throws Refusal */
-  takeOther(device: DeviceArgument): OtherDevice {
-    const other = this.otherDevices.take(device);
+  takeOther(device: DeviceArgument, hotplugged: boolean): OtherDevice {
+    const other = this.otherDevices.take(device, hotplugged);
     this.names.add(other, device.id);
     return other;
   }

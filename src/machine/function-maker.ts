@@ -13,6 +13,7 @@ import type { BoardOutputs } from "./board.js";
 import type { BoardMap } from "./board-map.js";
 import { type BoardKind, booleanProperty, type DeviceArgument, deviceLabel, type FunctionModel, type FunctionPlace, numberProperty, type RecordedDevice, textProperty } from "./arguments/index.js";
 import type { MachineDrives } from "./drives.js";
+import { spaceOf } from "./inert-space.js";
 import { makeNvme } from "./nvme-maker.js";
 import type { VirtualClock } from "./virtual-clock.js";
 
@@ -124,7 +125,7 @@ function makeInert(device: DeviceArgument, recorded: RecordedDevice, board: Boar
       wouldWork: place === "port" ? "bus=pcie.0" : "the bus of a pcie-root-port",
     });
   }
-  return new InertFunction(recorded.name, { id: device.id, space });
+  return new InertFunction(recorded.name, { id: device.id, space: spaceOf(device, space) });
 }
 
 function makeExpander(device: DeviceArgument, parts: FunctionParts): PciFunction {

@@ -58,7 +58,7 @@ export class Hotplug {
       if (device.model.category === "memory") {
         this.board.plugMemory(device, true);
       } else if (device.model.category === "other") {
-        this.board.takeOther(device);
+        this.board.takeOther(device, true);
       } else {
         this.watchPort(this.board.plug(device, true));
       }
@@ -117,8 +117,9 @@ export class Hotplug {
     this.events.emit({ name: "DEVICE_DELETED", data: { ...(dimm.id === "" ? {} : { device: dimm.id }), path } });
   }
 
-  /** A device of a bus that is not modelled goes at once: nothing asks its guest. */
-  private removeOther(device: OtherDevice): void {
+  /** A device of a bus that is not modelled goes at once: nothing asks its guest. @throws Refusal in QEMU's words */
+  removeOther(device: OtherDevice): void {
+    this.board.otherDevices.checkUnplug(device);
     this.otherGone(this.board.removeOther(device));
   }
 

@@ -10,6 +10,8 @@ export interface OtherDevice {
   readonly argument: DeviceArgument;
   /** The bus that it is on; null: it has none. */
   readonly bus: string | null;
+  /** QEMU's type of it; null: it is on none. */
+  readonly busType: string | null;
 }
 
 interface OtherBus {
@@ -23,6 +25,8 @@ interface OtherBus {
 const KIND_OF: Readonly<Record<string, string>> = { "virtio-pci-bus": "virtio-bus", "virtio-mmio-bus": "virtio-bus", "sdhci-bus": "sd-bus", PCIE: "PCI" };
 /** Buses that have room for one device. */
 const SINGLE = new Set(["virtio-bus"]);
+/** Buses whose devices come and go while the machine runs; a machine may have more. */
+const HOTPLUG = new Set(["usb-bus", "SCSI", "virtio-serial-bus", "nvme-bus", "ccid-bus"]);
 /** Who makes a bus of a kind, first of those that people use. */
 const USUAL: Readonly<Record<string, string>> = {
   "usb-bus": "qemu-xhci", SCSI: "virtio-scsi-pci", HDA: "ich9-intel-hda", IDE: "ich9-ahci", "virtio-serial-bus": "virtio-serial-pci",
@@ -47,11 +51,14 @@ export class OtherDevices {
     return this.kind();
   }
 
-  /** Takes a device. @throws Refusal in QEMU's words, with what would make its bus */
-  take(argument: DeviceArgument): OtherDevice {
+  /** Takes a device. @param hotplugged the machine is running @throws Refusal in QEMU's words, with what would make its bus */
+  take(argument: DeviceArgument, hotplugged: boolean): OtherDevice {
     const recorded = argument.model.recorded!;
     const bus = recorded.bus === null || recorded.bus === "System" ? this.onNoBus(argument, recorded) : this.findBus(argument, recorded.bus);
-    const device = { argument, bus: bus?.name ?? null };
+    const device = { argument, bus: bus?.name ?? null, busType: bus === null ? null : kindOf(bus.type) };
+    if (hotplugged) {
+      checkHotplug(device);
+    }
     this.list.push(device);
     this.addBuses(device, argument.id, recorded);
     return device;
@@ -65,6 +72,15 @@ export class OtherDevices {
       this.list.splice(at, 1);
     }
     return [...before, device];
+  }
+
+  /** Whether a running machine lets go of it. @throws Refusal in QEMU's words */
+  checkUnplug(device: OtherDevice): void {
+    const { model } = device.argument;
+    if (!model.hotpluggable) {
+      throw new Refusal(`Device '${model.name}' does not support hotplugging`, { found: "the machine is running" });
+    }
+    checkHotplug(device);
   }
 
   find(id: string): OtherDevice | null {
@@ -195,4 +211,13 @@ export class OtherDevices {
 
 function kindOf(type: string): string {
   return KIND_OF[type] ?? type;
+}
+
+function checkHotplug({ argument, bus, busType }: OtherDevice): void {
+  if (busType === null) {
+    throw new Refusal(`Device '${argument.model.name}' can not be hotplugged on this machine`, { found: "the machine is running", wouldWork: "-device at start" });
+  }
+  if (!HOTPLUG.has(busType)) {
+    throw new Refusal(`Bus '${bus}' does not support hotplugging`, { found: `${deviceLabel(argument)}, and the machine is running`, wouldWork: "-device at start" });
+  }
 }

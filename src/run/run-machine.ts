@@ -143,9 +143,9 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
         }
       }
       const description = machine.describe();
-      for (const { text, asked } of guest?.ok === true ? unusedFunctions(machine, guest, cold) : []) {
+      for (const { text, fails } of guest?.ok === true ? unusedFunctions(machine, guest, cold) : []) {
         log.warn(text);
-        failure ??= asked ? text : null;
+        failure ??= fails ? text : null;
       }
       const invalidation = invalidationReport(machine);
       const dma = dmaReport(machine, opened.dma(), names);

@@ -9,14 +9,14 @@ const MIB = 2 ** 20;
 export interface UnusedFunction {
   /** What is wrong and what would work, in one line. */
   readonly text: string;
-  /** The user asked for it by its name: it is a function of the host's. */
-  readonly asked: boolean;
+  /** The run is no good with it. */
+  readonly fails: boolean;
 }
 
 /**
- * What the guest's boots tell of the machine's functions. A function of the host's is asked for by name (vfio-pci
- * has no other way), so that it counts where no driver was found or where it was not seen at all, too; an emulated
- * one where a BAR had no place. A program that looked for none tells of nothing.
+ * What the guest's boots tell of the machine's functions. Any counts whose BAR found no place, whether it came with
+ * the machine or later; one of the host's is asked for by name (vfio-pci has no other way), so that it counts where no
+ * driver was found or where it was not seen at all, too. A program that looked for none tells of nothing.
  * @param cold `PciFunction`s that were there from the start: those that came later may be the monitor's, and unseen
  */
 export function unusedFunctions(machine: Machine, guest: GuestReport | null, cold: ReadonlySet<PciFunction>): UnusedFunction[] {
@@ -32,12 +32,12 @@ export function unusedFunctions(machine: Machine, guest: GuestReport | null, col
     const [short] = seen.filter((one) => one.unplaced.length > 0).sort((a, b) => Number(a.plugged) - Number(b.plugged));
     if (seen.some((one) => one.unplaced.length > 0)) {
       const bars = short.unplaced.map(({ bar, size }) => `BAR ${bar} (${byteText(size)})`).join(", ");
-      return [{ asked, text: `${where} cannot be used: its guest finds no place for ${bars}; ${mend(machine, fn, short)}` }];
+      return [{ fails: true, text: `${where} cannot be used: its guest finds no place for ${bars}; ${mend(machine, fn, short)}` }];
     }
     if (asked && seen.length === 0 && cold.has(fn)) {
-      return [{ asked, text: `${where} was not found by its guest: the bus that it is on has no number (a higher bus_nr of the expander above, or fewer bridges would work)` }];
+      return [{ fails: true, text: `${where} was not found by its guest: the bus that it is on has no number (a higher bus_nr of the expander above, or fewer bridges would work)` }];
     }
-    return asked && seen.some((one) => !one.used) ? [{ asked, text: `${where} was not used by its guest: no driver knows it` }] : [];
+    return asked && seen.some((one) => !one.used) ? [{ fails: true, text: `${where} was not used by its guest: no driver knows it` }] : [];
   });
 }
 

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, it } from "vitest";
 import { z } from "zod";
 import { main } from "../../src/cli/main.js";
-import { deviceModels, optionRules } from "../../src/machine/arguments/index.js";
+import { findDeviceModel, optionRules } from "../../src/machine/arguments/index.js";
 import { reportSchema } from "../../src/run/report/report.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -70,7 +70,7 @@ describe("README and each page of docs/", () => {
     for (const { name, text } of pages) {
       for (const line of code(text)) {
         for (const [, device] of line.matchAll(/-device ([a-z0-9][a-z0-9-]*)(?=[,\s]|$)/g)) {
-          expect(deviceModels.has(device), `${name}: ${line}`).toBe(true);
+          expect(() => findDeviceModel(device), `${name}: ${line}`).not.toThrow();
         }
       }
     }
@@ -78,7 +78,7 @@ describe("README and each page of docs/", () => {
 
   it("name files of the repository that exist", () => {
     for (const { name, text } of pages) {
-      for (const [, file] of text.matchAll(/`((?:src|test|docs|examples|hosts|bench)\/[A-Za-z0-9./_-]+\.(?:ts|md|mjs|args|json|c|txt))`/g)) {
+      for (const [, file] of text.matchAll(/`((?:src|test|docs|examples|hosts|devices|tools|bench)\/[A-Za-z0-9./_-]+\.(?:ts|md|js|mjs|args|json|c|txt))`/g)) {
         expect(existsSync(root + file), `${name}: ${file}`).toBe(true);
       }
     }

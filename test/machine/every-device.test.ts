@@ -1,4 +1,5 @@
 /** Every device type of QEMU 11.1 (devices/qemu-11.1.json): each is modelled, placed, taken, or refused with a reason. */
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { barsOf } from "../../src/devices/index.js";
 import { BOARD_KINDS, type BoardKind, deviceCatalogue, deviceModels, OLDER_NAMES, parseDevice, type RecordedDevice, refusedFamily } from "../../src/machine/arguments/index.js";
@@ -46,7 +47,14 @@ describe("every device type", () => {
         expect(refusedFamily(name) !== null || recorded.boards.every((board) => recorded.refused(board) !== null), `${name}: ${(refusal as Refusal).message}`).toBe(true);
       }
     }
-    expect({ ...counts, all: catalogue.names().length }).toEqual(COUNTS);
+    const told = { ...counts, all: catalogue.names().length };
+    expect(told).toEqual(COUNTS);
+    const page = readFileSync(new URL("../../docs/devices.md", import.meta.url), "utf8");
+    const rows = { ...told, taken: told.other };
+    for (const row of ["modelled", "placed", "taken", "refused", "all"] as const) {
+      expect(page).toContain(`| ${row} | ${rows[row]} |`);
+    }
+    expect(page).toContain(`and ${catalogue.processors().length} processors`);
   });
 
   it("and every processor is known, and every part of a machine that is no -device", () => {

@@ -183,6 +183,19 @@ describe("the account", () => {
     expect(plugged.failure).toMatch(/^vfio-pci 'dev0' .* finds no place for BAR \d \(128 GiB\).*; a port with room for what is plugged would work: pref64-reserve=256G on pcie-root-port 'rp0'$/);
   });
 
+  it("fails where an emulated function, or one that is placed, found no place for a BAR", async () => {
+    const linux = (await findGuest("linux"))!;
+    // 128 MiB each below 4 GiB, where there is 1 GiB.
+    const line = `-M q35 -m 512M -nodefaults -device edu,id=e ${Array.from({ length: 9 }, (_, n) => `-device qxl,id=q${n}`).join(" ")}`;
+    const { ok, failure, guest, warnings } = await run(line, (context) => linux.run(context));
+    expect({ ok, guest: guest?.ok }).toEqual({ ok: false, guest: true });
+    expect(failure).toMatch(/^qxl 'q\d' cannot be used: its guest finds no place for BAR \d \(64 MiB\).*; fewer functions with BARs below 4 GiB would work/);
+    expect(warnings).toContain(failure);
+    const fewer = await run(line.replace(/ -device qxl,id=q[5-8]/g, ""), (context) => linux.run(context));
+    expect(fewer).toMatchObject({ ok: true, failure: null });
+    expect(fewer.machine.functions.map(({ model, modelled }) => [model, modelled])).toEqual([["edu", true], ...Array.from({ length: 5 }, () => ["qxl", false])]);
+  });
+
   it("fails where something is left on the host, and says what", async () => {
     vi.spyOn(CallCounter.prototype, "live").mockReturnValueOnce([{ id: 7, type: "hwpt" }]);
     const { ok, failure, hostObjects } = await run("-M virt -nodefaults");

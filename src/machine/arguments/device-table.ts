@@ -150,7 +150,7 @@ const models = [
       refused("memory", "link", "", "the machine sets it"),
       refused("secure-memory", "link", "", "the Secure state is not modelled"),
     ],
-    { isPci: false, hotpluggable: false, board: "virt", older: new Map([["pasid", { type: "bool", now: (on: PropertyValue) => [["ssidsize", on === true ? "auto" : "0"] as const] }]]) },
+    { isPci: false, hotpluggable: false, board: "virt", older: new Map<string, OlderProperty>([["pasid", { type: "bool", now: (on) => [["ssidsize", on === true ? "auto" : "0"]] }], ["pci-bus", renamed("primary-bus", "str")]]) },
   ),
   model(
     "intel-iommu",

@@ -159,7 +159,7 @@ export class Q35Board extends Board {
         continue;
       }
       if (device.model.category === "other") {
-        this.make(device, () => this.takeOther(device));
+        this.make(device, () => this.takeOther(device, false));
         continue;
       }
       const fn = this.make(device, () => this.plug(device, false));

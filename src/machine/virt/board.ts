@@ -166,7 +166,7 @@ export class VirtBoard extends Board {
       } else if (device.model.category === "memory") {
         this.make(device, () => this.plugMemory(device, false));
       } else if (device.model.category === "other") {
-        this.make(device, () => this.takeOther(device));
+        this.make(device, () => this.takeOther(device, false));
       } else {
         const fn = this.make(device, () => this.plug(device, false));
         for (const bus of (fn?.secondaryBuses ?? []).filter((one) => one.isRoot)) {

@@ -60,6 +60,11 @@ export function unplug(target: MonitorTarget, id: string): void {
     hotplug.unplugMemory(dimm);
     return;
   }
+  const other = board.otherDevices.list.find((one) => one === device);
+  if (other !== undefined) {
+    hotplug.removeOther(other);
+    return;
+  }
   const fn = device as PciFunction;
   if (hotplug.isAsked(fn)) {
     throw generic(`Device ${id} is already in the process of unplug`);

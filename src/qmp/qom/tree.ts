@@ -23,6 +23,10 @@ export function qomTree(target: MonitorTarget): QomNode {
         const plugged = board.functions.find(({ fn }) => fn === device);
         const iommu = board.iommus.find((one) => one.device === device);
         const dimm = board.memoryDevices.list.find((one) => one === device);
+        const other = board.otherDevices.list.find((one) => one === device);
+        if (other !== undefined) {
+          return [name, deviceNode(other.argument, [])] as const;
+        }
         const pvpanic = board instanceof Q35Board && board.pvpanic?.byte === device ? board.pvpanic : null;
         if (pvpanic !== null) {
           return [name, deviceNode(pvpanic.argument, [["pvpanic", 1]])] as const;

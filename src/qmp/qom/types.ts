@@ -1,4 +1,4 @@
-import { deviceModels, objectTypes } from "../../machine/arguments/index.js";
+import { type DeviceModel, deviceCatalogue, deviceModels, findDeviceModel, objectTypes, refusedFamily } from "../../machine/arguments/index.js";
 import { generic, QmpError } from "../errors.js";
 import type { Json } from "../json.js";
 import { defaultValue, qomType } from "./device-node.js";
@@ -23,6 +23,10 @@ const PARENTS: Readonly<Record<string, string>> = {
   "x3130-upstream": "pcie-port",
   "xio3130-downstream": "pcie-slot",
   "pcie-pci-bridge": "base-pci-bridge",
+  "pci-bridge": "base-pci-bridge",
+  "pci-bridge-seat": "pci-bridge",
+  "i82801b11-bridge": "base-pci-bridge",
+  ioh3420: "pcie-root-port-base",
   "vfio-pci-device": "pci-device",
   "vfio-pci": "vfio-pci-device",
   "virtio-pci": "pci-device",
@@ -64,6 +68,24 @@ const ABSTRACT = new Set([
   "memory-backend",
 ]);
 
+/** Abstract types that recorded devices are of, by the bus that they go on; others are devices and no more. */
+const KINDS: Readonly<Record<string, string>> = { PCI: "pci-device", ISA: "isa-device", System: "dynamic-sysbus-device" };
+
+/** Types that are placed or taken, each with its parent, as far as there is one here. */
+function recordedParents(): Array<[name: string, parent: string]> {
+  const catalogue = deviceCatalogue();
+  return catalogue
+    .names()
+    .filter((name) => !Object.hasOwn(PARENTS, name) && refusedFamily(name) === null)
+    .map((name) => [name, KINDS[catalogue.find(name)!.bus ?? ""] ?? "device"]);
+}
+
+/** The model of a type that -device takes; null: it is none. */
+function modelOf(type: string): DeviceModel | null {
+  const modelled = deviceModels.get(type);
+  return modelled ?? (deviceCatalogue().find(type) === null || refusedFamily(type) !== null ? null : findDeviceModel(type).model);
+}
+
 function lineage(type: string): string[] {
   const line = [type];
   for (let at = PARENTS[type]; at !== undefined; at = PARENTS[at]) {
@@ -77,22 +99,26 @@ const OBJECT_TYPES: Readonly<Record<string, string>> = { str: "string", size: "i
 
 /** qom-list-types. */
 export function typesThatAre(ancestor: string | null, abstract: boolean): Json {
-  return Object.keys(PARENTS)
+  const own = Object.keys(PARENTS)
     .filter((name) => !UNLISTED.has(name) && (abstract || !ABSTRACT.has(name)) && (ancestor === null || lineage(name).includes(ancestor)))
     .map((name) => ({ name, ...(ABSTRACT.has(name) ? { abstract: true } : {}), parent: PARENTS[name] }));
+  const recorded = recordedParents()
+    .filter(([name, parent]) => ancestor === null || name === ancestor || lineage(parent).includes(ancestor))
+    .map(([name, parent]) => ({ name, parent }));
+  return [...own, ...recorded];
 }
 
 /** device-list-properties: those that have an effect here. @throws QmpError in QEMU's words */
 export function deviceProperties(type: string): Json {
-  const model = deviceModels.get(type);
-  if (model === undefined) {
+  const model = modelOf(type);
+  if (model === null) {
     if (!Object.hasOwn(PARENTS, type)) {
       throw new QmpError("DeviceNotFound", `Device '${type}' not found`);
     }
     throw generic("Parameter 'typename' expects a non-abstract device type");
   }
   return [...model.properties.values()]
-    .filter((property) => property.withoutEffect !== true)
+    .filter((property) => property.withoutEffect !== true || model.recorded !== undefined)
     .map((property) => {
       const value = defaultValue(property);
       return {
@@ -106,10 +132,11 @@ export function deviceProperties(type: string): Json {
 
 /** qom-list-properties. @throws QmpError in QEMU's words */
 export function typeProperties(type: string): Json {
-  if (!Object.hasOwn(PARENTS, type)) {
+  const model = modelOf(type);
+  if (model === null && !Object.hasOwn(PARENTS, type)) {
     throw new QmpError("DeviceNotFound", `Class '${type}' not found`);
   }
   const own = Object.hasOwn(objectTypes, type) ? Object.entries(objectTypes[type].properties).map(([name, its]) => ({ name, type: OBJECT_TYPES[its] ?? its })) : [];
-  const properties = [...(deviceModels.get(type)?.properties.values() ?? [])].filter((property) => property.withoutEffect !== true);
+  const properties = [...(model?.properties.values() ?? [])].filter((property) => property.withoutEffect !== true || model?.recorded !== undefined);
   return [{ name: "type", type: "string" }, ...own, ...properties.map((property) => ({ name: property.name, type: qomType(property.name, property.type) }))];
 }

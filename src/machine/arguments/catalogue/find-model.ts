@@ -44,7 +44,7 @@ export function findDeviceModel(given: string): FoundModel {
   if (catalogue.fixed.has(name)) {
     throw new Refusal("Parameter 'driver' expects a pluggable device type", { found: `${given}: a part of machines, which no -device adds`, wouldWork: "leaving it out", rule: "device-not-pluggable" });
   }
-  const near = nearest(given, knownDevices());
+  const near = nearest(given, [...knownDevices(), ...SAME.keys(), ...catalogue.aliases.keys(), ...OLDER_NAMES.keys()]);
   throw new Refusal(`'${given}' is not a valid device model name`, {
     found: near === null ? `-device ${given}` : `-device ${given}; did you mean ${near}?`,
     wouldWork: `a name that \`viommu devices\` lists: ${[...deviceModels.keys()].slice(0, 6).join(", ")}, ...`,
@@ -52,10 +52,10 @@ export function findDeviceModel(given: string): FoundModel {
   });
 }
 
-/** Every name that -device takes: modelled ones first. */
+/** Present names that -device takes: modelled ones first. */
 export function knownDevices(): string[] {
-  const catalogue = deviceCatalogue();
-  return [...new Set([...deviceModels.keys(), ...SAME.keys(), ...catalogue.names().filter((name) => refusedFamily(name) === null), ...catalogue.aliases.keys(), ...OLDER_NAMES.keys()])];
+  const placed = deviceCatalogue().names().filter((name) => refusedFamily(name) === null && !SAME.has(name) && !OLDER_NAMES.has(name));
+  return [...new Set([...deviceModels.keys(), ...placed])];
 }
 
 function words(properties: Readonly<Record<string, string>> | undefined): string {

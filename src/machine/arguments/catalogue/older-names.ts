@@ -34,7 +34,4 @@ export const OLDER_NAMES: ReadonlyMap<string, PresentName> = new Map([
   ["ivshmem", of("ivshmem-plain", `${GONE} 4.0`)],
   ["ide-drive", of("ide-hd", `${GONE} 6.0`)],
   ["scsi-disk", of("scsi-hd", `${GONE} 6.0`)],
-  ["ioh3420-root-port", of("ioh3420", "another spelling")],
-  ["virtio-gpu-3d", of("virtio-gpu-gl-pci", "another spelling")],
-  ["usb-bt-dongle", of("usb-kbd", `${GONE} 3.1, and nothing stands in its place; taken as a USB device`)],
 ]);
