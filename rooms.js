@@ -20,6 +20,7 @@ export const rooms = {
   "vtd/spec": ["support"],
   "vtd/lookup": ["support", "memory", "translation", "vtd/spec"],
   "smmuv3/lookup": ["support", "memory", "translation", "smmuv3/spec"],
+  "host/sysfs": ["support"],
   "host/instruments": ["support", "memory", "iommufd"],
   "host/simulated/names": [],
   "host/simulated/file": ["support", "smmuv3/spec", "vtd/spec", "host/simulated/names"],
@@ -27,8 +28,9 @@ export const rooms = {
   "host/simulated/kernel": ["support", "memory", "translation", "iommufd", "host/instruments", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup"],
   "host/simulated/host": ["memory", "iommufd", "host/simulated/file", "host/simulated/hardware", "host/simulated/kernel"],
   "host/simulated": ["host/simulated/names", "host/simulated/file", "host/simulated/hardware", "host/simulated/kernel", "host/simulated/host"],
-  "host/linux": ["support", "linux", "memory", "iommufd"],
-  "host/shipped": ["support", "host/simulated/file"],
+  "host/linux": ["support", "linux", "memory", "iommufd", "host/sysfs"],
+  "host/described": ["support", "iommufd", "smmuv3/spec", "vtd/spec", "host/simulated/names", "host/simulated/file", "host/sysfs"],
+  "host/shipped": ["support", "host/simulated/file", "host/described"],
   conformance: ["support", "memory", "iommufd", "smmuv3/spec"],
   msi: ["support", "memory", "pci"],
   "smmuv3/device": ["support", "memory", "translation", "nesting", "pci", "smmuv3/spec", "smmuv3/lookup"],
@@ -53,9 +55,11 @@ export const rooms = {
   "run/report": [],
   "plan/report": [],
   plan: ["plan/report", "support", "iommufd", "host/simulated/names", "host/simulated/file", "host/simulated/hardware", "host/simulated/kernel", "smmuv3", "smmuv3/spec", "vtd", "vtd/spec", "machine/arguments", "machine"],
+  "host/doctor": ["support", "iommufd", "plan", "host/simulated/names", "host/simulated/file", "host/simulated/kernel", "host/sysfs", "host/described"],
+  "host/formats": ["support", "plan", "host/simulated/names", "host/simulated/file", "host/described"],
   check: ["support", "memory", "iommufd", "pci", "host/simulated/names", "host/simulated/file", "host/simulated/host", "machine/arguments", "machine/input", "machine", "plan"],
-  run: ["run/report", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "host/linux", "chardev", "qtest", "remote", "qmp", "host/instruments", "kernel-guest"],
-  cli: ["support", "devices", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine/input", "machine", "host/simulated/names", "host/simulated/host", "host/linux", "host/shipped", "remote", "plan", "check", "run/report", "run", "chardev", "qtest"],
+  run: ["run/report", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "host/linux", "host/doctor", "chardev", "qtest", "remote", "qmp", "host/instruments", "kernel-guest"],
+  cli: ["support", "devices", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine/input", "machine", "host/simulated/names", "host/simulated/host", "host/linux", "host/shipped", "host/sysfs", "host/described", "host/doctor", "host/formats", "host/simulated/file", "remote", "plan", "check", "run/report", "run", "chardev", "qtest"],
 };
 
 /** Rooms that the package does not give, and why (package-door.js gives all others). */

@@ -61,7 +61,7 @@ export function addTo(conformance: Command, streams: Streams, finish: (code: num
 /** @throws Refusal */
 async function openHost(name: string, functions: readonly string[]): Promise<{ host: Host; kernel: KernelFacts }> {
   if (name === "linux") {
-    const { checkHost, LinuxHost } = await import("../host/linux/index.js");
+    const [{ checkHost }, { LinuxHost }] = await Promise.all([import("../host/doctor/index.js"), import("../host/linux/index.js")]);
     const { runningKernel } = await import("../conformance/index.js");
     checkHost({ functions, opensIommufd: true, pinnedBytes: MOST_PINNED });
     return { host: new LinuxHost(), kernel: runningKernel() };

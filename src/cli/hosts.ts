@@ -9,6 +9,7 @@ export function addTo(hosts: Command, streams: Streams, finish: (code: number) =
   hosts
     .argument("[host]", "a host's name, or a file")
     .option("--schema", "print the JSON Schema of host files")
+    .addHelpText("after", "\nviommu host describes the machine that it runs on.")
     .action(async (name: string | undefined, { schema }: { schema?: boolean }) => {
       if (schema === true) {
         streams.out(`${JSON.stringify(await hostFileSchema(), null, 2)}\n`);

@@ -23,6 +23,7 @@ const COMMANDS: ReadonlyArray<{ readonly name: string; readonly description: str
   { name: "tables", description: "write a machine's device tree and ACPI tables to files", load: async () => (await import("./tables.js")).addTo },
   { name: "devices", description: "list the devices that -device knows", load: async () => (await import("./devices.js")).addTo },
   { name: "device", description: "list a device's properties", load: async () => (await import("./devices.js")).addDeviceTo },
+  { name: "host", description: "describe this machine's IOMMUs and PCI functions, capture it, or tell what is wrong with it", load: async () => (await import("./host.js")).addTo },
   { name: "hosts", description: "list the simulated hosts, or what is on one", load: async () => (await import("./hosts.js")).addTo },
   { name: "conformance", description: "ask a host's kernel all there is to ask, and compare its answers with a record", load: async () => (await import("./conformance.js")).addTo },
   { name: COMPLETION, description: "print a script by which bash, zsh or fish completes viommu's words", load: async () => (await import("./completion.js")).addTo },

@@ -1,5 +1,5 @@
 /** The host of a run: a simulated one, or the Linux that this process runs on. */
-import type { Wanted } from "../host/linux/index.js";
+import type { Wanted } from "../host/doctor/index.js";
 import { loadHost } from "../host/shipped/index.js";
 import type { HostDescription } from "../host/simulated/file/index.js";
 import { createSimulatedHost } from "../host/simulated/host/index.js";
@@ -46,7 +46,7 @@ export function argumentsFor(which: HostToRun, args: MachineArguments, said: Rea
 /** @throws Refusal where this Linux cannot take the machine, with all that is in the way */
 export async function openHost(which: HostToRun, args: MachineArguments, makeMemory?: MakeMemory): Promise<OpenHost> {
   if (which === "linux") {
-    const { checkHost, LinuxHost } = await import("../host/linux/index.js");
+    const [{ checkHost }, { LinuxHost }] = await Promise.all([import("../host/doctor/index.js"), import("../host/linux/index.js")]);
     checkHost(wanted(args));
     const host = new LinuxHost({ makeMemory });
     return { host, watch: () => {}, dma: () => null, close: () => host.close() };

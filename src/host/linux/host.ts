@@ -11,7 +11,8 @@ import { LinuxMemory } from "./memory.js";
 import { rawIoctl } from "./raw-ioctl.js";
 import { asHostCall } from "./refusals.js";
 import { DESTROY, IOMMU } from "./structures.js";
-import { type Places, PLACES, Sysfs } from "./sysfs.js";
+import { type Places, PLACES } from "../sysfs/index.js";
+import { Sysfs } from "./sysfs.js";
 import { LinuxVfioDevice } from "./vfio-device.js";
 
 export interface LinuxHostOptions {

@@ -1,4 +1,4 @@
-export { checkHost, diagnose, type HostProblem, type Wanted } from "./doctor.js";
 export { LinuxHost, type LinuxHostOptions } from "./host.js";
 export type { KernelPort } from "./kernel-port.js";
-export { type Places, PLACES } from "./sysfs.js";
+export { readHwInfo } from "./hw-info.js";
+export { type Places, PLACES } from "../sysfs/index.js";

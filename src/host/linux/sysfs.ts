@@ -2,15 +2,7 @@
 import { fstatSync, readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
 import { basename, join } from "node:path";
 import type { HostFunction } from "../../iommufd/index.js";
-
-/** Where sysfs and the devices are; others for tests. */
-export interface Places {
-  readonly sys: string;
-  readonly dev: string;
-  readonly proc: string;
-}
-
-export const PLACES: Places = { sys: "/sys", dev: "/dev", proc: "/proc" };
+import { type Places, PLACES } from "../sysfs/index.js";
 
 const ADDRESS = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
 

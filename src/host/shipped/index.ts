@@ -22,13 +22,17 @@ export function shippedHosts(): string[] {
 }
 
 /**
- * Reads a host: a file, or the name of one that comes with the package.
+ * Reads a host: a file, a capture (`.tar`, `.tar.gz`, `.tar.zst`), or the name of one that comes with the package.
  * @throws Refusal that names the file and the path in it
  */
 export async function loadHost(name: string): Promise<HostDescription> {
   const read = readHost(name);
   if (read !== null) {
     return read;
+  }
+  if (isCaptureName(name)) {
+    const { describeSnapshot, readCapture } = await import("../described/index.js");
+    return describeSnapshot(await readCapture(name)).description;
   }
   const path = hostPath(name);
   const text = readTextFile(path, "a host file");
@@ -53,6 +57,11 @@ function readHost(name: string): HostDescription | null {
   }
   const path = fileURLToPath(new URL(`../hosts/${name}.json`, import.meta.url));
   return existsSync(path) ? (JSON.parse(readFileSync(path, "utf8")) as HostDescription) : null;
+}
+
+/** Whether a name is that of a capture (viommu host --capture) rather than of a host file. */
+function isCaptureName(name: string): boolean {
+  return /\.tar(?:\.gz|\.zst)?$|\.tgz$/.test(name);
 }
 
 function hostPath(name: string): string {

@@ -26,7 +26,7 @@ export type SmmuErratum = keyof typeof SMMU_ERRATA;
 const errata = Object.keys(SMMU_ERRATA) as [SmmuErratum, ...SmmuErratum[]];
 
 /** Where the ITS of Arm's example platforms has GITS_TRANSLATER. */
-const DEFAULT_DOORBELL = 0x0809_0040;
+export const DEFAULT_DOORBELL = 0x0809_0040;
 
 /** Where memory is whose place a file does not tell. */
 const FIRST_UNPLACED = 2 ** 32;

@@ -1,5 +1,6 @@
 /** Host files: what they say, checked. It is what loads zod, and no more than a file that is checked needs it. */
 export {
+  DEFAULT_DOORBELL,
   describeHost,
   hostFileJsonSchema,
   loadHostDescription,
@@ -12,5 +13,5 @@ export {
   type SmmuDescription,
   type SmmuErratum,
 } from "./host-description.js";
-export { VTD_ERRATA, type VtdDescription, type VtdErratum } from "./vtd-description.js";
+export { unitOfRegisters, VTD_ERRATA, type VtdDescription, type VtdErratum } from "./vtd-description.js";
 export type { AmdDescription, HugepagesDescription, NumaDescription, PortDescription, ReservedDescription } from "./host-facts.js";

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { INTERRUPT_RANGE_FIRST, INTERRUPT_RANGE_LAST } from "../../../vtd/spec/index.js";
 import { physicalAddress, refusal, wholeNumber } from "./description-values.js";
-import { REGISTER, registerText } from "./vtd-registers.js";
+import { keysOfRegisters, REGISTER, registerText } from "./vtd-registers.js";
 
 /** Errata of VT-d units that change what the kernel offers, by the number of Intel's document. */
 export const VTD_ERRATA = {
@@ -51,6 +51,15 @@ export const vtdSchema = z.strictObject({
 });
 
 export type VtdDescription = z.output<typeof vtdSchema>;
+
+/** A unit of which its registers are known, or one of them, or none: name and place aside. */
+export function unitOfRegisters(cap: string | null, ecap: string | null): Omit<VtdDescription, "name" | "base" | "segment" | "numaNode"> {
+  const named = { name: "unit", base: 0 };
+  const read = vtdSchema.safeParse({ ...named, ...keysOfRegisters(cap, ecap), cap, ecap });
+  const { name, base, segment, numaNode, ...unit } = read.success ? read.data : vtdSchema.parse({ ...named, cap, ecap });
+  void [name, base, segment, numaNode];
+  return unit;
+}
 
 /** What the rules look at of a host. */
 interface Host {

@@ -86,6 +86,12 @@ export function withRegisters(unit: unknown, path: string, fileName: string): un
   return { ...decided, ...given };
 }
 
+/** What a unit's registers, as sysfs shows them, say of it; null: not known, and the least is taken for it. */
+export function keysOfRegisters(cap: string | null, ecap: string | null): Record<string, unknown> {
+  const ofEcap = ecap === null ? null : fromEcap(words(ecap));
+  return { ...ofEcap, ...(cap === null ? {} : fromCap(words(cap), ofEcap)) };
+}
+
 function same(a: unknown, b: unknown): boolean {
   return Array.isArray(a) && Array.isArray(b) ? a.length === b.length && a.every((one) => b.includes(one)) : a === b;
 }
