@@ -37,7 +37,7 @@ describe("the package's door", () => {
 
 describe("package.json", () => {
   it("depends on what the sources import, and on no more", () => {
-    const imported = new Set(sources().flatMap((text) => [...text.matchAll(/^(?:import|export) [^;]*? from "([^."][^"]*)";$/gms)].map(([, name]) => name)));
+    const imported = new Set(sources().flatMap((text) => [...text.matchAll(/^(?:import|export) [^;]*? from "([^."][^"]*)";$|\bawait import\("([^."][^"]*)"\)/gms)].map(([, name, later]) => name ?? later)));
     expect([...imported].filter((name) => !name.startsWith("node:")).sort()).toEqual([...Object.keys(manifest.dependencies), ...Object.keys(manifest.optionalDependencies)].sort());
   });
 

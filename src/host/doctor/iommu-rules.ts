@@ -32,7 +32,7 @@ export function iommuCure({ host }: Pick<Patient, "host">): string {
 /** IOMMUs that nest no guest's tables, and those that need something of who does. */
 export function nestingProblems(facts: HostFacts, asked: ReadonlySet<string> | null): HostProblem[] {
   const problems: HostProblem[] = [];
-  const iommus = [...facts.iommus.values()].filter(({ name }) => asked === null || asked.has(name));
+  const iommus = [...facts.iommus.values()].filter(({ name, kind }) => kind !== "amd" && (asked === null || asked.has(name)));
   const unknown = iommus.filter((one) => one.kind === "smmuv3" && one.description.idr0 === null);
   const others = iommus.filter((one) => !unknown.includes(one));
   const someNest = others.some(({ obstacle }) => obstacle === null) || unknown.length > 0;
