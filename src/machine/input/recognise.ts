@@ -2,6 +2,7 @@
 import type { Finding } from "../../support/index.js";
 import type { LocatedWord } from "../arguments/index.js";
 import { readCommandText } from "./command-text.js";
+import { readDomainXml } from "./domain-xml/read-domain.js";
 import { readWordList } from "./word-lists.js";
 
 /** What a text comes to; `parseArguments` and `readArguments` take it. */
@@ -22,6 +23,7 @@ export interface InputForm {
 /** The first that recognises a text reads it. */
 const FORMS: readonly InputForm[] = [
   readWordList,
+  readDomainXml,
   { name: "command line", recognises: () => true, read: readCommandText },
 ];
 
