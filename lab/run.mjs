@@ -1,6 +1,7 @@
 // run.mjs REQUEST.json: boots a guest by `viommu run`, acts when its console says so, and prints what came of it as
 // JSON: {"status", "console", "report", "stderr"}. REQUEST: {"host", "arguments": [...], "seconds", "steps": [...]}, each
-// step {"on": "regular expression", "in": "console" | "monitor", "qmp": {...}} and taken in its order. "killAfter":
+// step {"on": "regular expression", "in": "console" | "monitor", "wait": milliseconds from then, "qmp": {...}} and taken in
+// its order. "killAfter":
 // milliseconds after which it ends by SIGKILL, from the start or from when the console says "killOn".
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -53,7 +54,8 @@ const watch = setInterval(() => {
       break;
     }
     seen[where] += found.index + found[0].length;
-    void command(steps[next++].qmp);
+    const { qmp, wait = 0 } = steps[next++];
+    setTimeout(() => command(qmp), wait);
   }
 }, 200);
 const timer = setTimeout(() => child.kill("SIGTERM"), request.seconds * 1000);

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { LabMachine, labWayOfEnvironment } from "../../bench/lab/machine.js";
 import { measureRow } from "../../bench/lab/measure.js";
 import { ROWS } from "../../bench/lab/rows.js";
-import { hostKernels, Lab, type Booted } from "./lab.js";
+import { hostKernels, Lab, outAndBack, type Booted } from "./lab.js";
 
 /**
  * A Linux as the host: its iommufd, VFIO and SMMUv3s that nest (lab/host-arm64.sh, docs/lab.md has its functions), with
@@ -142,14 +142,10 @@ describe.each(hostKernels().map((kernel, n, all) => ({ kernel, name: basename(ke
     expect(stderr).not.toContain("EINVAL");
   });
 
-  /** Steps that take the disk out once the console says so, and bring it back. */
-  const outAndBack = (on: string) => [
-    { on, qmp: { execute: "device_del", arguments: { id: "fn0" } } },
-    { on: "DEVICE_DELETED", in: "monitor" as const, qmp: { execute: "device_add", arguments: { driver: "vfio-pci", host: NVME0, id: "fn0", bus: "rp0", iommufd: "iommufd0" } } },
-  ];
+  const disk = { driver: "vfio-pci", host: NVME0, id: "fn0", bus: "rp0", iommufd: "iommufd0" };
 
   it("takes a disk out while it is read and gets it back by pciehp", () => {
-    const booted = boot({ first: [NVME0] }, "pcie_port_pm=off lab=sums,load,plug,sums function=0000:09:00.0", { steps: outAndBack("lab: load ok") });
+    const booted = boot({ first: [NVME0] }, "pcie_port_pm=off lab=sums,load,plug,sums function=0000:09:00.0", { steps: outAndBack("lab: load ok", disk) });
     ended(booted);
     expect(booted.console).toContain("lab: plug ok");
     expect(booted.console.match(new RegExp(`sum 0000:09:00\\.0 ${lab.diskSum("nvme1.img", 8 * MiB)}`, "g"))?.length).toBe(2);
@@ -157,7 +153,7 @@ describe.each(hostKernels().map((kernel, n, all) => ({ kernel, name: basename(ke
 
   it.runIf(nightly)("takes a disk out while fio reads it and gets it back, and fio reads it again", () => {
     const tools = `-drive file=${lab.places}/tools.ext4,if=none,id=tools,format=raw -device nvme,drive=tools,serial=tools`;
-    const booted = boot({ first: [NVME0], top: `-m 384M -smp 2 ${tools}` }, "pcie_port_pm=off lab=fio,plug,fio,sums function=0000:09:00.0 serial=lab1", { steps: outAndBack("lab: fio ok") });
+    const booted = boot({ first: [NVME0], top: `-m 384M -smp 2 ${tools}` }, "pcie_port_pm=off lab=fio,plug,fio,sums function=0000:09:00.0 serial=lab1", { steps: outAndBack("lab: fio ok", disk) });
     ended(booted, { kernel: { end: "power-off", vcpus: 2 } });
     expect(booted.console).toContain("lab: plug ok");
     expect(booted.console).toMatch(/fio: error \d+ after [1-9]\d* KiB/);

@@ -34,7 +34,7 @@ export interface Boot {
   readonly kernel?: string;
   /** A kernel inside, for kexec. */
   readonly withKernel?: boolean;
-  readonly steps?: ReadonlyArray<{ readonly on: string; readonly in?: "console" | "monitor"; readonly qmp: object }>;
+  readonly steps?: ReadonlyArray<{ readonly on: string; readonly in?: "console" | "monitor"; readonly wait?: number; readonly qmp: object }>;
   readonly seconds?: number;
   /** Milliseconds until it is ended by SIGKILL, from the start or from when its console says `killOn`. */
   readonly killAfter?: number;
@@ -50,12 +50,20 @@ export interface Booted {
   readonly monitor: string;
 }
 
-/** Steps that take a function out and bring it back, each time when the console says `word` and the number of the turn. */
+/**
+ * Steps that take a function out when the console says `word`, and bring it back. Linux looks at the slot once more after
+ * it has switched it off: who comes then and presses the button behind that is switched on and, by the button, off again.
+ */
+export function outAndBack(word: string, device: { readonly id: string; readonly [key: string]: unknown }): NonNullable<Boot["steps"]> {
+  return [
+    { on: word, qmp: { execute: "device_del", arguments: { id: device.id } } },
+    { on: "DEVICE_DELETED", in: "monitor" as const, wait: 2000 * PATIENCE, qmp: { execute: "device_add", arguments: device } },
+  ];
+}
+
+/** The same again and again, each time when the console says `word` and the number of the turn. */
 export function plugs(turns: number, word: string, device: { readonly id: string; readonly [key: string]: unknown }): NonNullable<Boot["steps"]> {
-  return Array.from({ length: turns }, (_, n) => [
-    { on: `${word} ${n + 1}\\b`, qmp: { execute: "device_del", arguments: { id: device.id } } },
-    { on: "DEVICE_DELETED", in: "monitor" as const, qmp: { execute: "device_add", arguments: device } },
-  ]).flat();
+  return Array.from({ length: turns }, (_, n) => outAndBack(`${word} ${n + 1}\\b`, device)).flat();
 }
 
 export class Lab {
