@@ -21,9 +21,9 @@ export interface PlanRequest {
   readonly cpus: number;
   /** Empty ports for hot-plug on each expander bus. */
   readonly spare?: number;
-  /** Companions in a function's IOMMU group come with it. */
+  /** Companions in a function's IOMMU group that were not asked for are kept from everybody. */
   readonly withGroup?: boolean;
-  /** Functions whose IOMMU nests no guest's tables are passed through without a virtual IOMMU. */
+  /** Functions that can be behind no virtual IOMMU are passed through without one. */
   readonly withoutIommu?: boolean;
   /** The QEMU that the machine is for. */
   readonly qemu?: QemuVersion;
@@ -40,6 +40,8 @@ const MOST_CPUS = { virt: 512, q35: 4096 } as const;
 interface Place {
   readonly iommu: NonNullable<FunctionFacts["iommu"]>;
   readonly node: number | null;
+  /** Its functions have no virtual IOMMU: why; null: they have. */
+  readonly unprotected: string | null;
   /** Functions by the slot of the guest that they are in. */
   readonly slots: ReadonlyArray<readonly FunctionFacts[]>;
 }
@@ -48,7 +50,7 @@ interface Place {
 export function planMachine(request: PlanRequest): MachinePlan {
   const { facts, memory, cpus } = request;
   const spare = request.spare ?? 0;
-  const { functions, notes } = chooseFunctions(facts, request.devices, request.withGroup === true);
+  const { functions, sharing, preparations, notes } = chooseFunctions(facts, request.devices, request.withGroup === true, request.withoutIommu === true);
   const { board } = facts;
   if (board === null) {
     throw new Refusal("no machine for a host without IOMMUs", { found: `${facts.host.name}, whose IOMMUs and architecture are not known`, wouldWork: "a host file with smmus or vtds" });
@@ -57,8 +59,13 @@ export function planMachine(request: PlanRequest): MachinePlan {
     throw new Refusal(`Invalid SMP CPUs ${cpus}. The max CPUs supported by machine '${board}' is ${MOST_CPUS[board]}`, { found: `--cpus ${cpus}`, wouldWork: `--cpus 1 to ${MOST_CPUS[board]}` });
   }
   const cells = planCells(facts, functions, memory, cpus);
-  const places = placesOf(facts, functions);
-  const unprotected = board === "virt" ? checkNesting(request, places) : new Set<string>();
+  const why = (fn: FunctionFacts): string | null =>
+    sharing.has(fn) ? `IOMMU group ${fn.group} has one table for its ${fn.companions.length + 1} functions` : board === "virt" ? whyNotNested(fn.iommu!, request.qemu ?? "11.1") : null;
+  const places = placesOf(facts, functions, why);
+  if (request.withoutIommu !== true) {
+    checkNesting(request, places);
+  }
+  const translated = functions.filter((fn) => why(fn) === null);
   checkRoom(board, places, spare);
   const ranges = allotBuses(places.map(({ slots }) => slots.length + spare));
   const ids = new FunctionIds(functions);
@@ -84,9 +91,10 @@ export function planMachine(request: PlanRequest): MachinePlan {
       hostIommu: place.iommu.name,
       hostNode: place.node,
       cell: place.node === null ? null : (cells.ofHostNode.get(place.node) ?? null),
-      smmu: place.iommu.kind === "smmuv3" && !unprotected.has(place.iommu.name) ? planSmmu(`smmu${n + 1}`, place.iommu) : null,
+      bypass: board === "q35" && place.unprotected !== null && translated.length > 0,
+      smmu: place.iommu.kind === "smmuv3" && place.unprotected === null ? planSmmu(`smmu${n + 1}`, place.iommu) : null,
       ports,
-      because: expanderReasons(place, ranges[n], ports.length, unprotected.has(place.iommu.name)),
+      because: expanderReasons(place, ranges[n], ports.length),
     };
   });
   const needs = places.map(({ slots }) => barNeeds(slots, spare));
@@ -99,9 +107,9 @@ export function planMachine(request: PlanRequest): MachinePlan {
     cells: cells.cells,
     distances: planDistances(facts.host, cells.cells),
     window: planWindow(board, needs, facts.host, memory),
-    vtd: board === "q35" ? planVtd(facts, functions, cpus, request.qemu ?? "11.1") : null,
+    vtd: board === "q35" && translated.length > 0 ? planVtd(facts, translated, cpus, request.qemu ?? "11.1") : null,
     expanders,
-    preparations: [...functions.flatMap(({ preparations }) => preparations), ...lockedMemory(facts, memory)],
+    preparations: [...preparations, ...lockedMemory(facts, memory)],
     notes,
   };
 }
@@ -114,12 +122,21 @@ function lockedMemory({ host: { limits } }: HostFacts, memory: number): string[]
 }
 
 /** An expander for each of the host's IOMMUs and NUMA nodes that has functions, in the host's order of IOMMUs. */
-function placesOf(facts: HostFacts, functions: readonly FunctionFacts[]): Place[] {
+function placesOf(facts: HostFacts, functions: readonly FunctionFacts[], why: (fn: FunctionFacts) => string | null): Place[] {
   return [...facts.iommus.values()].flatMap((iommu) => {
     const behind = functions.filter((fn) => fn.iommu === iommu);
     const nodes = [...new Set(behind.map(({ numaNode }) => numaNode))].sort((a, b) => (a ?? -1) - (b ?? -1));
-    return nodes.map((node) => ({ iommu, node, slots: slotsOf(behind.filter(({ numaNode }) => numaNode === node)) }));
+    return nodes.flatMap((node) => {
+      const there = behind.filter(({ numaNode }) => numaNode === node);
+      const open = there.filter((fn) => why(fn) !== null);
+      return [there.filter((fn) => why(fn) === null), open].flatMap((some) => (some.length === 0 ? [] : [{ iommu, node, unprotected: some === open ? [...new Set(open.map(why))].join("; ") : null, slots: slotsOf(some) }]));
+    });
   });
+}
+
+/** Why an SMMU of the host's is behind none of the guest's; null: it may be. */
+function whyNotNested({ name, obstacle }: NonNullable<FunctionFacts["iommu"]>, qemu: QemuVersion): string | null {
+  return obstacle !== null ? `${name} ${obstacle}` : qemu === "10.2" ? "QEMU 10.2's arm-smmuv3 takes no function of the host" : null;
 }
 
 /** Functions of one device that are one IOMMU group are in one slot, as they are on the host; others each in their own. */
@@ -133,20 +150,18 @@ function slotsOf(functions: readonly FunctionFacts[]): FunctionFacts[][] {
   return [...slots.values()];
 }
 
-/** Names of host SMMUs whose functions have no virtual IOMMU. @throws Refusal where that was not asked for */
-function checkNesting({ withoutIommu, qemu }: PlanRequest, places: readonly Place[]): Set<string> {
+/** @throws Refusal where functions would have no virtual IOMMU */
+function checkNesting({ qemu }: PlanRequest, places: readonly Place[]): void {
   const old = qemu === "10.2";
-  const not = places.filter(({ iommu }) => iommu.obstacle !== null || old);
-  if (not.length > 0 && withoutIommu !== true) {
-    const names = (place: Place): string => place.slots.flat().map(({ description }) => description.address).join(", ");
+  const not = places.filter(({ unprotected }) => unprotected !== null);
+  if (not.length > 0) {
+    const unread = not.every(({ iommu }) => iommu.kind === "smmuv3" && iommu.description.idr0 === null);
+    const cure = old ? "--qemu 11.1" : unread ? "a host file with idr0, idr1 and idr5, which IOMMU_GET_HW_INFO tells of a function that vfio-pci has" : "functions behind an IOMMU that nests";
     throw new Refusal(old ? "Property 'arm-smmuv3.accel' not found" : "the host's IOMMU does not nest a guest's tables", {
-      found: old
-        ? `QEMU 10.2, whose arm-smmuv3 takes no function of the host; 11.0 brought accel=on`
-        : not.map((place) => `${place.iommu.name} of ${names(place)} ${place.iommu.obstacle!}`).join("; "),
-      wouldWork: `${old ? "--qemu 11.1" : not.every(({ iommu }) => iommu.kind === "smmuv3" && iommu.description.idr0 === null) ? "a host file with idr0, idr1 and idr5, which IOMMU_GET_HW_INFO tells of a function that vfio-pci has" : "functions behind an IOMMU that nests"}, or --without-iommu: passed through without a virtual IOMMU`,
+      found: not.map(({ slots, unprotected }) => `${slots.flat().map(({ description }) => description.address).join(", ")}: ${unprotected!}`).join("; ") + (old ? "; 11.0 brought accel=on" : ""),
+      wouldWork: `${cure}, or --without-iommu: passed through without a virtual IOMMU`,
     });
   }
-  return new Set(not.map(({ iommu }) => iommu.name));
 }
 
 function checkRoom(board: MachinePlan["board"], places: readonly Place[], spare: number): void {
@@ -220,11 +235,11 @@ function portReasons(slot: readonly FunctionFacts[], reserve: number | null): st
   return slot.length === 1 ? [] : [`IOMMU group ${group}: ${companions.length + 1} functions of one device, one slot`];
 }
 
-function expanderReasons({ iommu, node }: Place, { first, last }: BusRange, ports: number, unprotected: boolean): string[] {
+function expanderReasons({ iommu, node, unprotected }: Place, { first, last }: BusRange, ports: number): string[] {
   return [
     `all below it is behind ${iommu.name} of the host${node === null ? "" : `, on its node ${node}`}`,
     `buses ${busText(first)} to ${busText(last)}: its own and ${plural(ports, "port")}${last - first - ports > 0 ? `, ${last - first - ports} left` : ""}`,
-    ...(unprotected ? [`no virtual IOMMU: ${iommu.obstacle === null ? "this QEMU's takes no function of the host" : `${iommu.name} ${iommu.obstacle}`}; the guest's own drivers reach all of its memory`] : []),
+    ...(unprotected === null ? [] : [`no virtual IOMMU: ${unprotected}; the guest's own drivers reach all of its memory`]),
   ];
 }
 

@@ -37,7 +37,7 @@ export interface VtdOffer {
   /** Pages of 1 GiB in first-stage tables. */
   readonly fs1gp: Offered<boolean>;
   readonly pasidBits: Offered<number>;
-  /** Width of addresses: 48 with a first stage; null: not even 39 bits. */
+  /** Width of addresses where the guest's second stages are mirrored (with a first stage it is 48); null: not even 39 bits. */
   readonly awBits: Offered<39 | 48 | null>;
   readonly deviceIotlb: Offered<boolean>;
 }
@@ -234,7 +234,7 @@ function vtdFacts(description: VtdDescription): VtdFacts {
   const plain = plainAddressBits(unitFeatures({ cap, ecap, hasErratum: () => false }));
   const narrow = gaps.length === 0 && bits < 48;
   const obstacle = gaps.length > 0 ? `does not nest: it lacks ${gaps.join(", ")}` : narrow ? `does not nest for a guest with addresses of 48 bits: CAP.MGAW has ${bits}` : null;
-  const usable = obstacle === null ? bits : Math.min(bits, plain);
+  const usable = Math.min(bits, plain);
   const flag = (name: string, value: number): Offered<boolean> => ({ value: value !== 0, because: `${name}=${value}` });
   return {
     kind: "vtd",

@@ -86,11 +86,11 @@ export function vtdProperties({ fsts, fs1gp, pasidBits, awBits, deviceIotlb, eim
   ];
 }
 
-function expanderGroup({ id, busNumber, cell, smmu, ports, hostIommu, hostNode, because }: PlannedExpander): WordGroup {
+function expanderGroup({ id, busNumber, cell, bypass, smmu, ports, hostIommu, hostNode, because }: PlannedExpander): WordGroup {
   return {
     comments: [`${id}: ${hostIommu}${hostNode === null ? "" : `, host node ${hostNode}`}`, ...because.slice(1), ...(smmu?.because ?? []), ...ports.flatMap((port) => port.because.map((one) => `${port.id}: ${one}`))],
     lines: [
-      ["-device", `pxb-pcie,id=${id},bus=pcie.0,bus_nr=${busWord(busNumber)}${cell === null ? "" : `,numa_node=${cell}`}`],
+      ["-device", `pxb-pcie,id=${id},bus=pcie.0,bus_nr=${busWord(busNumber)}${cell === null ? "" : `,numa_node=${cell}`}${bypass ? ",bypass_iommu=on" : ""}`],
       ...(smmu === null ? [] : [["-device", `arm-smmuv3,primary-bus=${id},id=${smmu.id},accel=on,ril=${onOff(smmu.ril)},ats=${onOff(smmu.ats)},oas=${smmu.oas},ssidsize=${smmu.ssidsize}`]]),
       ...ports.flatMap((port) => {
         const shared = ports.some((other) => other !== port && other.slot === port.slot);

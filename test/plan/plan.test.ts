@@ -60,13 +60,13 @@ describe("an SMMU", () => {
 
   it("is not planned on one that does not nest, but by a word", () => {
     const flat = host([smmu(0, { idr0: 0x0d44_101a })], [fn("0000:01:00.0")]);
-    expect(() => plan(flat, ["0000:01:00.0"])).toThrow("the host's IOMMU does not nest a guest's tables\n  found: smmu3.0x0 of 0000:01:00.0 does not nest: IDR0 has no S2P\n  would work: functions behind an IOMMU that nests, or --without-iommu");
+    expect(() => plan(flat, ["0000:01:00.0"])).toThrow("the host's IOMMU does not nest a guest's tables\n  found: 0000:01:00.0: smmu3.0x0 does not nest: IDR0 has no S2P\n  would work: functions behind an IOMMU that nests, or --without-iommu");
     expect(plan(flat, ["0000:01:00.0"], { withoutIommu: true }).expanders[0].smmu).toBeNull();
   });
 
   it("is not planned while the host's ID registers are unknown", () => {
     const dark = host([smmu(0, { idr0: null, idr1: null, idr5: null })], [fn("0000:01:00.0")]);
-    expect(() => plan(dark, ["0000:01:00.0"])).toThrow("found: smmu3.0x0 of 0000:01:00.0 has ID registers that are not known\n  would work: a host file with idr0, idr1 and idr5");
+    expect(() => plan(dark, ["0000:01:00.0"])).toThrow("found: 0000:01:00.0: smmu3.0x0 has ID registers that are not known\n  would work: a host file with idr0, idr1 and idr5");
   });
 
   it("is not planned for QEMU 10.2, whose arm-smmuv3 has no acceleration", async () => {
@@ -178,14 +178,32 @@ describe("functions", () => {
     expect(await refused("grace", [])).toContain("no function of the host");
   });
 
-  it("of one IOMMU group go together, in one slot where they are one device", () => {
-    const grouped = host([smmu(0)], [fn("0000:01:00.0", { group: 7 }), fn("0000:01:00.1", { group: 7, name: "audio" }), fn("0000:02:00.0", { group: 7 }), fn("0000:03:00.0", { group: 8 }), fn("0000:00:01.0", { class: 0x060400, group: 7 })]);
+  it("that share an IOMMU group are refused with the others' names: one can be behind a virtual IOMMU, and nobody uses the others", () => {
+    const grouped = host([smmu(0)], [fn("0000:01:00.0", { group: 7 }), fn("0000:01:00.1", { group: 7, name: "audio", driver: "snd_hda_intel" }), fn("0000:02:00.0", { group: 7, driver: "" }), fn("0000:03:00.0", { group: 8 }), fn("0000:00:01.0", { class: 0x060400, group: 7 })]);
     expect(() => plan(grouped, ["0000:01:00.0", "0000:03:00.0"])).toThrow(
-      "vfio 0000:01:00.0: group 7 is not viable\n  found: 0000:01:00.1 (audio), 0000:02:00.0 (0000:02:00.0) in the same IOMMU group: functions of one group go to one machine\n  would work: --device 0000:01:00.1 --device 0000:02:00.0, or --with-group",
+      "vfio 0000:01:00.0: group 7 is not viable\n  found: 0000:01:00.1 (audio, bound to snd_hda_intel), 0000:02:00.0 (0000:02:00.0, no driver) in the same IOMMU group\n  would work: --with-group: they are kept for the machine, and nobody uses them",
     );
     const one = plan(grouped, ["0000:01:00.0", "0000:03:00.0"], { withGroup: true });
-    expect(portsOf(one).map(({ functions }) => functions.map(({ host: address, number }) => [address, number]))).toEqual([[["0000:01:00.0", 0], ["0000:01:00.1", 1]], [["0000:02:00.0", 0]], [["0000:03:00.0", 0]]]);
-    expect(one.notes).toEqual(["0000:01:00.1 (audio), 0000:02:00.0 (0000:02:00.0): with 0000:01:00.0, whose IOMMU group 7 it is in"]);
+    expect(functionsOf(one).map(({ host: address }) => address)).toEqual(["0000:01:00.0", "0000:03:00.0"]);
+    expect(one.preparations.slice(0, 2)).toEqual([
+      "0000:01:00.1 (audio) is in IOMMU group 7 with 0000:01:00.0: it is bound to snd_hda_intel, give it to vfio-pci; nobody may use it while the machine runs",
+      "0000:02:00.0 (0000:02:00.0) is in IOMMU group 7 with 0000:01:00.0: nobody may use it while the machine runs",
+    ]);
+  });
+
+  it("of one IOMMU group go together without a virtual IOMMU alone, in one slot where they are one device", () => {
+    const pair = [fn("0000:01:00.0", { group: 7 }), fn("0000:01:00.1", { group: 7 }), fn("0000:02:00.0", { group: 8 })];
+    const all = ["0000:01:00.0", "0000:01:00.1", "0000:02:00.0"];
+    const grouped = host([smmu(0)], pair);
+    expect(() => plan(grouped, all)).toThrow("in IOMMU group 7: the kernel keeps one table for a group, and a virtual IOMMU has one for each function\n  would work: one of them and --with-group; or --without-iommu");
+    const arm = plan(grouped, all, { withoutIommu: true });
+    expect(arm.expanders.map(({ smmu: one, ports }) => [one?.id ?? null, ports.map(({ functions }) => functions.map(({ host: address, number }) => [address, number]))])).toEqual([
+      ["smmu1", [[["0000:02:00.0", 0]]]],
+      [null, [[["0000:01:00.0", 0], ["0000:01:00.1", 1]]]],
+    ]);
+    const x86 = plan(host([], pair.map((one) => ({ ...one, smmu: undefined, vtd: "dmar0" })), 1, { vtds: [{ name: "dmar0", base: "0xfed90000" }] }), all, { withoutIommu: true });
+    expect(x86.expanders.map(({ bypass }) => bypass)).toEqual([false, true]);
+    expect(writePlan(x86, "qemu", { hostName: "made", qemu: "11.1", libvirt: "12.9" })).toContain("bypass_iommu=on");
   });
 
   it("that firmware wants mapped one to one are refused", () => {

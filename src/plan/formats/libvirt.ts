@@ -36,7 +36,10 @@ export function libvirtXml(plan: MachinePlan, libvirt: LibvirtVersion, qemu: str
   const iommus: XmlNode[] = [];
   for (const [n, expander] of plan.expanders.entries()) {
     const bus = ++index;
-    devices.push(...expander.because.map(comment), expanderController(expander, bus, n + 1));
+    devices.push(...expander.because.map(comment), expanderController(expander, bus, n + 1, expander.bypass ? alias(expander.id) : null));
+    if (expander.bypass) {
+      overrides.push({ alias: alias(expander.id), properties: [["bypass_iommu", "bool", "true"]] });
+    }
     if (expander.smmu !== null) {
       const { id, ril, ats, oas, ssidsize, because } = expander.smmu;
       const features: Record<string, string | number> = old ? {} : { accel: "on", ats: onOff(ats), ril: onOff(ril), ssidsize, oas };
@@ -113,12 +116,13 @@ function remarks({ vtd, expanders, notes, preparations }: MachinePlan, old: bool
   ];
 }
 
-function expanderController({ busNumber, cell }: PlannedExpander, index: number, slot: number): XmlNode {
+function expanderController({ busNumber, cell }: PlannedExpander, index: number, slot: number, alias: string | null): XmlNode {
   return element(
     "controller",
     { type: "pci", index, model: "pcie-expander-bus" },
     element("model", { name: "pxb-pcie" }),
     element("target", { busNr: busNumber }, ...(cell === null ? [] : [textElement("node", cell)])),
+    ...(alias === null ? [] : [element("alias", { name: alias })]),
     pciAddress(0, slot, 0),
   );
 }

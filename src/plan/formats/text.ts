@@ -42,10 +42,10 @@ function groupedCells({ cells }: MachinePlan): Array<{ text: string; because: re
   return told;
 }
 
-function expanderNode({ id, cell, smmu, ports, because }: PlannedExpander): TreeNode {
+function expanderNode({ id, cell, bypass, smmu, ports, because }: PlannedExpander): TreeNode {
   const lines = (texts: readonly string[]): TreeNode["sections"] => texts.map((title) => ({ title, children: [] }));
   return {
-    title: `pxb-pcie ${id}${cell === null ? "" : `, NUMA node ${cell}`}`,
+    title: `pxb-pcie ${id}${cell === null ? "" : `, NUMA node ${cell}`}${bypass ? ", bypass_iommu=on" : ""}`,
     sections: [
       ...lines(because),
       ...(smmu === null ? [] : lines([`arm-smmuv3 ${smmu.id}: accel=on, ril=${onOff(smmu.ril)}, ats=${onOff(smmu.ats)}, oas=${smmu.oas}, ssidsize=${smmu.ssidsize}`, ...smmu.because])),

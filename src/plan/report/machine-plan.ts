@@ -67,6 +67,8 @@ export const expanderSchema = z.strictObject({
   hostNode: count.nullable(),
   /** The guest's NUMA node. */
   cell: count.nullable(),
+  /** On q35: what is below bypasses the intel-iommu. */
+  bypass: z.boolean(),
   /** On virt; null: its functions have no virtual IOMMU of their own. */
   smmu: smmuSchema.nullable(),
   ports: list(portSchema),
