@@ -11,6 +11,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { record } from "./config-space.js";
+import { coldTypes } from "./hotplug.js";
 import { MACHINES, mapConfigSpace, PLACES, controllers } from "./machines.js";
 import { ALONE, alwaysOf, needsOf } from "./needs.js";
 import { printed, Qemu, QemuEnded } from "./qemu.js";
@@ -176,16 +177,9 @@ async function recordBoard(board, command) {
   const fixed = all.map(({ name }) => name).filter((name) => !byName.has(name)).sort();
   const tree = await bare.command("human-monitor-command", { "command-line": "info qtree" });
   const own = [...tree.matchAll(/bus: (\S+)\r?\n\s*type (\S+)/g)].map(([, name, type]) => ({ name, type }));
-  for (const one of devices) {
-    if (CPU.test(one.name)) {
-      one.hotpluggable = true;
-      continue;
-    }
-    // A bus that is not there: what is said before that is about the type.
-    const { error } = await bare.reply("device_add", { driver: one.name, bus: "nowhere" });
-    one.hotpluggable = !/does not support hotplugging|expects a pluggable device type/.test(error?.desc ?? "");
-  }
   await bare.end();
+  const cold = await coldTypes(command, machine.words, board, devices.filter(({ name }) => !CPU.test(name)));
+  devices.forEach((one) => (one.hotpluggable = !cold.has(one.name)));
   const functions = devices.filter(({ bus }) => bus === "PCI").map(({ name }) => name);
   for (const [name, place] of Object.entries(PLACES)) {
     const result = await tryAll(command, machine.words, functions, place, async (qemu, { name: type, n, device }) => {
