@@ -100,7 +100,7 @@ function deviceOf(fn: FunctionDescription, facts: HostFacts, { description, func
   }
   attributes.kernel = { version: semanticVersion(description.kernel) };
   const bars = fn.bars.reduce((sum, { size }) => sum + size, 0);
-  return { name: `pci-${fn.address.replace(/[:.]/g, "-")}`, attributes, capacity: { bars: { value: `${bars / 1024}Ki` } } };
+  return { name: `pci-${fn.address.replace(/[:.]/g, "-")}`, attributes, capacity: { bars: { value: bars % 1024 === 0 ? `${bars / 1024}Ki` : String(bars) } } };
 }
 
 /** `pci0009:01`: the root bus that the function is below (KEP-4381, pcieRoot). */
