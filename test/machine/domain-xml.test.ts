@@ -117,6 +117,16 @@ describe("words of a domain XML", () => {
     expect(refusalOf(() => recognise(domain("").replace("<memory unit='GiB'>2</memory>", ""), "m.xml")).words).toBe("XML error: missing element or attribute './memory'");
   });
 
+  it("of addresses and indexes that cannot be are refused, whatever they are", () => {
+    const words = (devices: string): string => refusalOf(() => recognise(domain(devices), "t.xml")).words;
+    const at = (address: string): string => HOSTDEV.replace("</hostdev>", `<address type='pci' ${address}/></hostdev>`);
+    expect(words(at("bus='0x7fffffff' slot='0'"))).toBe("XML error: Invalid PCI address bus='0x7fffffff', must be <= 0xFF");
+    expect(words(at("bus='x' slot='0'"))).toBe("XML error: Invalid value for attribute 'bus' in element 'address': 'x'. Expected integer value");
+    expect(words("<controller type='pci' index='x' model='pcie-root-port'/>")).toBe("XML error: Invalid value for attribute 'index' in element 'controller': 'x'. Expected integer value");
+    expect(words("<controller type='pci' index='99999' model='pcie-root-port'/>")).toBe("unsupported configuration: PCI controller index 99999 too high");
+    expect(refusalOf(() => recognise(`<domain>${"<a>".repeat(400)}${"</a>".repeat(400)}</domain>`, "t.xml")).words).toBe("XML error: Excessive depth in document");
+  });
+
   it("count addresses that two want", () => {
     const two = "<hostdev mode='subsystem' type='pci'><source><address domain='9' bus='1' slot='0' function='0'/></source><address type='pci' bus='3' slot='0'/></hostdev>";
     expect(refusalOf(() => recognise(domain(two + two), "t.xml")).words).toBe("XML error: Attempted double use of PCI Address 0000:03:00.0");

@@ -3,6 +3,7 @@ import type { Finding } from "../../support/index.js";
 import type { LocatedWord } from "../arguments/index.js";
 import { readCommandText } from "./command-text.js";
 import { readDomainXml } from "./domain-xml/read-domain.js";
+import { readVirtualMachine } from "./kubevirt/read-vmi.js";
 import { readWordList } from "./word-lists.js";
 
 /** What a text comes to; `parseArguments` and `readArguments` take it. */
@@ -24,11 +25,13 @@ export interface InputForm {
 const FORMS: readonly InputForm[] = [
   readWordList,
   readDomainXml,
+  readVirtualMachine,
   { name: "command line", recognises: () => true, read: readCommandText },
 ];
 
 /**
- * Reads a text: a file of arguments, a log of libvirt, what ps prints, a mail, the words of /proc/PID/cmdline.
+ * Reads a text: a file of arguments, a log of libvirt, what ps prints, a mail, the words of /proc/PID/cmdline, a domain
+ * XML, a VirtualMachine of KubeVirt.
  * @param name of the text, for places and messages
  * @throws Refusal
  */

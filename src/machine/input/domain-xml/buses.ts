@@ -103,6 +103,10 @@ export class Buses {
   /** @throws Refusal in libvirt's words */
   reserve(address: PciAddress, element: XmlElement | null): void {
     const { bus: index, slot, fn } = address;
+    if (index > 255 || slot > 31 || fn > 7) {
+      const details = element === null ? {} : { place: element.place, where: element.place.text };
+      throw new Refusal(`XML error: Invalid PCI address bus='0x${index.toString(16)}', must be <= 0xFF`, { ...details, rule: "pci-address", wouldWork: "bus up to 0xff, slot up to 0x1f, function up to 7" });
+    }
     this.growTo(index);
     const bus = this.list[index];
     const shown = `0000:${index.toString(16).padStart(2, "0")}:${slot.toString(16).padStart(2, "0")}.${fn}`;

@@ -54,7 +54,12 @@ export class PciFunctions {
         }
         byIndex.set(index, { model: model as BusModel, element });
       });
-    controllers.filter((one) => attribute(one, "index") !== null).forEach((one) => add(Number(attribute(one, "index")), one));
+    controllers.filter((one) => attribute(one, "index") !== null).forEach((one) => {
+      const index = words.at(one, () => number(one, "index", attribute(one, "index")!));
+      if (index !== undefined) {
+        add(index, one);
+      }
+    });
     for (const one of controllers.filter((controller) => attribute(controller, "index") === null)) {
       let index = 0;
       while (byIndex.has(index)) {

@@ -35,6 +35,9 @@ export function hostFunction(element: XmlElement, index: number, stage: number, 
   if (type === "mdev") {
     const uuid = attribute(find(source, "address"), "uuid") ?? "";
     more.sysfsdev = `/sys/bus/mdev/devices/${uuid}`;
+  } else if (type === "pci" && attribute(source, "fd") !== null) {
+    // Of no domain that libvirt reads: nobody knows yet which function it is.
+    more.fd = attribute(source, "fd");
   } else if (type === "pci") {
     const address = find(source, "address");
     if (address === null) {

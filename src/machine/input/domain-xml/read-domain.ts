@@ -28,7 +28,11 @@ export function readDomain(text: string, source: string): RecognisedInput {
   if (domain === null) {
     throw new Refusal("XML error: unexpected root element, expecting <domain>", { rule: "no-domain", place: root.place, where: root.place.text });
   }
-  const words = new DomainWords();
+  return translateDomain(domain, new DomainWords());
+}
+
+/** @param words with what there is to tell of how the domain came about. @throws Refusal */
+export function translateDomain(domain: XmlElement, words: DomainWords): RecognisedInput {
   const type = find(domain, "os", "type");
   const arch = attribute(type, "arch") ?? (/^virt/.test(attribute(type, "machine") ?? "") ? "aarch64" : "x86_64");
   const machine = attribute(type, "machine") ?? (arch === "aarch64" ? "virt" : "pc");

@@ -15,6 +15,8 @@ export interface XmlElement {
 const ELEMENT = 1;
 /** Characters of an element that messages show. */
 const SHOWN = 100;
+/** Elements within elements, as libxml2 has it. */
+const DEEPEST = 256;
 
 /** The root element. @throws Refusal where it is no XML */
 export function parseXml(text: string, source: string): XmlElement {
@@ -25,7 +27,7 @@ export function parseXml(text: string, source: string): XmlElement {
     if (errors.length > 0) {
       throw new ParseError(errors[0]);
     }
-    return convert(document.documentElement!, source);
+    return convert(document.documentElement!, source, 0);
   } catch (error) {
     if (!(error instanceof ParseError)) {
       throw error;
@@ -40,7 +42,10 @@ export function parseXml(text: string, source: string): XmlElement {
   }
 }
 
-function convert(node: XmlNode, source: string): XmlElement {
+function convert(node: XmlNode, source: string, depth: number): XmlElement {
+  if (depth > DEEPEST) {
+    throw new Refusal("XML error: Excessive depth in document", { rule: "invalid-xml", found: source, wouldWork: "what virsh dumpxml prints" });
+  }
   const attributes = new Map<string, string>();
   for (let index = 0; index < node.attributes.length; index++) {
     const attribute = node.attributes.item(index)!;
@@ -49,7 +54,7 @@ function convert(node: XmlNode, source: string): XmlElement {
   const children: XmlElement[] = [];
   for (let child = node.firstChild; child !== null; child = child.nextSibling) {
     if (child.nodeType === ELEMENT) {
-      children.push(convert(child as XmlNode, source));
+      children.push(convert(child as XmlNode, source, depth + 1));
     }
   }
   const tag = `<${node.tagName}${[...attributes].map(([name, value]) => ` ${name}='${value}'`).join("")}>`;
