@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { type ArgumentInput, commandHead, locateWords } from "../machine/arguments/index.js";
+import { type ArgumentInput, commandHead, locateWords, type MachineArguments, parseArguments, readArguments } from "../machine/arguments/index.js";
 import { recognise } from "../machine/input/index.js";
 import { readTextFile, Refusal, systemWords } from "../support/index.js";
 
@@ -17,6 +17,32 @@ export function machineInput(words: readonly string[]): ArgumentInput {
   }
   const { words: ofFile, findings } = first === "-" ? recognise(standardInput(), "standard input") : recognise(readTextFile(first, "a file of machine arguments"), first);
   return { words: [...ofFile, ...locateWords(words.slice(1)).map((word) => ({ ...word, index: ofFile.length + word.index }))], findings };
+}
+
+/**
+ * The machine's arguments of a command. Where they are refused, what a simulated host would refuse of the rest is told
+ * with it: the first run shows all that is wrong.
+ * @param host as `--host` names it; undefined: the default
+ * @throws Refusal
+ */
+export async function machineArguments(words: readonly string[], host: string | undefined, descriptors?: ReadonlyMap<string, string>): Promise<MachineArguments> {
+  const input = machineInput(words);
+  try {
+    return parseArguments(input);
+  } catch (error) {
+    const { partial } = error instanceof Refusal ? readArguments(input) : { partial: null };
+    if (!(error instanceof Refusal) || partial === null || host === "linux") {
+      throw error;
+    }
+    const { defaultHost, hostToRun, whatElse } = await import("../run/index.js");
+    let which: Awaited<ReturnType<typeof hostToRun>>;
+    try {
+      which = await hostToRun(host ?? defaultHost(partial));
+    } catch {
+      throw error;
+    }
+    throw await whatElse(error, partial, which, descriptors);
+  }
 }
 
 function standardInput(): string {

@@ -1,9 +1,8 @@
 import { type Command, Option } from "commander";
 import { DEFAULT_GUEST, GUEST_NAMES } from "../guest/choices/index.js";
 import { DEFAULT_HOSTS_TEXT, shippedHosts } from "../host/shipped/index.js";
-import { parseArguments } from "../machine/arguments/index.js";
 import { parseDescriptor, parseFirmware, parseGranule, parseSeed, type VtdOptions, vtdOptions } from "./guest-options.js";
-import { machineInput } from "./machine-words.js";
+import { machineArguments } from "./machine-words.js";
 import { progress } from "./progress.js";
 import { errorFindings, Refusal } from "../support/index.js";
 import type { Streams } from "./streams.js";
@@ -54,7 +53,7 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
     const ending = endBySignal();
     const finishProgress = progress(streams, options.json === true);
     // What is refused is refused before the machine's code is loaded.
-    const machine = parseArguments(machineInput(words));
+    const machine = await machineArguments(words, options.host, options.fd);
     if (machine.trace.requests.some((request) => "pattern" in request && request.pattern === "help")) {
       return finish(await listTraceEvents(streams));
     }

@@ -2,10 +2,9 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Command } from "commander";
 import { DEFAULT_HOSTS_TEXT, shippedHosts } from "../host/shipped/index.js";
-import { parseArguments } from "../machine/arguments/index.js";
 import { Refusal, systemWords } from "../support/index.js";
 import { parseDescriptor } from "./guest-options.js";
-import { machineInput } from "./machine-words.js";
+import { machineArguments } from "./machine-words.js";
 import type { Streams } from "./streams.js";
 
 /** `viommu tables`: the firmware's tables as they stand before the guest numbers buses, or as a kernel gets them. */
@@ -16,7 +15,7 @@ export function addTo(tables: Command, streams: Streams, finish: (code: number) 
     .option("--host <file>", `the host: a file, ${shippedHosts().join(", ")}, or linux: this machine (default: ${DEFAULT_HOSTS_TEXT})`)
     .option("--fd <n=address>", "the function of a simulated host that a vfio-pci with fd=N is; once for each", parseDescriptor)
     .action(async (words: string[], options: { out: string; host?: string; fd?: ReadonlyMap<string, string> }) => {
-      const machine = parseArguments(machineInput(words));
+      const machine = await machineArguments(words, options.host, options.fd);
       const { defaultHost, firmwareTables, hostToRun } = await import("../run/index.js");
       const files = await firmwareTables(machine, await hostToRun(options.host ?? defaultHost(machine)), options.fd);
       try {

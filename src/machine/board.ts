@@ -217,7 +217,7 @@ export abstract class Board {
    */
   protected make<T>(device: DeviceArgument, body: () => T): T | undefined {
     const needs = [device.bus, textProperty(device, "primary-bus")];
-    if (this.refused.has(device) || [...this.refused].some(({ id }) => id !== "" && needs.includes(id))) {
+    if (needs.some((id) => id !== null && id !== "" && this.args.refusedIds?.has(id) === true) || this.refused.has(device) || [...this.refused].some(({ id }) => id !== "" && needs.includes(id))) {
       this.refused.add(device);
       return undefined;
     }

@@ -8,3 +8,4 @@ export { type RemoteReport, type RemoteRequest, runRemoteGuest } from "./remote-
 export type { RunReport } from "./report/index.js";
 export { idleOptions, runMachine, type RunRequest, speaksOnStandardOutput } from "./run-machine.js";
 export { machineTree } from "./tree.js";
+export { whatElse } from "./what-else.js";

@@ -1,6 +1,8 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { parseArguments, readArguments } from "../../src/machine/arguments/index.js";
 import { recognise } from "../../src/machine/input/index.js";
+import { Refusal } from "../../src/support/index.js";
 
 const read = (text: string): { words: string[]; notes: string[] } => {
   const { words, findings } = recognise(text, "in");
@@ -121,5 +123,25 @@ describe("what starts QEMU", () => {
 
   it.each(["kvm", "/usr/bin/kvm", "/usr/libexec/qemu-kvm", "qemu", "kvm-spice", "qemu-system-x86_64", "./build/qemu-system-aarch64", "qemu-system-x86_64-spice", "QEMU_AUDIO_DRV=none /usr/bin/kvm"])("%s is a program", (program) => {
     expect(readArguments(`${program} -M q35 -nodefaults`.split(" ")).findings).toEqual([]);
+  });
+});
+
+describe("any text", () => {
+  const PIECES = ["qemu-kvm", "/usr/bin/kvm ", "-M q35", " -device ", '{"driver":"edu"', "}", "{a:b", "'", '"', "\\", "\\ \n", "\n", "\r\n", "> ", "# ", "$ ", "sudo ", "2026-01-01 00:00:00: ", "-- \n", "x".repeat(70), " ", "\0", "[", "A=b "];
+  it("is read, or refused, and its words are in their order", () => {
+    fc.assert(
+      fc.property(fc.array(fc.oneof(fc.constantFrom(...PIECES), fc.string({ maxLength: 6 })), { maxLength: 24 }), (pieces) => {
+        try {
+          const { words, findings } = recognise(pieces.join(""), "in");
+          expect(words.map(({ index }) => index)).toEqual(words.map((_, index) => index));
+          const places = words.map(({ line, column }) => line! * 1e6 + column!);
+          expect(places).toEqual([...places].sort((a, b) => a - b));
+          readArguments({ words, findings });
+        } catch (error) {
+          expect(error).toBeInstanceOf(Refusal);
+        }
+      }),
+      { numRuns: 400, seed: 11 },
+    );
   });
 });

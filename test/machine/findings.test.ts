@@ -46,6 +46,20 @@ describe("everything that is wrong with a command line", () => {
     expect(errors("qemu-system-x86_64 -machine zzz,smm=on,sata=off -device intel-iommu -device edu,foo=1")).toEqual([`unsupported machine type`, "Property 'edu.foo' not found"]);
   });
 
+  it("is told of the machine too, of what could be read, without what only follows", async () => {
+    const { code, err } = await viommu(
+      "run", "--host", "board", "--", "-M", "q35", "-nodefaults", "-device", "edu,id=one,foo=1", "-device", "pcie-root-port,id=rp,chassis=1,bar=2", "-device", "edu,bus=rp",
+      "-device", "edu,bus=nowhere", "-device", "pxb-pcie,bus_nr=8,numa_node=2",
+    );
+    expect(code).toBe(2);
+    expect(err.split("\n").filter((line) => line.startsWith("viommu: "))).toEqual([
+      "viommu: Property 'edu.foo' not found",
+      "viommu: Property 'pcie-root-port.bar' not found",
+      "viommu: Bus 'nowhere' not found",
+      "viommu: Illegal numa node 2",
+    ]);
+  });
+
   it("has notes with their places too", () => {
     const { arguments: args, findings } = readArguments(words("-M virt -nodefaults -bios x -m 1G -rtc base=utc"));
     expect(args!.notes).toHaveLength(2);

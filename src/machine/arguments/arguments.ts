@@ -44,6 +44,8 @@ export interface MachineArguments<Options extends MachineOptions = MachineOption
   readonly uuid: string | null;
   readonly control: ControlArguments;
   readonly boot: BootArguments;
+  /** IDs of devices that were refused: what names one of them is not told of again. Left out: none was. */
+  readonly refusedIds?: ReadonlySet<string>;
   /** Options that were accepted and have no effect, or were taken for others, a line each. */
   readonly notes: readonly string[];
 }
@@ -52,6 +54,8 @@ export interface MachineArguments<Options extends MachineOptions = MachineOption
 export interface ReadArguments {
   /** Null: there are errors among the findings. */
   readonly arguments: MachineArguments | null;
+  /** What could be read, errors or not, for who looks what else is wrong; null: not enough for a machine. */
+  readonly partial: MachineArguments | null;
   /** In the order of the input; what is about no word of it comes last. */
   readonly findings: readonly Finding[];
 }
@@ -80,7 +84,7 @@ export function readArguments(words: ArgumentWords | ArgumentInput): ReadArgumen
   const { args, refusals, findings } = new ArgumentReader().read(words);
   const at = ({ place }: Finding): number => place?.word ?? Number.POSITIVE_INFINITY;
   const all = [...refusals.parts.flatMap((one) => errorFindings(one)), ...findings];
-  return { arguments: refusals.any ? null : args, findings: all.sort((a, b) => (at(a) === at(b) ? 0 : at(a) - at(b))) };
+  return { arguments: refusals.any ? null : args, partial: args, findings: all.sort((a, b) => (at(a) === at(b) ? 0 : at(a) - at(b))) };
 }
 
 /** Reads one input. What cannot be read does not hide what is wrong with the rest. */
@@ -266,9 +270,14 @@ class ArgumentReader {
       const option: GivenOption = usb;
       deviceOptions.push(...usbControllers(board).map((text) => ({ ...option, value: text, made: MADE.usb })));
     }
+    const refusedIds = new Set<string>();
     const devices = deviceOptions.sort((a, b) => a.made - b.made).flatMap((one) => {
       const device = this.at(one, () => parseDevice("-device", one.value, { globals, version, board, intelIommu, notes }));
-      return device === undefined ? [] : [{ ...device, place: one.place }];
+      if (device === undefined) {
+        refusedIds.add(/(?:^|,)id=([^,]+)|"id"\s*:\s*"([^"]+)"/.exec(one.value)?.slice(1).find((id) => id !== undefined) ?? "");
+        return [];
+      }
+      return [{ ...device, place: one.place }];
     });
     noteUnmodelled(devices, notes);
     this.checkIds(devices, objects);
@@ -292,10 +301,10 @@ class ArgumentReader {
               growing: memory.slots > 0 || memory.maxSize > (memory.size ?? objects.find(({ id }) => id === machine.memoryBackend)?.size ?? DEFAULT_RAM),
             }),
           );
-    if (refusals.any || smp === undefined || memory === undefined || numa === undefined || controls === undefined || boots === undefined) {
+    if (smp === undefined || memory === undefined || numa === undefined || controls === undefined || boots === undefined) {
       return null;
     }
-    return { machine, memory, numa, cpu, smp, objects, devices: made, drives, globals, trace: trace.finish(), name, uuid, control: controls, boot: boots, notes };
+    return { machine, memory, numa, cpu, smp, objects, devices: made, drives, globals, trace: trace.finish(), name, uuid, control: controls, boot: boots, ...(refusedIds.size > 0 ? { refusedIds } : {}), notes };
   }
 
   private checkSingleIommu(devices: ReadonlyArray<DeviceArgument & { readonly place: Place }>): void {
