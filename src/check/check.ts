@@ -14,7 +14,7 @@ import { ofLine, ofMachine } from "./find/index.js";
 import { cureOf, cureOfWords } from "./mends.js";
 import { isRule, type RuleId, rules } from "./rules.js";
 import { type Raised, Subject } from "./subject.js";
-import { standInHost, withAddresses, withKnownRegisters } from "./stand-in-host.js";
+import { arguable, standInHost, withKnownRegisters, withUnknown } from "./stand-in-host.js";
 import { Topology } from "./topology.js";
 
 export interface CheckRequest {
@@ -45,6 +45,9 @@ export interface CheckReport {
 /** More rounds than there are mistakes in a line that people have. */
 const ROUNDS = 400;
 
+/** What only the host's function is to blame for. */
+const ABOUT_FUNCTION: ReadonlySet<RuleId> = new Set(["no-such-function", "function-not-bound", "function-in-use", "group-not-viable", "firmware-mapping"]);
+
 /** @throws Refusal where the text is no line */
 export function check(request: CheckRequest): CheckReport {
   const run = new CheckRun(request);
@@ -59,6 +62,8 @@ class CheckRun {
   /** Findings whose mends were done: none is done twice. */
   private readonly tried = new Set<string>();
   private readonly memory = new SharedMemory();
+  /** Functions of the host that are taken for ones that can be passed through: it was told that they cannot. */
+  private readonly assumed = new Set<string>();
 
   constructor(private readonly request: CheckRequest) {
     this.text = EditedText.of(request.text);
@@ -89,10 +94,21 @@ class CheckRun {
     if (this.takeAll(line, ofLine(subject))) {
       return true;
     }
-    const args = withAddresses(subject.args);
-    const host = this.request.host === null ? standInHost(args, new Topology(args), memoryOf(args)) : withKnownRegisters(this.request.host, new Set(args.devices.flatMap((device) => hostFunctionAddress(device) ?? [])));
+    const args = arguable(subject.args, subject.topology, left.size > 0);
+    const host = this.hostFor(args);
     const tried = dryRun(args, host, this.memory, (machine: Machine) => ofMachine(subject, machine));
     return tried.refusal === null ? this.takeAll(line, tried.seen) : this.refused(subject, tried.refusal.parts[0]);
+  }
+
+  /** What the machine is tried on. */
+  private hostFor(args: MachineArguments): HostDescription {
+    const topology = new Topology(args);
+    if (this.request.host === null) {
+      return standInHost(args, topology, memoryOf(args));
+    }
+    const functions = this.request.host.functions.map((fn) => (this.assumed.has(fn.address) ? { ...fn, driver: "vfio-pci", group: null, reserved: null } : fn));
+    const host = withUnknown({ ...this.request.host, functions }, args, topology, this.assumed);
+    return withKnownRegisters(host, new Set(args.devices.flatMap((device) => hostFunctionAddress(device) ?? [])));
   }
 
   /** Notes all that was found, and does the first mend. @returns whether the line has changed */
@@ -115,6 +131,13 @@ class CheckRun {
     const option = word === null ? null : line.optionOfWord(word);
     const device = option === null ? null : subject.deviceOf(option);
     const cure = device === null ? { spot: option === null ? null : { option } } : cureOf(rule, subject, device, refusal);
+    const address = device === null ? null : hostFunctionAddress(device);
+    if (ABOUT_FUNCTION.has(rule) && address !== null && !this.assumed.has(address)) {
+      // The rest of what is said of it is looked at as if the host's function were as it should be.
+      this.assumed.add(address);
+      this.note(line, { rule, words: refusal.words, found: withoutPlace(refusal), wouldWork: refusal.wouldWork, ...cure }, false);
+      return true;
+    }
     return this.take(line, { rule, words: refusal.words, found: withoutPlace(refusal), wouldWork: refusal.wouldWork, ...cure }, option);
   }
 

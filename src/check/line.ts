@@ -81,7 +81,11 @@ export class Line {
     if (shell.value !== value) {
       return { start: shell.start, end: shell.end };
     }
-    return { start: shell.places[found.start] ?? shell.start, end: shell.ends[found.end - 1] ?? shell.end };
+    const end = shell.ends[found.end - 1] ?? shell.end;
+    // Quotes around the value alone end with it.
+    const quote = shell.quotes[found.end - 1];
+    const closes = quote !== "" && quote !== shell.quotes[found.start] && this.text.text[end] === quote;
+    return { start: shell.places[found.start] ?? shell.start, end: closes ? end + 1 : end };
   }
 
   /** The words of the line, without the options that are left out. */
@@ -96,18 +100,22 @@ export class Line {
       const { word, argument } = this.options[change.kind === "insert" ? change.before : change.option];
       return change.kind === "insert" ? [word] : [word, ...(argument === null ? [] : [argument])];
     });
-    return touched.every((word) => this.shellWord(word).value === this.words[word].text) ? this.text.with(mend.flatMap((change) => this.edits(change))) : null;
+    return touched.every((word) => this.shellWord(word).value === this.words[word].text) ? this.text.with(this.edits(mend)) : null;
   }
 
-  private edits(change: Change): TextEdit[] {
-    switch (change.kind) {
-      case "insert":
-        return [this.insertion(change.before, change.options)];
-      case "remove":
-        return [this.removal(change.option)];
-      default:
-        return this.splices(change).map((splice) => this.spliced(change.option, splice));
+  private edits(mend: Mend): TextEdit[] {
+    const edits: TextEdit[] = [];
+    const splices = new Map<number, Splice[]>();
+    for (const change of mend) {
+      if (change.kind === "insert") {
+        edits.push(this.insertion(change.before, change.options));
+      } else if (change.kind === "remove") {
+        edits.push(this.removal(change.option));
+      } else {
+        splices.set(change.option, [...(splices.get(change.option) ?? []), ...this.splices(change)]);
+      }
     }
+    return [...edits, ...[...splices].flatMap(([option, all]) => this.spliced(option, all))];
   }
 
   private splices(change: Extract<Change, { property: string }>): Splice[] {
@@ -133,9 +141,22 @@ export class Line {
     return type !== undefined && /^u?int\d+$|^size$/.test(type) && /^\d+$/.test(value) ? value : JSON.stringify(value);
   }
 
-  private spliced(option: number, { start, end, text }: Splice): TextEdit {
-    const { argument } = this.options[option];
-    return replacement(this.shellWord(argument!), start, end, text);
+  private spliced(option: number, splices: readonly Splice[]): TextEdit[] {
+    const { argument, value } = this.options[option];
+    const word = this.shellWord(argument!);
+    // A part that quotes begin or end in is written anew with all of its word.
+    const plain = splices.every(({ start, end }) => new Set(word.quotes.slice(Math.max(start - 1, 0), Math.max(end + 1, 1))).size <= 1);
+    if (plain) {
+      return splices.map(({ start, end, text }) => replacement(word, start, end, text));
+    }
+    const ordered = [...splices].sort((one, other) => one.start - other.start);
+    let at = 0;
+    const anew = ordered.map(({ start, end, text }) => {
+      const part = value.slice(at, start) + text;
+      at = end;
+      return part;
+    });
+    return [{ start: word.start, end: word.end, text: quoted(anew.join("") + value.slice(at)) }];
   }
 
   private insertion(before: number, options: ReadonlyArray<readonly [string, string]>): TextEdit {

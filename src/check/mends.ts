@@ -1,7 +1,7 @@
 /** From a refusal to its place in the line and to what mends it. Where a refusal says a property as its cure, that is the mend. */
 import { type DeviceArgument, deviceLabel, numberProperty, textProperty } from "../machine/arguments/index.js";
 import type { Finding, Refusal } from "../support/index.js";
-import type { Change, Line, Mend, Spot } from "./line.js";
+import { type Change, impliedKey, type Line, type Mend, type Spot } from "./line.js";
 import { moveToExpander, moveToPort, numberFor } from "./places-for.js";
 import type { RuleId } from "./rules.js";
 import type { Subject } from "./subject.js";
@@ -117,7 +117,6 @@ const finders: Partial<Record<RuleId, Finder>> = {
   },
   "accel-needs-kvm": withKvm,
   "accel-stage": (subject, device) => ({ spot: subject.spotOf(device, "stage"), mend: [{ kind: "unset", option: subject.optionOf(device), property: "stage" }] }),
-  cmdqv: (subject, device) => ({ spot: subject.spotOf(device, "cmdqv"), mend: [{ kind: "set", option: subject.optionOf(device), property: "cmdqv", value: "auto" }] }),
   "oas-value": asSaid,
   "bus-number-collision": (subject, device) => {
     const number = numberFor(subject, device);
@@ -159,12 +158,19 @@ function said(subject: Subject, option: number, refusal: Refusal): Cure | null {
     return null;
   }
   const changes: Change[] = pairs.split(",").map((pair) => {
-    const [property, value] = pair.split("=");
-    return { kind: "set", option: at, property, value };
+    const [name, value] = pair.split("=");
+    return { kind: "set", option: at, property: spelt(subject, at, name), value };
   });
   // The property that is to change, where it is said; else one that the refusal tells of.
   const names = [...pairs.split(",").map((pair) => pair.split("=")[0]), ...[...(refusal.found ?? "").matchAll(/\b([a-z][\w-]*)=/g)].map(([, name]) => name)];
-  return { spot: { option: at, property: names.find((name) => subject.line.said(at, name) !== undefined) ?? "driver" }, mend: changes };
+  const found = names.map((name) => spelt(subject, at, name)).find((name) => subject.line.said(at, name) !== undefined);
+  return { spot: { option: at, property: found ?? impliedKey(subject.line.options[at].name) ?? undefined }, mend: changes };
+}
+
+/** A property by the name that the option says it by: with dashes or, of a machine, with underscores. */
+function spelt(subject: Subject, option: number, name: string): string {
+  const other = name.replaceAll("-", "_");
+  return subject.line.said(option, name) === undefined && subject.line.said(option, other) !== undefined ? other : name;
 }
 
 /** Binds the function to the iommufd that others behind its IOMMU have, else to the line's first, else to a new one. */

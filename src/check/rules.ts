@@ -44,6 +44,7 @@ const table = [
   rule("host-call-refused", "error", "a call that the host's kernel refuses", "Building the machine needs it.", KERNEL_IOMMUFD),
   rule("function-ats", "error", "ATS of a function that has none or cannot use it", "vfio-pci with ats=on asks for the capability.", "QEMU hw/vfio/pci.c"),
   rule("no-such-function", "error", "a function that the host does not have", "host= names a PCI function of the host.", "QEMU hw/vfio/pci.c"),
+  rule("unknown-descriptor", "note", "a function that the line names by a descriptor", "--fd N=ADDRESS says which of the host's it is.", "QEMU hw/vfio/pci.c"),
   rule("function-taken-twice", "error", "one function of the host twice", "A function of the host can be given away once.", "QEMU hw/vfio/pci.c"),
   rule("function-not-bound", "error", "a function that is not bound to vfio-pci", "Only a function that the host's own driver has left can be passed through.", "Linux drivers/vfio/vfio_main.c"),
   rule("function-in-use", "error", "a function that is in use", "Another machine, or another vfio-pci of this one, has it.", "Linux drivers/vfio/device_cdev.c"),
@@ -66,7 +67,7 @@ const table = [
   rule("needs-accel", "error", "a property that needs accel=on", "What an emulated SMMU offers is fixed.", "QEMU hw/arm/smmuv3.c"),
   rule("accel-needs-kvm", "error", "an accelerated SMMU without KVM", "Messages of functions go to the guest by KVM's interrupt controller.", "QEMU hw/arm/virt.c"),
   rule("accel-stage", "error", "an accelerated SMMU with a stage 2 for the guest", "Stage 2 is the host's.", "QEMU hw/arm/smmuv3.c"),
-  rule("cmdqv", "error", "virtual command queues that are not there", "cmdqv=on needs a host with Tegra241's, and is not modelled here.", "QEMU hw/arm/tegra241-cmdqv.c"),
+  rule("cmdqv", "note", "virtual command queues that only some hosts have", "cmdqv=on needs Tegra241's, and a guest's queue in one piece of memory.", "QEMU hw/arm/tegra241-cmdqv.c"),
   rule("oas-value", "error", "an output size that QEMU's model has not", "44, 48 and auto are.", "QEMU hw/arm/smmuv3.c"),
 
   // ---- PCI ----

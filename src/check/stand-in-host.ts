@@ -4,7 +4,7 @@
  */
 import { describeHost, type HostDescription, type HostDescriptionInput } from "../host/simulated/file/index.js";
 import { iommuOf } from "../host/simulated/names/index.js";
-import type { DeviceArgument, MachineArguments } from "../machine/arguments/index.js";
+import { booleanProperty, type DeviceArgument, type DriveArgument, type Drives, type MachineArguments, textProperty } from "../machine/arguments/index.js";
 import { hostFunctionAddress } from "../machine/index.js";
 import type { Topology } from "./topology.js";
 
@@ -51,24 +51,79 @@ function only(host: HostDescription, addresses: ReadonlySet<string>): HostDescri
 }
 
 /** Address of a function of which the line does not say which of the host's it is. */
-function inventedAddress(index: number): string {
-  return `7f${(index >> 8).toString(16).padStart(2, "0")}:${(index & 0xff).toString(16).padStart(2, "0")}:00.0`;
+const INVENTED_SEGMENT = "7f";
+
+function isInvented(address: string | null): boolean {
+  return address?.startsWith(INVENTED_SEGMENT) === true;
 }
 
-/** Functions that the line names by a descriptor, or not at all, by addresses of their own. */
-export function withAddresses(args: MachineArguments): MachineArguments {
+function inventedAddress(index: number): string {
+  return `${INVENTED_SEGMENT}${(index >> 8).toString(16).padStart(2, "0")}:${(index & 0xff).toString(16).padStart(2, "0")}:00.0`;
+}
+
+/**
+ * The arguments that are tried: functions that the line names by a descriptor have addresses of their own; command queues
+ * that are not modelled, and `auto` of an SMMU whose functions were left out, are in nobody's way.
+ */
+export function arguable(args: MachineArguments, topology: Topology, someLeft: boolean): MachineArguments {
   let count = 0;
   const devices = args.devices.map((device) => {
-    if (device.model.category !== "passthrough" || hostFunctionAddress(device) !== null || !device.properties.has("fd")) {
+    if (isUnknown(device)) {
+      const properties = new Map([...device.properties].filter(([name]) => name !== "fd"));
+      return { ...device, properties: properties.set("host", inventedAddress(count++)) };
+    }
+    if (device.model.name !== "arm-smmuv3" || !booleanProperty(device, "accel")) {
       return device;
     }
-    const properties = new Map([...device.properties].filter(([name]) => name !== "fd"));
-    return { ...device, properties: properties.set("host", inventedAddress(count++)) };
+    const bare = someLeft && !topology.passedThrough.some((fn) => topology.iommuOf(fn) === device);
+    const fixed = bare ? Object.entries({ ril: "on", ats: "off", oas: "44", ssidsize: "0" }).filter(([name]) => textProperty(device, name) === "auto") : [];
+    return { ...device, properties: new Map([...device.properties, ["cmdqv", "auto"], ...fixed]) };
   });
-  return { ...args, devices };
+  return { ...args, devices, drives: withoutFiles(args.drives) };
 }
 
-/** A host for these arguments, which `withAddresses` has been done to. Each root bus has a physical IOMMU of its own. */
+/** Disks of memory in the place of files, which are of the host that the line is for, and may be in use here. */
+function withoutFiles(drives: Drives): Drives {
+  const resolve = (id: string): DriveArgument => ({ ...drives.resolve(id), kind: "memory", size: 2 ** 20, standIn: null });
+  return Object.create(drives, { resolve: { value: resolve } }) as Drives;
+}
+
+/** A function of which the line does not say which of the host's it is. */
+export function isUnknown(device: DeviceArgument): boolean {
+  return device.model.category === "passthrough" && hostFunctionAddress(device) === null && device.properties.has("fd");
+}
+
+/**
+ * The host with functions for those that the line does not name: behind the IOMMU of others beside them, else behind the
+ * best that there is.
+ * @param assumed addresses that it is to have
+ */
+export function withUnknown(host: HostDescription, args: MachineArguments, topology: Topology, assumed: ReadonlySet<string>): HostDescription {
+  const unknown = topology.passedThrough.filter((device) => {
+    const address = hostFunctionAddress(device);
+    return isInvented(address) || (address !== null && assumed.has(address) && !host.functions.some((fn) => fn.address === address));
+  });
+  if (unknown.length === 0) {
+    return host;
+  }
+  const best = standInHost(args, topology, 2 ** 30);
+  const known = new Map(host.functions.map((fn) => [fn.address, fn]));
+  const functions = unknown.map((device) => {
+    const address = hostFunctionAddress(device);
+    const beside = topology.passedThrough.map((fn) => known.get(hostFunctionAddress(fn) ?? "")).find((fn, at) => fn !== undefined && topology.rootBusOf(topology.passedThrough[at]) === topology.rootBusOf(device));
+    const invented = best.functions.find((fn) => fn.address === address)!;
+    return beside === undefined || beside.smmu === undefined ? invented : { ...invented, smmu: beside.smmu, streamId: 0xffff - unknown.indexOf(device) };
+  });
+  const missing = new Set(functions.map((fn) => iommuOf(fn)));
+  return {
+    ...host,
+    smmus: [...host.smmus, ...best.smmus.filter(({ name }) => missing.has(name))],
+    vtds: [...host.vtds, ...best.vtds.filter(({ name }) => missing.has(name) && !host.vtds.some((one) => one.name === name))],
+    functions: [...host.functions, ...functions],
+  };
+}
+
+/** A host for these arguments, which `arguable` has made. Each root bus has a physical IOMMU of its own. */
 export function standInHost(args: MachineArguments, topology: Topology, memoryBytes: number): HostDescription {
   const isX86 = args.machine.board === "q35";
   const segments = new Map<string, string>();

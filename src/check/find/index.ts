@@ -3,7 +3,7 @@ import type { Machine } from "../../machine/index.js";
 import type { Raised, Subject } from "../subject.js";
 import { busNumbers } from "./bus-numbers.js";
 import { groups, kernel, memoryLock, withoutKvm } from "./host.js";
-import { iommuAfterFunctions, mixedContainers, nestingWithoutCachingMode, outsideIommu, withoutAcpi, withoutFirmware } from "./iommu.js";
+import { commandQueues, iommuAfterFunctions, mixedContainers, nestingWithoutCachingMode, outsideIommu, unknownFunctions, withoutAcpi, withoutFirmware } from "./iommu.js";
 import { nodesOfFunctions } from "./numa.js";
 import { invalidationCalls, lostInvalidations, migrationBlocked } from "./speed.js";
 import { olderSpellings, romFiles } from "./spelling.js";
@@ -23,6 +23,8 @@ const OF_LINE: ReadonlyArray<(subject: Subject) => Raised[]> = [
   mixedContainers,
   nodesOfFunctions,
   romFiles,
+  commandQueues,
+  unknownFunctions,
   groups,
   memoryLock,
   lostInvalidations,

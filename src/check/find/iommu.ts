@@ -1,5 +1,6 @@
 /** IOMMUs whose functions are not as they are meant to be, though the machine can be built. */
 import { booleanProperty, deviceLabel, textProperty } from "../../machine/arguments/index.js";
+import { isUnknown } from "../stand-in-host.js";
 import type { Raised, Subject } from "../subject.js";
 
 /** What QEMU has no IOMMU for: it asks for the function's when the function is made. */
@@ -85,6 +86,35 @@ export function withoutFirmware(subject: Subject): Raised[] {
   ];
 }
 
+/** Command queues of Tegra241, which the machine that is tried does not have. */
+export function commandQueues(subject: Subject): Raised[] {
+  const smmu = subject.args.devices.find((one) => one.model.name === "arm-smmuv3" && booleanProperty(one, "accel") && textProperty(one, "cmdqv") === "on");
+  return smmu === undefined
+    ? []
+    : [
+        {
+          rule: "cmdqv",
+          words: `${deviceLabel(smmu)} has cmdqv=on: QEMU ends with "CMDQV requested but not supported" on a host without Tegra241's command queues`,
+          found: "whether the host has them is not known here; a guest's queue is then to lie in one piece of memory: huge pages of its size, at the least",
+          wouldWork: "cmdqv=auto",
+          spot: subject.spotOf(smmu, "cmdqv"),
+        },
+      ];
+}
+
+/** Functions by descriptors: which of the host's they are is known to who opened them. */
+export function unknownFunctions(subject: Subject): Raised[] {
+  return subject.host === null
+    ? []
+    : subject.topology.passedThrough.filter(isUnknown).map((fn) => ({
+        rule: "unknown-descriptor",
+        words: `which function of ${subject.host!.name} fd=${textProperty(fn, "fd")} is, is not said`,
+        found: `${deviceLabel(fn)} is taken for one that has all that is asked of it`,
+        wouldWork: `--fd ${textProperty(fn, "fd")}=ADDRESS`,
+        spot: subject.spotOf(fn, "fd"),
+      }));
+}
+
 /** First-stage nesting without caching-mode: what comes to be is not told. */
 export function nestingWithoutCachingMode(subject: Subject): Raised[] {
   const { topology } = subject;
@@ -98,7 +128,7 @@ export function nestingWithoutCachingMode(subject: Subject): Raised[] {
       words: `${deviceLabel(vtd)} has fsts=on and caching-mode=off: the guest does not tell of entries that come to be`,
       found: "a function or PASID stays unbound until the guest invalidates something that covers it, or switches on bus mastering",
       wouldWork: "caching-mode=on",
-      spot: subject.spotOf(vtd, "fsts"),
+      spot: subject.spotOf(vtd),
     },
   ];
 }

@@ -52,12 +52,11 @@ function onQ35(subject: Subject, demands: readonly number[], wanted: number): Ra
   return [
     {
       rule: "window-too-small",
-      level: "warning",
+      level: "note",
       words: `BARs of functions want ${gibibytes(wanted)} of 64-bit memory, and pci-hole64-size is ${gibibytes(hole)}`,
-      found: "firmware that keeps to it leaves some of them without an address",
+      found: "firmware that keeps to it leaves some of them without an address; others take what the processor addresses",
       wouldWork: `-global q35-pcihost.pci-hole64-size=${value}`,
       spot: option < 0 ? { option: subject.lastOption("machine", "M") ?? first, property: "type" } : { option },
-      mend: option < 0 ? [{ kind: "insert", before: first, options: [["global", `q35-pcihost.pci-hole64-size=${value}`]] }] : [{ kind: "set", option, property: "q35-pcihost.pci-hole64-size", value }],
     },
   ];
 }
