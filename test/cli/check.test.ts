@@ -100,7 +100,7 @@ describe("viommu check", () => {
       words: "Property 'arm-smmuv3.ssidSize' not found",
       found: "did you mean ssidsize?",
       wouldWork: expect.stringContaining("ssidsize"),
-      place: { source: path, line: 6, column: 80, endLine: 6, endColumn: 91, word: 16, text: expect.stringMatching(/^-device arm-smmuv3,/), property: "ssidSize" },
+      place: { source: path, line: 6, column: 80, endLine: 6, endColumn: 91, word: 14, text: expect.stringMatching(/^-device arm-smmuv3,/), property: "ssidSize" },
       mended: true,
     });
   });
