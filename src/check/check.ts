@@ -14,7 +14,7 @@ import { ofLine, ofMachine } from "./find/index.js";
 import { cureOf, cureOfWords } from "./mends.js";
 import { isRule, type RuleId, rules } from "./rules.js";
 import { type Raised, Subject } from "./subject.js";
-import { arguable, standInHost, withKnownRegisters, withUnknown } from "./stand-in-host.js";
+import { arguable, standInHost, withDescriptors, withKnownRegisters, withUnknown } from "./stand-in-host.js";
 import { Topology } from "./topology.js";
 
 export interface CheckRequest {
@@ -23,6 +23,8 @@ export interface CheckRequest {
   readonly source: string;
   /** Null: what the line alone shows. */
   readonly host: HostDescription | null;
+  /** Functions of the host by descriptors, as the line says them. */
+  readonly descriptors?: ReadonlyMap<string, string>;
 }
 
 /** A finding, and what of the text it is about. */
@@ -90,7 +92,7 @@ class CheckRun {
     if (read.arguments === null) {
       return this.wrongWords(line, read.findings);
     }
-    const subject = new Subject(line, read.arguments, this.request.host, left);
+    const subject = new Subject(line, withDescriptors(read.arguments, this.request.descriptors ?? new Map()), this.request.host, left);
     if (this.takeAll(line, ofLine(subject))) {
       return true;
     }

@@ -88,6 +88,15 @@ function withoutFiles(drives: Drives): Drives {
   return Object.create(drives, { resolve: { value: resolve } }) as Drives;
 }
 
+/** The arguments with addresses for those descriptors of which it is told whose they are. */
+export function withDescriptors(args: MachineArguments, told: ReadonlyMap<string, string>): MachineArguments {
+  const devices = args.devices.map((device) => {
+    const address = isUnknown(device) ? told.get(textProperty(device, "fd")) : undefined;
+    return address === undefined ? device : { ...device, properties: new Map([...device.properties].filter(([name]) => name !== "fd")).set("host", address) };
+  });
+  return { ...args, devices };
+}
+
 /** A function of which the line does not say which of the host's it is. */
 export function isUnknown(device: DeviceArgument): boolean {
   return device.model.category === "passthrough" && hostFunctionAddress(device) === null && device.properties.has("fd");
