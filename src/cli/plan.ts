@@ -1,13 +1,14 @@
 import { type Command, Option } from "commander";
 import { loadHost, shippedHosts } from "../host/shipped/index.js";
 import { parseSize } from "../machine/arguments/index.js";
+import type { HostDescription } from "../host/simulated/file/index.js";
 import { LIBVIRT_VERSIONS, type LibvirtVersion, PLAN_FORMATS, type PlanFormat, QEMU_VERSIONS, type QemuVersion } from "../plan/index.js";
 import { Refusal } from "../support/index.js";
 import type { Streams } from "./streams.js";
 
 interface PlanOptions {
   readonly device?: string[];
-  readonly host: string;
+  readonly host?: string;
   readonly memory: number;
   readonly cpus: number;
   readonly spare: number;
@@ -22,7 +23,7 @@ interface PlanOptions {
 export function addTo(plan: Command, streams: Streams, finish: (code: number) => void): void {
   plan
     .option("--device <address...>", "functions of the host that the machine gets, such as 0009:01:00.0")
-    .requiredOption("--host <file>", `the host: a file, or ${shippedHosts().join(", ")}`)
+    .option("--host <file>", `the host: a file, a capture, or ${shippedHosts().join(", ")} (default: this machine)`)
     .addOption(new Option("--memory <size>", "memory of the guest").argParser(parseMemory).default(4 * 2 ** 30, "4G"))
     .option("--cpus <number>", "CPUs of the guest", wholeNumber("--cpus", 1), 4)
     .option("--spare <number>", "empty ports for hot-plug on each expander bus", wholeNumber("--spare", 0), 0)
@@ -34,10 +35,22 @@ export function addTo(plan: Command, streams: Streams, finish: (code: number) =>
     .addHelpText("after", HELP)
     .action(async (options: PlanOptions) => {
       const { HostFacts, planMachine, writePlan } = await import("../plan/index.js");
-      const machine = planMachine({ ...options, facts: new HostFacts(await loadHost(options.host)), devices: (options.device ?? []).flatMap((one) => one.split(",")) });
-      streams.out(writePlan(machine, options.format, { hostName: options.host, qemu: options.qemu, libvirt: options.libvirt }));
+      const machine = planMachine({ ...options, facts: new HostFacts(await hostOf(options.host)), devices: (options.device ?? []).flatMap((one) => one.split(",")) });
+      streams.out(writePlan(machine, options.format, { hostName: options.host ?? THIS_MACHINE, qemu: options.qemu, libvirt: options.libvirt }));
       finish(0);
     });
+}
+
+/** What viommu run calls the machine that it runs on. */
+const THIS_MACHINE = "linux";
+
+async function hostOf(name: string | undefined): Promise<HostDescription> {
+  if (name !== undefined && name !== THIS_MACHINE) {
+    return loadHost(name);
+  }
+  const { copyOf, describeSnapshot } = await import("../host/described/index.js");
+  const { readHwInfo } = await import("../host/linux/index.js");
+  return describeSnapshot(copyOf(undefined, readHwInfo)).description;
 }
 
 const HELP = `

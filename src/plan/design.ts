@@ -109,9 +109,16 @@ export function planMachine(request: PlanRequest): MachinePlan {
     window: planWindow(board, needs, facts.host, memory),
     vtd: board === "q35" && translated.length > 0 ? planVtd(facts, translated, cpus, request.qemu ?? "11.1") : null,
     expanders,
-    preparations: [...preparations, ...lockedMemory(facts, memory)],
+    preparations: [...preparations, ...missingOptions(facts, translated.length > 0), ...lockedMemory(facts, memory)],
     notes,
   };
+}
+
+/** Options that the host's kernel was built without. */
+function missingOptions({ board, host: { kernelConfig } }: HostFacts, nests: boolean): string[] {
+  const needed = ["CONFIG_IOMMUFD", "CONFIG_VFIO_DEVICE_CDEV", ...(board === "virt" && nests ? ["CONFIG_ARM_SMMU_V3_IOMMUFD"] : [])];
+  const missing = needed.filter((option) => kernelConfig?.[option] === "n");
+  return missing.length === 0 ? [] : [`a kernel with ${missing.join(", ")}: the host's was built without`];
 }
 
 function lockedMemory({ host: { limits } }: HostFacts, memory: number): string[] {

@@ -141,7 +141,7 @@ export class HostFacts {
       group,
       companions,
       obstacles: this.obstacles(description, iommu),
-      preparations: description.driver === "vfio-pci" ? [] : [`${description.address} (${description.name}) is bound to ${description.driver || "no driver"}: give it to vfio-pci`],
+      preparations: description.driver.includes("vfio") ? [] : [`${description.address} (${description.name}) is bound to ${description.driver || "no driver"}: give it to vfio-pci`],
     };
   }
 

@@ -211,6 +211,11 @@ describe("functions", () => {
     expect(() => plan(rmrr, ["0000:01:00.0"])).toThrow("whose range 0x7b800000 to 0x7bffffff firmware wants mapped one to one (RMRR)");
   });
 
+  it("for a kernel without the options are planned, and they are told", () => {
+    const bare = host([smmu(0)], [fn("0000:01:00.0")], 1, { kernelConfig: { CONFIG_IOMMUFD: "n", CONFIG_VFIO_DEVICE_CDEV: "y", CONFIG_ARM_SMMU_V3_IOMMUFD: "n" }, limits: { memlock: "unlimited" } });
+    expect(plan(bare, ["0000:01:00.0"]).preparations).toEqual(["a kernel with CONFIG_IOMMUFD, CONFIG_ARM_SMMU_V3_IOMMUFD: the host's was built without"]);
+  });
+
   it("of another driver are planned, and what is to be done is told", async () => {
     expect((await planOf("grace", ["0006:01:00.0"])).preparations[0]).toBe("0006:01:00.0 (BMC graphics) is bound to ast: give it to vfio-pci");
   });
