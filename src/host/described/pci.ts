@@ -36,6 +36,8 @@ const MOST_ADDRESS = BigInt(Number.MAX_SAFE_INTEGER);
 export interface FunctionNotes {
   /** The name of its VFIO character device below /dev: `vfio/devices/vfio0`; null: none. */
   readonly characterDevice: string | null;
+  /** The driver that an administrator wants for it; null: none in particular. */
+  readonly driverOverride: string | null;
   /** It is a virtual function of this one; null: of none. */
   readonly physicalFunction: string | null;
   /** The kernel's name of its IOMMU; null: none. */
@@ -154,6 +156,7 @@ class FunctionFiles {
       },
       notes: {
         characterDevice: this.characterDevice(),
+        driverOverride: this.driverOverride(),
         physicalFunction: this.snapshot.targetName(`${this.folder}/physfn`),
         iommu: this.snapshot.targetName(`${this.folder}/iommu`),
       },
@@ -168,6 +171,12 @@ class FunctionFiles {
   private characterDevice(): string | null {
     const [name] = this.snapshot.names(`${this.folder}/vfio-dev`);
     return name === undefined ? null : `vfio/devices/${name}`;
+  }
+
+  /** `(null)` where there is none. */
+  private driverOverride(): string | null {
+    const text = this.snapshot.text(`${this.folder}/driver_override`);
+    return text === null || !/^[\w-]{1,64}$/.test(text) ? null : text;
   }
 
   /** The ports above, from the root bus on: a function's folder lies in those of its ports. */

@@ -51,7 +51,9 @@ function driverProblems({ host }: Patient, fn: FunctionDescription): HostProblem
   }
   if (!driver.includes("vfio")) {
     const cure = `the driver vfio-pci: modprobe vfio-pci; driverctl set-override ${address} vfio-pci (or, by hand: echo vfio-pci >${DEVICES}/${address}/driver_override; ${driver === "" ? "" : `echo ${address} >/sys/bus/pci/drivers/${driver}/unbind; `}echo ${address} >/sys/bus/pci/drivers_probe)`;
-    return [problem("error", "driver", words, driver === "" ? "the function has no driver" : `the function's driver is ${driver}`, cure)];
+    const override = host.functions.get(address)?.driverOverride ?? null;
+    const misnamed = override !== null && override !== driver ? `, and its driver_override is ${override}, ${/^vfio[_-]pci$|^pci[_-]vfio$|^vfio$/.test(override) && override !== "vfio-pci" ? "a name that no driver has" : "whose driver is not there or does not take it"}` : "";
+    return [problem("error", "driver", words, `${driver === "" ? "the function has no driver" : `the function's driver is ${driver}`}${misnamed}`, cure)];
   }
   if (host.description.kernelConfig?.CONFIG_VFIO_DEVICE_CDEV === "n" && host.nodes["dev/iommu"] === "absent") {
     // No function has one, and why has been told.

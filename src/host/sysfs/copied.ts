@@ -5,7 +5,7 @@
  */
 
 /** In the folder of each PCI function (Documentation/ABI/testing/sysfs-bus-pci). `config` is blanked (config-space.ts). */
-export const FUNCTION_FILES = ["vendor", "device", "class", "revision", "subsystem_vendor", "subsystem_device", "numa_node", "resource", "reset_method", "sriov_totalvfs", "sriov_numvfs"] as const;
+export const FUNCTION_FILES = ["vendor", "device", "class", "revision", "subsystem_vendor", "subsystem_device", "numa_node", "resource", "reset_method", "driver_override", "sriov_totalvfs", "sriov_numvfs"] as const;
 export const FUNCTION_LINKS = ["driver", "iommu", "iommu_group", "physfn"] as const;
 
 /** In the folder of each of /sys/class/iommu. */

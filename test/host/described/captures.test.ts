@@ -129,7 +129,7 @@ describe("what others have", () => {
       ["dmar5", 0xe7ff_c000, false, 0, false],
     ]);
     expect(fn(host, "0000:00:17.0")).toMatchObject({ reset: [], reserved: [{ base: 0x7863_c000, size: 0x4000, type: "direct" }, { base: 0xfee0_0000, size: 0x10_0000, type: "msi" }] });
-    expect(functions.get("0000:38:00.1")).toEqual({ characterDevice: "vfio/devices/vfio1", physicalFunction: "0000:38:00.0", iommu: "dmar1" });
+    expect(functions.get("0000:38:00.1")).toEqual({ characterDevice: "vfio/devices/vfio1", driverOverride: null, physicalFunction: "0000:38:00.0", iommu: "dmar1" });
     expect(fn(host, "0000:18:00.0").upstream).toEqual(["0000:15:01.0", "0000:16:00.0", "0000:17:00.0"]);
     expect(host.ports?.filter(({ acs }) => acs === false).map(({ address }) => address)).toEqual(["0000:02:00.0", "0000:16:00.0", "0000:17:00.0", "0000:17:01.0", "0000:96:00.0", "0000:97:00.0", "0000:97:01.0"]);
     expect([host.addressBits, host.architecture, host.msiDoorbell]).toEqual([52, "x86_64", 0xfee0_0000]);

@@ -91,6 +91,7 @@ describe("the doctor", () => {
     ["companions in groups of their own", "desktop", (h) => h.description.functions.filter(({ address }) => address.startsWith("0000:01:")).forEach((fn, i) => (fn.group = 100 + i)), ["0000:01:00.0"], "warning companions: vfio 0000:01:00.0: other functions of the GPU are not given with it", /a reset of one is a reset of all/],
     ["an NVSwitch", "xeon", (h) => h.description.functions.push({ ...h.description.functions[0], address: "0000:66:00.0", vendor: 0x10de, device: 0x22a3, class: 0x068000, driver: "nvidia-nvswitch" }), ["0000:18:00.0"], "warning nvswitch: vfio 0000:18:00.0: the GPU's NVLinks go through switches that the guest does not have", /Fabric Manager/],
     ["a BAR that finds no place", "desktop", (h) => (h.description.functions.find(({ address }) => address === "0000:01:00.0")!.bars[1].size = 2 ** 39), ["0000:01:00.0"], "error bar-size: vfio 0000:01:00.0: BAR 1 of 512 GiB finds no place", /resizable BAR/],
+    ["the name of a driver that there is not", "xeon", (h) => (h.functions = new Map([...h.functions].map(([address, fn]) => [address, { ...fn, driverOverride: "vfio_pci", characterDevice: null }]))), ["0000:38:00.0"], "error driver: vfio 0000:38:00.0: couldn't open directory /sys/bus/pci/devices/0000:38:00.0/vfio-dev: No such file or directory", /set-override 0000:38:00\.0 vfio-pci/],
     ["no KVM", "xeon", (h) => (h.description.kvm = false), [], "warning no-kvm: Could not access KVM kernel module: No such file or directory", /VT-x or AMD-V \(SVM\) on in the firmware/],
     ["a low limit", "xeon", (h) => ((h.description.limits = { memlock: 8 * 2 ** 20 }), Object.assign(h, { locksFreely: false })), [], "warning memlock: RLIMIT_MEMLOCK is 8388608 bytes", /LimitMEMLOCK=infinity/],
     ["nothing that VFIO has", "desktop", (h) => h.description.functions.forEach((fn) => (fn.driver = fn.driver === "vfio-pci" ? "nvidia" : fn.driver)), [], "note no-vfio-function: no function has the driver vfio-pci", /--device ADDRESS/],
@@ -116,6 +117,11 @@ function strip({ description }: Pick<DescribedHost, "description">): void {
   Object.assign(description, { smmus: [], vtds: [] });
   description.functions.forEach((fn) => Object.assign(fn, { group: null, ...(fn.smmu === undefined ? { vtd: null } : { smmu: null }) }));
 }
+
+it("a misspelt driver is told of with its name", () => {
+  const host = changed("xeon", (h) => (h.functions = new Map([...h.functions].map(([address, fn]) => [address, { ...fn, driverOverride: "vfio_pci" }]))));
+  expect(ask(host, ["0000:38:00.0"])[0].found).toBe("the function's driver is mlx5_core, and its driver_override is vfio_pci, a name that no driver has");
+});
 
 it("problems are told for people in lines of 100 columns", () => {
   const text = formatProblems("a host", ask("desktop", ["0000:01:00.0"]));

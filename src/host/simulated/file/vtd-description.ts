@@ -52,11 +52,11 @@ export const vtdSchema = z.strictObject({
 
 export type VtdDescription = z.output<typeof vtdSchema>;
 
-/** A unit of which its registers are known, or one of them, or none: name and place aside. */
+/** A unit of which its registers are known, or one of them, or none, as where they describe no unit: name and place aside. */
 export function unitOfRegisters(cap: string | null, ecap: string | null): Omit<VtdDescription, "name" | "base" | "segment" | "numaNode"> {
   const named = { name: "unit", base: 0 };
   const read = vtdSchema.safeParse({ ...named, ...keysOfRegisters(cap, ecap), cap, ecap });
-  const { name, base, segment, numaNode, ...unit } = read.success ? read.data : vtdSchema.parse({ ...named, cap, ecap });
+  const { name, base, segment, numaNode, ...unit } = read.success ? read.data : vtdSchema.parse(named);
   void [name, base, segment, numaNode];
   return unit;
 }
