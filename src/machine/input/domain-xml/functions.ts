@@ -49,6 +49,9 @@ export class PciFunctions {
             { rule: "pci-controller", wouldWork: index === 0 ? "<controller type='pci' index='0' model='pcie-root'/> before it, or an index" : "index='0'" },
           );
         }
+        if (index > 255) {
+          throw new Refusal(`unsupported configuration: PCI controller index ${index} too high`, { rule: "pci-controller", wouldWork: "0 to 255" });
+        }
         if (byIndex.has(index)) {
           throw new Refusal(`XML error: Multiple 'pci' controllers with index '${index}'`, { rule: "pci-controller", wouldWork: "an index of its own for each" });
         }
@@ -81,9 +84,6 @@ export class PciFunctions {
       }
     }
     const last = Math.max(0, ...byIndex.keys());
-    if (last > 255) {
-      throw new Refusal(`unsupported configuration: PCI controller index ${last} too high`, { rule: "pci-controller", wouldWork: "0 to 255" });
-    }
     for (let index = 0; index <= last; index++) {
       const found = byIndex.get(index);
       this.buses.add(found?.model ?? (index === 0 ? "pcie-root" : "pcie-root-port"), found?.element ?? null);
