@@ -108,15 +108,19 @@ export class PciFunctions {
     for (const [index, { element }] of [...this.buses.list.entries()]) {
       const address = element === null ? null : words.at(element, () => givenAddress(element));
       if (address !== null && address !== undefined && index > 0) {
-        words.at(element!, () => this.buses.reserve(address, element));
-        this.ofBus.set(index, address);
+        words.at(element!, () => {
+          this.buses.reserve(address, element);
+          this.ofBus.set(index, address);
+        });
       }
     }
     for (const fn of this.list) {
       const address = words.at(fn.element, () => givenAddress(fn.element)) ?? null;
       if (address !== null) {
-        words.at(fn.element, () => this.buses.reserve(address, fn.element));
-        given.set(fn, address);
+        words.at(fn.element, () => {
+          this.buses.reserve(address, fn.element);
+          given.set(fn, address);
+        });
       }
     }
     for (const fn of this.list) {
