@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { recognise } from "../../src/machine/input/index.js";
 import { readArguments } from "../../src/machine/arguments/index.js";
+import { build } from "./build.js";
 import { refusalOf } from "./refused.js";
 
 const folder = new URL("./domain-xml/", import.meta.url);
@@ -134,6 +135,19 @@ describe("words of a domain XML", () => {
 });
 
 describe("what libvirt takes", () => {
+  it("is built: a function of the host behind its own SMMU, with the nodes of the domain", () => {
+    const text = read("smmuv3-expander.xml").replace("type='qemu'", "type='kvm'");
+    const { machine, host } = build(recognise(text, "guest.xml").words.map((word) => `'${word.text}'`).join(" "));
+    machine.start();
+    const fn = machine.board.functions.find(({ argument }) => argument.id === "hostdev0")!.fn;
+    expect(machine.board.iommus.map(({ id }) => id)).toEqual(["iommu0"]);
+    expect(fn.bus!.id).toBe("pci.2");
+    const srat = machine.board.buildTables().acpi!.tables.get("SRAT")!;
+    expect(srat.length).toBe(36 + 12 + 2 * 18 + 2 * 40);
+    machine.shutdown();
+    expect(host.liveObjects()).toEqual([]);
+  });
+
   /** Devices that viommu refuses. */
   const refused: Readonly<Record<string, readonly string[]>> = { amd: ["AMDVI-PCI", "amd-iommu"], cmdqv: ["virtio-iommu"], "smmuv3-and-virtio": ["virtio-iommu"], "virtio-iommu": ["virtio-iommu"], "virtio-mem": ["virtio-mem-pci"] };
 
