@@ -67,7 +67,7 @@ function qemuValue(name: string): Place {
 function completionOf(command: Command): Completion {
   const own = command.options.map((option) => ({ option: option.long!, description: option.description, value: valueOf(option) }));
   const takesMachine = command.name() === "run" || command.name() === "tables";
-  const qemu = [...optionRules.values()].filter((rule) => takesMachine && rule.refused === undefined);
+  const qemu = [...optionRules.values()].filter((rule) => takesMachine && rule.refused === undefined && rule.gone === undefined);
   const operand = command.registeredArguments.at(0);
   const words = [...(operand?.argChoices ?? OPERANDS[command.name()]?.() ?? [])];
   return {
