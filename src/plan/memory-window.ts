@@ -94,7 +94,7 @@ export function planWindow(board: "virt" | "q35", needs: readonly BarNeeds[], ho
   const usual = USUAL[board];
   // The largest alignment first: no hole is left between expanders.
   const wanted = sum(needs.map(({ high }) => high));
-  const said = `BARs above 4 GiB want ${byteText(wanted)} with their alignment`;
+  const said = wanted === 0 ? "no BAR is for above 4 GiB" : `BARs above 4 GiB want ${byteText(wanted)} with their alignment`;
   if (board === "q35") {
     // QEMU rounds to GiB, and begins at a GiB above memory: a power of two more than the largest alignment leaves room for that.
     const size = powerAbove(wanted + Math.max(0, ...needs.map(({ alignment }) => alignment)));
