@@ -3,12 +3,13 @@
  * of it where not, and what stays is looked at again, until nothing more is found.
  */
 import type { HostDescription } from "../host/simulated/file/index.js";
-import { DEFAULT_RAM, describeArgument, type MachineArguments, readArguments } from "../machine/arguments/index.js";
+import { DEFAULT_RAM, describeArgument, type LocatedWord, type MachineArguments, readArguments } from "../machine/arguments/index.js";
 import { hostFunctionAddress, type Machine } from "../machine/index.js";
 import { recognise } from "../machine/input/index.js";
-import type { Finding, Place, Refusal } from "../support/index.js";
+import { type Finding, type Place, Refusal } from "../support/index.js";
+import { isXml, misspeltAttributes } from "./domain-xml.js";
 import { dryRun, SharedMemory } from "./dry-run.js";
-import { EditedText, lineAndColumn } from "./edited-text.js";
+import { EditedText, lineAndColumn, offsetOf } from "./edited-text.js";
 import { Line, type Spot } from "./line.js";
 import { ofLine, ofMachine } from "./find/index.js";
 import { cureOf, cureOfWords } from "./mends.js";
@@ -86,7 +87,14 @@ class CheckRun {
 
   /** @returns whether the line has changed */
   private round(): boolean {
-    const line = new Line(this.text, recognise(this.text.text, this.request.source).words);
+    if (this.misspelt()) {
+      return true;
+    }
+    const words = this.read();
+    if (words === null) {
+      return false;
+    }
+    const line = new Line(this.text, words);
     const left = new Set([...line.options.keys()].filter((option) => this.left.has(this.beginning(line, option))));
     const read = readArguments(line.wordsBut(left));
     if (read.arguments === null) {
@@ -100,6 +108,43 @@ class CheckRun {
     const host = this.hostFor(args);
     const tried = dryRun(args, host, this.memory, (machine: Machine) => ofMachine(subject, machine));
     return tried.refusal === null ? this.takeAll(line, tried.seen) : this.refused(subject, tried.refusal.parts[0]);
+  }
+
+  /** Attributes of a domain XML that libvirt leaves out. @returns whether the text has changed */
+  private misspelt(): boolean {
+    const all = misspeltAttributes(this.text.text);
+    for (const { start, end, ...finding } of all) {
+      this.noteAt("unknown-property", finding, { start, end }, true);
+    }
+    this.text = this.text.with(all.map(({ edit }) => edit));
+    return all.length > 0;
+  }
+
+  /** The words of the text; null: what libvirt refuses of it has been told. @throws Refusal where it is nothing that is read */
+  private read(): readonly LocatedWord[] | null {
+    try {
+      return recognise(this.text.text, this.request.source).words;
+    } catch (error) {
+      if (!(error instanceof Refusal) || !isXml(this.text.text) || error.rule === "invalid-xml" || error.rule === "no-domain") {
+        throw error;
+      }
+      for (const { words, found, wouldWork, place, where } of error.parts) {
+        const start = offsetOf(this.text.text, place?.line ?? 1, place?.column ?? 1);
+        this.noteAt("domain-xml", { words, found: withoutPlace({ found, where }), wouldWork }, { start, end: start + /^\S*?(?=[\s>/]|$)/.exec(this.text.text.slice(start))![0].length }, false);
+      }
+      return null;
+    }
+  }
+
+  /** What is told of a place of the text itself. */
+  private noteAt(rule: RuleId, { words, found, wouldWork }: { readonly words: string; readonly found?: string; readonly wouldWork?: string }, { start, end }: { start: number; end: number }, mended: boolean): void {
+    const begin = this.text.originOf(start) ?? this.nearest(start);
+    const range = { start: begin, end: begin + end - start };
+    const place = { source: this.request.source, ...lineAndColumn(this.request.text, begin), word: null, text: this.request.text.slice(range.start, range.end) };
+    const key = `${rule} ${begin} ${words}`;
+    if (!this.findings.has(key)) {
+      this.findings.set(key, { level: rules.get(rule)!.level, rule, words, ...(found === undefined ? {} : { found }), ...(wouldWork === undefined ? {} : { wouldWork }), place, range, mended });
+    }
   }
 
   /** What the machine is tried on. */

@@ -1,5 +1,6 @@
 /** A command line as options with their places in a text, and changes of them as changes of that text. */
 import { deviceModels, dropProgram, type LocatedWord, optionRules } from "../machine/arguments/index.js";
+import { attributeRange, isXml, xmlEdit } from "./domain-xml.js";
 import { type EditedText, offsetOf, type TextEdit } from "./edited-text.js";
 import { findProperty, propertiesIn, renameIn, setIn, type Splice, unsetIn } from "./option-text.js";
 import { quoted, replacement, shellWordAt, type ShellWord } from "./shell-word.js";
@@ -73,6 +74,10 @@ export class Line {
   /** Offsets in the text of what a spot is about: the option with its argument, or the property. */
   range({ option, property }: Spot): { start: number; end: number } {
     const { name, value, word, argument } = this.options[option];
+    if (isXml(this.text.text)) {
+      const shell = this.shellWord(word);
+      return (property === undefined ? null : attributeRange(this.text.text, shell.start, property)) ?? { start: shell.start, end: shell.end };
+    }
     const found = property === undefined || argument === null ? undefined : findProperty(value, impliedKey(name), property);
     if (found === undefined) {
       return { start: this.shellWord(word).start, end: this.shellWord(argument ?? word).end };
@@ -96,6 +101,10 @@ export class Line {
 
   /** The text with a mend's changes done; null: a word does not stand there as it is read, and cannot be changed. */
   with(mend: Mend): EditedText | null {
+    if (isXml(this.text.text)) {
+      const edits = mend.map((change) => (change.kind === "insert" ? null : xmlEdit(this.text.text, this.shellWord(this.options[change.option].word).start, change)));
+      return edits.some((edit) => edit === null) ? null : this.text.with(edits as TextEdit[]);
+    }
     const touched = mend.flatMap((change) => {
       const { word, argument } = this.options[change.kind === "insert" ? change.before : change.option];
       return change.kind === "insert" ? [word] : [word, ...(argument === null ? [] : [argument])];

@@ -113,6 +113,7 @@ const table = [
   rule("unknown-program", "error", "a program that is no QEMU of these machines", "qemu-system-aarch64 and qemu-system-x86_64 are.", "viommu run"),
   rule("too-many-cpus", "error", "more processors than the machine has", "-smp's maxcpus is limited by the machine.", "QEMU hw/core/machine-smp.c"),
   rule("invalid-option", "error", "an option that is not there, or an argument that does not fit", "QEMU ends at it.", "QEMU system/vl.c"),
+  rule("domain-xml", "error", "a domain XML that libvirt refuses", "libvirt checks it when the domain is defined or started.", "libvirt 12.9"),
   rule("machine-refused", "error", "what building the machine refuses", "It was built without a guest, as `viommu run` would.", "viommu run"),
 ] as const;
 
