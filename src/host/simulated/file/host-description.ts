@@ -47,7 +47,7 @@ const smmuSchema = z.strictObject({
   name: z.string().min(1).describe("the kernel's name of the instance, smmu3.0x and 16 digits of its base"),
   base: physicalAddress.describe("host-physical address of its registers"),
   numaNode: z.int().min(-1).default(-1).describe("NUMA node, -1: none"),
-  idr0: u32.nullable().describe("SMMU_IDR0; null: unknown, and nothing can be run on the host"),
+  idr0: u32.nullable().describe("SMMU_IDR0; null: unknown, and the SMMU is not simulated"),
   idr1: u32.nullable().describe("SMMU_IDR1; null: unknown"),
   idr2: u32.default(0).describe("SMMU_IDR2"),
   idr3: u32.default(0).describe("SMMU_IDR3"),
@@ -108,7 +108,7 @@ const functionSchema = z.strictObject({
   backing: backingSchema.optional().describe("what the disk of an NVMe controller is made of"),
   serial: z.string().min(1).max(20).optional().describe("serial number of an NVMe controller; by default its address"),
   blockSize: z.union([z.literal(512), z.literal(4096)]).default(512).describe("bytes of a logical block of an NVMe controller's disk"),
-  driver: z.string().default("vfio-pci").describe("driver that the host has bound to it; only vfio-pci lets it be passed through; empty: none"),
+  driver: z.string().default("vfio-pci").describe("driver that the host has bound to it; only vfio-pci and its variants let it be passed through; empty: none"),
   ...functionFacts,
 });
 

@@ -1,5 +1,4 @@
 /** What is made of a description whose facts are not all known. */
-import { Refusal } from "../../../support/index.js";
 import type { FunctionDescription, HostDescription, SmmuDescription } from "../file/index.js";
 import { ENGINE_BAR_BYTES } from "../names/index.js";
 
@@ -30,15 +29,7 @@ export function knownFunction(fn: FunctionDescription): KnownFunction {
   };
 }
 
-/** @throws Refusal where the ID registers of an SMMU are not known */
-export function knownSmmus({ name, smmus }: HostDescription): KnownSmmu[] {
-  return smmus.map((smmu) => {
-    const unknown = (["idr0", "idr1", "idr5"] as const).filter((register) => smmu[register] === null);
-    if (unknown.length > 0) {
-      throw new Refusal(`${name}: ${unknown.join(", ")} of ${smmu.name} are not known: nothing can be run on it`, {
-        wouldWork: "a description by a user who may open a function behind it (viommu host, with vfio-pci bound), or the values in the host file",
-      });
-    }
-    return smmu as KnownSmmu;
-  });
+/** SMMUs whose ID registers are known; of the others there is no hardware, and no function behind them can be bound. */
+export function knownSmmus({ smmus }: HostDescription): KnownSmmu[] {
+  return smmus.filter((smmu): smmu is KnownSmmu => smmu.idr0 !== null && smmu.idr1 !== null && smmu.idr5 !== null);
 }

@@ -67,6 +67,8 @@ export interface PhysicalFunctionDescription {
   readonly numaNode: number;
   /** Only functions of vfio-pci have a character device. Empty: none is bound. */
   readonly driver: string;
+  /** The SMMU that it is behind, whose registers may be unknown: then it is not simulated. */
+  readonly smmu?: string | null;
   /** The AMD unit that it is behind, which is described and not simulated. */
   readonly amd?: string | null;
   /** Number of its IOMMU group; null: it is alone. */

@@ -125,7 +125,7 @@ export class SimulatedKernel implements Host, VfioHost {
     }
     const device = this.hardware.functions.get(which);
     const denied = device === undefined ? null : denylisted(device.description);
-    if (device === undefined || device.description.driver !== "vfio-pci" || denied !== null) {
+    if (device === undefined || !device.description.driver.includes("vfio") || denied !== null) {
       const why = device === undefined ? "there is no such function" : (denied ?? (device.description.driver === "" ? "no driver is bound to it" : `it is bound to ${device.description.driver}`));
       throw new HostError("open", "ENODEV", `${which}: ${why}`);
     }
@@ -164,7 +164,7 @@ export class SimulatedKernel implements Host, VfioHost {
       vendorId: description.vendor,
       deviceId: description.device,
       classCode: description.class,
-      iommu: iommu?.name ?? description.amd ?? null,
+      iommu: iommu?.name ?? description.smmu ?? description.amd ?? null,
       numaNode: description.numaNode,
       // vfio-pci is bound to nothing of its denylist.
       driver: description.driver === "vfio-pci" && denylisted(description) !== null ? "" : description.driver,

@@ -113,6 +113,9 @@ export class SimulatedVfioDevice implements VfioDevice {
     if (typeof this.device.description.amd === "string") {
       throw refuse("EOPNOTSUPP", `${this.address} is behind ${this.device.description.amd}: AMD units of a host are described, and not simulated`);
     }
+    if (this.master === null && typeof this.device.description.smmu === "string") {
+      throw refuse("EOPNOTSUPP", `${this.address} is behind ${this.device.description.smmu}, whose ID registers are not known: it is not simulated (viommu host, with vfio-pci bound, reads them)`);
+    }
     if (this.master === null || !this.master.driver.cacheCoherent) {
       throw refuse("EINVAL", `${this.address} has no IOMMU with coherent table walks`);
     }
