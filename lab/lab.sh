@@ -18,6 +18,7 @@ command=$1 arch=$2 dir=$(realpath -m "$3")
 arch_shared=$arch
 arch_prepare() { :; }
 . "$here/packages.sh"
+. "$here/debian-kernel.sh"
 . "$here/$arch.sh"
 
 # The kernel: what was given, or one kept beside the project.
@@ -60,6 +61,7 @@ build() {
   [ -z "${VIOMMU_LAB_KERNEL_64K:-}" ] || arch_kernel "$VIOMMU_LAB_KERNEL_64K" "$root/boot/vmlinuz-64k"
   build_guest "$root"
   [ -z "${VIOMMU_LAB_TOOLS:-}" ] || build_tools "$root"
+  for flavour in ${VIOMMU_LAB_DEBIAN:-}; do add_debian_kernel "$root" "$flavour"; done
   # For guests on this machine itself.
   mkdir -p "$dir/boot" && cp "$root"/boot/* "$dir/boot/"
   rm -f "$dir/root.ext4"

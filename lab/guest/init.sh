@@ -4,9 +4,18 @@ export PATH=/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev 2>/dev/null
+# Of a kernel whose drivers are modules.
+[ ! -e /modules/order ] || while read -r module; do insmod "/modules/$module"; done </modules/order
 word() { sed -n "s/.*\b$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
 echo "lab: ready, Linux $(uname -r), $(grep -c ^processor /proc/cpuinfo) CPUs, up $(cut -d' ' -f1 /proc/uptime) s"
 function=$(word function)
+
+# next_kernel KERNEL INITRD COMMAND-LINE [crash]: by kexec_file_load, or by kexec-tools where the kernel has kexec_load alone.
+next_kernel() {
+  [ -e /kexec-tools/kexec ] || { kexec "$@"; return; }
+  tool() { /kexec-tools/ld-linux-aarch64.so.1 --library-path /kexec-tools /kexec-tools/kexec "$@"; }
+  if [ -n "$4" ]; then tool -c -p "$1" --initrd="$2" --command-line="$3"; else tool -c -l "$1" --initrd="$2" --command-line="$3" && tool -e; fi
+}
 
 groups() {
   for group in /sys/kernel/iommu_groups/*; do echo "group ${group##*/} $(cat "$group/type") $(ls "$group/devices" | tr '\n' ' ')"; done
@@ -147,8 +156,8 @@ for name in $(echo "$names" | tr , ' '); do
     reads) reads "$(first_disk)" "$(word warm)" "$(nproc)" ;;
     reads:counted) echo "rates: counted now" && sleep 4 && reads "$(first_disk)" counted "$(nproc)" ;;
     reboot) echo "lab: reboot"; reboot -f ;;
-    kexec) kexec /boot/vmlinuz /boot/initrd.gz "$(sed 's/\blab=[^ ]*/lab=again,groups/' /proc/cmdline)" ;;
-    kdump) kexec /boot/vmlinuz /boot/initrd.gz "$(sed "s/\blab=[^ ]*/lab=again,crashed,groups,$(word then)/; s/crashkernel=[^ ]*/nr_cpus=1/" /proc/cmdline)" crash && echo "lab: panic" && exit 1 ;;
+    kexec) next_kernel /boot/vmlinuz /boot/initrd.gz "$(sed "s/\blab=[^ ]*/lab=again,groups,$(word then)/" /proc/cmdline)" ;;
+    kdump) next_kernel /boot/vmlinuz /boot/initrd.gz "$(sed "s/\blab=[^ ]*/lab=again,crashed,groups,$(word then)/; s/crashkernel=[^ ]*/nr_cpus=1/" /proc/cmdline)" crash && echo "lab: panic" && exit 1 ;;
     # The first program's end is a panic.
     panic) echo "lab: panic"; exit 1 ;;
     again) echo "lab: begun anew" ;;

@@ -22,6 +22,19 @@ describe("Linux on virt", () => {
     -device pcie-root-port,id=rp3,bus=pcie.2,chassis=3 -device vfio-pci,host=0008:02:00.0,id=nic1,bus=rp3,iommufd=iommufd0`;
   const GROUPS = ["group \\d+ DMA(-FQ)? 0000:09:00\\.0", "group \\d+ DMA(-FQ)? 0000:11:00\\.0"];
 
+  /** A host whose function 0009:03:00.0 is an NVMe with a disk of random bytes; returns the MD5 of its first 8 MiB. */
+  const makeDisk = (): string => {
+    const project = process.env.VIOMMU_LAB === "local" ? packageFolder() : "/root/viommu";
+    const change = `const fs = require("fs"), host = JSON.parse(fs.readFileSync("${project}/hosts/grace.json", "utf8"));
+      const disk = host.functions.find((one) => one.address === "0009:03:00.0");
+      Object.assign(disk, { model: "nvme", backing: { file: "/tmp/disk.raw" }, bars: [{ index: 0, size: "128K", is64: true, prefetchable: false }] });
+      fs.writeFileSync("/tmp/host.json", JSON.stringify(host));`;
+    const sum = lab.shell(`node -e '${change}'; dd if=/dev/urandom of=/tmp/disk.raw bs=1M count=16 2>/dev/null; dd if=/tmp/disk.raw bs=1M count=8 2>/dev/null | md5sum | cut -c1-32`).trim();
+    expect(sum).toMatch(/^[0-9a-f]{32}$/);
+    return sum;
+  };
+  const withDisk = (top = "-m 512M"): string => machine("", top).replace("host=0009:02:00.0", "host=0009:03:00.0");
+
   it("boots by ACPI without firmware, and drives a function through nested tables with PASIDs", () => {
     const { console, report, stderr, status } = lab.boot({
       host: "grace",
@@ -43,14 +56,8 @@ describe("Linux on virt", () => {
   });
 
   it("has its disk behind nested tables: what is read is the file's, what is written is found there", () => {
-    const project = process.env.VIOMMU_LAB === "local" ? packageFolder() : "/root/viommu";
-    const change = `const fs = require("fs"), host = JSON.parse(fs.readFileSync("${project}/hosts/grace.json", "utf8"));
-      const disk = host.functions.find((one) => one.address === "0009:03:00.0");
-      Object.assign(disk, { model: "nvme", backing: { file: "/tmp/disk.raw" }, bars: [{ index: 0, size: "128K", is64: true, prefetchable: false }] });
-      fs.writeFileSync("/tmp/host.json", JSON.stringify(host));`;
-    const sum = lab.shell(`node -e '${change}'; dd if=/dev/urandom of=/tmp/disk.raw bs=1M count=16 2>/dev/null; dd if=/tmp/disk.raw bs=1M count=8 2>/dev/null | md5sum | cut -c1-32`).trim();
-    expect(sum).toMatch(/^[0-9a-f]{32}$/);
-    const { console, report, stderr, status } = lab.boot({ host: "/tmp/host.json", arguments: machine().replace("host=0009:02:00.0", "host=0009:03:00.0"), append: "quiet lab=disk token=t7" });
+    const sum = makeDisk();
+    const { console, report, stderr, status } = lab.boot({ host: "/tmp/host.json", arguments: withDisk(), append: "quiet lab=disk token=t7" });
     expect([stderr, status]).toEqual(["", 0]);
     expect(console).toContain(`md5 ${sum}`);
     expect(console).toContain("lab: disk ok");
@@ -105,6 +112,58 @@ describe("Linux on virt", () => {
       const sizes = bars.trim().split(" ").map((bar) => bar.split("-").map(BigInt)).map(([first, last]) => last - first + 1n);
       expect(sizes).toEqual([2n ** 24n, 2n ** 37n, 2n ** 25n]);
     }
+    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off" }, hostObjects: { alive: 0 } });
+  });
+
+  // The kernel kept beside the project has no kexec, Debian's has kexec_load.
+  it.runIf(nightly)("starts another kernel by kexec, and its disk works", () => {
+    const sum = makeDisk();
+    const { console, report, stderr, status } = lab.boot({
+      host: "/tmp/host.json",
+      arguments: withDisk("-m 1G"),
+      kernel: "vmlinuz-arm64",
+      withKernel: true,
+      append: "quiet lab=disk,kexec then=disk,iommu token=k1",
+      seconds: 900,
+    });
+    expect([stderr, status]).toEqual(["", 0]);
+    const [before, after] = console.split("lab: begun anew");
+    expect(before).toContain(`md5 ${sum}`);
+    expect(after).toMatch(/group \d+ DMA(-FQ)? 0000:09:00\.0/);
+    expect(after).toContain("lab: disk ok");
+    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off", resets: 0 }, hostObjects: { alive: 0 } });
+  });
+
+  it.runIf(nightly)("starts a crash kernel after a panic, which takes the SMMUs over and drives the disk", () => {
+    makeDisk();
+    const { console, report, stderr, status } = lab.boot({
+      host: "/tmp/host.json",
+      arguments: withDisk("-m 1G"),
+      kernel: "vmlinuz-arm64",
+      withKernel: true,
+      append: "quiet crashkernel=256M lab=disk,kdump then=disk,iommu token=k2",
+      seconds: 900,
+    });
+    expect([stderr, status]).toEqual(["", 0]);
+    const [before, after] = console.split("lab: panic");
+    expect(before).toContain("lab: disk ok");
+    expect(after).toMatch(/Kernel panic - not syncing: Attempted to kill init/);
+    for (const name of ["again", "crashed", "groups", "disk"]) {
+      expect(after).toContain(`lab: ${name} ok`);
+    }
+    expect(after).toContain("vmcore 177ELF");
+    // Linux's driver switches an SMMU off before a kexec (arm_smmu_device_shutdown), and leaves it on in a panic.
+    expect(after.match(/SMMU currently enabled! Resetting\.\.\./g)?.length).toBe(2);
+    expect(report).toMatchObject({ ok: true, kernel: { end: "power-off", resets: 0, panics: [expect.stringMatching(/^Attempted to kill init/)] }, hostObjects: { alive: 0 } });
+  });
+
+  it.runIf(nightly)("drives the disk with a kernel whose pages are of 16 KiB", () => {
+    const sum = makeDisk();
+    const { console, report, stderr, status } = lab.boot({ host: "/tmp/host.json", arguments: withDisk("-m 1G"), kernel: "vmlinuz-arm64-16k", append: "quiet lab=groups,disk token=t16", seconds: 900 });
+    expect([stderr, status]).toEqual(["", 0]);
+    expect(console).toMatch(/lab: ready, Linux \S*-16k/);
+    expect(console).toContain(`md5 ${sum}`);
+    expect(console).toContain("lab: disk ok");
     expect(report).toMatchObject({ ok: true, kernel: { end: "power-off" }, hostObjects: { alive: 0 } });
   });
 

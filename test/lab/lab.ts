@@ -30,7 +30,7 @@ export interface Boot {
   readonly arguments: string;
   /** Words of the kernel's command line, the tests among them (lab/guest/init.sh). */
   readonly append: string;
-  /** In the lab's boot folder; default vmlinuz. */
+  /** In the lab's boot folder: vmlinuz (default), or vmlinuz-FLAVOUR of Debian's. */
   readonly kernel?: string;
   /** A kernel inside, for kexec. */
   readonly withKernel?: boolean;
@@ -91,6 +91,7 @@ export class Lab {
         ...process.env,
         ...(kernel === "" ? {} : { VIOMMU_LAB_KERNEL: kernel }),
         // The disk with programs is for the tests that CI leaves out.
+        VIOMMU_LAB_DEBIAN: this.arch === "arm64" && process.env.VIOMMU_FUZZ === "nightly" ? "arm64 arm64-16k" : "",
         VIOMMU_LAB_TOOLS: ["x86", "host-arm64"].includes(this.arch) && process.env.VIOMMU_FUZZ === "nightly" ? "yes" : "",
       },
     });
@@ -153,7 +154,7 @@ export class Lab {
       arguments: [
         ...words.trim().split(/\s+/),
         "-kernel", join(places, kernel),
-        "-initrd", join(places, withKernel ? "initrd-kexec.gz" : "initrd.gz"),
+        "-initrd", join(places, `initrd${withKernel ? "-kexec" : ""}${/^vmlinuz(-arm64.*)$/.exec(kernel)?.[1] ?? ""}.gz`),
         "-append", `${this.arch.endsWith("x86") ? "console=ttyS0 pci=lastbus=0" : "console=ttyAMA0"} loglevel=4 panic=-1 ${append}`,
       ],
       steps,
