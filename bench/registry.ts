@@ -5,6 +5,7 @@ import { descriptorBench } from "./descriptor.js";
 import { exitBench } from "./exits.js";
 import { mirrorBench } from "./mirror.js";
 import { pasidBench } from "./pasids.js";
+import { planBench } from "./plan.js";
 import { qtestBench } from "./qtest.js";
 import { startBench } from "./start.js";
 import { tlbMemoryBench } from "./tlb-memory.js";
@@ -50,4 +51,4 @@ export interface Bench {
 }
 
 /** All benches, in the order of their run. A new one is a file beside this one and a line here. */
-export const benches: readonly Bench[] = [walkBench, vtdWalkBench, commandBench, descriptorBench, pasidBench, mirrorBench, traceBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench, exitBench, qtestBench, startBench];
+export const benches: readonly Bench[] = [walkBench, vtdWalkBench, commandBench, descriptorBench, pasidBench, planBench, mirrorBench, traceBench, tlbMemoryBench, hostCallBench, bootBench, stage2Bench, exitBench, qtestBench, startBench];

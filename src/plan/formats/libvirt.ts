@@ -17,6 +17,9 @@ interface Override {
   readonly properties: ReadonlyArray<readonly [name: string, type: "bool" | "string" | "unsigned", value: string]>;
 }
 
+/** What libvirt adds by itself would go to the first free port, which may be a spare one behind an SMMU; a balloon gets no memory back that is pinned. */
+const NO_EXTRAS: readonly XmlNode[] = [element("controller", { type: "usb", model: "none" }), element("memballoon", { model: "none" })];
+
 const hex = (number: number, digits: number): string => `0x${number.toString(16).padStart(digits, "0")}`;
 
 /** Before 12.7 there is no accelerated SMMU, before 12.1 no iommufd (docs/formatdomain): QEMU is told by its own words there. */
@@ -97,7 +100,7 @@ export function libvirtXml(plan: MachinePlan, libvirt: LibvirtVersion, qemu: str
     element("os", { firmware: "efi" }, textElement("type", "hvm", { arch: board === "virt" ? "aarch64" : "x86_64", machine: `${board === "virt" ? "virt" : "pc-q35"}-${qemu}` })),
     element("features", {}, element("acpi"), ...(board === "virt" ? [element("gic", { version: 3 })] : [element("apic"), element("ioapic", { driver: "qemu" })])),
     cpuElement(plan),
-    element("devices", {}, ...devices, ...iommus),
+    element("devices", {}, ...devices, ...NO_EXTRAS, ...iommus),
     ...(more.length === 0 ? [] : [element("qemu:commandline", {}, ...more.map((value) => element("qemu:arg", { value })))]),
     ...(overrides.length === 0 ? [] : [element("qemu:override", {}, ...overrides.map(overrideElement))]),
   );
