@@ -193,10 +193,10 @@ class CheckRun {
     for (const finding of findings.filter(({ level }) => level === "error")) {
       const word = finding.place?.word ?? null;
       const option = word === null ? null : line.optionOfWord(word);
-      const rule: RuleId = isRule(finding.rule) ? finding.rule : "invalid-option";
+      const rule: RuleId = /^Property '[^']*' not found$/.test(finding.words) ? "unknown-property" : isRule(finding.rule) ? finding.rule : "invalid-option";
       const cure = option === null ? { spot: null } : cureOfWords(rule, line, { option, property: finding.place?.property }, finding);
       // Without a machine nothing is left to look at.
-      const leave = rule === "unsupported-machine" ? null : option;
+      const leave = option !== null && ["machine", "M"].includes(line.options[option].name) ? null : option;
       if (this.take(line, { rule, words: finding.words, found: withoutPlace({ found: finding.found, where: finding.place?.text }), wouldWork: finding.wouldWork, ...cure }, leave)) {
         // The others are told of the line as it is then.
         return true;

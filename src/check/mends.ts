@@ -22,8 +22,8 @@ export function cureOf(rule: RuleId, subject: Subject, device: DeviceArgument, r
 /** The cure of words that are no arguments of a machine. */
 export function cureOfWords(rule: RuleId, line: Line, spot: Spot, { found, words }: Pick<Finding, "found" | "words">): Cure {
   const { option, property } = spot;
-  const near = /\bdid you mean ([\w-]+)\?/.exec(found ?? "")?.[1];
-  const name = property ?? /^(?:Property '[\w-]+\.|Invalid parameter ')([\w-]+)'/.exec(words)?.[1];
+  const name = property ?? /^(?:Property '[\w.-]+\.|Invalid parameter ')([\w-]+)'/.exec(words)?.[1];
+  const near = /\bdid you mean ([\w-]+)\?/.exec(found ?? "")?.[1] ?? (name === name?.toLowerCase() ? undefined : name?.toLowerCase());
   if (rule === "unknown-property" && near !== undefined && name !== undefined && line.said(option, name) !== undefined) {
     return { spot: { option, property: name }, mend: line.said(option, near) === undefined ? [{ kind: "rename", option, property: name, to: near }] : [{ kind: "unset", option, property: name }] };
   }
