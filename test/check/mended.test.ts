@@ -39,9 +39,9 @@ const BREAKS: ReadonlyArray<{ readonly rule: RegExp; readonly break: (text: stri
   { rule: /^error bus-number-collision/, break: (text) => (/bus_nr=(\S+?)[, ][^]*bus_nr=/.test(text) ? text.replace(/(bus_nr=(\w+)[^]*?bus_nr=)\w+/, "$1$2") : null) },
   { rule: /^error unknown-property/, break: (text, at) => replaceAt(text, /\b(?:ssidsize|accel|chassis|primary-bus)=/g, at, (word) => word.toUpperCase()) },
   { rule: /^error acpi-off/, break: (text) => (/accel=on|intel-iommu/.test(text) && !/acpi=/.test(text) ? text.replace(/-machine (\w+)/, "-machine $1,acpi=off") : null) },
-  { rule: /^error intremap-needs-split/, break: (text) => (text.includes("intremap=on") ? text.replace("kernel-irqchip=split", "kernel-irqchip=on") : null) },
-  { rule: /^warning older-spelling/, break: (text) => (text.includes("fsts=on") ? text.replace("fsts=on", "x-flts=on") : null) },
-  { rule: /^error vtd-properties/, break: (text) => (text.includes("scalable-mode=on,fsts") ? text.replace("scalable-mode=on,", "") : null) },
+  { rule: /^error intremap-needs-split/, break: (text, at) => (text.includes("intremap=on") ? replaceAt(text, /kernel-irqchip=split/g, at, "kernel-irqchip=on") : null) },
+  { rule: /^warning older-spelling/, break: (text, at) => replaceAt(text, /fsts=on/g, at, "x-flts=on") },
+  { rule: /^error vtd-properties/, break: (text, at) => replaceAt(text, /scalable-mode=on,(?=fsts)/g, at, "") },
   { rule: /^error cmdqv|^error accel-stage/, break: (text, at) => replaceAt(text, /accel=on/g, at, "accel=on,stage=nested") },
 ];
 
