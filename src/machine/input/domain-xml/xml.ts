@@ -1,5 +1,7 @@
 /** XML as elements that know where they stand. */
-import { DOMParser, ParseError, type Element as XmlNode } from "@xmldom/xmldom";
+import { createRequire } from "node:module";
+import type { Element as XmlNode } from "@xmldom/xmldom";
+import type * as XmlDom from "@xmldom/xmldom";
 import { type Place, Refusal } from "../../../support/index.js";
 
 export interface XmlElement {
@@ -20,6 +22,8 @@ const DEEPEST = 256;
 
 /** The root element. @throws Refusal where it is no XML */
 export function parseXml(text: string, source: string): XmlElement {
+  // Loaded for the first XML: most machines are lines.
+  const { DOMParser, ParseError } = createRequire(import.meta.url)("@xmldom/xmldom") as typeof XmlDom;
   // What is no end of the parsing is told by the function, and as bad.
   const errors: string[] = [];
   try {

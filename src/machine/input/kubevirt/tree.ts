@@ -1,7 +1,16 @@
 /** YAML and JSON as values that know where they stand, and elements of a domain made of them. */
-import { type Document, isMap, isScalar, isSeq, LineCounter, type Node, parseAllDocuments } from "yaml";
+import { createRequire } from "node:module";
+import type { Document, LineCounter, Node } from "yaml";
+import type * as Yaml from "yaml";
 import { type Place, Refusal } from "../../../support/index.js";
 import type { XmlElement } from "../domain-xml/xml.js";
+
+let loaded: typeof Yaml | null = null;
+
+/** Loaded for the first text of that kind: most machines are lines. */
+function yaml(): typeof Yaml {
+  return (loaded ??= createRequire(import.meta.url)("yaml") as typeof Yaml);
+}
 
 export class YamlValue {
   constructor(
@@ -12,7 +21,7 @@ export class YamlValue {
   ) {}
 
   get exists(): boolean {
-    return this.node !== null && !(isScalar(this.node) && this.node.value === null);
+    return this.node !== null && !(yaml().isScalar(this.node) && this.node.value === null);
   }
 
   get place(): Place {
@@ -26,22 +35,22 @@ export class YamlValue {
   }
 
   private child(name: string): YamlValue {
-    const node = isMap(this.node) ? (this.node.get(name, true) as Node | undefined) : undefined;
+    const node = yaml().isMap(this.node) ? (this.node.get(name, true) as Node | undefined) : undefined;
     return new YamlValue(node ?? null, this.path === "" ? name : `${this.path}.${name}`, this.source, this.lines);
   }
 
   /** Empty where it is no list. */
   get list(): YamlValue[] {
-    return isSeq(this.node) ? this.node.items.map((item, index) => new YamlValue(item as Node, `${this.path}[${index}]`, this.source, this.lines)) : [];
+    return yaml().isSeq(this.node) ? this.node.items.map((item, index) => new YamlValue(item as Node, `${this.path}[${index}]`, this.source, this.lines)) : [];
   }
 
   get names(): string[] {
-    return isMap(this.node) ? this.node.items.map(({ key }) => String(isScalar(key) ? key.value : key)) : [];
+    return yaml().isMap(this.node) ? this.node.items.map(({ key }) => String(yaml().isScalar(key) ? key.value : key)) : [];
   }
 
   /** Null where it is none. */
   get text(): string | null {
-    return isScalar(this.node) && this.node.value !== null ? String(this.node.value) : null;
+    return yaml().isScalar(this.node) && this.node.value !== null ? String(this.node.value) : null;
   }
 
   get isFalse(): boolean {
@@ -64,8 +73,8 @@ export class YamlValue {
 
 /** The documents of a text. @throws Refusal where it is none */
 export function parseYaml(text: string, source: string): YamlValue[] {
-  const lines = new LineCounter();
-  const documents = parseAllDocuments(text, { lineCounter: lines }) as Document[];
+  const lines = new (yaml().LineCounter)();
+  const documents = yaml().parseAllDocuments(text, { lineCounter: lines }) as Document[];
   const error = documents.flatMap(({ errors }) => errors)[0];
   if (error !== undefined) {
     const { line, col } = lines.linePos(error.pos[0]);
