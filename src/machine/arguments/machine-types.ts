@@ -10,7 +10,7 @@ const GONE = [
   ...["3.0", "3.1", "4.0", "4.0.1", "4.1", "4.2", "5.0", "5.1"],
 ];
 
-/** RHEL's and CentOS Stream's, by the QEMU that each came with (changelogs of the package qemu-kvm: "Rebase to QEMU", "Add ... machine type"). */
+/** RHEL's and CentOS Stream's, by the QEMU that each release came with; seen in a changelog of 9.4.0, the others are known by their releases. */
 const RHEL: Readonly<Record<string, string>> = {
   "7.3.0": "2.6",
   "7.4.0": "2.9",
@@ -32,7 +32,7 @@ const RHEL: Readonly<Record<string, string>> = {
   "10.2.0": "10.1",
 };
 
-/** Ubuntu's, by the QEMU of each release (packages.ubuntu.com, package qemu-system-x86). */
+/** Ubuntu's, by the QEMU of each release. */
 const UBUNTU: Readonly<Record<string, string>> = {
   xenial: "2.5",
   yakkety: "2.6",
