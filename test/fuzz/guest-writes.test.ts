@@ -9,8 +9,8 @@ import { World, type WorldSpec } from "./world.js";
 
 const NIGHTLY = process.env.VIOMMU_FUZZ === "nightly";
 /** Operations of each seed, in episodes that begin with an honest boot. */
-const OPERATIONS = NIGHTLY ? 60_000 : 1_500;
-const EPISODE = NIGHTLY ? 2_000 : 750;
+const OPERATIONS = NIGHTLY ? 60_000 : 1_000;
+const EPISODE = NIGHTLY ? 2_000 : 500;
 
 const COMMON = "-M virt,accel=kvm,gic-version=3 -m 64M -nodefaults -object iommufd,id=iommufd0";
 
