@@ -92,7 +92,7 @@ describe("random machines", () => {
           expect(host.liveObjects()).toEqual([]);
         }
       }),
-      { seed, numRuns: 15 * nightly },
+      { seed, numRuns: 25 * nightly },
     );
     host.close();
     expect(built).toBeGreaterThan(20);
@@ -124,7 +124,7 @@ describe("random q35 machines", () => {
           expect(host.liveObjects()).toEqual([]);
         }
       }),
-      { seed, numRuns: 15 * nightly },
+      { seed, numRuns: 25 * nightly },
     );
     host.close();
     expect(built).toBeGreaterThan(20);
