@@ -5,7 +5,7 @@ import { connect, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { compile } from "../qtest/process.js";
 
 function kvm(): boolean {
@@ -37,14 +37,33 @@ function sender(): Uint8Array {
   return file;
 }
 
+/** The socket is there a moment before it listens. */
+async function connected(path: string): Promise<Socket> {
+  for (let tries = 0; ; tries++) {
+    const socket = connect(path);
+    try {
+      await once(socket, "connect");
+      return socket;
+    } catch (error) {
+      if (tries === 2000) {
+        throw error;
+      }
+      await sleep(5);
+    }
+  }
+}
+
 describe.skipIf(!kvm())("a kernel that a monitor stops, resets and ends", () => {
   let compiled: ReturnType<typeof compile>;
   let folder: string;
+  const children: ChildProcess[] = [];
   beforeAll(() => {
     compiled = compile();
     folder = mkdtempSync(join(tmpdir(), "viommu-kernel-"));
     writeFileSync(join(folder, "bzImage"), sender());
   }, 60_000);
+  // A test that fails leaves no machine.
+  afterEach(() => children.splice(0).forEach((child) => child.kill("SIGKILL")));
   afterAll(() => {
     compiled.remove();
     rmSync(folder, { recursive: true });
@@ -58,26 +77,27 @@ describe.skipIf(!kvm())("a kernel that a monitor stops, resets and ends", () => 
       ...compiled.command.slice(1), "run", "--quiet", "--host", "desktop", "--", "-machine", "q35,accel=kvm,kernel-irqchip=split", "-m", "64M", "-nodefaults",
       "-kernel", join(folder, "bzImage"), "-serial", `file:${output}`, "-qmp", `unix:${path},server=on,wait=off`, ...words,
     ]);
+    children.push(child);
     const ended = once(child, "exit");
-    for (let tries = 0; tries < 2000 && !existsSync(path); tries++) {
-      await sleep(5);
-    }
-    const monitor: Socket = connect(path);
+    const monitor = await connected(path);
     monitor.on("error", () => {});
     monitor.resume();
     const say = (...commands: string[]): void => void monitor.write(commands.map((execute) => `${JSON.stringify({ execute })}\n`).join(""));
     say("qmp_capabilities");
     const size = (): number => (existsSync(output) ? statSync(output).size : 0);
-    /** Whether it sends more within a while: a long one where it is to. */
+    /** Whether it goes on to send: it does when more comes, and does not once nothing has come for a while. A command takes effect soon, not at once. */
     const sends = async (expected: boolean): Promise<boolean> => {
-      await sleep(100);
-      for (let tries = 0, before = size(); tries < (expected ? 1000 : 40); tries++) {
+      let [last, quiet] = [size(), 0];
+      for (let tries = 0; tries < 1500 && quiet < 50; tries++) {
         await sleep(10);
-        if (size() !== before) {
+        const now = size();
+        if (expected && now !== last) {
           return true;
         }
+        quiet = expected || now !== last ? 0 : quiet + 1;
+        last = now;
       }
-      return false;
+      return quiet < 50 && !expected;
     };
     return { child, say, sends, ended };
   }
