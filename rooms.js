@@ -50,6 +50,7 @@ export const rooms = {
   "run/report": [],
   "inspect/report": ["run/report"],
   "inspect/state": ["support", "memory", "translation", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup", "inspect/report"],
+  "inspect/lessons": ["support", "inspect/report"],
   qmp: ["support", "chardev", "memory", "pci", "iommufd", "msi", "smmuv3", "vfio", "machine/arguments", "machine"],
   "kernel-guest": ["support", "linux", "kvm", "boot", "chardev", "memory", "msi", "port", "machine/arguments", "machine"],
   "guest/choices": [],

@@ -5,3 +5,4 @@ export type { ComparedEntry, ComparedField, FetchReport, WalkAccess, WalkEnd, Wa
 export type { CachedEntry, CachedEntryReport, CachesReport } from "./caches.js";
 export type { QueueEntryReport, QueueReport, QueuesReport } from "./queues.js";
 export type { NumbersReport, NumbersRow, TimelineReport, TimelineRow } from "./timeline.js";
+export type { LessonReport, LessonStep } from "./lesson.js";
