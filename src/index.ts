@@ -16,6 +16,7 @@ export * as hostShipped from "./host/shipped/index.js";
 export * as hostSimulated from "./host/simulated/index.js";
 export * as hostSysfs from "./host/sysfs/index.js";
 export * as inspectLessons from "./inspect/lessons/index.js";
+export * as inspectMachine from "./inspect/machine/index.js";
 export * as inspectReport from "./inspect/report/index.js";
 export * as inspectState from "./inspect/state/index.js";
 export * as iommufd from "./iommufd/index.js";

@@ -1,6 +1,7 @@
 /** A host: where memory, iommufds and devices come from. */
 import type { RamBlock } from "../memory/index.js";
 import type { EventStream, HostEvent } from "./events.js";
+import type { HostFacts, HostInspector } from "./inspector.js";
 import type { Iommufd } from "./iommufd.js";
 import type { RawIoctl } from "./raw-ioctl.js";
 import type { VfioDevice } from "./vfio.js";
@@ -64,5 +65,9 @@ export interface Host {
   readonly vtdFaults?: VtdFaultSource;
   /** Left out: the host takes calls by its methods alone. */
   readonly rawIoctl?: RawIoctl;
+  /** Left out: nothing is known of it beside its calls. */
+  readonly facts?: HostFacts;
+  /** Left out: nobody can see into its hardware. */
+  readonly inspector?: HostInspector;
   close(): void;
 }

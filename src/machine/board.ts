@@ -3,7 +3,7 @@
  * board is built all or not at all; what it has taken of the host is given back in the order of dependence.
  */
 import type { GuestNews } from "../devices/index.js";
-import type { Host } from "../iommufd/index.js";
+import type { Host, ObjectAccount, TableAccount } from "../iommufd/index.js";
 import { AddressSpace, MemoryRegion, type RamBlock, RamWordMemory } from "../memory/index.js";
 import { MsiRouter } from "../msi/index.js";
 import { type IommuOps, type PciBus, type PciFunction, PciRoot, type PciRootOptions, plugFunction, unplugFunction } from "../pci/index.js";
@@ -42,6 +42,10 @@ export interface MachineIommu {
   reset(): void;
   describe(): IommuDescription;
   invalidation(): InvalidationAccount;
+  /** Which tables of the host passed-through functions behind it are on, and why. */
+  tables(): TableAccount[];
+  /** What it has made on the host. */
+  hostObjects(): ObjectAccount[];
 }
 
 export interface PluggedFunction {

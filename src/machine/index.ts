@@ -10,6 +10,7 @@ export { type Q35Numbers, q35Numbers } from "./q35/numbers.js";
 export { type VirtNumbers, virtNumbers } from "./virt/numbers.js";
 export type { Dimm } from "./memory-devices.js";
 export { Machine } from "./machine.js";
+export { type MachineReport, machineReport } from "./machine-report.js";
 export { crowdedRootBuses, type CrowdedRootBus } from "./bus-room.js";
 export { roomyWindow, wideBarBytes } from "./pci-windows.js";
 export { crowdedBridges, describeFirmware } from "./virt/firmware.js";

@@ -32,6 +32,7 @@ export {
   removeCapability,
   type ExpressOptions,
 } from "./capabilities.js";
+export { className, PCI_CLASSES } from "./class-names.js";
 export { ConfigSpace } from "./config-space.js";
 export { GpexHostBridge, NUMA_NODE_UNASSIGNED, PxbPcie, type PxbPcieOptions } from "./expander.js";
 export {

@@ -33,7 +33,7 @@ export const flag: Parameter = { type: "boolean" };
 export const optional = (parameter: Parameter): Parameter => ({ ...parameter, optional: true });
 
 /** A command without arguments. */
-export function query(name: string, run: (context: CommandContext) => Json | undefined): QmpCommand {
+export function query(name: string, run: (context: CommandContext) => Json | undefined | Promise<Json | undefined>): QmpCommand {
   return { name, parameters: {}, run: (_args, context) => run(context) };
 }
 

@@ -1,5 +1,5 @@
 /** The PCI hierarchy as query-pci and `info pci` tell it (QEMU's qapi/pci.json, hw/pci/pci-qmp-cmds.c, pci-hmp-cmds.c). */
-import type { Bar, PciBus, PciFunction, PciRoot } from "../pci/index.js";
+import { type Bar, PCI_CLASSES, type PciBus, type PciFunction, type PciRoot } from "../pci/index.js";
 import type { Json } from "./json.js";
 
 interface Range {
@@ -47,24 +47,6 @@ export interface PciBusInfo {
   readonly bus: number;
   readonly devices: readonly PciDeviceInfo[];
 }
-
-/** Names of classes that QEMU has for what is here (hw/pci/pci.c, pci_class_descriptions). */
-export const PCI_CLASSES: ReadonlyMap<number, string> = new Map([
-  [0x0001, "VGA controller"],
-  [0x0100, "SCSI controller"],
-  [0x0101, "IDE controller"],
-  [0x0104, "RAID controller"],
-  [0x0106, "SATA controller"],
-  [0x0107, "SAS controller"],
-  [0x0180, "Storage controller"],
-  [0x0200, "Ethernet controller"],
-  [0x0280, "Network controller"],
-  [0x0300, "VGA controller"],
-  [0x0302, "3D controller"],
-  [0x0380, "Display controller"],
-  [0x0600, "Host bridge"],
-  [0x0604, "PCI bridge"],
-]);
 
 /** Root buses, the last expander's first, as QEMU keeps its host bridges. */
 export function describePci(root: PciRoot): PciBusInfo[] {

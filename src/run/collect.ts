@@ -1,9 +1,9 @@
 /** Fills the account of a run from the machine, the host and the guest. */
 import type { CallCounter } from "../host/instruments/index.js";
-import type { BusDescription, Machine, MachineDescription } from "../machine/index.js";
+import type { Machine, MachineDescription } from "../machine/index.js";
 import { hex, type Log } from "../support/index.js";
 import { type GuestReport, isProvoked } from "../guest/index.js";
-import type { BusReport, RunReport } from "./report/index.js";
+import type { RunReport } from "./report/index.js";
 import type { Said } from "./said.js";
 
 /** DMA of one function of the host. */
@@ -13,25 +13,6 @@ export interface HostFunctionDma {
   readonly transactions: number;
   readonly bytes: number;
   readonly faults: number;
-}
-
-export function machineReport(machine: MachineDescription): RunReport["machine"] {
-  const { iommus, buses, functions, otherDevices, ...rest } = machine;
-  return {
-    ...rest,
-    iommus: iommus.map((iommu) => ({ ...iommu, base: hex(iommu.base), interrupts: [...iommu.interrupts], bindings: iommu.bindings.map((one) => ({ ...one })) })),
-    functions: functions.map((fn) => ({ ...fn, secondaryBuses: [...fn.secondaryBuses] })),
-    buses: buses.flatMap((bus) => flatten(bus, null)),
-    otherDevices: otherDevices.map((device) => ({ ...device })),
-  };
-}
-
-function flatten(bus: BusDescription, bridge: string | null): BusReport[] {
-  const { id, number, iommu, bypassIommu, numaNode } = bus;
-  return [
-    { id, number, iommu, bypassIommu, numaNode, bridge },
-    ...bus.functions.flatMap((fn) => fn.buses.flatMap((behind) => flatten(behind, fn.bdf))),
-  ];
 }
 
 export function dmaReport(machine: Machine, host: readonly HostFunctionDma[] | null, names: ReadonlyMap<string, string>): RunReport["dma"] {

@@ -3,7 +3,7 @@ import { describeChardev } from "../chardev/index.js";
 import { CallCounter, countCalls, traceHost } from "../host/instruments/index.js";
 import { type Host, HostError } from "../iommufd/index.js";
 import { type MachineArguments, parseArguments } from "../machine/arguments/index.js";
-import { Machine } from "../machine/index.js";
+import { Machine, machineReport } from "../machine/index.js";
 import { Log, type LogLine, Refusal } from "../support/index.js";
 import {
   dmaReport,
@@ -11,7 +11,6 @@ import {
   guestReport,
   hostCallReport,
   invalidationReport,
-  machineReport,
   msiReport,
   warningReport,
 } from "./collect.js";

@@ -2,7 +2,7 @@
  * An iommufd as the user named it (`-object iommufd,id=`): opened with its first function, closed with its
  * last, and the IO address spaces that functions share in it.
  */
-import { type Host, type Iommufd } from "../iommufd/index.js";
+import type { Host, Iommufd, ObjectAccount } from "../iommufd/index.js";
 import type { AddressSpace } from "../memory/index.js";
 import { type Log, Refusal, traceEvent } from "../support/index.js";
 import type { Siblings } from "./function-reset.js";
@@ -107,6 +107,14 @@ export class IommufdContext {
       space.readDirtyPages(address, bitmap, clear);
     }
     return bitmap;
+  }
+
+  /** The IO address spaces that are shared, and the tables on them. */
+  hostObjects(): ObjectAccount[] {
+    return this.spaces.flatMap(({ memory, space }) => [
+      { iommufd: this.id, id: space.ioasId, kind: "ioas" as const, on: null, what: `address space ${memory.name}` },
+      ...space.tables().map(({ hwptId, what }) => ({ iommufd: this.id, id: hwptId, kind: "hwpt-paging" as const, on: space.ioasId, what })),
+    ]);
   }
 
   private find(memory: AddressSpace, mapsReadOnly: boolean): (typeof this.spaces)[number] | undefined {

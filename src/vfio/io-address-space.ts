@@ -100,6 +100,11 @@ export class IoAddressSpace {
     return hwptId;
   }
 
+  /** The stage-2 tables on it, and what they are for. */
+  tables(): Array<{ readonly hwptId: number; readonly what: string }> {
+    return this.parents.map(({ hwptId, flags }) => ({ hwptId, what: (flags & HwptAllocFlags.NEST_PARENT) === 0 ? "stage 2" : "parent" }));
+  }
+
   /** Attaches to a table that is there. False where the host says that it does not fit the device (EINVAL), for its coherency or another feature. */
   private takes(device: VfioDevice, hwptId: number): boolean {
     try {

@@ -11,7 +11,9 @@ import type {
   FeatureRequest,
   Host,
   HostEvent,
+  HostFacts,
   HostFunction,
+  HostInspector,
   HotResetDevice,
   HwInfo,
   HwInfoRequest,
@@ -104,6 +106,14 @@ export class ForwardingHost implements Host {
   get vtdFaults(): VtdFaultSource | undefined {
     const source = this.inner.vtdFaults;
     return source === undefined ? undefined : { open: (iommufd, devId) => new ForwardingStream(this.around("VTD_FAULTS", () => source.open(iommufd, devId)), this.around, "read VT-d faults") };
+  }
+
+  get facts(): HostFacts | undefined {
+    return this.inner.facts;
+  }
+
+  get inspector(): HostInspector | undefined {
+    return this.inner.inspector;
   }
 
   close(): void {

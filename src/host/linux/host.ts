@@ -1,7 +1,7 @@
 /** The Linux that this process runs on, as a host: /dev/iommu, VFIO's character devices, eventfds, sysfs. */
 import { release } from "node:os";
 import { join } from "node:path";
-import { type Host, HostError, type HostEvent, type HostFunction, type Iommufd, type RawIoctl, type VfioDevice } from "../../iommufd/index.js";
+import { type Host, HostError, type HostEvent, type HostFacts, type HostFunction, type Iommufd, type RawIoctl, type VfioDevice } from "../../iommufd/index.js";
 import { pageBytes, SystemError } from "../../linux/index.js";
 import type { MakeMemory, RamBlock } from "../../memory/index.js";
 import { LinuxEvent } from "./events.js";
@@ -98,6 +98,11 @@ export class LinuxHost implements Host {
 
   functions(): HostFunction[] {
     return this.sysfs.functions();
+  }
+
+  get facts(): HostFacts {
+    const { sysfs } = this;
+    return { kernel: release(), iommus: () => sysfs.iommus(), functionFacts: (address) => sysfs.facts(address) };
   }
 
   close(): void {

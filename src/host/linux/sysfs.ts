@@ -1,7 +1,7 @@
 /** What sysfs tells of the host's PCI functions (Linux Documentation/ABI/testing/sysfs-bus-pci). */
 import { fstatSync, readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs";
 import { basename, join } from "node:path";
-import type { HostFunction } from "../../iommufd/index.js";
+import type { HostFunction, HostFunctionFacts, HostIommuFacts } from "../../iommufd/index.js";
 import { type Places, PLACES } from "../sysfs/index.js";
 
 const ADDRESS = /^[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/;
@@ -37,6 +37,46 @@ export class Sysfs {
       numaNode: Number.isInteger(node) ? node : -1,
       driver: this.driver(address) ?? "",
     };
+  }
+
+  /** Physical IOMMUs (Documentation/ABI/testing/sysfs-class-iommu*); what an SMMU offers is not among it. */
+  iommus(): HostIommuFacts[] {
+    const classes = join(this.places.sys, "class/iommu");
+    return names(classes)
+      .sort()
+      .map((id) => {
+        const register = (name: string): bigint | null => hexText(text(join(classes, id, "intel-iommu", name)));
+        const [cap, ecap] = [register("cap"), register("ecap")];
+        const node = Number(text(join(classes, id, "device", "numa_node")) ?? -1);
+        return {
+          id,
+          architecture: /^smmu3\./.test(id) ? "smmuv3" : /^dmar\d+$/.test(id) ? "vtd" : /^ivhd\d+$/.test(id) ? "amd" : "unknown",
+          registers: cap === null || ecap === null ? null : new Map([["CAP", cap], ["ECAP", ecap]]),
+          numaNode: Number.isInteger(node) && node >= 0 ? node : null,
+          errata: [],
+        };
+      });
+  }
+
+  /** Null: there is no such function. */
+  facts(address: string): HostFunctionFacts | null {
+    if (!this.has(address)) {
+      return null;
+    }
+    const group = this.group(address);
+    const reserved = group === null ? null : text(join(this.places.sys, "kernel/iommu_groups", group, "reserved_regions"));
+    return { label: "", group: group === null ? null : Number(group), upstream: this.upstream(address), reserved: reservedRanges(reserved ?? "") };
+  }
+
+  /** The ports above it, from the root port on. */
+  private upstream(address: string): string[] {
+    try {
+      return realpathSync(this.folder(address))
+        .split("/")
+        .filter((name) => ADDRESS.test(name) && name !== address);
+    } catch {
+      return [];
+    }
   }
 
   /** The driver's name; null: none. */
@@ -100,4 +140,16 @@ function text(path: string): string | null {
   } catch {
     return null;
   }
+}
+
+function hexText(digits: string | null): bigint | null {
+  return digits !== null && /^(?:0x)?[0-9a-f]{1,16}$/i.test(digits) ? BigInt(`0x${digits.replace(/^0x/i, "")}`) : null;
+}
+
+/** Lines of a first and a last address and a kind (Documentation/ABI/testing/sysfs-kernel-iommu_groups). */
+function reservedRanges(lines: string): HostFunctionFacts["reserved"] {
+  return lines.split("\n").flatMap((line) => {
+    const [, first, last, kind] = /^(0x[0-9a-f]+) (0x[0-9a-f]+) (\S+)/i.exec(line) ?? [];
+    return kind === undefined ? [] : [{ base: BigInt(first), size: BigInt(last) - BigInt(first) + 1n, kind }];
+  });
 }

@@ -1,4 +1,5 @@
 /** The intel-iommu of a machine: its device, the buses that it covers, and what the account tells of it. */
+import type { ObjectAccount, TableAccount } from "../../iommufd/index.js";
 import { MemoryRegion, type AddressSpace, type RamWordMemory } from "../../memory/index.js";
 import { type PciBus, setupIommu } from "../../pci/index.js";
 import type { Log } from "../../support/index.js";
@@ -107,6 +108,14 @@ export class MachineVtd implements MachineIommu {
         ];
       }),
     };
+  }
+
+  tables(): TableAccount[] {
+    return this.acceleration.tables();
+  }
+
+  hostObjects(): ObjectAccount[] {
+    return this.acceleration.hostObjects();
   }
 
   invalidation(): InvalidationAccount {

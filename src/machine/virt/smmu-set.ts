@@ -160,6 +160,8 @@ export class SmmuSet {
       reset: () => device.reset(),
       describe: () => describeSmmu(member),
       invalidation: () => smmuInvalidation(member),
+      tables: () => acceleration?.tables() ?? [],
+      hostObjects: () => acceleration?.hostObjects() ?? [],
     });
   }
 

@@ -1,8 +1,8 @@
 /** `info qtree`: buses and devices with their properties (QEMU's system/qdev-monitor.c). */
 import { boardTraits } from "../../machine/arguments/index.js";
 import { isSmmu } from "../../machine/index.js";
-import type { PciBus, PciFunction } from "../../pci/index.js";
-import { type PciDeviceInfo, PCI_CLASSES } from "../pci-info.js";
+import { type PciBus, PCI_CLASSES, type PciFunction } from "../../pci/index.js";
+import type { PciDeviceInfo } from "../pci-info.js";
 import { findNode, type QomNode, type QomProperty } from "../qom/node.js";
 import { qomTree } from "../qom/tree.js";
 import type { MonitorTarget } from "../target.js";

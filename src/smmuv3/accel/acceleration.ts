@@ -6,10 +6,10 @@
  * takes it over), the abort or bypass table, or a nested one of its own. Nothing here reads a context descriptor
  * or a page table of the guest.
  */
-import { HostError, isIommufdDevice, type IommufdDevice, refusalOf } from "../../iommufd/index.js";
+import { HostError, isIommufdDevice, type IommufdDevice, type ObjectAccount, refusalOf, type TableAccount } from "../../iommufd/index.js";
 import { Graveyard } from "../../nesting/index.js";
 import { type HostIommuDevice, iommuPath, type PciBus } from "../../pci/index.js";
-import { type Log, Refusal, traceEvent } from "../../support/index.js";
+import { hex, type Log, Refusal, traceEvent } from "../../support/index.js";
 import { BATCH_REFUSED, type SmmuBackend, type SmmuForBackend, UNFINISHED } from "../device/index.js";
 import { CERROR_ILL, CERROR_NONE } from "../spec/index.js";
 import { BATCH_CAPACITY } from "./batch.js";
@@ -109,6 +109,29 @@ export class SmmuAcceleration implements SmmuBackend {
       hwptId: fn.host.attachedTo,
       vdeviceId: fn.vdeviceId,
     }));
+  }
+
+  /** Which table each function is on, and why. */
+  tables(): TableAccount[] {
+    return this.functions.map((fn) => ({ hostAddress: fn.host.hostAddress, pasid: null, table: fn.table, hwptId: fn.host.attachedTo, why: Placement.why(fn) }));
+  }
+
+  /** What it has made on the host. */
+  hostObjects(): ObjectAccount[] {
+    const { objects, events } = this;
+    if (objects === null) {
+      return [];
+    }
+    const { iommufdName: iommufd, viommuId } = objects;
+    const shared = [
+      { iommufd, id: viommuId, kind: "viommu", on: objects.parentHwptId, what: objects.hostIommu },
+      { iommufd, id: objects.abortHwptId, kind: "hwpt-nested", on: viommuId, what: "abort" },
+      { iommufd, id: objects.bypassHwptId, kind: "hwpt-nested", on: viommuId, what: "bypass" },
+    ] as const;
+    const nested = this.functions.flatMap((fn) => (fn.table === "nested" && fn.host.attachedTo !== null ? [{ iommufd, id: fn.host.attachedTo, kind: "hwpt-nested", on: viommuId, what: "nested" } as const] : []));
+    const bound = this.functions.flatMap((fn) => (fn.vdeviceId === null ? [] : [{ iommufd, id: fn.vdeviceId, kind: "vdevice", on: viommuId, what: `vSID ${hex(fn.vdeviceStreamId)}` } as const]));
+    const queues = events === null ? [] : [{ iommufd, id: events.id, kind: "veventq", on: viommuId, what: null } as const];
+    return [...shared, ...nested, ...bound, ...queues];
   }
 
   /**

@@ -38,7 +38,8 @@ export class VeventReader {
   private constructor(
     private readonly smmu: SmmuForBackend,
     private readonly iommufd: Iommufd,
-    private readonly id: number,
+    /** The iommufd's id of the vEVENTQ. */
+    readonly id: number,
     stream: EventStream,
     private readonly log: Log,
   ) {

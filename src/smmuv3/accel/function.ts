@@ -13,6 +13,8 @@ export class AcceleratedFunction {
   /** The vDEVICE, and the StreamID that it is bound to (-1: none). */
   vdeviceId: number | null = null;
   vdeviceStreamId = -1;
+  /** What has put it on its table: its entry; false: SMMUEN and GBPA. */
+  byEntry = false;
   /** The configuration command that has met it last. */
   sweep = -1;
 

@@ -167,6 +167,7 @@ export class Placement {
       this.attachNested(fn, streamId);
     }
     this.explain(fn, this.reason);
+    fn.byEntry = streamId >= 0;
     if (streamId >= 0 && traceInstall.on) {
       traceInstall.emit(streamId, wanted === "nested" ? "translate" : wanted, fn.host.attachedTo ?? 0);
     }
@@ -177,6 +178,21 @@ export class Placement {
     fn.attachment.reason = reason;
     if (reason !== null && traceBlocked.on) {
       traceBlocked.emit(this.smmu.id, fn.host.devId, reason);
+    }
+  }
+
+  /** Why a function is on the table that it is on, in words. */
+  static why({ attachment, table, byEntry, vdeviceStreamId }: AcceleratedFunction): string {
+    const entry = `the entry of StreamID ${hex(vdeviceStreamId)} has Config`;
+    switch (table) {
+      case "parent":
+        return attachment.reason ?? "its SMMU has not put it on a table yet";
+      case "nested":
+        return attachment.reason ?? `${entry} 0b101: stage 1 translates (IHI 0070, 5.2)`;
+      case "bypass":
+        return attachment.reason ?? (byEntry ? `${entry} 0b100: bypass (IHI 0070, 5.2)` : "SMMUEN is 0 and GBPA.ABORT is 0 (IHI 0070, 6.3.14)");
+      case "abort":
+        return attachment.reason ?? "no reason is known";
     }
   }
 

@@ -7,6 +7,7 @@
  * function (or PASID) is blocked, and when even that fails it keeps the table that it has. First-stage tables
  * of the guest are never read here.
  */
+import type { ObjectAccount, TableAccount } from "../../iommufd/index.js";
 import { Budget, Graveyard, HOST_CALL_STEPS } from "../../nesting/index.js";
 import type { HostIommuDevice, PciBus } from "../../pci/index.js";
 import { type Log, Refusal, toNumber } from "../../support/index.js";
@@ -18,6 +19,7 @@ import { HostFaults } from "./events.js";
 import { guestReason } from "./fault-reasons.js";
 import { PasidIotlbForwarder } from "./invalidations.js";
 import { accountOf, PassthroughFunction, type VtdFunctionAccount } from "./function.js";
+import { objectsOf, tablesOf } from "./tables.js";
 import { MOST_BINDINGS } from "./limits.js";
 import { Placement } from "./placement.js";
 import { WorkInSteps } from "./steps.js";
@@ -101,6 +103,16 @@ export class VtdAcceleration implements VtdBackend {
 
   describeFunctions(): VtdFunctionAccount[] {
     return this.functions.map(accountOf);
+  }
+
+  /** Which tables the functions and their PASIDs are on, and why. */
+  tables(): TableAccount[] {
+    return this.functions.flatMap((fn) => tablesOf(fn, this.unit));
+  }
+
+  /** What it has made on the host, parents aside. */
+  hostObjects(): ObjectAccount[] {
+    return this.functions.flatMap(objectsOf);
   }
 
   // ---- functions come and go ----

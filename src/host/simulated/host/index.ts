@@ -1,6 +1,7 @@
 /** A simulated host: a kernel on hardware. */
 import type { Host } from "../../../iommufd/index.js";
 import type { MakeMemory } from "../../../memory/index.js";
+import { describedFacts } from "./facts.js";
 import type { HostDescription } from "../file/index.js";
 import { SimulatedHardware } from "../hardware/index.js";
 import { SimulatedKernel } from "../kernel/index.js";
@@ -36,6 +37,7 @@ export function createSimulatedHost(description: HostDescription, options: Simul
     vtdFaults: kernel.vtdFaults,
     rawIoctl: kernel.rawIoctl,
     functions: () => kernel.functions(),
+    facts: describedFacts(hardware, kernel),
     liveObjects: () => kernel.liveObjects(),
     close: () => {
       kernel.close();

@@ -1,7 +1,7 @@
 import type { RamBlock } from "../../../memory/index.js";
 import { deposit } from "../../../support/index.js";
 import { REMAPPABLE_ADDRESS } from "../../../vtd/spec/index.js";
-import { type Host, HostError, type HostEvent, type HostFunction, type Iommufd, type RawIoctl, type VfioDevice, VfioIrq, type VtdFaultSource } from "../../../iommufd/index.js";
+import { type Host, HostError, type HostEvent, type HostFunction, type Iommufd, type IovaRange, type RawIoctl, type VfioDevice, VfioIrq, type VtdFaultSource } from "../../../iommufd/index.js";
 import { ForwardingIommufd } from "../../instruments/index.js";
 import type { PhysicalFunction, PhysicalHost } from "./hardware-port.js";
 import { DmaBuf } from "./dma-buf.js";
@@ -169,6 +169,12 @@ export class SimulatedKernel implements Host, VfioHost {
       // vfio-pci is bound to nothing of its denylist.
       driver: description.driver === "vfio-pci" && denylisted(description) !== null ? "" : description.driver,
     }));
+  }
+
+  /** The window that messages of a function go to: what an IOAS that it is attached to loses; null: it is behind no IOMMU. */
+  messageWindow(address: string): IovaRange | null {
+    const device = this.hardware.functions.get(address);
+    return (device === undefined ? undefined : this.masters.get(device))?.driver.reserved ?? null;
   }
 
   liveObjects(): Array<{ id: number; type: string }> {

@@ -1,0 +1,2 @@
+/** A running machine as an inspector looks at it. Loaded when it is asked for. */
+export { inspectMachine } from "./source.js";
