@@ -11,7 +11,7 @@ import { isXml, misspeltAttributes } from "./domain-xml.js";
 import { dryRun, SharedMemory } from "./dry-run.js";
 import { EditedText, lineAndColumn, offsetOf } from "./edited-text.js";
 import { Line, type Spot } from "./line.js";
-import { ofLine, ofMachine } from "./find/index.js";
+import { functionsWithoutIommu, ofLine, ofMachine } from "./find/index.js";
 import { cureOf, cureOfWords } from "./mends.js";
 import { isRule, type RuleId, rules } from "./rules.js";
 import { type Raised, Subject } from "./subject.js";
@@ -49,7 +49,7 @@ export interface CheckReport {
 const ROUNDS = 400;
 
 /** What only the host's function is to blame for. */
-const ABOUT_FUNCTION: ReadonlySet<RuleId> = new Set(["no-such-function", "function-not-bound", "function-in-use", "group-not-viable", "firmware-mapping"]);
+const ABOUT_FUNCTION: ReadonlySet<RuleId> = new Set(["no-such-function", "function-not-bound", "group-not-viable", "firmware-mapping"]);
 
 /** @throws Refusal where the text is no line */
 export function check(request: CheckRequest): CheckReport {
@@ -153,7 +153,9 @@ class CheckRun {
     if (this.request.host === null) {
       return standInHost(args, topology, memoryOf(args));
     }
-    const functions = this.request.host.functions.map((fn) => (this.assumed.has(fn.address) ? { ...fn, driver: "vfio-pci", group: null, reserved: null } : fn));
+    const bare = new Set(functionsWithoutIommu(this.request.host, topology).map(({ fn }) => fn.address));
+    bare.forEach((address) => this.assumed.add(address));
+    const functions = this.request.host.functions.filter(({ address }) => !bare.has(address)).map((fn) => (this.assumed.has(fn.address) ? { ...fn, driver: "vfio-pci", group: null, reserved: null } : fn));
     const host = withUnknown({ ...this.request.host, functions }, args, topology, this.assumed);
     return withKnownRegisters(host, new Set(args.devices.flatMap((device) => hostFunctionAddress(device) ?? [])));
   }
@@ -290,8 +292,9 @@ class CheckRun {
   }
 }
 
-/** What was found, without the argument that it is about: the place tells that. */
-function withoutPlace({ found, where = "" }: Pick<Refusal, "found" | "where">): string | undefined {
+/** What was found, without the argument that it is about, for the place tells that; a host that is tried is the one that was told. */
+function withoutPlace({ found: said, where = "" }: Pick<Refusal, "found" | "where">): string | undefined {
+  const found = said?.replace(/^simulated: /, "");
   return found === where ? undefined : found?.endsWith(`, in ${where}`) === true ? found.slice(0, -`, in ${where}`.length) : found;
 }
 

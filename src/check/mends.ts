@@ -63,7 +63,6 @@ const finders: Partial<Record<RuleId, Finder>> = {
   "no-such-function": onHost,
   "function-taken-twice": onHost,
   "function-not-bound": onHost,
-  "function-in-use": onHost,
   "host-call-refused": onHost,
   "group-not-viable": onHost,
   "firmware-mapping": onHost,

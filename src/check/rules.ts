@@ -45,16 +45,17 @@ const table = [
   rule("function-ats", "error", "ATS of a function that has none or cannot use it", "vfio-pci with ats=on asks for the capability.", "QEMU hw/vfio/pci.c"),
   rule("no-such-function", "error", "a function that the host does not have", "host= names a PCI function of the host.", "QEMU hw/vfio/pci.c"),
   rule("unknown-descriptor", "note", "a function that the line names by a descriptor", "--fd N=ADDRESS says which of the host's it is.", "QEMU hw/vfio/pci.c"),
+  rule("no-host-iommu", "error", "a function that no IOMMU of the host is in front of", "Without one it has no IOMMU group, and VFIO gives it to no process.", "QEMU hw/vfio/device.c; Linux drivers/vfio/group.c"),
   rule("function-taken-twice", "error", "one function of the host twice", "A function of the host can be given away once.", "QEMU hw/vfio/pci.c"),
   rule("function-not-bound", "error", "a function that is not bound to vfio-pci", "Only a function that the host's own driver has left can be passed through.", "Linux drivers/vfio/vfio_main.c"),
-  rule("function-in-use", "error", "a function that is in use", "Another machine, or another vfio-pci of this one, has it.", "Linux drivers/vfio/device_cdev.c"),
 
   rule("group-not-viable", "error", "a group that a driver of the host's has a function of", "Functions of an IOMMU group reach memory by one another: one process has all of them, or nobody has.", "Linux drivers/iommu/iommu.c, iommu_device_claim_dma_owner"),
   rule("group-companions", "note", "functions of a group that the machine does not take", "They are bound to vfio-pci or to nothing, and nobody else can use them meanwhile.", "Linux drivers/iommu/iommu.c"),
   rule("firmware-mapping", "error", "a function that the firmware wants mapped one to one", "The kernel gives away no function whose reserved ranges are direct (RMRR).", "Linux drivers/iommu/iommu.c, __iommu_device_set_domain"),
   rule("kernel-option", "error", "a kernel that was built without what the line asks for", "Debian's kernels, among others, have CONFIG_IOMMUFD unset.", "Linux drivers/iommu/iommufd/Kconfig, drivers/vfio/Kconfig, drivers/iommu/arm/Kconfig"),
   rule("kernel-version", "error", "a kernel that is too old for what the line asks for", "iommufd is there from Linux 6.2 on, its character devices for functions from 6.6, nested tables of an SMMUv3 from 6.13.", "Linux's releases"),
-  rule("memory-lock", "error", "less memory that may be locked than the machine pins", "A function's stage-2 table pins the guest's RAM: once for an iommufd, once for each legacy container.", "Linux drivers/iommu/iommufd/pages.c; setrlimit(2), RLIMIT_MEMLOCK"),
+  rule("memory-lock", "error", "less memory that may be locked than the machine pins", "A function's stage-2 table pins the guest's RAM: once for an iommufd, once for each legacy container; -overcommit mem-lock=on locks it as well.", "Linux drivers/iommu/iommufd/pages.c; setrlimit(2), RLIMIT_MEMLOCK"),
+  rule("address-width", "error", "memory or windows beyond what the host's processors address", "A guest with the host's processor has its width: QEMU ends where memory does not fit, and a virt machine goes without a window that does not.", "QEMU hw/i386/pc.c, hw/arm/virt.c"),
   rule("no-kvm", "error", "a host without KVM", "Accelerated SMMUs need KVM's interrupt controller.", "QEMU hw/arm/virt.c"),
 
   // ---- intel-iommu ----
@@ -89,6 +90,8 @@ const table = [
   rule("caching-mode-unsaid", "note", "first-stage nesting without caching-mode", "A guest need not tell of entries that come to be, so a function or PASID may stay unbound for a while.", "Intel VT-d 6.1"),
   rule("mixed-containers", "warning", "legacy containers beside iommufds", "Each maps and pins the guest's memory for itself, and peers do not reach each other.", "QEMU docs/devel/vfio-iommufd.rst"),
   rule("legacy-container", "warning", "a function of the host by a legacy VFIO container", "QEMU takes it. It nests no guest's tables, pins memory for each container, and viommu does not run it.", "QEMU docs/devel/vfio-iommufd.rst"),
+
+  rule("peer-to-peer", "note", "functions of the host that do not reach each other, or past the IOMMU", "BARs are in other functions' tables where the kernel gives them as dma-bufs; ports with ACS send what goes between functions through the IOMMU.", "Linux drivers/vfio/pci, CONFIG_VFIO_PCI_DMABUF; PCI Express 6.0, 6.12"),
 
   // ---- NUMA ----
   rule("numa-mismatch", "warning", "a NUMA node that is not where the function is", "A guest that takes memory near the function takes it from the other node.", "ACPI 6.5, 6.2.14 _PXM"),

@@ -19,3 +19,6 @@ export const VIABLE_GROUP = "all devices within the iommu_group bound to their v
 /** What Linux logs where a function with a reserved range of type "direct" is to be given away (__iommu_device_set_domain). */
 export const FIRMWARE_WANTS_DIRECT =
   "Firmware has requested this device have a 1:1 IOMMU mapping, rejecting configuring the device without a 1:1 mapping. Contact your platform vendor.";
+
+/** Why a function behind an IOMMU without IOMMU_CAP_CACHE_COHERENCY is bound to no iommufd (VFIO answers EINVAL). */
+export const WALKS_INCOHERENTLY = "no IOMMU with coherent table walks";

@@ -21,7 +21,7 @@ export type {
   VeventqRequest,
   ViommuRequest,
 } from "./iommufd.js";
-export { FIRMWARE_WANTS_DIRECT, leavesDmaToVfio, notViable, VIABLE_GROUP } from "./dma-owner.js";
+export { FIRMWARE_WANTS_DIRECT, leavesDmaToVfio, notViable, VIABLE_GROUP, WALKS_INCOHERENTLY } from "./dma-owner.js";
 export type { RawIoctl, RawPointer } from "./raw-ioctl.js";
 export * from "./uapi.js";
 export type { DeviceInfo, FeatureRequest, HotResetDevice, IrqInfo, MappedArea, RegionArea, RegionFile, RegionInfo, RegionMapping, VfioDevice } from "./vfio.js";

@@ -1,5 +1,5 @@
 /** What the host's refusals of a function mean in practice, for people. */
-import { FIRMWARE_WANTS_DIRECT, HostError } from "../iommufd/index.js";
+import { FIRMWARE_WANTS_DIRECT, HostError, WALKS_INCOHERENTLY } from "../iommufd/index.js";
 import { Refusal } from "../support/index.js";
 
 /** Does a step whose refusals begin with `prefix`. */
@@ -17,7 +17,8 @@ export function prefixing(prefix: string, step: () => void): void {
 /** The rule that an errno of a step of `realize` is of. */
 export function ruleOf(error: HostError): string {
   if (error.operation === "VFIO_BIND_IOMMUFD" && (error.errno === "EPERM" || error.errno === "EINVAL")) {
-    return error.detail.includes(FIRMWARE_WANTS_DIRECT) ? "firmware-mapping" : error.errno === "EPERM" ? "group-not-viable" : "function-in-use";
+    // Linux says the one errno of all; the simulated kernel says which.
+    return error.detail.includes(FIRMWARE_WANTS_DIRECT) ? "firmware-mapping" : error.detail.includes(WALKS_INCOHERENTLY) ? "host-nesting" : error.errno === "EPERM" ? "group-not-viable" : "function-in-use";
   }
   switch (error.errno) {
     case "ENODEV":
@@ -39,6 +40,9 @@ export function meaning(error: HostError): string {
   const direct = "the firmware wants a function of its IOMMU group mapped one to one (RMRR; reserved_regions of the group has it as direct)";
   if (error.operation === "VFIO_BIND_IOMMUFD" && error.errno === "EINVAL") {
     // So the kernel answers a second open of a character device, an IOMMU without IOMMU_CAP_CACHE_COHERENCY, and a range that it must not unmap.
+    if (error.detail.includes(WALKS_INCOHERENTLY)) {
+      return "an IOMMU that walks tables coherently is needed (SMMUv3: IDR0.COHACC)";
+    }
     return error.detail.includes(FIRMWARE_WANTS_DIRECT) ? direct : `${inUse}; or its IOMMU does not walk tables coherently; or ${direct}`;
   }
   if (error.operation === "VFIO_BIND_IOMMUFD" && error.errno === "EPERM") {
@@ -52,6 +56,8 @@ export function meaning(error: HostError): string {
       return "the host has no such function, or it is not bound to vfio-pci";
     case "EOPNOTSUPP":
       return "the host's IOMMU does not do what was asked: nested translation needs both stages (VT-d: ECAP.NEST) and coherent walks (SMMUv3: IORT CANWBS)";
+    case "EADDRINUSE":
+      return "the host keeps some of the guest's addresses for itself (reserved_regions of the function's IOMMU group): its messages, or what the firmware has there";
     case "ENOMEM":
       return "the host is out of memory, or RLIMIT_MEMLOCK is below the guest's RAM";
     default:

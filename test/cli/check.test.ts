@@ -6,7 +6,7 @@ import Ajv from "ajv";
 import type { Log } from "sarif";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { rules } from "../../src/check/index.js";
-import { ARM } from "../check/bad-lines.js";
+import { ARM, X86 } from "../check/bad-lines.js";
 import { viommu } from "./streams.js";
 
 const examples = fileURLToPath(new URL("../../examples/", import.meta.url));
@@ -116,5 +116,50 @@ describe("viommu check", () => {
     const result = results!.find(({ ruleId }) => ruleId === "unknown-property")!;
     expect(tool.driver.rules![result.ruleIndex!].id).toBe("unknown-property");
     expect(result.locations![0].physicalLocation!.region).toEqual({ startLine: 6, startColumn: 80, endLine: 6, endColumn: 91, snippet: { text: "ssidSize=16" } });
+  });
+});
+
+describe("the host of a check", () => {
+  it("is this machine with --host linux: what it has not is told of the line's functions", async () => {
+    const { describeThisMachine } = await import("../../src/host/described/index.js");
+    const { description } = describeThisMachine();
+    const { code, out, err } = await viommu("check", "--host", "linux", "--format", "json", file("here.args", ARM));
+    const { files } = JSON.parse(out) as { files: Array<{ findings: Array<{ rule: string; level: string; words: string }> }> };
+    const lacks = ["0009:01:00.0", "0009:02:00.0"].filter((address) => !description.functions.some((fn) => fn.address === address));
+    expect(files[0].findings.filter(({ rule }) => rule === "no-such-function").map(({ words }) => words)).toEqual(lacks.map((address) => `vfio ${address}: no such host device`));
+    expect([code, err]).toEqual([files[0].findings.some(({ level }) => level !== "note") ? 1 : 0, ""]);
+  });
+
+  it("is this machine: a function without an IOMMU, where there is one, is told as VFIO has it", async () => {
+    const { describeThisMachine } = await import("../../src/host/described/index.js");
+    const fn = describeThisMachine().description.functions.find(({ smmu, vtd, amd }) => (smmu ?? vtd ?? amd ?? null) === null);
+    if (fn === undefined) {
+      return;
+    }
+    const { code, out } = await viommu("check", "--host", "linux", file("bare.args", X86.replace("0000:97:00.0", fn.address)));
+    expect([code, out.replace(/\s+/g, " ").includes(`error: vfio ${fn.address}: no iommu_group found: No such file or directory [no-host-iommu]`)]).toEqual([1, true]);
+    expect(out).not.toContain("host-nesting");
+  });
+
+  it("is a capture: its functions, IOMMUs and groups", async () => {
+    const check = (address: string) => viommu("check", "--host", join(examples, "captures", "xeon.tar.zst"), file("captured.args", X86.replace("0000:97:00.0", address)));
+    const right = await check("0000:38:00.1");
+    expect([right.code, right.err]).toEqual([0, ""]);
+    const bound = await check("0000:38:00.0");
+    expect([bound.code, /\[function-not-bound\]/.test(bound.out)]).toEqual([1, true]);
+    const shared = await check("0000:18:00.0");
+    expect([shared.code, /\[group-not-viable\]/.test(shared.out)]).toEqual([1, true]);
+    const none = await check("0000:97:00.0");
+    expect([none.code, /no such host device \[no-such-function\]/.test(none.out)]).toEqual([1, true]);
+  });
+
+  it("has the function that --fd names for a descriptor, whose SMMU is then another one's or its own", async () => {
+    const path = file("fd.args", ARM.replace("host=0009:02:00.0", "fd=31"));
+    const unknown = await viommu("check", "--host", "grace", path);
+    expect([unknown.code, /\[unknown-descriptor\]/.test(unknown.out)]).toEqual([0, true]);
+    const right = await viommu("check", "--host", "grace", "--fd", "31=0009:02:00.0", path);
+    expect([right.code, /unknown-descriptor|wrong-smmu/.test(right.out)]).toEqual([0, false]);
+    const wrong = await viommu("check", "--host", "grace", "--fd", "31=0008:02:00.0", path);
+    expect([wrong.code, /vfio 0008:02:00.0: Failed to set vIOMMU: A vSMMU corresponds to exactly\n {2}one physical SMMU \[wrong-smmu\]/.test(wrong.out)]).toEqual([1, true]);
   });
 });

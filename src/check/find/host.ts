@@ -1,9 +1,13 @@
 /** What the host's kernel and its limits have to do with a line: as far as its description tells. */
 import { leavesDmaToVfio } from "../../iommufd/index.js";
-import { DEFAULT_RAM, type DeviceArgument, booleanProperty, deviceLabel, textProperty } from "../../machine/arguments/index.js";
+import { booleanProperty, type DeviceArgument, deviceLabel } from "../../machine/arguments/index.js";
+import { iommuOf } from "../../host/simulated/names/index.js";
+import type { HostDescription } from "../../host/simulated/file/index.js";
+import { hostFunctionAddress } from "../../machine/index.js";
 import { HostFacts } from "../../plan/index.js";
-import type { Raised, Subject } from "../subject.js";
-import { atLeast, type Version } from "./version.js";
+import type { HostFunction, Raised, Subject } from "../subject.js";
+import type { Topology } from "../topology.js";
+import { atLeast, kernelOf, type Version } from "./version.js";
 
 interface Need {
   readonly option: string;
@@ -31,14 +35,13 @@ export function kernel(subject: Subject): Raised[] {
   if (host === null) {
     return [];
   }
-  const [, major, minor] = /^(\d+)\.(\d+)/.exec(host.kernel) ?? [];
   return NEEDS.flatMap(({ option, since, what, asks }): Raised[] => {
     const device = asks(subject);
     if (device === null) {
       return [];
     }
     const spot = subject.spotOf(device, device.model.name === "arm-smmuv3" ? "accel" : "iommufd");
-    if (!atLeast([Number(major), Number(minor)], since)) {
+    if (!atLeast(kernelOf(host.kernel), since)) {
       return [{ rule: "kernel-version", words: `Linux ${host.kernel} has no ${what}`, found: `${deviceLabel(device)} on ${host.name}`, wouldWork: `Linux ${since.join(".")}`, spot }];
     }
     // What a configuration does not mention is not known of it.
@@ -55,6 +58,30 @@ export function withoutKvm(subject: Subject): Raised[] {
   return subject.host?.kvm === false && smmu !== undefined
     ? [{ rule: "no-kvm", words: "SMMUv3 accel=on requires KVM with kernel-irqchip=on support", found: `${deviceLabel(smmu)}, and ${subject.host.name} has no /dev/kvm`, wouldWork: "a host with virtualization, and its kvm module", spot: subject.spotOf(smmu, "accel") }]
     : [];
+}
+
+/** Functions that the host has no IOMMU in front of: they have no group, and VFIO gives them to nobody. */
+export function functionsWithoutIommu({ functions }: HostDescription, topology: Topology): Array<{ readonly device: DeviceArgument; readonly fn: HostFunction }> {
+  return topology.passedThrough.flatMap((device) => {
+    const address = hostFunctionAddress(device);
+    const fn = functions.find((one) => one.address === address);
+    return fn === undefined || (iommuOf(fn) ?? null) !== null ? [] : [{ device, fn }];
+  });
+}
+
+export function withoutHostIommu(subject: Subject): Raised[] {
+  const { host, topology } = subject;
+  if (host === null) {
+    return [];
+  }
+  const none = host.smmus.length + host.vtds.length + host.amds.length === 0;
+  return functionsWithoutIommu(host, topology).map(({ device, fn }) => ({
+    rule: "no-host-iommu",
+    words: `vfio ${fn.address}: no iommu_group found: No such file or directory`,
+    found: `${deviceLabel(device)}: ${none ? `${host.name} has no IOMMU` : `no IOMMU of ${host.name} is in front of ${fn.address}`}`,
+    wouldWork: none ? "a host whose firmware has its IOMMU on (viommu host --doctor says how)" : "a function behind an IOMMU",
+    spot: subject.spotOf(device, "host"),
+  }));
 }
 
 /** Functions of groups that the machine does not take: in nobody's way, and nobody's. Those of the host's drivers are told by the machine. */
@@ -79,34 +106,3 @@ export function groups(subject: Subject): Raised[] {
   });
 }
 
-const gibibytes = (bytes: number): string => `${Math.ceil((10 * bytes) / 2 ** 30) / 10} GiB`;
-
-/** Memory that functions pin, against what a process of the host may lock. */
-export function memoryLock(subject: Subject): Raised[] {
-  const limit = subject.host?.limits?.memlock ?? null;
-  const { args, topology } = subject;
-  const first = topology.passedThrough.at(0);
-  if (limit === null || limit === "unlimited" || first === undefined) {
-    return [];
-  }
-  const backends = args.objects.reduce((sum, { size }) => sum + size, 0);
-  const ram = args.memory.size ?? (backends === 0 ? DEFAULT_RAM : backends);
-  const iommufds = new Set(topology.passedThrough.filter((fn) => fn.properties.has("iommufd")).map((fn) => textProperty(fn, "iommufd")));
-  const legacy = topology.passedThrough.filter((fn) => !fn.properties.has("iommufd"));
-  // Functions of one container share its mappings unless a vIOMMU gives each an address space of its own.
-  const containers = legacy.some((fn) => topology.iommuOf(fn) !== null) ? legacy.length : Math.min(legacy.length, 1);
-  const times = iommufds.size + containers;
-  if (ram * times <= limit) {
-    return [];
-  }
-  const of = [iommufds.size > 0 ? `${iommufds.size} iommufd${iommufds.size > 1 ? "s" : ""}` : "", containers > 0 ? `${containers} legacy container${containers > 1 ? "s" : ""}` : ""].filter((one) => one !== "").join(" and ");
-  return [
-    {
-      rule: "memory-lock",
-      words: `RLIMIT_MEMLOCK of ${gibibytes(limit)} is below the ${gibibytes(ram * times)} that the machine pins`,
-      found: `${gibibytes(ram)} of RAM for ${of}`,
-      wouldWork: `prlimit --memlock=${ram * times} or more (libvirt: <memtune><hard_limit>), or CAP_IPC_LOCK`,
-      spot: subject.lastOption("m") === null ? subject.spotOf(first) : { option: subject.lastOption("m")! },
-    },
-  ];
-}

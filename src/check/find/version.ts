@@ -14,6 +14,12 @@ export function qemuOf(text: string): Version | null {
   return found === null ? null : [Number(found[1]), Number(found[2])];
 }
 
+/** Of a kernel's release: 6.8.0-45-generic. */
+export function kernelOf(release: string): Version {
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(release) ?? [];
+  return [Number(major), Number(minor)];
+}
+
 interface Since {
   readonly version: Version;
   /** Whether a device asks for it, and by which property; null: by being there. */

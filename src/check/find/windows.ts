@@ -39,12 +39,17 @@ function onVirt(subject: Subject, board: VirtBoard, demands: readonly number[], 
   ];
 }
 
+/** What a q35 keeps for 64-bit BARs, and the option that says so; null: none does. */
+export function pciHole({ line, left }: Subject): { readonly option: number | null; readonly bytes: number } {
+  const option = line.options.findLastIndex(({ name, value }, at) => name === "global" && !left.has(at) && /^q35-pcihost\.pci-hole64-size=/.test(value));
+  const bytes = option < 0 ? null : sizeOf(line.options[option].value.split("=")[1]);
+  return bytes === null ? { option: null, bytes: Q35_HOLE } : { option, bytes };
+}
+
 function onQ35(subject: Subject, demands: readonly number[], wanted: number): Raised[] {
   const { line, left } = subject;
-  const option = line.options.findLastIndex(({ name, value }, at) => name === "global" && !left.has(at) && /^q35-pcihost\.pci-hole64-size=/.test(value));
-  const text = option < 0 ? null : line.options[option].value.split("=")[1];
-  const hole = text === null ? Q35_HOLE : sizeOf(text);
-  if (hole === null || wanted <= hole) {
+  const { option, bytes: hole } = pciHole(subject);
+  if (wanted <= hole) {
     return [];
   }
   const value = `${roomyWindow(demands, Q35_HOLE) / GIB}G`;
@@ -56,7 +61,7 @@ function onQ35(subject: Subject, demands: readonly number[], wanted: number): Ra
       words: `BARs of functions want ${gibibytes(wanted)} of 64-bit memory, and pci-hole64-size is ${gibibytes(hole)}`,
       found: "firmware that keeps to it leaves some of them without an address; others take what the processor addresses",
       wouldWork: `-global q35-pcihost.pci-hole64-size=${value}`,
-      spot: option < 0 ? { option: subject.lastOption("machine", "M") ?? first, property: "type" } : { option },
+      spot: option === null ? { option: subject.lastOption("machine", "M") ?? first, property: "type" } : { option },
     },
   ];
 }

@@ -61,6 +61,7 @@ export function describeSnapshot(snapshot: Snapshot): DescribedHost {
   if (functions.some(({ ats }) => ats === null)) {
     remarks.add("capabilities beyond the first 64 bytes of configuration space are root's to read: ATS, PRI, PASID, MSI-X and ACS are unknown here");
   }
+  const locksFreely = capability(snapshot);
   const kernelVersion = release !== null && /^[0-9]+\.[0-9]+(?![0-9])/.test(release) ? release : null;
   if (kernelVersion === null) {
     remarks.add("the kernel's version is not known: 7.3 stands for it");
@@ -81,13 +82,13 @@ export function describeSnapshot(snapshot: Snapshot): DescribedHost {
       kvm: "dev/kvm" in notes.nodes && notes.nodes["dev/kvm"] !== "unknown" ? notes.nodes["dev/kvm"] !== "absent" : null,
       numa: readNuma(snapshot),
       hugepages: readHugepages(snapshot),
-      limits: readLimits(snapshot),
+      limits: locksFreely === true ? { memlock: "unlimited" } : readLimits(snapshot),
       ports: [...pci.ports],
     },
     functions: new Map(pci.functions.map(({ description, notes: own }) => [description.address, own])),
     nodes: notes.nodes,
     commandLine: snapshot.text("proc/cmdline"),
-    locksFreely: capability(snapshot),
+    locksFreely,
     hasIommufdModule: release !== null && snapshot.has(`lib/modules/${release}/kernel/drivers/iommu/iommufd`),
     remarks: [...remarks],
   };

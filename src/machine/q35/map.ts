@@ -80,6 +80,7 @@ function checkAddressBits(last: number, bits: number, cpu: string | null): void 
   const limit = 2 ** bits - 1;
   if (last > limit) {
     throw new Refusal(`Address space limit ${hex(limit)} < ${hex(last)} phys-bits too low (${bits})`, {
+      rule: "address-width",
       found: `${cpu === null ? "a CPU of QEMU's default" : `-cpu ${cpu}`}, memory and 32 GiB of PCI memory above it up to ${hex(last)}`,
       wouldWork: last < 2 ** 52 ? `a smaller maxmem, or -cpu ${cpu === null ? "max" : cpu.split(",")[0]},phys-bits=${Math.ceil(Math.log2(last + 1))}` : "a smaller maxmem",
     });

@@ -116,6 +116,7 @@ export function layOut(options: VirtOptions, memory: { size: number; slots: numb
     const maxSize = memory.size + limit - deviceBase - memory.slots * GIB;
     const cure = deviceBase > limit || deviceMemory === 0 ? `-m ${(limit - ram.base) / 2 ** 20}M at the most` : maxSize > memory.size ? `maxmem=${Math.floor(maxSize / 2 ** 20)}M at the most` : "no maxmem";
     throw new Refusal(`Addressing limited to ${Math.log2(limit)} bits, but memory exceeds it by ${BigInt(top - limit)} bytes`, {
+      rule: "address-width",
       found: `RAM from ${hex(ram.base)} to ${hex(ram.base + ram.size - 1)}${devices}${options.highmem ? `, ${cpu === null ? "a CPU" : `-cpu ${cpu}`} of ${Math.log2(limit)} bits` : ", highmem=off"}`,
       wouldWork: options.highmem ? cure : `${cure}, or highmem=on`,
     });

@@ -75,7 +75,7 @@ export const hostFacts = {
   numa: numaSchema.nullable().default(null).describe("NUMA nodes and the distances between them"),
   hugepages: z.array(hugepagesSchema).nullable().default(null).describe("huge pages that are set aside"),
   limits: z
-    .strictObject({ memlock: z.union([z.literal("unlimited"), anyBytes]).nullable().default(null).describe("bytes that a process may lock (RLIMIT_MEMLOCK), or unlimited") })
+    .strictObject({ memlock: z.union([z.literal("unlimited"), anyBytes]).nullable().default(null).describe("bytes that a process may lock (RLIMIT_MEMLOCK), or unlimited, which it is with CAP_IPC_LOCK") })
     .nullable()
     .default(null)
     .describe("what a process of the host's user may have"),

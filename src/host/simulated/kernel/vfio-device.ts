@@ -12,6 +12,7 @@ import {
   type VfioDevice,
   VfioIrq,
   VfioRegion,
+  WALKS_INCOHERENTLY,
 } from "../../../iommufd/index.js";
 import { checkOwner } from "./dma-owner.js";
 import type { DmaBuf } from "./dma-buf.js";
@@ -117,7 +118,7 @@ export class SimulatedVfioDevice implements VfioDevice {
       throw refuse("EOPNOTSUPP", `${this.address} is behind ${this.device.description.smmu}, whose ID registers are not known: it is not simulated (viommu host, with vfio-pci bound, reads them)`);
     }
     if (this.master === null || !this.master.driver.cacheCoherent) {
-      throw refuse("EINVAL", `${this.address} has no IOMMU with coherent table walks`);
+      throw refuse("EINVAL", `${this.address} has ${WALKS_INCOHERENTLY}`);
     }
     checkOwner(this.host.groupOf(this.device), iommufd, (device) => this.host.ownerOf(device), refuse);
     this.object = iommufd.bindDevice(this.device, this.master);
