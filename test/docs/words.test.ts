@@ -8,7 +8,7 @@ import { findDeviceModel, optionRules } from "../../src/machine/arguments/index.
 import { reportSchema } from "../../src/run/report/report.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
-const pages = ["README.md", ...readdirSync(`${root}docs`).map((name) => `docs/${name}`)].map((name) => ({ name, text: readFileSync(root + name, "utf8") }));
+const pages = ["README.md", ...readdirSync(`${root}docs`).filter((name) => name.endsWith(".md")).map((name) => `docs/${name}`)].map((name) => ({ name, text: readFileSync(root + name, "utf8") }));
 
 /** Code of a page: spans between backticks and lines that are indented as code. */
 function code(text: string): string[] {
