@@ -51,7 +51,7 @@ export const rooms = {
   "inspect/report": ["run/report"],
   "inspect/state": ["support", "memory", "translation", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup", "inspect/report"],
   "inspect/lessons": ["support", "inspect/report"],
-  "inspect/machine": ["support", "memory", "iommufd", "pci", "smmuv3", "smmuv3/spec", "smmuv3/lookup", "vfio", "vtd", "vtd/spec", "vtd/lookup", "machine", "inspect/report", "inspect/state"],
+  "inspect/machine": ["support", "memory", "translation", "iommufd", "pci", "smmuv3", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup", "machine", "inspect/report", "inspect/state"],
   qmp: ["inspect/report", "inspect/state", "inspect/machine", "support", "chardev", "memory", "pci", "iommufd", "msi", "smmuv3", "vfio", "machine/arguments", "machine"],
   "kernel-guest": ["support", "linux", "kvm", "boot", "chardev", "memory", "msi", "port", "machine/arguments", "machine"],
   "guest/choices": [],

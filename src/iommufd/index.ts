@@ -1,6 +1,6 @@
 export { ERRNO, type Errno, errnoName, errnoNumber, HostError, hostError, refusalOf } from "./errors.js";
 export type { EventStream, FaultStream, HostEvent } from "./events.js";
-export type { HostCachedEntry, HostFacts, HostFunctionFacts, HostInspector, HostIommuFacts, HostUnit, ObjectAccount, TableAccount } from "./inspector.js";
+export type { BatchAccount, HostCachedEntry, HostFacts, HostFunctionFacts, HostInspector, HostIommuFacts, HostUnit, ObjectAccount, TableAccount } from "./inspector.js";
 export { type Host, type HostFunction, VTD_FAULT_BYTES, type VtdFaultSource } from "./host.js";
 export { type DirtySource, isIommufdDevice, type IommufdDevice } from "./host-device.js";
 export { mapSourceOf } from "./map-source.js";

@@ -62,7 +62,7 @@ export interface HostCachedEntry {
   /** Of a translation; else null. */
   readonly translation: { readonly iova: bigint; readonly pageBits: number; readonly output: bigint; readonly permissions: string } | null;
   readonly global: boolean;
-  /** Of configuration: 64-bit words as they were read. */
+  /** Of configuration: 64-bit words, what is kept of those that were read. */
   readonly words: readonly bigint[];
 }
 
@@ -71,7 +71,7 @@ export interface HostInspector {
   units(): HostUnit[];
   /** Where a function's requests come in; null: behind no unit. */
   placeOf(address: string): { readonly unit: string; readonly sourceId: number } | null;
-  cached(): HostCachedEntry[];
+  cached(): Iterable<HostCachedEntry>;
   /** Host-physical address of a byte of a block that the host's process has; null: none. */
   addressOf(block: RamBlock, offset: number): number | null;
 }
@@ -98,4 +98,15 @@ export interface ObjectAccount {
   readonly on: number | null;
   /** What it is for: `parent`, `vSID 0x100`; null: nothing more is known. */
   readonly what: string | null;
+}
+
+/** What a queue has sent to the host at once. */
+export interface BatchAccount {
+  /** Index in the queue of the first entry in it. */
+  readonly first: number | null;
+  readonly entries: number;
+  /** Of those, the first that the host has done. */
+  readonly handled: number;
+  /** The host's error; null: there was none. */
+  readonly error: string | null;
 }

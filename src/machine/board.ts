@@ -3,7 +3,7 @@
  * board is built all or not at all; what it has taken of the host is given back in the order of dependence.
  */
 import type { GuestNews } from "../devices/index.js";
-import type { Host, ObjectAccount, TableAccount } from "../iommufd/index.js";
+import type { BatchAccount, Host, ObjectAccount, TableAccount } from "../iommufd/index.js";
 import { AddressSpace, MemoryRegion, type RamBlock, RamWordMemory } from "../memory/index.js";
 import { MsiRouter } from "../msi/index.js";
 import { type IommuOps, type PciBus, type PciFunction, PciRoot, type PciRootOptions, plugFunction, unplugFunction } from "../pci/index.js";
@@ -46,6 +46,8 @@ export interface MachineIommu {
   tables(): TableAccount[];
   /** What it has made on the host. */
   hostObjects(): ObjectAccount[];
+  /** The last batch of its queue that went to the host; null: none yet. */
+  lastBatch(): BatchAccount | null;
 }
 
 export interface PluggedFunction {

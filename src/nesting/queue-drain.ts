@@ -4,6 +4,7 @@
  * passes a collected entry only when the host has done it. One drain does bounded work; the rest follows when the
  * event loop is free, or when the guest looks.
  */
+import type { BatchAccount } from "../iommufd/index.js";
 import { loadWords, PHYSICAL_BITS, type WordMemory } from "../memory/index.js";
 import { type Budget, Continuation, HOST_CALL_STEPS, type Scheduler } from "../support/index.js";
 
@@ -26,6 +27,9 @@ export abstract class QueueDrain {
   fetches = 0;
   flushes = 0;
   forwarded = 0;
+  /** Of the last batch: how many entries it had, and how many of them the host has done. */
+  private sent = 0;
+  private taken = 0;
   /** A drain has ended with entries left that could have been done: it goes on soon, or when the guest looks. */
   unfinished = false;
 
@@ -163,8 +167,14 @@ export abstract class QueueDrain {
     this.batched = pending;
   }
 
+  /** The last batch that went to the host; null: none yet. @param error the host's */
+  lastBatch(error: string | null): BatchAccount | null {
+    return this.flushes === 0 ? null : { first: this.sent === 0 ? null : this.positions[0] & (this.entries - 1), entries: this.sent, handled: this.taken, error };
+  }
+
   /** The batch was sent while the entry was done, as what it asks for had to come behind. */
   protected batchSent(): void {
+    this.sent = this.taken = this.batched;
     this.forwarded += this.batched;
     this.batched = 0;
     this.flushes++;
@@ -198,7 +208,9 @@ export abstract class QueueDrain {
   protected refuse(index: number, next: number): void {
     const at = index < this.batched ? this.positions[index] : next;
     this.flushes++;
-    this.forwarded += Math.min(index, this.batched);
+    this.sent = this.batched;
+    this.taken = Math.min(index, this.batched);
+    this.forwarded += this.taken;
     this.batched = 0;
     for (let n = (next - at) & this.mask; n > 0; n--) {
       this.consumed[this.kinds[--this.counted]]--;

@@ -91,6 +91,11 @@ export class BoundedCache<T> {
     return this.entries.values();
   }
 
+  /** The same with their numbers. */
+  pairs(): IterableIterator<[number, T]> {
+    return this.entries.entries();
+  }
+
   /** An entry has left the cache. */
   protected gone(_entry: T): void {}
 }

@@ -30,6 +30,22 @@ const ok = WALK_OK;
 const denied = WALK_PERMISSION_FAULT;
 const miss: number = TLB_MISS;
 
+/** An entry, for who looks: addresses as two signed words. */
+export interface TlbEntry {
+  readonly vmid: number;
+  /** NO_ASID: of stage 2 alone. Of a global entry 0. */
+  readonly asid: number;
+  readonly global: boolean;
+  /** First input address, the bits above those that count copies of the highest of them. */
+  readonly high: number;
+  readonly low: number;
+  readonly pageBits: number;
+  readonly outHigh: number;
+  readonly outLow: number;
+  /** PERM_*. */
+  readonly permissions: number;
+}
+
 /**
  * A set-associative TLB in one Int32Array, four ways of 16 bytes an entry:
  *
@@ -290,6 +306,34 @@ export class Tlb {
     }
     this.marked.length = 0;
     return live;
+  }
+
+  /** What could still be hit, for who looks. Changes nothing. */
+  *held(): Generator<TlbEntry> {
+    const { words, contexts, topMask } = this;
+    const owners = new Map(Array.from({ length: contexts.count }, (_unused, n) => [contexts.contextAt(n), n] as const));
+    const sign = (topMask + 1) >>> 1;
+    for (let at = 0; at < words.length; at += ENTRY_WORDS) {
+      const tag = words[at | 1];
+      const owner = tag === 0 ? undefined : owners.get(tag >>> CONTEXT_SHIFT);
+      if (owner === undefined) {
+        continue;
+      }
+      const asid = contexts.asidAt(owner);
+      const top = tag & topMask;
+      const attributes = words[at | 3];
+      yield {
+        vmid: contexts.vmidAt(owner),
+        asid: asid === GLOBAL_ASID ? 0 : asid,
+        global: asid === GLOBAL_ASID,
+        high: ((asid !== NO_ASID && (top & sign) !== 0 ? top | ~topMask : top) << 12) | (words[at] >>> 20),
+        low: words[at] << 12,
+        pageBits: pageBitsOf(tag),
+        outHigh: ((attributes & 0xff00) << 4) | (words[at | 2] >>> 20),
+        outLow: words[at | 2] << 12,
+        permissions: attributes & 0x3f,
+      };
+    }
   }
 
   private intern(vmid: number, asid: number): number {

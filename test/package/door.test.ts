@@ -23,7 +23,7 @@ describe("the package's door", () => {
     expect(Object.keys(viommu).sort()).toEqual(publicRooms.map(nameOf).sort());
     // A door of types alone has no names at run time.
     const empty = Object.entries(viommu).filter(([, room]) => Object.keys(room).length === 0);
-    expect(empty.map(([name]) => name)).toEqual(["inspectReport", "inspectState", "port"]);
+    expect(empty.map(([name]) => name)).toEqual(["inspectReport", "port"]);
     for (const reason of Object.values(internal)) {
       expect(reason).not.toBe("");
     }

@@ -1,5 +1,5 @@
 /** The intel-iommu of a machine: its device, the buses that it covers, and what the account tells of it. */
-import type { ObjectAccount, TableAccount } from "../../iommufd/index.js";
+import type { BatchAccount, ObjectAccount, TableAccount } from "../../iommufd/index.js";
 import { MemoryRegion, type AddressSpace, type RamWordMemory } from "../../memory/index.js";
 import { type PciBus, setupIommu } from "../../pci/index.js";
 import type { Log } from "../../support/index.js";
@@ -116,6 +116,10 @@ export class MachineVtd implements MachineIommu {
 
   hostObjects(): ObjectAccount[] {
     return this.acceleration.hostObjects();
+  }
+
+  lastBatch(): BatchAccount | null {
+    return this.device.queue.lastBatch(this.acceleration.batchError);
   }
 
   invalidation(): InvalidationAccount {

@@ -162,6 +162,7 @@ export class SmmuSet {
       invalidation: () => smmuInvalidation(member),
       tables: () => acceleration?.tables() ?? [],
       hostObjects: () => acceleration?.hostObjects() ?? [],
+      lastBatch: () => (acceleration === null ? null : device.commands.lastBatch(acceleration.batchError)),
     });
   }
 

@@ -82,6 +82,11 @@ export class SmmuAcceleration implements SmmuBackend {
     return this.forwarder.batch.calls;
   }
 
+  /** The host's error to the last batch, with which it may be done all the same; null: there was none. */
+  get batchError(): string | null {
+    return this.forwarder.batch.errno;
+  }
+
   get pending(): number {
     return this.forwarder.batch.pending;
   }

@@ -15,5 +15,7 @@ export {
   TRANSLATED,
 } from "./answers.js";
 export { CommandRules, dropCached } from "./commands.js";
+export { heldEntries } from "./held-entries.js";
+export { keptCd, keptSte } from "./kept-words.js";
 export { StreamTranslator } from "./stream-translator.js";
 export type { UnitCachesOptions } from "./unit-caches.js";

@@ -1,5 +1,5 @@
 import { Tlb } from "../../translation/index.js";
-import { ConfigurationCache } from "./configuration-cache.js";
+import { type CachedStream, ConfigurationCache } from "./configuration-cache.js";
 import type { LookupFeatures } from "./features.js";
 import { applyTlbi } from "./tlb-commands.js";
 
@@ -47,6 +47,11 @@ export class UnitCaches {
   /** CMD_TLBI_*, given as its four words from index `base` on. Returns false where it is no TLB invalidation. */
   tlbi(command: ArrayLike<number>, base = 0): boolean {
     return applyTlbi(this.tlb, this.features, command, base);
+  }
+
+  /** STEs with their CDs, by StreamID, for who looks. */
+  heldStreams(): IterableIterator<[number, CachedStream]> {
+    return this.cache.pairs();
   }
 
   /** Forgets everything cached: what a reset does. */

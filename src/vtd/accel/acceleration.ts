@@ -74,6 +74,11 @@ export class VtdAcceleration implements VtdBackend {
     return this.forwarder.calls;
   }
 
+  /** The host's error to the last of them; null: there was none. */
+  get batchError(): string | null {
+    return this.forwarder.errno;
+  }
+
   get invalidatedEntries(): number {
     return this.forwarder.entries;
   }

@@ -1,3 +1,4 @@
+import type { Errno } from "../../iommufd/index.js";
 import { DELIVERED, REFUSED, UNDELIVERED } from "../../nesting/index.js";
 import { hex, type Log } from "../../support/index.js";
 import type { PasidBinding } from "./function.js";
@@ -22,6 +23,8 @@ export class PasidIotlbForwarder {
    * `undelivered`: the host could not, and none of them is known to be done; otherwise it refused that one.
    */
   readonly refused: Array<{ readonly binding: PasidBinding; readonly ordinal: number; readonly undelivered: boolean }> = [];
+  /** The host's error to the last `send`; null: there was none. */
+  errno: Errno | null = null;
   /** Bindings with a nested HWPT: of a PASID the first, then its siblings. */
   private readonly byPasid = new PasidMap<PasidBinding>();
   private waiting: PasidBinding[] = [];
@@ -103,6 +106,7 @@ export class PasidIotlbForwarder {
     this.waiting = [];
     this.pending = 0;
     this.refused.length = 0;
+    this.errno = null;
     let failed = -1;
     for (const binding of waiting) {
       const batch = binding.batch!;
@@ -113,6 +117,7 @@ export class PasidIotlbForwarder {
       this.calls += batch.calls - calls;
       this.entries += batch.done - done;
       const { errno } = batch;
+      this.errno ??= errno;
       if (delivery === DELIVERED && errno !== null) {
         this.log.warnLimited("vtd.invalidate-again", `${this.name()}: HWPT_INVALIDATE ${errno} for ${count} invalidation(s) for PASID ${hex(binding.pasid)} of ${host.name}: sent again, and done`);
       }

@@ -35,6 +35,8 @@ export {
   IrteView,
   isSourceAllowed,
 } from "./interrupt-remapper.js";
+export { heldEntries } from "./held-entries.js";
+export { keptContext, keptPasid } from "./kept-words.js";
 export { GuestTables } from "./guest-tables.js";
 export {
   DESCRIPTOR_PROBLEMS,

@@ -90,6 +90,13 @@ export class PasidCache {
     this.count += requester.size;
   }
 
+  /** All of them. */
+  *held(): Generator<CachedPasid> {
+    for (const requester of this.requesters.values()) {
+      yield* requester.values();
+    }
+  }
+
   dropAll(): void {
     this.requesters.dropAll();
     this.count = 0;

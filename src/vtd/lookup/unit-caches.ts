@@ -1,7 +1,7 @@
 import { NO_ASID, Tlb } from "../../translation/index.js";
 import { highBeyond, type VtdFeatures } from "./features.js";
 import type { PasidView } from "./pasid-entry.js";
-import { ContextCache, PasidCache } from "./structure-caches.js";
+import { type CachedContext, type CachedPasid, ContextCache, PasidCache } from "./structure-caches.js";
 
 export interface UnitCachesOptions {
   /** Entries of the IOTLB, a power of two; default 4096. */
@@ -55,6 +55,15 @@ export class UnitCaches {
 
   get pasidCount(): number {
     return this.pasids.size;
+  }
+
+  /** Context entries by requester id, and PASID entries, for who looks. */
+  heldContexts(): IterableIterator<[number, CachedContext]> {
+    return this.contexts.pairs();
+  }
+
+  heldPasids(): Generator<CachedPasid> {
+    return this.pasids.held();
   }
 
   /** All context entries. */

@@ -1,3 +1,5 @@
+import { toBigInt } from "../../../support/index.js";
+import { type HeldTranslation, PERM_PRIVILEGED_SHIFT, permissionText } from "../../../translation/index.js";
 /** Answers of `DeviceTranslationCache.lookup`. */
 export const ATC_HIT = 0;
 export const ATC_MISS = 1;
@@ -105,6 +107,17 @@ export class DeviceTranslationCache {
     this.entries.length = 0;
     this.entries.push(...kept);
     this.next = 0;
+  }
+
+  /** What it holds, for who looks. */
+  *held(): Generator<{ readonly pasid: number | null; readonly privileged: boolean; readonly translation: HeldTranslation }> {
+    for (const { pasid, high, low, bits, outHigh, outLow, granted, privileged } of this.entries) {
+      yield {
+        pasid: pasid === NO_PASID ? null : pasid,
+        privileged,
+        translation: { iova: toBigInt(high, low), pageBits: bits, output: toBigInt(outHigh, outLow), permissions: permissionText(granted | (granted << PERM_PRIVILEGED_SHIFT)) },
+      };
+    }
   }
 
   clear(): void {

@@ -100,6 +100,11 @@ export class HardwareFunction implements EngineHost, NvmeCarrier {
     return this.cache.size;
   }
 
+  /** They themselves, for who looks. */
+  heldTranslations(): ReturnType<DeviceTranslationCache["held"]> {
+    return this.cache.held();
+  }
+
   /** Reads 1, 2 or 4 bytes of configuration space at an offset in bytes. */
   configRead(offset: number, size: number): number {
     return this.config.read(offset, size);

@@ -2,6 +2,7 @@
 import type { Host } from "../../../iommufd/index.js";
 import type { MakeMemory } from "../../../memory/index.js";
 import { describedFacts } from "./facts.js";
+import { inspectHardware } from "./inspector.js";
 import type { HostDescription } from "../file/index.js";
 import { SimulatedHardware } from "../hardware/index.js";
 import { SimulatedKernel } from "../kernel/index.js";
@@ -38,6 +39,7 @@ export function createSimulatedHost(description: HostDescription, options: Simul
     rawIoctl: kernel.rawIoctl,
     functions: () => kernel.functions(),
     facts: describedFacts(hardware, kernel),
+    inspector: inspectHardware(hardware),
     liveObjects: () => kernel.liveObjects(),
     close: () => {
       kernel.close();

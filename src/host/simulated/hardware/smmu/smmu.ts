@@ -1,9 +1,10 @@
-import { ACCESS_EXECUTE, ACCESS_WRITE } from "../../../../translation/index.js";
+import { ACCESS_EXECUTE, ACCESS_WRITE, type HeldEntry } from "../../../../translation/index.js";
 import {
   ABORTED,
   CommandRules,
   dropCached,
   featuresOf,
+  heldEntries,
   KIND_ATS_REQUEST,
   KIND_ATS_TRANSLATED,
   KIND_TRANSACTION,
@@ -18,6 +19,9 @@ import {
   CERROR_ILL,
   CERROR_NONE,
   CMD,
+  CR0,
+  CR2,
+  deposit,
   extract,
   get,
   getAddress,
@@ -25,6 +29,7 @@ import {
   IDR1,
   isCfgiOrTlbi,
   OP,
+  STRTAB_BASE_CFG,
   SYNC_CS_IRQ,
 } from "../../../../smmuv3/spec/index.js";
 import { NO_PASID } from "../device-cache.js";
@@ -173,6 +178,29 @@ export class HardwareSmmu extends HardwareUnit<KnownSmmu, (record: Int32Array) =
   translated(streamId: number, _ssid: number, high: number, low: number, access: number): boolean {
     this.outDiscarded = false;
     return this.pass(streamId, NO_PASID, high, low, access, KIND_ATS_TRANSLATED) >= 0;
+  }
+
+  /** What it goes by, for who looks. It has no queues in memory. */
+  registers(): Map<string, bigint> {
+    const { idr, table } = this;
+    const enables = CR0.SMMUEN.inPlace | CR0.EVENTQEN.inPlace | CR0.CMDQEN.inPlace | CR0.ATSCHK.inPlace;
+    const configuration = deposit(deposit(deposit(0, STRTAB_BASE_CFG.LOG2SIZE, table.log2Size), STRTAB_BASE_CFG.SPLIT, table.split), STRTAB_BASE_CFG.FMT, table.format);
+    const words: Array<[string, number]> = [
+      ...Array.from(idr, (value, n): [string, number] => [`IDR${n}`, value]),
+      ["IIDR", this.iidr],
+      ["AIDR", this.aidr],
+      ["CR0", enables],
+      ["CR0ACK", enables],
+      ["CR2", CR2.RECINVSID.inPlace],
+      ["STRTAB_BASE", table.base],
+      ["STRTAB_BASE_CFG", configuration],
+    ];
+    return new Map(words.map(([name, value]) => [name, name === "STRTAB_BASE" ? BigInt(value) : BigInt(value >>> 0)]));
+  }
+
+  /** What it has cached, for who looks. */
+  held(): Generator<HeldEntry> {
+    return heldEntries(this.translator);
   }
 
   /** Gives the stream table's memory back. */

@@ -6,6 +6,7 @@ import {
   dropCached,
   BLOCKED,
   featuresOf,
+  heldEntries,
   KIND_TRANSLATED,
   KIND_TRANSLATION_REQUEST,
   KIND_UNTRANSLATED,
@@ -20,9 +21,12 @@ import {
   descriptorType,
   DEVICE_TLB_DESC,
   FAULT,
+  GCMD,
   PASID_DEVICE_TLB_DESC,
+  RTADDR,
   WAIT_DESC,
 } from "../../../../vtd/spec/index.js";
+import type { HeldEntry } from "../../../../translation/index.js";
 import type { PhysicalMemory } from "../physical-memory.js";
 import { HardwareUnit } from "../unit.js";
 import { capabilityRegisters } from "./capability-registers.js";
@@ -146,6 +150,23 @@ export class HardwareVtd extends HardwareUnit<VtdDescription, FaultListener> {
 
   translated(requesterId: number, pasid: number, high: number, low: number, access: number): boolean {
     return this.pass(requesterId, pasid, high, low, access, KIND_TRANSLATED) >= 0;
+  }
+
+  /** What it goes by, for who looks. It has no queue in memory. */
+  registers(): Map<string, bigint> {
+    const { enabled, rootTable, mode } = this.translator;
+    const status = rootTable === 0 && !enabled ? 0 : GCMD.SRTP.inPlace | (enabled ? GCMD.TE.inPlace : 0);
+    return new Map([
+      ["CAP", this.cap],
+      ["ECAP", this.ecap],
+      ["GSTS", BigInt(status >>> 0)],
+      ["RTADDR", BigInt(rootTable) | BigInt(mode << RTADDR.TTM.shift)],
+    ]);
+  }
+
+  /** What it has cached, for who looks. */
+  held(): Generator<HeldEntry> {
+    return heldEntries(this.translator);
   }
 
   /** Its tables are the kernel's. */
