@@ -1,7 +1,8 @@
 /**
  * What the package ships beside its types: the sources in one file for each room (dist/lib), because Node.js takes
  * longer to find and load four hundred modules than to run them; and what is known when it is built: the hosts of
- * hosts/, checked and with their defaults filled in, and the schemas of host files and of the account.
+ * hosts/, checked and with their defaults filled in, and the schemas of host files and of the account; the inspector's
+ * page (bundle-page.js).
  *
  * usage: node bundle.js [FOLDER], in place of dist; packages that the bundle loads have to be found from there.
  */
@@ -9,6 +10,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "nod
 import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { rolldown } from "rolldown";
+import { bundlePage } from "./bundle-page.js";
 import { fileOf } from "./package-door.js";
 import { rooms } from "./rooms.js";
 
@@ -25,7 +27,7 @@ const bundle = await rolldown({
     "cli/main": path.join(root, "src/cli/main.ts"),
     // A thread's program, which is loaded by its address.
     "vcpu-thread": path.join(root, "src/kvm/vcpu-thread.ts"),
-    ...Object.fromEntries(Object.keys(rooms).filter((room) => room !== "cli").map((room) => [fileOf(room), path.join(root, "src", room, "index.ts")])),
+    ...Object.fromEntries(Object.keys(rooms).filter((room) => room !== "cli" && room !== "inspect/page").map((room) => [fileOf(room), path.join(root, "src", room, "index.ts")])),
   },
   external: [...Object.keys(dependencies), ...Object.keys(optionalDependencies)],
   platform: "node",
@@ -44,6 +46,8 @@ await bundle.write({
   minifyInternalExports: false,
 });
 await bundle.close();
+
+await bundlePage(path.join(library, "inspect"));
 
 const built = (file) => import(pathToFileURL(path.join(library, file)).href);
 const { hostFileJsonSchema, loadHostDescription } = await built("host-simulated-file.js");

@@ -18,5 +18,6 @@ export default tseslint.config(
     },
   },
   { files: ["bench/**", "test/**", "examples/**", "lab/**"], rules: { "no-console": "off", "max-lines": "off" } },
-  { files: ["src/**/*.ts"], plugins: { rooms: roomsPlugin }, rules: { "rooms/through-doors": "error" } },
+  { files: ["src/inspect/page/**"], languageOptions: { globals: globals.browser } },
+  { files: ["src/**/*.ts", "src/**/*.tsx"], plugins: { rooms: roomsPlugin }, rules: { "rooms/through-doors": "error" } },
 );

@@ -52,6 +52,7 @@ export const rooms = {
   "inspect/state": ["support", "memory", "translation", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup", "inspect/report"],
   "inspect/lessons": ["support", "inspect/report"],
   "inspect/machine": ["support", "memory", "translation", "iommufd", "pci", "smmuv3", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup", "machine", "inspect/report", "inspect/state"],
+  "inspect/page": ["inspect/report"],
   qmp: ["inspect/report", "inspect/state", "inspect/machine", "support", "chardev", "memory", "pci", "iommufd", "msi", "smmuv3", "vfio", "machine/arguments", "machine"],
   "kernel-guest": ["support", "linux", "kvm", "boot", "chardev", "memory", "msi", "port", "machine/arguments", "machine"],
   "guest/choices": [],
@@ -74,6 +75,7 @@ export const internal = {
   "host/simulated/hardware": "host/simulated gives what is in it",
   "host/simulated/kernel": "host/simulated gives what is in it",
   "host/simulated/host": "host/simulated gives what is in it",
+  "inspect/page": "it is a page: bundle-page.js makes it",
   linux: "host/linux and kernel-guest give what it is for",
   cli: "it is a program",
 };

@@ -18,7 +18,7 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), "viommu-package-"));
   const tree = join(folder, "tree");
   mkdirSync(tree);
-  for (const name of ["package.json", "package-door.js", "rooms.js", "bundle.js", "tsconfig.json", "tsconfig.build.json", "LICENSE", "README.md", "src", "hosts", "devices", "examples", "docs"]) {
+  for (const name of ["package.json", "package-door.js", "rooms.js", "bundle.js", "bundle-page.js", "tsconfig.json", "tsconfig.build.json", "LICENSE", "README.md", "src", "hosts", "devices", "examples", "docs"]) {
     cpSync(join(root, name), join(tree, name), { recursive: true });
   }
   symlinkSync(join(root, "node_modules"), join(tree, "node_modules"));

@@ -6,3 +6,4 @@ export type { CachedEntry, CachedEntryReport, CachesReport } from "./caches.js";
 export type { QueueEntryReport, QueueReport, QueuesReport } from "./queues.js";
 export type { NumbersReport, NumbersRow, TimelineReport, TimelineRow } from "./timeline.js";
 export type { LessonReport, LessonStep } from "./lesson.js";
+export type { KeptAnswer, PageData } from "./page-data.js";

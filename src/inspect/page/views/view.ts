@@ -1,8 +1,10 @@
 /** What every view of the page is given. */
-import type { CachesReport, MapReport, NumbersReport, QueuesReport, TimelineReport, WalkReport } from "../../report/index.js";
+import type { CachesReport, MapReport, NumbersReport, QueuesReport, RegistersReport, TimelineReport, WalkReport } from "../../report/index.js";
 
 /** The monitor's questions that views ask, by command: what it takes and what it answers. */
 export interface Questions {
+  "x-viommu-map": { readonly arguments: Readonly<Record<string, never>>; readonly answer: MapReport };
+  "x-viommu-registers": { readonly arguments: { readonly iommu: string }; readonly answer: RegistersReport };
   "x-viommu-walk": { readonly arguments: Readonly<Record<string, unknown>>; readonly answer: WalkReport };
   "x-viommu-caches": { readonly arguments: { readonly iommu?: string; readonly function?: string }; readonly answer: CachesReport };
   "x-viommu-queues": { readonly arguments: { readonly iommu?: string }; readonly answer: QueuesReport };
