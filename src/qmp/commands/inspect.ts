@@ -1,16 +1,22 @@
 /** What an inspector asks (docs/inspector.md): commands of viommu alone. What answers them is loaded when the first is asked. */
-import { type CommandContext, query, type QmpCommand } from "../command.js";
+import { type Arguments, type QmpCommand, text } from "../command.js";
 import type { Json } from "../json.js";
+import type * as State from "../../inspect/state/index.js";
 import type { InspectionSource } from "../../inspect/state/index.js";
 
-async function sourceOf({ target }: CommandContext): Promise<InspectionSource> {
-  const { inspectMachine } = await import("../../inspect/machine/index.js");
-  return inspectMachine(target.machine);
+/** A command that answers a report of the machine as it is now. */
+function ask(name: string, parameters: QmpCommand["parameters"], answer: (state: typeof State, source: InspectionSource, args: Arguments) => object): QmpCommand {
+  return {
+    name,
+    parameters,
+    run: async (args, { target }) => {
+      const [state, { inspectMachine }] = await Promise.all([import("../../inspect/state/index.js"), import("../../inspect/machine/index.js")]);
+      return answer(state, inspectMachine(target.machine), args) as Json;
+    },
+  };
 }
 
-/** A report: an object of names, numbers, texts and lists of them. */
-function asJson(report: object): Json {
-  return report as Json;
-}
-
-export const inspectCommands: readonly QmpCommand[] = [query("x-viommu-map", async (context) => asJson((await sourceOf(context)).map()))];
+export const inspectCommands: readonly QmpCommand[] = [
+  ask("x-viommu-map", {}, (_state, source) => source.map()),
+  ask("x-viommu-registers", { iommu: text }, ({ registersReport }, source, { iommu }) => registersReport(source, iommu as string)),
+];

@@ -41,3 +41,19 @@ export async function running(which: "smmuv3" | "vtd", line?: string): Promise<R
   const device = kernel.devices.find((one) => one.dma !== null && one.streamId === streamId)!;
   return { ...(await landing(kernel, device)), machine, kernel, device, source, end };
 }
+
+/** Puts commands, 64-bit words, into the command queue of smmu1 behind the driver's back, and tells the SMMU. */
+export async function putCommands({ machine, kernel, source }: Rig, commands: ReadonlyArray<readonly [bigint, bigint]>): Promise<void> {
+  const { base } = machine.describe().iommus.find(({ id }) => id === "smmu1")!;
+  const { registers } = source.units()[0];
+  const queue = Number(registers.get("CMDQ_BASE")! & 0xf_ffff_ffff_ffe0n);
+  const entries = 2 ** Number(registers.get("CMDQ_BASE")! & 0x1fn);
+  let at = Number(registers.get("CMDQ_PROD")!);
+  for (const command of commands) {
+    for (const [word, value] of command.entries()) {
+      await kernel.port.write(queue + (at % entries) * 16 + 8 * word, 8, value);
+    }
+    at = (at + 1) % (2 * entries);
+  }
+  await kernel.port.write(base + 0x98, 4, BigInt(at));
+}
