@@ -1,10 +1,15 @@
 import { configDefaults, defineConfig } from "vitest/config";
+import { bundledSources } from "./test/bundled-sources.js";
 
 /** Rooms of models: their tests are functions of what they make, and one process may play file after file (not with zstd, whose heap a damaged archive leaves broken). */
 const MODELS = ["devices", "host/hardware", "host/kernel", "host/linux", "host/vtd", "memory", "msi", "nesting", "pci", "smmuv3", "support", "translation", "vfio", "vtd"].map((room) => `test/${room}/**/*.test.ts`);
 
 export default defineConfig({
+  // Not while files are watched, whose changes have to be seen.
+  plugins: process.argv.includes("run") ? [await bundledSources()] : [],
   test: {
+    // Errors name lines of the sources.
+    execArgv: ["--enable-source-maps"],
     // All processors: the default leaves one idle, which is half of a small machine.
     maxWorkers: "100%",
     testTimeout: 60_000,
