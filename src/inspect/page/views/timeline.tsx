@@ -3,7 +3,6 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { TimelineRow } from "../../report/index.js";
 import { Choice, Problem, Sign, TextBox, Tick, functionChoices, useEvery } from "./parts.js";
 import { count } from "./numbers-in-words.js";
-import { RecordingBar } from "./recording-bar.js";
 import { RowDetails } from "./timeline-details.js";
 import { KINDS, RowList } from "./timeline-list.js";
 import { TimelineRows, placeOf, type RowFilter } from "./timeline-rows.js";
@@ -56,18 +55,32 @@ export function TimelineView({ client, query, href, go, map, moment }: ViewProps
 
   const filter: RowFilter = { kinds: new Set(query.kinds ? query.kinds.split(".") : KINDS.map(({ kind }) => kind)), iommu: query.iommu ?? "", function: query.function ?? "", text: query.text ?? "" };
   const matched = store.matching(filter);
-  const chosen = query.row ? Number(query.row) : recording !== null ? recording.row : 0;
+  // A recording's row is its position: what an address names is gone to, and the address follows who moves it elsewhere.
+  const going = useRef(0);
+  const chosen = recording === null || (going.current > 0 && query.row) ? Number(query.row ?? 0) : recording.row;
+  useEffect(() => {
+    if (recording !== null && query.row && Number(query.row) !== recording.row) {
+      going.current++;
+      void recording.at(Number(query.row)).finally(() => {
+        going.current--;
+        redraw((before) => before + 1);
+      });
+    }
+  }, [query.row]);
+  useEffect(() => {
+    if (recording !== null && going.current === 0 && query.row && Number(query.row) !== recording.row) {
+      go("timeline", { ...query, row: String(recording.row) }, true);
+    }
+  }, [recording?.row]);
   const row = store.row(chosen);
   const set = (name: string) => (value: string) => go("timeline", tidy({ ...query, [name]: value }), true);
   const choose = (number: number): void => {
     setFollow(false);
     go("timeline", tidy({ ...query, row: String(number) }), true);
-    void recording?.at(number);
   };
   const iommus = [...new Set((map?.functions ?? []).flatMap((one) => one.iommu ?? []))];
   return (
     <div class="vw-view vw-timeline">
-      {recording !== null && <RecordingBar recording={{ ...recording, at: async (number) => choose(number) }} />}
       <form class="vw-bar" aria-label="Which rows" onSubmit={(event) => event.preventDefault()}>
         <fieldset class="vw-kinds">
           <legend>Kinds</legend>
