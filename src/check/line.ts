@@ -1,9 +1,10 @@
 /** A command line as options with their places in a text, and changes of them as changes of that text. */
 import { deviceModels, dropProgram, type LocatedWord, optionRules } from "../machine/arguments/index.js";
-import { attributeRange, isXml, xmlEdit } from "./domain-xml.js";
+import { attributeRange, isXml } from "./domain-xml.js";
 import { type EditedText, offsetOf, type TextEdit } from "./edited-text.js";
 import { findProperty, propertiesIn, renameIn, setIn, type Splice, unsetIn } from "./option-text.js";
 import { quoted, replacement, shellWordAt, type ShellWord } from "./shell-word.js";
+import { xmlEdits } from "./xml-mend.js";
 
 export interface LineOption {
   /** Without its dashes. */
@@ -102,8 +103,8 @@ export class Line {
   /** The text with a mend's changes done; null: a word does not stand there as it is read, and cannot be changed. */
   with(mend: Mend): EditedText | null {
     if (isXml(this.text.text)) {
-      const edits = mend.map((change) => (change.kind === "insert" ? null : xmlEdit(this.text.text, this.shellWord(this.options[change.option].word).start, change)));
-      return edits.some((edit) => edit === null) ? null : this.text.with(edits as TextEdit[]);
+      const edits = xmlEdits({ text: this.text.text, options: this.options, startOf: (option) => this.shellWord(this.options[option].word).start, said: (option, property) => this.said(option, property) }, mend);
+      return edits === null ? null : this.text.with(edits);
     }
     const touched = mend.flatMap((change) => {
       const { word, argument } = this.options[change.kind === "insert" ? change.before : change.option];

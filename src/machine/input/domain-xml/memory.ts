@@ -39,8 +39,27 @@ function deviceMemory(domain: XmlElement): number {
   }, 0);
 }
 
-/** A backend of the kind that <memoryBacking> asks for. */
-function backend(domain: XmlElement, id: string, size: number): JsonObject {
+/** <numatune>'s modes as a backend's policies; restrictive is of control groups alone. */
+const NODE_POLICIES: Readonly<Record<string, string | undefined>> = { strict: "bind", preferred: "preferred", interleave: "interleave" };
+
+/** Where on the host the memory of a cell is. @param cell null: of the whole guest. @throws Refusal */
+function hostNodes(domain: XmlElement, cell: number | null, mask: XmlElement | null): JsonObject {
+  const tune = find(domain, "numatune");
+  const said = (cell === null ? undefined : all(tune, "memnode").find((one) => Number(attribute(one, "cellid")) === cell)) ?? find(tune, "memory");
+  const nodes = mask?.text ?? attribute(said, "nodeset");
+  const policy = mask === null ? NODE_POLICIES[attribute(said, "mode") ?? "strict"] : "bind";
+  if (nodes === null || policy === undefined) {
+    return {};
+  }
+  return { "host-nodes": ranges(mask ?? said!, nodes).flatMap(([first, last]) => Array.from({ length: last - first + 1 }, (_, n) => first + n)), policy };
+}
+
+/** A backend of the kind that <memoryBacking> asks for, where <numatune> has it. @param cell null: RAM of no node */
+function backend(domain: XmlElement, id: string, size: number, cell: number | null = null, mask: XmlElement | null = null): JsonObject {
+  return { ...ofKind(domain, id, size), ...hostNodes(domain, cell, mask) };
+}
+
+function ofKind(domain: XmlElement, id: string, size: number): JsonObject {
   const backing = find(domain, "memoryBacking");
   const source = attribute(find(backing, "source"), "type");
   const access = attribute(find(backing, "access"), "mode");
@@ -131,7 +150,7 @@ function writeNuma(domain: XmlElement, words: DomainWords, cells: readonly XmlEl
   const withCpus = new Set(nodes.filter(({ cpus }) => cpus.length > 0).map(({ id }) => id));
   for (const { cell, id, cpus, size } of nodes) {
     if (size > 0) {
-      words.option(cell, "object", backend(domain, `ram-node${id}`, size));
+      words.option(cell, "object", backend(domain, `ram-node${id}`, size, id));
     }
     const initiator = !hmat ? null : withCpus.has(id) ? id : nearest(interconnects, id, withCpus);
     words.option(cell, "numa", [`node,nodeid=${id}`, ...cpus.map(([first, last]) => `cpus=${first}${last === first ? "" : `-${last}`}`), ...(initiator === null ? [] : [`initiator=${initiator}`]), ...(size > 0 ? [`memdev=ram-node${id}`] : [])].join(","));
@@ -192,16 +211,17 @@ export function memoryDevice(device: XmlElement, domain: XmlElement, index: numb
   const size = sizeOf(find(target, "size"), 0);
   const node = find(target, "node");
   const onNode = node === null ? {} : { node: number(node, "node", node.text) };
+  const where = [node === null ? null : Number(node.text), find(device, "source", "nodemask")] as const;
   if (model === "dimm") {
     const slot = attribute(find(device, "address"), "slot");
-    return { object: backend(domain, `memdimm${index}`, size), device: { driver: "pc-dimm", ...onNode, memdev: `memdimm${index}`, id: `dimm${index}`, slot: slot === null ? index : Number(slot) } };
+    return { object: backend(domain, `memdimm${index}`, size, ...where), device: { driver: "pc-dimm", ...onNode, memdev: `memdimm${index}`, id: `dimm${index}`, slot: slot === null ? index : Number(slot) } };
   }
   if (model === "virtio-mem") {
     const block = find(target, "block");
     const requested = find(target, "requested");
     const asked = sizeOf(requested, 0);
     return {
-      object: { ...backend(domain, `memvirtiomem${index}`, size), reserve: false },
+      object: { ...ofKind(domain, `memvirtiomem${index}`, size), reserve: false, ...hostNodes(domain, ...where) },
       device: { driver: "virtio-mem-pci", ...onNode, ...(block === null ? {} : { "block-size": sizeOf(block, 0) }), ...(asked === 0 ? {} : { "requested-size": asked }), memdev: `memvirtiomem${index}`, id: `virtiomem${index}`, ...place },
     };
   }
