@@ -19,6 +19,7 @@ export * as inspectLessons from "./inspect/lessons/index.js";
 export * as inspectMachine from "./inspect/machine/index.js";
 export * as inspectReport from "./inspect/report/index.js";
 export * as inspectState from "./inspect/state/index.js";
+export * as inspectTimeline from "./inspect/timeline/index.js";
 export * as iommufd from "./iommufd/index.js";
 export * as kernelGuest from "./kernel-guest/index.js";
 export * as kvm from "./kvm/index.js";

@@ -1,6 +1,10 @@
 /** What the emulated endpoints have in common: DMA that is counted, interrupts in the way that the guest chose. */
 import type { DmaAttributes } from "../memory/index.js";
 import { addCapability, CAP_VENDOR, type MsiCapability, type MsixCapability, PciFunction, type PciIdentity } from "../pci/index.js";
+import { traceEvent } from "../support/index.js";
+
+const traceDma = traceEvent("viommu_dma", "%s sid=0x%x %s iova 0x%x length 0x%x");
+const traceDmaRefused = traceEvent("viommu_dma_refused", "%s sid=0x%x");
 
 export interface EndpointCounters {
   /** DMA accesses made, messages not counted. */
@@ -29,10 +33,16 @@ export abstract class EmulatedEndpoint extends PciFunction {
   }
 
   override dmaRead(iova: bigint, out: Uint8Array, attributes?: DmaAttributes): number {
+    if (traceDma.on) {
+      traceDma.emit(this.label, this.requesterId, "read", iova, out.length);
+    }
     return this.count(super.dmaRead(iova, out, attributes), out.length);
   }
 
   override dmaWrite(iova: bigint, data: Uint8Array, attributes?: DmaAttributes): number {
+    if (traceDma.on) {
+      traceDma.emit(this.label, this.requesterId, "write", iova, data.length);
+    }
     return this.count(super.dmaWrite(iova, data, attributes), data.length);
   }
 
@@ -79,6 +89,9 @@ export abstract class EmulatedEndpoint extends PciFunction {
       this.counters.bytes += bytes;
     } else {
       this.counters.faults++;
+      if (traceDmaRefused.on) {
+        traceDmaRefused.emit(this.label, this.requesterId);
+      }
     }
     return result;
   }

@@ -310,6 +310,11 @@ export class KernelGuest {
     running.vm.close();
   }
 
+  /** Exits so far, and by what answered them. */
+  counts(): { readonly all: number; readonly byDevice: ReadonlyMap<string, number> } {
+    return { all: [...this.exits.byKind.values()].reduce((sum, count) => sum + count, 0), byDevice: new Map(this.exits.byDevice) };
+  }
+
   private async report(end: KernelEnd): Promise<KernelReport> {
     const runMs = performance.now() - this.started;
     await this.end();

@@ -34,6 +34,8 @@ export class Machine {
   readonly runState = new RunState(this.events);
   readonly hotplug: Hotplug;
   processors: Processors | null = null;
+  /** When it was made, on `performance.now()`'s clock. */
+  readonly since = performance.now();
   private state: "built" | "running" | "gone" = "built";
 
   /** Builds the machine. @throws Refusal or HostError, with nothing left on the host */

@@ -7,6 +7,7 @@ import type { PciFunction } from "../pci/index.js";
 import { hex, traceEvent, type Log } from "../support/index.js";
 
 const traceDoorbell = traceEvent("kvm_arm_fixup_msi_route", "MSI iova = 0x%x is translated into 0x%x");
+const traceMessage = traceEvent("viommu_message", "%s sid=0x%x vector %u addr 0x%x data 0x%x");
 
 export interface MsiRoute {
   readonly fn: PciFunction;
@@ -280,6 +281,9 @@ export class MsiRouter {
       return false;
     }
     route.delivered++;
+    if (traceMessage.on) {
+      traceMessage.emit(fn.label, fn.requesterId, vector, route.doorbell!, route.data);
+    }
     if (this.kernel !== null && !entry.bound) {
       // An entry of the IOMMU may have become present since, which is told to nobody (VT-d 6.1).
       this.place(entry);

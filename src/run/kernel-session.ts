@@ -9,6 +9,8 @@ import type { RunReport } from "./report/index.js";
 export interface KernelSession {
   /** How the host makes the machine's memory. */
   readonly makeMemory: MakeMemory;
+  /** Exits of the vCPUs so far; null: they have not run yet. */
+  exits(): { readonly all: number; readonly byDevice: ReadonlyMap<string, number> } | null;
   /** Runs the kernel on a machine that has been started. @throws Refusal */
   run(machine: Machine, options: { readonly onConsole?: (text: string) => void; readonly ended: Promise<void> | null; readonly stop?: AbortSignal; readonly monitor?: (stream: ByteStream) => void }): Promise<KernelReport>;
 }
@@ -17,10 +19,13 @@ export interface KernelSession {
 export async function openKernelSession(boot: BootArguments & { readonly kernel: string }): Promise<KernelSession> {
   const { KernelGuest, readKernelFiles, sharedMemory } = await import("../kernel-guest/index.js");
   const files = readKernelFiles(boot);
+  let running: KernelGuest | null = null;
   return {
     makeMemory: sharedMemory,
+    exits: () => running?.counts() ?? null,
     run: async (machine, { onConsole, ended, stop, monitor }) => {
       const guest: KernelGuest = new KernelGuest(machine, files, { onConsole, monitor });
+      running = guest;
       // A monitor's quit, or a signal.
       void ended?.then(() => guest.quit());
       stop?.addEventListener("abort", () => guest.quit());

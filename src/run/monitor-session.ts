@@ -1,5 +1,6 @@
 /** The monitors of a machine: opened before its guest runs, served while it does, closed when the run ends. */
 import { type ByteStream, type Chardev, describeChardev, openChardev } from "../chardev/index.js";
+import type { OutsideCounts } from "../inspect/timeline/index.js";
 import type { MachineArguments, MonitorArgument } from "../machine/arguments/index.js";
 import type { Machine } from "../machine/index.js";
 import { packageVersion } from "../support/index.js";
@@ -23,6 +24,7 @@ export interface MonitorOptions {
   readonly stop: AbortSignal | undefined;
   /** Somebody plays the machine besides. */
   readonly hasGuest: boolean;
+  readonly counts: OutsideCounts;
 }
 
 /** The monitors through which somebody may speak: a device that leads nowhere has nobody. */
@@ -49,6 +51,7 @@ export async function openMonitors(machine: Machine, options: MonitorOptions): P
   const monitor = new QmpMonitor({
     machine,
     packageName: `viommu ${packageVersion()}`,
+    counts: options.counts,
     chardevs: () => opened.map(({ label, filename, peers }) => ({ label, filename, open: peers > 0 })),
     quit: () => end(),
   });

@@ -2,6 +2,7 @@
 import { describeChardev } from "../chardev/index.js";
 import { CallCounter, countCalls, traceHost } from "../host/instruments/index.js";
 import { type Host, HostError } from "../iommufd/index.js";
+import type { OutsideCounts } from "../inspect/timeline/index.js";
 import { type MachineArguments, parseArguments } from "../machine/arguments/index.js";
 import { Machine, machineReport } from "../machine/index.js";
 import { Log, type LogLine, Refusal } from "../support/index.js";
@@ -118,7 +119,8 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
       const commanded = monitorsThatSpeak(args).length > 0;
       const stop = args.control.qtest !== null || commanded || kernel !== null ? request.stop?.() : undefined;
       const asked = kernel !== null || (commanded && request.guestByDefault === true) ? null : request.guest;
-      const monitors = await openMonitors(machine, { stop, hasGuest: args.control.qtest !== null || asked !== null || kernel !== null });
+      const counts: OutsideCounts = { hostCalls: () => counter.total(), dma: () => opened.dma(), exits: () => kernel?.exits() ?? null };
+      const monitors = await openMonitors(machine, { stop, hasGuest: args.control.qtest !== null || asked !== null || kernel !== null, counts });
       let program: GuestToRun | null = null;
       let qtest: QtestSession | null = null;
       try {

@@ -22,7 +22,7 @@ export {
 } from "./fields.js";
 export { errorFindings, type Finding, RefusalCollector } from "./findings.js";
 export { Log, type LoggedFault, type LogLine } from "./log.js";
-export { TraceEvent, formatTrace, isTracePattern, matchTrace, isTraced, setTrace, setTraceSink, switchTrace, traceEvent, traceEvents, Tracing, type TraceArgument } from "./trace.js";
+export { currentTracing, TraceEvent, formatTrace, isTracePattern, matchTrace, isTraced, setTrace, setTraceSink, switchTrace, traceEvent, traceEvents, Tracing, type TraceArgument, type TraceWatcher } from "./trace.js";
 export { packageFolder, packageVersion } from "./package-files.js";
 export { readTextFile } from "./text-file.js";
 export { hex, highWord, littleEndian, littleEndianBytes, lowWord, toBigInt, toNumber } from "./words.js";

@@ -21,9 +21,17 @@ export class TraceEvent {
   ) {}
 
   emit(...args: TraceArgument[]): void {
-    current().take(this, args);
+    current().take(this, args, null);
+  }
+
+  /** The same, for those who watch with what it comes from, which its words do not say: an IOMMU's id. */
+  emitFrom(origin: string, ...args: TraceArgument[]): void {
+    current().take(this, args, origin);
   }
 }
+
+/** Takes events as they are, in the place of their lines. */
+export type TraceWatcher = (event: TraceEvent, args: readonly TraceArgument[], origin: string | null) => void;
 
 const events = new Map<string, TraceEvent>();
 const scope = new AsyncLocalStorage<Tracing>();
@@ -33,6 +41,7 @@ const watchers = new Map<TraceEvent, number>();
 /** Which events are on for one part of the process, such as a run, and where their lines go. */
 export class Tracing {
   private readonly own = new Set<TraceEvent>();
+  private readonly watching = new Set<{ readonly events: ReadonlySet<TraceEvent>; readonly watcher: TraceWatcher }>();
 
   /** `write`: takes a line without its end: `smmuv3_cmdq_opcode <--- CMD_SYNC`. */
   constructor(public write: (line: string) => void = () => {}) {}
@@ -50,9 +59,7 @@ export class Tracing {
     if (on === this.own.has(event)) {
       return;
     }
-    const count = (watchers.get(event) ?? 0) + (on ? 1 : -1);
-    watchers.set(event, count);
-    event.on = count > 0;
+    hold(event, on);
     if (on) {
       this.own.add(event);
     } else {
@@ -67,20 +74,51 @@ export class Tracing {
     return matched.length;
   }
 
-  /** Turns all off that it has on. */
-  end(): void {
-    [...this.own].forEach((event) => this.switch(event, false));
+  /** Has the events told to `watcher`, whether or not their lines are written. @returns ends it */
+  watch(events: readonly TraceEvent[], watcher: TraceWatcher): () => void {
+    const entry = { events: new Set(events), watcher };
+    this.watching.add(entry);
+    entry.events.forEach((event) => hold(event, true));
+    return () => {
+      if (this.watching.delete(entry)) {
+        entry.events.forEach((event) => hold(event, false));
+      }
+    };
   }
 
-  take(event: TraceEvent, args: TraceArgument[]): void {
+  /** Turns all off that it has on, and tells nobody any more. */
+  end(): void {
+    [...this.own].forEach((event) => this.switch(event, false));
+    this.watching.forEach(({ events }) => events.forEach((event) => hold(event, false)));
+    this.watching.clear();
+  }
+
+  take(event: TraceEvent, args: readonly TraceArgument[], origin: string | null): void {
     if (this.own.has(event)) {
       this.write(`${event.name} ${formatTrace(event.format, args)}`);
+    }
+    for (const { events, watcher } of this.watching) {
+      if (events.has(event)) {
+        watcher(event, args, origin);
+      }
     }
   }
 }
 
+/** One more who has it on, or one fewer. */
+function hold(event: TraceEvent, on: boolean): void {
+  const count = (watchers.get(event) ?? 0) + (on ? 1 : -1);
+  watchers.set(event, count);
+  event.on = count > 0;
+}
+
 const wholeProcess = new Tracing();
 const current = (): Tracing => scope.getStore() ?? wholeProcess;
+
+/** The one that is in force for whoever asks. */
+export function currentTracing(): Tracing {
+  return current();
+}
 
 /** Whether an event is on for whoever asks. */
 export function isTraced(event: TraceEvent): boolean {
@@ -154,7 +192,7 @@ export function setTraceSink(write: (line: string) => void): void {
 }
 
 /** The part of printf that trace formats use. */
-export function formatTrace(format: string, args: TraceArgument[]): string {
+export function formatTrace(format: string, args: readonly TraceArgument[]): string {
   let next = 0;
   return format.replace(/%(0?)(\d*)(?:l{0,2}|h{0,2}|z)?([dusxXp%])/g, (_all, zero: string, width: string, kind: string) => {
     if (kind === "%") {

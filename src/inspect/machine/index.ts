@@ -1,2 +1,3 @@
 /** A running machine as an inspector looks at it. Loaded when it is asked for. */
 export { inspectMachine } from "./source.js";
+export { functionNames } from "./map.js";

@@ -6,8 +6,9 @@ import { humanMonitorCommand } from "./people.js";
 import { qomCommands } from "./qom.js";
 import { queryCommands } from "./queries.js";
 import { runStateCommands } from "./run-state.js";
+import { timelineCommands } from "./timeline.js";
 import { traceCommands } from "./trace.js";
 
 export const commands: ReadonlyMap<string, QmpCommand> = new Map(
-  [...runStateCommands, ...queryCommands, ...deviceCommands, ...qomCommands, ...traceCommands, ...inspectCommands, humanMonitorCommand].map((command) => [command.name, command]),
+  [...runStateCommands, ...queryCommands, ...deviceCommands, ...qomCommands, ...traceCommands, ...inspectCommands, ...timelineCommands, humanMonitorCommand].map((command) => [command.name, command]),
 );

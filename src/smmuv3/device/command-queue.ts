@@ -167,7 +167,7 @@ export class CommandQueue extends QueueDrain {
     }
     const opcode = (this.kind = command[0] & CMD.OPCODE.mask);
     if (traceCmdqOpcode.on) {
-      traceCmdqOpcode.emit(traceCommandName(opcode));
+      traceCmdqOpcode.emitFrom(this.parts.id, traceCommandName(opcode));
     }
     if (!this.rules.admit(command)) {
       return this.failBehindBatch(CERROR_ILL, at);
@@ -386,7 +386,7 @@ export class CommandQueue extends QueueDrain {
     this.fetches--;
     const opcode = fetched ? this.entry[0] & CMD.OPCODE.mask : 0;
     if (traceCmdqConsumeError.on) {
-      traceCmdqConsumeError.emit(traceCommandName(opcode), code);
+      traceCmdqConsumeError.emitFrom(id, traceCommandName(opcode), code);
     }
     registers.set(REG.CMDQ_CONS, cons | (code << CMDQ_CONS.ERR.shift));
     this.errors[code & 3]++;

@@ -4,7 +4,7 @@ import { FunctionMap, type PciBus } from "../../pci/index.js";
 import { countsByName, highWord, type Log, lowWord, toBigInt } from "../../support/index.js";
 import type { AcceleratedFeatures, SmmuBackend, SmmuForBackend } from "./backend.js";
 import { CommandQueue } from "./command-queue.js";
-import { traceReadMmio, traceResetExit, traceWriteGerrorn, traceWriteMmio } from "./trace.js";
+import { traceReadMmio, traceResetExit, traceStore, traceWriteGerrorn, traceWriteMmio } from "./trace.js";
 import { EventQueue } from "./event-queue.js";
 import { idRegisters, type SmmuProperties } from "./id-registers.js";
 import { SmmuInterrupts, type MsiWriter, type SmmuInterruptLines } from "./interrupts.js";
@@ -219,6 +219,9 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
   }
 
   write(offset: number, size: number, value: bigint): void {
+    if (traceStore.on) {
+      traceStore.emit(this.id, offset, value, size);
+    }
     const at = this.placeOf(offset, size, "write");
     if (at >= 0) {
       const stored = this.writeWord(at, lowWord(value)) && (size === 4 || this.writeWord(at + 4, highWord(value)));
@@ -333,7 +336,7 @@ export class SmmuV3 implements MmioHandler, SmmuForBackend {
     this.programTranslator();
     this.backend?.reset();
     if (traceResetExit.on) {
-      traceResetExit.emit();
+      traceResetExit.emitFrom(this.id);
     }
   }
 

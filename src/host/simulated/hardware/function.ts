@@ -1,4 +1,5 @@
 import { VfioRegion } from "../../../iommufd/index.js";
+import { toBigInt, traceEvent } from "../../../support/index.js";
 import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_READ, ACCESS_WRITE } from "../../../translation/index.js";
 import { ATC_HIT, DeviceTranslationCache, NO_PASID } from "./device-cache.js";
 import { DmaEngine, type EngineHost, ENGINE_FEATURE_ATS, ENGINE_FEATURE_PASID } from "../../../dma-engine/index.js";
@@ -23,6 +24,9 @@ import { type NvmeCarrier, NvmeFunction } from "./nvme-function.js";
 import type { KnownFunction } from "./known.js";
 import type { HardwareIommu } from "./iommu.js";
 import { HardwareSmmu } from "./smmu/smmu.js";
+
+const traceDma = traceEvent("viommu_host_dma", "%s %s iova 0x%x pasid %d ats %d length 0x%x");
+const traceDmaRefused = traceEvent("viommu_host_dma_refused", "%s");
 
 /** Where a request goes when not to an address: it was terminated; it ended well without memory. */
 const REFUSED = -1;
@@ -305,6 +309,9 @@ export class HardwareFunction implements EngineHost, NvmeCarrier {
   }
 
   readMemory(high: number, low: number, out: Uint8Array, pasid: number, access: number, ats: boolean): boolean {
+    if (traceDma.on) {
+      traceDma.emit(this.description.address, "read", toBigInt(high, low), pasid, ats ? 1 : 0, out.length);
+    }
     const hpa = this.request(high, low, pasid, access, ats);
     if (hpa === DISCARDED) {
       out.fill(0);
@@ -314,6 +321,9 @@ export class HardwareFunction implements EngineHost, NvmeCarrier {
   }
 
   writeMemory(high: number, low: number, data: Uint8Array, pasid: number, access: number, ats: boolean): boolean {
+    if (traceDma.on) {
+      traceDma.emit(this.description.address, "write", toBigInt(high, low), pasid, ats ? 1 : 0, data.length);
+    }
     const hpa = this.request(high, low, pasid, access, ats);
     return hpa === DISCARDED ? this.finish(true, 0) : this.finish(hpa >= 0 && this.bus.write(this, hpa, data), data.length);
   }
@@ -368,6 +378,9 @@ export class HardwareFunction implements EngineHost, NvmeCarrier {
       this.counters.bytes += bytes;
     } else {
       this.counters.faults++;
+      if (traceDmaRefused.on) {
+        traceDmaRefused.emit(this.description.address);
+      }
     }
     return ok;
   }
