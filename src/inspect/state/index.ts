@@ -5,3 +5,8 @@ export { registersReport, unknownName } from "./registers.js";
 export type { RegisterLayout } from "./register-layout.js";
 export { SMMU_REGISTERS } from "./smmuv3-registers.js";
 export { vtdRegisters } from "./vtd-registers.js";
+export { decodeStructure, halves, type StructureLayout } from "./structure-layout.js";
+export { CD_LAYOUT, eventLayout, L1CD_LAYOUT, L1STD_LAYOUT, STE_LAYOUT } from "./smmuv3-fields.js";
+export { type DescriptorKind, descriptorKind, descriptorLayout } from "./vmsa-fields.js";
+export { CONTEXT_LAYOUT, entryKind, entryLayout, FAULT_RECORD_LAYOUT, PASID_DIRECTORY_LAYOUT, PASID_ENTRY_LAYOUT, ROOT_LAYOUT, SM_CONTEXT_LAYOUT, SM_ROOT_LAYOUT } from "./vtd-fields.js";
+export { faultWords } from "./vtd-fault-words.js";
