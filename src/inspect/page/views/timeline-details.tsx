@@ -8,13 +8,14 @@ import { tidy, type ViewProps } from "./view.js";
 /** Followers that are listed. */
 const LISTED = 40;
 
-/** The address of a request that a row's words name; null: none. */
-export function addressIn(words: string): string | null {
-  return /\b(?:iova|input_?addr(?:ess)?|addr(?:ess)?)\b\W{0,3}(0x[0-9a-f]+)/i.exec(words)?.[1].toLowerCase() ?? null;
+/** The walk of the request that a row tells of: what its words name of the function's address and access; null: it tells of none. */
+export function requestIn(row: TimelineRow): { readonly function: string; readonly iova: string; readonly access: string } | null {
+  const iova = row.kind === "event" || row.kind === "dma" ? /\b(?:iova|addr)\b\W{0,3}(0x[0-9a-f]+)/i.exec(row.words)?.[1].toLowerCase() : undefined;
+  return row.function === null || iova === undefined ? null : { function: row.function, iova, access: /\b(?:is_write=|write[ =])1\b/.test(row.words) ? "write" : "" };
 }
 
 export function RowDetails({ row, causes, followers, choose, href }: { readonly row: TimelineRow; readonly causes: readonly TimelineRow[]; readonly followers: readonly TimelineRow[]; choose(number: number): void; readonly href: ViewProps["href"] }) {
-  const address = addressIn(row.words);
+  const request = requestIn(row);
   return (
     <section class="vw-card vw-detail" aria-label="The chosen row">
       <h2><span aria-hidden="true">{MARKS[row.kind]}</span> {row.number}. {row.name}</h2>
@@ -27,7 +28,7 @@ export function RowDetails({ row, causes, followers, choose, href }: { readonly 
         {row.streamId !== null && <><dt>Stream</dt><dd>{hex(row.streamId)}</dd></>}
       </dl>
       <p class="vw-links">
-        {row.function !== null && address !== null && <a href={href("walk", { function: row.function, iova: address })}>Walk of {address}</a>}{" "}
+        {request !== null && <a href={href("walk", tidy(request))}>Walk of {request.iova}</a>}{" "}
         {row.iommu !== null && (row.kind === "command" || row.kind === "event") && <a href={href("queues", tidy({ iommu: row.iommu }))}>Queues</a>}{" "}
         {row.function !== null && <a href={href("caches", tidy({ function: row.function }))}>Cached entries</a>}
       </p>
