@@ -18,6 +18,7 @@ export * as hostSysfs from "./host/sysfs/index.js";
 export * as inspectLessons from "./inspect/lessons/index.js";
 export * as inspectMachine from "./inspect/machine/index.js";
 export * as inspectReport from "./inspect/report/index.js";
+export * as inspectServer from "./inspect/server/index.js";
 export * as inspectState from "./inspect/state/index.js";
 export * as inspectTimeline from "./inspect/timeline/index.js";
 export * as iommufd from "./iommufd/index.js";

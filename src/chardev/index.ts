@@ -1,2 +1,3 @@
 export { type ByteStream, type Chardev, openChardev } from "./open.js";
+export { streamPair } from "./pair.js";
 export { type ChardevSpec, describeChardev } from "./spec.js";

@@ -66,7 +66,7 @@ function qemuValue(name: string): Place {
 
 function completionOf(command: Command): Completion {
   const own = command.options.map((option) => ({ option: option.long!, description: option.description, value: valueOf(option) }));
-  const takesMachine = command.name() === "run" || command.name() === "tables";
+  const takesMachine = ["run", "inspect", "tables"].includes(command.name());
   const qemu = [...optionRules.values()].filter((rule) => takesMachine && rule.refused === undefined && rule.gone === undefined);
   const operand = command.registeredArguments.at(0);
   const words = [...(operand?.argChoices ?? OPERANDS[command.name()]?.() ?? [])];
@@ -82,7 +82,7 @@ function valueOf(option: Option): Place | null {
   if (!option.required && !option.optional) {
     return null;
   }
-  const parts = /<([^>.]+)/.exec(option.flags)![1].split("|");
+  const parts = /[<[]([^>\].]+)/.exec(option.flags)![1].split("|");
   const files = parts.includes("file") || parts.includes("folder");
   return { words: option.argChoices ?? VALUES[option.long!]?.() ?? (files || parts.length === 1 ? [] : parts), files };
 }

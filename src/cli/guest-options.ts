@@ -42,6 +42,13 @@ export function parseSeed(value: string): number {
   return Number(value);
 }
 
+export function parsePort(value: string): number {
+  if (!/^\d{1,5}$/.test(value) || Number(value) > 65535) {
+    throw new Refusal("a port is a number", { found: value, wouldWork: "1 to 65535; 0: one that is free" });
+  }
+  return Number(value);
+}
+
 const VTD_WORDS: Readonly<Record<string, VtdChoice>> = {
   sm_on: {},
   sm_off: { scalable: false },

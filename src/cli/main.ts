@@ -17,6 +17,7 @@ const COMPLETION = "completion";
 /** The commands; a command's code is loaded when it is named. */
 const COMMANDS: ReadonlyArray<{ readonly name: string; readonly description: string; readonly load: () => Promise<AddTo> }> = [
   { name: "run", description: "run a machine, given by QEMU's arguments after -- or in a file", load: async () => (await import("./run.js")).addTo },
+  { name: "inspect", description: "show a machine, a recording or a host in a browser: who is behind what, walks, caches, queues, what happened", load: async () => (await import("./inspect.js")).addTo },
   { name: "plan", description: "plan a machine for functions of a host: which behind which IOMMU, and why", load: async () => (await import("./plan.js")).addTo },
   { name: "check", description: "tell all that would fail or be slow of a command line, with places and cures", load: async () => (await import("./check.js")).addTo },
   { name: "guest", description: "run a guest on a real QEMU (or another viommu), over its qtest socket", load: async () => (await import("./guest.js")).addTo },
@@ -30,7 +31,7 @@ const COMMANDS: ReadonlyArray<{ readonly name: string; readonly description: str
 ];
 
 /** Commands among whose words options of QEMU may be. */
-const QEMU_WORDS: ReadonlySet<string> = new Set(["run", "tables", "guest"]);
+const QEMU_WORDS: ReadonlySet<string> = new Set(["run", "inspect", "tables", "guest"]);
 
 /**
  * Runs one command line.

@@ -1,9 +1,9 @@
 import { type Command, Option } from "commander";
-import { loadHost, shippedHosts } from "../host/shipped/index.js";
+import { shippedHosts } from "../host/shipped/index.js";
 import { parseSize } from "../machine/arguments/index.js";
-import type { HostDescription } from "../host/simulated/file/index.js";
 import { LIBVIRT_VERSIONS, type LibvirtVersion, PLAN_FORMATS, type PlanFormat, QEMU_VERSIONS, type QemuVersion } from "../plan/index.js";
 import { Refusal } from "../support/index.js";
+import { describedHost, THIS_MACHINE } from "./described-host.js";
 import type { Streams } from "./streams.js";
 
 interface PlanOptions {
@@ -35,22 +35,10 @@ export function addTo(plan: Command, streams: Streams, finish: (code: number) =>
     .addHelpText("after", HELP)
     .action(async (options: PlanOptions) => {
       const { HostFacts, planMachine, writePlan } = await import("../plan/index.js");
-      const machine = planMachine({ ...options, facts: new HostFacts(await hostOf(options.host)), devices: (options.device ?? []).flatMap((one) => one.split(",")) });
+      const machine = planMachine({ ...options, facts: new HostFacts(await describedHost(options.host)), devices: (options.device ?? []).flatMap((one) => one.split(",")) });
       streams.out(writePlan(machine, options.format, { hostName: options.host ?? THIS_MACHINE, qemu: options.qemu, libvirt: options.libvirt }));
       finish(0);
     });
-}
-
-/** What viommu run calls the machine that it runs on. */
-const THIS_MACHINE = "linux";
-
-async function hostOf(name: string | undefined): Promise<HostDescription> {
-  if (name !== undefined && name !== THIS_MACHINE) {
-    return loadHost(name);
-  }
-  const { copyOf, describeSnapshot } = await import("../host/described/index.js");
-  const { readHwInfo } = await import("../host/linux/index.js");
-  return describeSnapshot(copyOf(undefined, readHwInfo)).description;
 }
 
 const HELP = `

@@ -5,13 +5,16 @@ import { Refusal } from "../support/index.js";
 /** Those that `viommu guest` has itself. */
 const GUEST_OPTIONS = new Set(["-qtest", "-qmp"]);
 
+/** Its port may be left out; a file that stands behind it is the machine's. */
+const NO_PORT = "--inspect=0";
+
 /**
  * Puts the `--` before a pasted command line where it was left out (`viommu run qemu-system-aarch64 -M virt`),
  * and options of QEMU that stand before it behind it, before the others.
  * @param ownOptions the command's own, with their dashes
  */
 export function separate(words: readonly string[], ownOptions: ReadonlySet<string>): string[] {
-  const takesMachine = words[0] === "run" || words[0] === "tables";
+  const takesMachine = words[0] !== "guest";
   const own: string[] = [];
   const moved: string[] = [];
   let at = 0;
@@ -23,7 +26,7 @@ export function separate(words: readonly string[], ownOptions: ReadonlySet<strin
       moved.push(...words.slice(at, rule.argument ? at + 2 : at + 1));
       at += rule.argument ? 1 : 0;
     } else {
-      own.push(words[0] === "guest" && GUEST_OPTIONS.has(word) ? `-${word}` : word);
+      own.push(words[0] === "guest" && GUEST_OPTIONS.has(word) ? `-${word}` : word === "--inspect" ? NO_PORT : word);
     }
   }
   const rest = words.slice(words[at] === "--" ? at + 1 : at);

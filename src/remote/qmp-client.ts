@@ -1,4 +1,4 @@
-/** As much of a QMP client as an operator needs: commands one after the other, and events. */
+/** As much of a QMP client as an operator and an inspector need: commands one after the other, and events. */
 import type { ByteStream } from "../chardev/index.js";
 import { Refusal } from "../support/index.js";
 
@@ -16,11 +16,25 @@ interface Waiting {
   reject(reason: Error): void;
 }
 
+/** A command that the other side refuses. */
+export class QmpRefusal extends Refusal {
+  /** @param description in its own words */
+  constructor(command: string, readonly errorClass: string, readonly description: string) {
+    super(`${command}: ${description}`);
+  }
+}
+
+/** Characters of one answer; who sends more without a line's end speaks something else. */
+const LONGEST = 1 << 28;
+
 export class QmpClient {
   private readonly waiting: Waiting[] = [];
   private readonly listeners = new Set<(event: string, data: unknown) => void>();
   private text = "";
   private gone = false;
+  private end = (): void => {};
+  /** Resolves when the other side has gone. */
+  readonly ended = new Promise<void>((resolve) => (this.end = resolve));
 
   constructor(private readonly stream: ByteStream) {
     const { readable, writable } = stream;
@@ -61,6 +75,14 @@ export class QmpClient {
   }
 
   private receive(data: string): void {
+    if (!data.includes("\n")) {
+      // A long answer comes in many pieces.
+      this.text += data;
+      if (this.text.length > LONGEST) {
+        this.stream.close();
+      }
+      return;
+    }
     const lines = (this.text + data).split("\n");
     this.text = lines.pop()!;
     for (const line of lines.filter((one) => one.trim() !== "")) {
@@ -82,7 +104,7 @@ export class QmpClient {
     } else if (message.QMP === undefined) {
       const waiting = this.waiting.shift();
       if (message.error !== undefined) {
-        waiting?.reject(new Refusal(`${waiting.command}: ${message.error.desc}`));
+        waiting?.reject(new QmpRefusal(waiting.command, message.error.class, message.error.desc));
       } else {
         waiting?.resolve(message.return);
       }
@@ -91,6 +113,7 @@ export class QmpClient {
 
   private closed(): void {
     this.gone = true;
+    this.end();
     this.waiting.splice(0).forEach(({ command, reject }) => reject(new Refusal(`${command}: the QMP socket has closed`)));
   }
 }

@@ -6,6 +6,6 @@ export { type HostToRun, hostToRun } from "./open-host.js";
 export type { GuestToRun } from "./guest.js";
 export { type RemoteReport, type RemoteRequest, runRemoteGuest } from "./remote-guest.js";
 export type { RunReport } from "./report/index.js";
-export { idleOptions, runMachine, type RunRequest, speaksOnStandardOutput } from "./run-machine.js";
+export { idleOptions, type Inspection, runMachine, type RunRequest, speaksOnStandardOutput } from "./run-machine.js";
 export { machineTree } from "./tree.js";
 export { whatElse } from "./what-else.js";

@@ -1,5 +1,5 @@
 /** The monitors of a machine: opened before its guest runs, served while it does, closed when the run ends. */
-import { type ByteStream, type Chardev, describeChardev, openChardev } from "../chardev/index.js";
+import { type ByteStream, type Chardev, describeChardev, openChardev, streamPair } from "../chardev/index.js";
 import type { OutsideCounts } from "../inspect/timeline/index.js";
 import type { MachineArguments, MonitorArgument } from "../machine/arguments/index.js";
 import type { Machine } from "../machine/index.js";
@@ -13,6 +13,8 @@ export interface MonitorSession {
   readonly ended: Promise<void>;
   /** One more monitor for people, on a stream: a console's. */
   readonly serveReadline: (stream: ByteStream) => void;
+  /** One more monitor for a program of this process. @returns its end */
+  readonly connect: () => ByteStream;
   /** The guest has ended by itself. Resolves when the machine may be taken apart. */
   guestEnded(): Promise<void>;
   /** Sends what has been said, and closes the devices. */
@@ -25,6 +27,8 @@ export interface MonitorOptions {
   /** Somebody plays the machine besides. */
   readonly hasGuest: boolean;
   readonly counts: OutsideCounts;
+  /** A program of this process takes a monitor. */
+  readonly inspected: boolean;
 }
 
 /** The monitors through which somebody may speak: a device that leads nowhere has nobody. */
@@ -41,7 +45,7 @@ export async function openMonitors(machine: Machine, options: MonitorOptions): P
   const { stop } = options;
   const { noShutdown } = machine.args.control;
   const monitors = monitorsThatSpeak(machine.args);
-  if (monitors.length === 0 && !machine.args.boot.serials.some((serial) => serial?.monitor === true)) {
+  if (monitors.length === 0 && !options.inspected && !machine.args.boot.serials.some((serial) => serial?.monitor === true)) {
     return null;
   }
   let end: () => void = () => {};
@@ -108,7 +112,12 @@ export async function openMonitors(machine: Machine, options: MonitorOptions): P
       await Promise.race([ended, abandoned]);
     }
   };
-  return { ended, serveReadline: (stream) => monitor.serveReadline(stream), guestEnded, close };
+  const connect = (): ByteStream => {
+    const [ours, theirs] = streamPair();
+    monitor.serve(ours);
+    return theirs;
+  };
+  return { ended, serveReadline: (stream) => monitor.serveReadline(stream), connect, guestEnded, close };
 }
 
 /** As query-chardev shows it: without what says how long to wait. */

@@ -1,5 +1,5 @@
 /** One run: a host, a machine on it, a guest in the machine, and the account of what happened. */
-import { describeChardev } from "../chardev/index.js";
+import { type ByteStream, describeChardev } from "../chardev/index.js";
 import { CallCounter, countCalls, traceHost } from "../host/instruments/index.js";
 import { type Host, HostError } from "../iommufd/index.js";
 import type { OutsideCounts } from "../inspect/timeline/index.js";
@@ -62,8 +62,18 @@ export interface RunRequest {
   readonly wrapHost?: (host: Host) => Host;
   /** Asked for where a socket plays the machine (-qtest), a monitor commands it or a kernel runs on it: ends it. */
   readonly stop?: () => AbortSignal;
+  /** Looks at the machine, through a monitor of its own. */
+  readonly inspection?: Inspection;
   /** Takes the log of -qtest where -qtest-log names no file. */
   readonly onQtestLog?: (text: string) => void;
+}
+
+/** Who looks at a machine while it runs, and as long as it likes after its guest. */
+export interface Inspection {
+  /** The machine has started; its guest waits until this resolves. @param monitor a QMP client's end */
+  attach(monitor: ByteStream): Promise<void>;
+  /** The guest has ended, or there is none: the machine stays until this resolves, or somebody ends it. Absent: it goes as it does without. @param failure of the guest, in words */
+  guestEnded?(failure: string | null): Promise<void>;
 }
 
 /**
@@ -82,7 +92,7 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     });
   }
   const log = new Log(request.onLog);
-  const tracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log, onWarning: request.onWarning, changes: monitorsThatSpeak(args).length > 0 });
+  const tracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log, onWarning: request.onWarning, changes: monitorsThatSpeak(args).length > 0 || request.inspection !== undefined });
   try {
     return await tracing.run(() => runOnHost(request, args, log));
   } finally {
@@ -117,22 +127,26 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
       before = machine.describe();
       const cold = new Set(machine.board.functions.map(({ fn }) => fn));
       const commanded = monitorsThatSpeak(args).length > 0;
-      const stop = args.control.qtest !== null || commanded || kernel !== null ? request.stop?.() : undefined;
+      const stop = args.control.qtest !== null || commanded || kernel !== null || request.inspection !== undefined ? request.stop?.() : undefined;
       const asked = kernel !== null || (commanded && request.guestByDefault === true) ? null : request.guest;
       const counts: OutsideCounts = { hostCalls: () => counter.total(), dma: () => opened.dma(), exits: () => kernel?.exits() ?? null };
-      const monitors = await openMonitors(machine, { stop, hasGuest: args.control.qtest !== null || asked !== null || kernel !== null, counts });
+      const monitors = await openMonitors(machine, { stop, hasGuest: args.control.qtest !== null || asked !== null || kernel !== null || request.inspection !== undefined, inspected: request.inspection !== undefined, counts });
       let program: GuestToRun | null = null;
       let qtest: QtestSession | null = null;
       try {
+        if (monitors !== null) {
+          await request.inspection?.attach(monitors.connect());
+        }
         qtest = await openQtest(machine, { stop, onLog: request.onQtestLog });
         program = qtest ?? asked;
         if (kernel !== null) {
           ran = await kernel.run(machine, { onConsole: request.onConsole, ended: monitors?.ended ?? null, stop, monitor: monitors?.serveReadline });
           failure = kernelFailure(ran);
+          await inspectEnd(request, monitors, failure);
         } else if (program !== null) {
           ({ guest, failure } = await runGuest(request, program, machine, monitors, said));
         } else {
-          await monitors?.ended;
+          await (commanded && request.inspection?.guestEnded === undefined ? monitors?.ended : inspectEnd(request, monitors, null));
         }
       } finally {
         await qtest?.close();
@@ -217,8 +231,16 @@ async function runGuest(request: RunRequest, guest: GuestToRun, machine: Machine
   if (end === undefined) {
     return { guest: null, failure: null };
   }
+  await inspectEnd(request, monitors, end.failure ?? (end.guest?.ok === false ? failedSteps(end.guest) : null));
   await monitors.guestEnded();
   return end;
+}
+
+/** The guest has ended: who looks at the machine still may. */
+async function inspectEnd({ inspection }: RunRequest, monitors: MonitorSession | null, failure: string | null): Promise<void> {
+  if (inspection?.guestEnded !== undefined && monitors !== null) {
+    await Promise.race([inspection.guestEnded(failure), monitors.ended]);
+  }
 }
 
 /**

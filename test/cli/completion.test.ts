@@ -26,7 +26,7 @@ async function offered(...words: string[]): Promise<string[]> {
 
 describe.skipIf(!has("bash"))("bash completes", () => {
   it("commands", async () => {
-    expect(await offered("")).toEqual(["run", "plan", "check", "guest", "tables", "devices", "device", "host", "hosts", "conformance", "completion", "--help", "--version"]);
+    expect(await offered("")).toEqual(["run", "inspect", "plan", "check", "guest", "tables", "devices", "device", "host", "hosts", "conformance", "completion", "--help", "--version"]);
     expect(await offered("dev")).toEqual(["devices", "device"]);
   });
 

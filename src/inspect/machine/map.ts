@@ -1,5 +1,5 @@
 /** Who is behind what: the machine's functions, their tables and why, the host's objects, the host's own tree. */
-import { isIommufdDevice, type ObjectAccount, type TableAccount } from "../../iommufd/index.js";
+import { type Host, isIommufdDevice, type ObjectAccount, type TableAccount } from "../../iommufd/index.js";
 import { isSmmu, type Machine, machineReport } from "../../machine/index.js";
 import { className, EXT_CAP_ATS, EXT_CAP_PASID, findExtendedCapability, formatBdf, type PciFunction } from "../../pci/index.js";
 import type { AttachmentReport, MachineFunctionReport, MapReport, TableReport } from "../report/index.js";
@@ -15,6 +15,11 @@ export function mapOf(machine: Machine): MapReport {
     tables: tables(machine),
     host: hostReport(host, board.functions.map(({ fn }) => fn)),
   };
+}
+
+/** A host without a machine. */
+export function mapOfHost(host: Host): MapReport {
+  return { machine: null, functions: [], attachments: [], tables: [], host: hostReport(host, []) };
 }
 
 /** A function's name in every report: its id; without one its place, which others have too while their buses have no numbers. */
