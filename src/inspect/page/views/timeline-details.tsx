@@ -8,14 +8,18 @@ import { tidy, type ViewProps } from "./view.js";
 /** Followers that are listed. */
 const LISTED = 40;
 
-/** The walk of the request that a row tells of: what its words name of the function's address and access; null: it tells of none. */
-export function requestIn(row: TimelineRow): { readonly function: string; readonly iova: string; readonly access: string } | null {
+/** The walk of the request that a row tells of, by what its words name; null: they name none. */
+export function requestIn(row: TimelineRow): { readonly function: string; readonly iova: string; readonly pasid: string; readonly access: string } | null {
   const iova = row.kind === "event" || row.kind === "dma" ? /\b(?:iova|addr)\b\W{0,3}(0x[0-9a-f]+)/i.exec(row.words)?.[1].toLowerCase() : undefined;
-  return row.function === null || iova === undefined ? null : { function: row.function, iova, access: /\b(?:is_write=|write[ =])1\b/.test(row.words) ? "write" : "" };
+  if (row.function === null || iova === undefined) {
+    return null;
+  }
+  return { function: row.function, iova, pasid: /\bpasid[ =](\d+)/.exec(row.words)?.[1] ?? "", access: /\b(?:is_write=1|write 1|write iova)\b/.test(row.words) ? "write" : "" };
 }
 
 export function RowDetails({ row, causes, followers, choose, href }: { readonly row: TimelineRow; readonly causes: readonly TimelineRow[]; readonly followers: readonly TimelineRow[]; choose(number: number): void; readonly href: ViewProps["href"] }) {
-  const request = requestIn(row);
+  // An event says less of its request than the row that it follows from.
+  const request = [row, ...causes].map(requestIn).find((one) => one !== null) ?? null;
   return (
     <section class="vw-card vw-detail" aria-label="The chosen row">
       <h2><span aria-hidden="true">{MARKS[row.kind]}</span> {row.number}. {row.name}</h2>

@@ -8,8 +8,8 @@ import { KINDS, RowList } from "./timeline-list.js";
 import { TimelineRows, placeOf, type RowFilter } from "./timeline-rows.js";
 import { tidy, type ViewClient, type ViewProps } from "./view.js";
 
-/** Rows that are asked for at once. */
-const BATCH = 5000;
+/** Rows of an answer, at most. */
+const BATCH = 1000;
 
 /** Rows of each client: they stay while other views are looked at. */
 const kept = new WeakMap<ViewClient, TimelineRows>();
