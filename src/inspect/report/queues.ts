@@ -21,6 +21,7 @@ export interface QueueReport {
   /** command, event, pri; invalidation, fault, page-request. */
   readonly name: string;
   readonly enabled: boolean;
+  /** Address of the first entry; of fault recording registers their offset. */
   readonly base: Hex;
   /** Entries that it has room for. */
   readonly size: number;
@@ -28,6 +29,8 @@ export interface QueueReport {
   readonly producer: number;
   readonly consumer: number;
   readonly full: boolean;
+  /** Of the queue as a whole: `overflow: entries were lost`; left out: none. */
+  readonly error?: string;
   readonly entries: readonly QueueEntryReport[];
   /** The last batch that went to the host: how many entries, how many the host took, its error; null: none yet, or no such queue. */
   readonly batch: { readonly first: number | null; readonly entries: number; readonly handled: number; readonly error: string | null } | null;

@@ -1,5 +1,5 @@
 /** What an inspector asks (docs/inspector.md): commands of viommu alone. What answers them is loaded when the first is asked. */
-import { type Arguments, type QmpCommand, text } from "../command.js";
+import { type Arguments, optional, type QmpCommand, text } from "../command.js";
 import type { Json } from "../json.js";
 import type * as State from "../../inspect/state/index.js";
 import type { InspectionSource } from "../../inspect/state/index.js";
@@ -19,4 +19,5 @@ function ask(name: string, parameters: QmpCommand["parameters"], answer: (state:
 export const inspectCommands: readonly QmpCommand[] = [
   ask("x-viommu-map", {}, (_state, source) => source.map()),
   ask("x-viommu-registers", { iommu: text }, ({ registersReport }, source, { iommu }) => registersReport(source, iommu as string)),
+  ask("x-viommu-queues", { iommu: optional(text) }, ({ queuesReport }, source, { iommu }) => queuesReport(source, iommu as string | undefined)),
 ];

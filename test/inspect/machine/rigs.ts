@@ -3,8 +3,10 @@ import { Kernel, type Device } from "../../../src/guest/index.js";
 import { inspectMachine } from "../../../src/inspect/machine/index.js";
 import type { InspectionSource } from "../../../src/inspect/state/index.js";
 import type { Machine } from "../../../src/machine/index.js";
-import { machineOf } from "../../guest/end-to-end.js";
+import type { HostObserver } from "../../../src/host/instruments/index.js";
+import type { SimulatedHost } from "../../../src/host/simulated/index.js";
 import { landing, type Landing } from "../../guest/landing.js";
+import { build } from "../../machine/build.js";
 
 export const SMMU_LINE =
   "-M virt,gic-version=3 -m 1G -nodefaults -object iommufd,id=iommufd0 -device pxb-pcie,id=pcie.1,bus_nr=0x10 " +
@@ -17,6 +19,8 @@ export const VTD_LINE =
 
 export interface Rig extends Landing {
   readonly machine: Machine;
+  readonly host: SimulatedHost;
+  readonly observer: HostObserver;
   readonly kernel: Kernel;
   /** The passed-through function. */
   readonly device: Device;
@@ -26,20 +30,28 @@ export interface Rig extends Landing {
 
 /** Nothing of the guest has run. */
 export function cold(which: "smmuv3" | "vtd", line = which === "smmuv3" ? SMMU_LINE : VTD_LINE) {
-  const made = machineOf(which === "smmuv3" ? "grace" : "two-socket-spr", line);
-  return { ...made, source: inspectMachine(made.machine) };
+  const { machine, host, observer } = build(line, which === "smmuv3" ? "grace" : "two-socket-spr");
+  machine.start();
+  const end = (): number => {
+    machine.shutdown();
+    const left = host.liveObjects().length;
+    host.close();
+    return left;
+  };
+  return { machine, host, observer, end, source: inspectMachine(machine) };
 }
 
 /** The passed-through function is in a domain of its own, with IOVA mapped; no DMA has been done. */
 export async function running(which: "smmuv3" | "vtd", line?: string): Promise<Rig> {
-  const { machine, end, source } = cold(which, line);
+  const made = cold(which, line);
+  const { machine } = made;
   const kernel = new Kernel(machine.port(), { granule: 12, firmware: which === "smmuv3" ? "dt" : undefined, vtd: {} });
   await kernel.readFirmware();
   await kernel.probeIommus();
   await kernel.enumerate();
   const streamId = which === "smmuv3" ? 0x1100 : 0x100;
   const device = kernel.devices.find((one) => one.dma !== null && one.streamId === streamId)!;
-  return { ...(await landing(kernel, device)), machine, kernel, device, source, end };
+  return { ...(await landing(kernel, device)), ...made, kernel, device };
 }
 
 /** Puts commands, 64-bit words, into the command queue of smmu1 behind the driver's back, and tells the SMMU. */
