@@ -38,7 +38,7 @@ interface Ring {
   readonly consumer: number;
   /** Entries between the two; null: the positions contradict each other. */
   readonly waiting: number | null;
-  readonly describe: (words: ArrayLike<number>) => EntryText;
+  readonly describe: (words: Int32Array) => EntryText;
   /** Of the entry at the consumer's position, or of all; null: none. */
   readonly stopped: string | null;
   readonly error: string | null;

@@ -1,8 +1,10 @@
 /** Entries of an SMMU's queues: commands, events, page requests (Arm IHI 0070, chapters 4, 7.3 and 8.1). */
-import { CLASS_CD, CLASS_IN, CLASS_TT, CMD, commandFields, commandName, EVENT, eventName, EVT, extract, OP } from "../../smmuv3/spec/index.js";
+import { CMD, commandFields, commandName, EVENT, eventName, EVT, extract, OP } from "../../smmuv3/spec/index.js";
 import { address, field, type Field, get, getWide, hex, type Layout } from "../../support/index.js";
 import type { FieldReport } from "../report/index.js";
 import { decodeFields, type Meanings } from "./fields.js";
+import { eventLayout } from "./smmuv3-fields.js";
+import { decodeStructure } from "./structure-layout.js";
 
 /** An entry of a queue as a report tells it. */
 export interface EntryText {
@@ -141,65 +143,11 @@ function firstOf(value: number, bits: number): number {
   return value - (value % 2 ** bits);
 }
 
-const EVENT_SECTIONS: ReadonlyMap<number, string> = new Map<number, string>([
-  [EVENT.F_UUT, "7.3.2"],
-  [EVENT.C_BAD_STREAMID, "7.3.3"],
-  [EVENT.F_STE_FETCH, "7.3.4"],
-  [EVENT.C_BAD_STE, "7.3.5"],
-  [EVENT.F_BAD_ATS_TREQ, "7.3.6"],
-  [EVENT.F_STREAM_DISABLED, "7.3.7"],
-  [EVENT.F_TRANSL_FORBIDDEN, "7.3.8"],
-  [EVENT.C_BAD_SUBSTREAMID, "7.3.9"],
-  [EVENT.F_CD_FETCH, "7.3.10"],
-  [EVENT.C_BAD_CD, "7.3.11"],
-  [EVENT.F_WALK_EABT, "7.3.12"],
-  [EVENT.F_TRANSLATION, "7.3.13"],
-  [EVENT.F_ADDR_SIZE, "7.3.14"],
-  [EVENT.F_ACCESS, "7.3.15"],
-  [EVENT.F_PERMISSION, "7.3.16"],
-  [EVENT.F_TLB_CONFLICT, "7.3.17"],
-  [EVENT.F_CFG_CONFLICT, "7.3.18"],
-  [EVENT.E_PAGE_REQUEST, "7.3.19"],
-  [EVENT.F_VMS_FETCH, "7.3.20"],
-]);
-
-const HEAD: Layout = { Number: EVT.NUMBER, SSV: EVT.SSV, SubstreamID: EVT.SSID, StreamID: EVT.SID };
-const ACCESS: Layout = { PnU: EVT.PNU, InD: EVT.IND, RnW: EVT.RNW };
-const INPUT: Layout = { InputAddr: EVT.INPUT_ADDR };
-const FAULT: Layout = { ...HEAD, STAG: EVT.STAG, Stall: EVT.STALL, ...ACCESS, NSIPA: EVT.NSIPA, S2: EVT.S2, CLASS: EVT.CLASS, ...INPUT, IPA: EVT.IPA };
-const FETCH: Layout = { ...HEAD, Reason: EVT.REASON, GPCF: EVT.GPCF, FetchAddr: EVT.FETCH_ADDR };
-
-/** Fields of the records that have more than a StreamID and a SubstreamID. */
-const EVENT_LAYOUTS: ReadonlyMap<number, Layout> = new Map<number, Layout>([
-  [EVENT.F_UUT, { ...HEAD, Reason: EVT.REASON, ...ACCESS, ...INPUT }],
-  [EVENT.F_STE_FETCH, FETCH],
-  [EVENT.F_CD_FETCH, FETCH],
-  [EVENT.F_VMS_FETCH, FETCH],
-  [EVENT.F_BAD_ATS_TREQ, { ...HEAD, Span: EVT.TREQ_SPAN, Priv: EVT.TREQ_PRIV, X: EVT.TREQ_X, W: EVT.TREQ_W, R: EVT.TREQ_R, ...INPUT }],
-  [EVENT.F_STREAM_DISABLED, { Number: EVT.NUMBER, StreamID: EVT.SID }],
-  [EVENT.F_TRANSL_FORBIDDEN, { Number: EVT.NUMBER, StreamID: EVT.SID, RnW: EVT.RNW, ...INPUT }],
-  [EVENT.F_WALK_EABT, { ...HEAD, Reason: EVT.REASON, GPCF: EVT.GPCF, ...ACCESS, S2: EVT.S2, CLASS: EVT.CLASS, ...INPUT, FetchAddr: EVT.FETCH_ADDR }],
-  [EVENT.F_TRANSLATION, FAULT],
-  [EVENT.F_ADDR_SIZE, FAULT],
-  [EVENT.F_ACCESS, FAULT],
-  [EVENT.F_PERMISSION, FAULT],
-  [EVENT.F_TLB_CONFLICT, { ...HEAD, Reason: EVT.REASON, ...ACCESS, S2: EVT.S2, ...INPUT, IPA: EVT.IPA }],
-  [EVENT.F_CFG_CONFLICT, { ...HEAD, Reason: EVT.REASON }],
-]);
-
-const EVENT_MEANINGS: Meanings = {
-  Stall: { 0: "the transaction was terminated", 1: "the transaction waits" },
-  PnU: { 0: "unprivileged", 1: "privileged" },
-  InD: { 0: "data", 1: "instruction" },
-  RnW: { 0: "write", 1: "read" },
-  S2: { 0: "stage 1", 1: "stage 2" },
-  CLASS: { [CLASS_CD]: "fetching a context descriptor", [CLASS_TT]: "walking tables", [CLASS_IN]: "the input address" },
-};
-
 /** An event record, eight 32-bit words. */
-export function describeEvent(words: ArrayLike<number>): EntryText {
+export function describeEvent(words: Int32Array): EntryText {
   const number = words[0] & EVT.NUMBER.mask;
-  const layout = EVENT_LAYOUTS.get(number) ?? HEAD;
+  const structure = eventLayout(number);
+  const { layout, section } = structure;
   const parts = [`StreamID ${hex(get(words, EVT.SID))}`];
   if ("SubstreamID" in layout && (get(words, EVT.SSV) !== 0 || number === EVENT.C_BAD_SUBSTREAMID)) {
     parts.push(`SubstreamID ${hex(get(words, EVT.SSID))}`);
@@ -216,7 +164,7 @@ export function describeEvent(words: ArrayLike<number>): EntryText {
   if ("FetchAddr" in layout) {
     parts.push(`fetching ${hex(getWide(words, EVT.FETCH_ADDR))}`);
   }
-  return { name: eventName(number), summary: parts.join(", "), fields: decodeFields(layout, words, EVENT_MEANINGS), section: arm(EVENT_SECTIONS.get(number) ?? "7.3") };
+  return { name: eventName(number), summary: parts.join(", "), fields: decodeStructure(structure, words), section };
 }
 
 /** Page request (8.1). */

@@ -23,6 +23,8 @@ import { deviceRangeBits } from "../../vtd/lookup/index.js";
 import { address, field, type Field, get, getWide, hex, type Layout } from "../../support/index.js";
 import { decodeFields, type Meanings } from "./fields.js";
 import type { EntryText } from "./smmuv3-entries.js";
+import { decodeStructure } from "./structure-layout.js";
+import { FAULT_RECORD_LAYOUT } from "./vtd-fields.js";
 
 const intel = (number: string): string => `Intel VT-d ${number}`;
 const TYPE: Layout = { Type: DESCRIPTOR_TYPE_LOW, "Type (6:4)": DESCRIPTOR_TYPE_HIGH };
@@ -170,24 +172,16 @@ function deviceText(words: ArrayLike<number>): string {
   return `${hex(address)}${bits === 12 ? "" : `, 2^${bits - 12} pages`}`;
 }
 
-const FAULT_MEANINGS: Meanings = {
-  FR: (value) => faultName(value),
-  AT: { 0: "untranslated", 1: "translation request", 2: "translated" },
-  T1: { 0: "write or page request", 1: "read or AtomicOp" },
-  F: { 0: "read by software", 1: "pending" },
-  PP: { 0: "without PASID", 1: "with PASID" },
-};
-
 /** A fault recording register, four 32-bit words. */
-export function describeFault(words: ArrayLike<number>): EntryText {
+export function describeFault(words: Int32Array): EntryText {
   const type = 2 * get(words, FRCD.T2) + get(words, FRCD.T1);
   const what = ["write", "read", "page request", "AtomicOp"][type];
   const pasid = get(words, FRCD.PP) === 0 ? "" : `, PASID ${get(words, FRCD.PV)}`;
   return {
     name: faultName(get(words, FRCD.FR)),
     summary: `source id ${hex(get(words, FRCD.SID))}${pasid}, ${what} at ${hex(getWide(words, FRCD.FI))}`,
-    fields: decodeFields(FRCD, words, FAULT_MEANINGS),
-    section: intel("11.4.7.6"),
+    fields: decodeStructure(FAULT_RECORD_LAYOUT, words),
+    section: FAULT_RECORD_LAYOUT.section,
   };
 }
 
