@@ -14,7 +14,7 @@ const PAGE = 300;
 export function wanted(entry: CachedEntryReport, query: Query): boolean {
   const iova = query.iova ? typed(query.iova) : null;
   const pasid = query.pasid ? typed(query.pasid) : null;
-  if ((query.cache && entry.cache !== query.cache) || (query.stale === "yes" && entry.agrees !== false)) {
+  if ((query.cache && entry.cache !== query.cache) || (query.stale === "1" && entry.agrees !== false)) {
     return false;
   }
   if (iova !== null) {
@@ -42,7 +42,7 @@ export function CachesView({ client, query, href, go, map, moment }: ViewProps) 
         <Choice label="Cache" value={query.cache ?? ""} all="all" options={CACHES} onChange={set("cache")} />
         <TextBox label="Holds IOVA" value={query.iova ?? ""} hint="any" width={19} problem={badIova} onInput={set("iova")} />
         <TextBox label="PASID" value={query.pasid ?? ""} hint="any" width={7} onInput={set("pasid")} />
-        <Tick label="only stale" checked={query.stale === "yes"} onChange={(on) => set("stale")(on ? "yes" : "")} />
+        <Tick label="only stale" checked={query.stale === "1"} onChange={(on) => set("stale")(on ? "1" : "")} />
       </form>
       {error !== null && !error.includes("function") && <Problem>{error}</Problem>}
       {answer !== null && (

@@ -29,7 +29,7 @@ export function roundUp(value: number): number {
 
 export function Chart({ title, line, tell }: { readonly title: string; readonly line: readonly Rate[]; tell(value: number): string }) {
   if (line.length < 2) {
-    return <section class="vw-card" aria-label={title}><h2>{title}</h2><p class="vw-quiet">A line needs three moments; so far there {line.length === 1 ? "are two" : "is at most one"}.</p></section>;
+    return <section class="vw-card" aria-label={title}><h2>{title}</h2><p class="vw-quiet">Drawn as soon as there are three samples.</p></section>;
   }
   const top = roundUp(Math.max(...line.map(({ rate }) => rate)));
   const [start, end] = [line[0].time, line.at(-1)!.time];

@@ -1,9 +1,9 @@
 /** Numbers as they are read: addresses in groups, sizes, times. */
 
-/** `0x12345678` with thin gaps of four digits, from the right: `0x1234 5678`. Anything else as it is. */
-export function grouped(hex: string): string {
-  const digits = /^0x([0-9a-f]+)$/i.exec(hex)?.[1];
-  return digits === undefined || digits.length <= 4 ? hex : `0x${digits.replace(/(?!^)(?=(?:[0-9a-f]{4})+$)/gi, "\u2009")}`;
+/** The digits of `0x12345678` in fours from the right: `1234`, `5678`. Null: it is no such number, or a short one. */
+export function groups(hex: string): readonly string[] | null {
+  const digits = /^0x([0-9a-f]{5,})$/i.exec(hex)?.[1];
+  return digits === undefined ? null : digits.match(/^.{1,3}(?=(?:.{4})+$)|.{4}/g)!;
 }
 
 export function hex(value: number): string {
@@ -43,11 +43,10 @@ export function short(value: number): string {
   return value === 0 || value >= 10 ? Math.round(value).toString() : value.toFixed(1).replace(/\.0$/, "");
 }
 
-/** Microseconds as seconds with all six places in two groups: `1.234 567`. */
+/** Microseconds as seconds with all six places: `1.234567`. */
 export function seconds(microseconds: number): string {
   const whole = Math.floor(microseconds / 1e6);
-  const rest = Math.floor(microseconds % 1e6).toString().padStart(6, "0");
-  return `${whole}.${rest.slice(0, 3)}\u2009${rest.slice(3)}`;
+  return `${whole}.${Math.floor(microseconds % 1e6).toString().padStart(6, "0")}`;
 }
 
 /** `{first, last}` of a translation of `bits` around `iova`, as hex. */
@@ -61,6 +60,6 @@ export function rangeOf(iova: string, bits: number): { readonly first: bigint; r
 
 /** The number that a user typed, in hexadecimal with `0x` or decimal; null: none. */
 export function typed(text: string): bigint | null {
-  const bare = text.trim().replace(/[\s_\u2009]/g, "");
+  const bare = text.trim().replace(/[\s_]/g, "");
   return /^(?:0x[0-9a-f]+|\d+)$/i.test(bare) ? BigInt(bare) : null;
 }

@@ -41,7 +41,7 @@ export function NumbersView({ client, query, go, moment }: ViewProps) {
     store.replace(reports);
     redraw((before) => before + 1);
   }, () => undefined), [client]);
-  useEvery(1000, client.live && query.still !== "yes", more);
+  useEvery(1000, client.live && query.still !== "1", more);
 
   const measure = MEASURES.find((one) => one.measure === query.measure) ?? MEASURES[0];
   const of = query.of ?? "";
@@ -51,7 +51,7 @@ export function NumbersView({ client, query, go, moment }: ViewProps) {
   return (
     <div class="vw-view">
       {error !== null && <Problem>{error}</Problem>}
-      {client.live && <div class="vw-bar"><Tick label="ask again each second" checked={query.still !== "yes"} onChange={(on) => go("numbers", tidy({ ...query, still: on ? "" : "yes" }), true)} /></div>}
+      {client.live && <div class="vw-bar"><Tick label="a sample each second" checked={query.still !== "1"} onChange={(on) => go("numbers", tidy({ ...query, still: on ? "" : "1" }), true)} /></div>}
       {latest !== null && (
         <>
           <p class="vw-quiet">Counts since the machine was made, their rate in a second, and the rate over time. Choose a cell to see its line.</p>

@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import type { FieldReport } from "../../report/index.js";
 import type { Questions, ViewClient } from "./view.js";
-import { grouped } from "./numbers-in-words.js";
+import { groups } from "./numbers-in-words.js";
 
 export interface Answer<T> {
   /** The last that came; stays while a newer one is waited for. */
@@ -40,9 +40,10 @@ export function Name({ children }: { readonly children: string }) {
   return <bdi class="vw-name">{children}</bdi>;
 }
 
-/** A number of the specification's world: fixed width, digits in groups to read, whole to copy. */
+/** A number of the specification's world: fixed width, digits in fours to read, and whole to copy, for what is between them is no text. */
 export function Hex({ children }: { readonly children: string }) {
-  return <span class="vw-hex" title={children}>{grouped(children)}</span>;
+  const digits = groups(children);
+  return <span class="vw-hex">{digits === null ? children : <>0x{digits.map((four) => <span>{four}</span>)}</>}</span>;
 }
 
 /** A state as a sign and a word, so that colour says nothing alone. */
@@ -89,7 +90,7 @@ export function Words({ words }: { readonly words: readonly string[] }) {
     <ol class="vw-words" aria-label="raw words">
       {words.map((word, at) => (
         <li>
-          <span class="vw-bits">{at * 64 + 63}:{at * 64}</span> <code>0x{word.replace(/^0x/, "").padStart(16, "0").replace(/(?!^)(?=(?:.{4})+$)/g, "\u2009")}</code>
+          <span class="vw-bits">{at * 64 + 63}:{at * 64}</span> <Hex>{`0x${word.replace(/^0x/, "").padStart(16, "0")}`}</Hex>
         </li>
       ))}
     </ol>

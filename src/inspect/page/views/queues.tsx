@@ -1,27 +1,26 @@
 /** Queues of IOMMUs: where producer and consumer are, what is in them, what went to the host, where an error stands. */
 import { useState } from "preact/hooks";
 import type { QueueEntryReport, QueueReport } from "../../report/index.js";
-import { Choice, Fields, Hex, Name, Problem, Section, Sign, Tick, Wide, Words, useAnswer, useEvery } from "./parts.js";
+import { Choice, Fields, Hex, Name, Problem, Section, Sign, Tick, Wide, Words, useAnswer } from "./parts.js";
 import { count } from "./numbers-in-words.js";
 import { tidy, type ViewProps } from "./view.js";
 
-/** Entries of a queue that are shown at once. */
-const PAGE = 64;
+/** Entries of a queue that are shown at first: so many that are done, and behind them what waits. */
+const DONE = 12;
+const WAITING = 36;
+/** Entries that are shown more when it is asked for. */
+const MORE = 64;
 
 export function QueuesView({ client, query, go, map, moment }: ViewProps) {
-  const [again, setAgain] = useState(0);
-  const live = client.live && query.live === "yes";
-  useEvery(1000, live, async () => setAgain((before) => before + 1));
-  const { answer, error } = useAnswer(client, "x-viommu-queues", tidy({ iommu: query.iommu }), `${moment} ${again}`);
+  const { answer, error } = useAnswer(client, "x-viommu-queues", tidy({ iommu: query.iommu }), moment);
   const set = (name: string) => (value: string) => go("queues", tidy({ ...query, [name]: value }), true);
   const iommus = [...new Set([...(map?.functions ?? []).flatMap((one) => one.iommu ?? []), ...(answer?.queues ?? []).map((queue) => queue.iommu)])];
-  const queues = (answer?.queues ?? []).filter((queue) => query.all === "yes" || queue.enabled);
+  const queues = (answer?.queues ?? []).filter((queue) => query.all === "1" || queue.enabled);
   return (
     <div class="vw-view">
       <form class="vw-bar" aria-label="Which queues" onSubmit={(event) => event.preventDefault()}>
         <Choice label="IOMMU" value={query.iommu ?? ""} all="all" options={iommus.map((id) => ({ value: id, text: id }))} onChange={set("iommu")} />
-        <Tick label="also queues that are off" checked={query.all === "yes"} onChange={(on) => set("all")(on ? "yes" : "")} />
-        {client.live && <Tick label="ask again each second" checked={live} onChange={(on) => set("live")(on ? "yes" : "")} />}
+        <Tick label="also queues that are off" checked={query.all === "1"} onChange={(on) => set("all")(on ? "1" : "")} />
       </form>
       {error !== null && <Problem>{error}</Problem>}
       {answer !== null && queues.length === 0 && <p class="vw-empty">{answer.queues.length === 0 ? "No IOMMU with queues." : `${count(answer.queues.length)} ${answer.queues.length === 1 ? "queue" : "queues"}, none of them on.`}</p>}
@@ -31,27 +30,33 @@ export function QueuesView({ client, query, go, map, moment }: ViewProps) {
 }
 
 function Queue({ queue }: { readonly queue: QueueReport }) {
-  const [shown, setShown] = useState(PAGE);
+  const [more, setMore] = useState({ before: 0, after: 0 });
   const waiting = waitingOf(queue);
-  const failed = queue.entries.some((entry) => entry.error !== null);
+  const stopped = queue.entries.some((entry) => entry.error !== null);
+  const undone = queue.entries.findIndex((entry) => entry.state !== "done");
+  const middle = undone < 0 ? queue.entries.length : undone;
+  const from = Math.max(middle - DONE - more.before, 0);
+  const to = Math.min(middle + WAITING + more.after, queue.entries.length);
   return (
     <section class="vw-card" aria-label={`${queue.name} queue of ${queue.iommu}`}>
       <div class="vw-head">
         <h2><Name>{queue.iommu}</Name> {queue.name} queue</h2>
-        {!queue.enabled ? <Sign kind="quiet">off</Sign> : failed ? <Sign kind="bad">stopped at an error</Sign> : queue.full ? <Sign kind="warn">full</Sign> : <Sign kind="good">on</Sign>}
+        {!queue.enabled ? <Sign kind="quiet">off</Sign> : stopped ? <Sign kind="bad">stopped at an error</Sign> : queue.full ? <Sign kind="warn">full</Sign> : <Sign kind="good">on</Sign>}
         <span class="vw-quiet">at <Hex>{queue.base}</Hex></span>
       </div>
       <Positions queue={queue} waiting={waiting} />
+      {queue.error !== undefined && <p class="vw-problem"><span aria-hidden="true" class="vw-mark">✕</span> <Name>{queue.error}</Name></p>}
       <Batch queue={queue} />
+      {from > 0 && <button type="button" class="vw-flat" onClick={() => setMore({ ...more, before: more.before + MORE })}>▴ {count(Math.min(MORE, from))} earlier of {count(from)}</button>}
       {queue.entries.length > 0 && (
         <Wide label={`Entries of the ${queue.name} queue of ${queue.iommu}`}>
           <table class="vw-rows">
             <thead><tr><th scope="col">Index</th><th scope="col">State</th><th scope="col">Entry</th><th scope="col">Says</th><th scope="col"><span class="vw-hidden">More</span></th></tr></thead>
-            <tbody>{queue.entries.slice(0, shown).map((entry) => <Entry key={entry.index} entry={entry} queue={queue} />)}</tbody>
+            <tbody>{queue.entries.slice(from, to).map((entry) => <Entry key={entry.index} entry={entry} queue={queue} />)}</tbody>
           </table>
         </Wide>
       )}
-      {queue.entries.length > shown && <button type="button" onClick={() => setShown(shown + PAGE)}>Show {Math.min(PAGE, queue.entries.length - shown)} more of {count(queue.entries.length - shown)}</button>}
+      {queue.entries.length > to && <button type="button" class="vw-flat" onClick={() => setMore({ ...more, after: more.after + MORE })}>▾ {count(Math.min(MORE, queue.entries.length - to))} more of {count(queue.entries.length - to)}</button>}
     </section>
   );
 }

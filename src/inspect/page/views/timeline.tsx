@@ -51,9 +51,9 @@ export function TimelineView({ client, query, href, go, map, moment }: ViewProps
     }
   };
   useEffect(() => void more(), [client, recording === null ? moment : 0]);
-  useEvery(500, client.live && on !== false && query.still !== "yes", more);
+  useEvery(500, client.live && on !== false && query.still !== "1", more);
 
-  const filter: RowFilter = { kinds: new Set(query.kinds ? query.kinds.split(".") : KINDS.map(({ kind }) => kind)), iommu: query.iommu ?? "", function: query.function ?? "", text: query.text ?? "" };
+  const filter: RowFilter = { kinds: new Set(query.kind ? query.kind.split(".") : KINDS.map(({ kind }) => kind)), iommu: query.iommu ?? "", function: query.function ?? "", text: query.text ?? "" };
   const matched = store.matching(filter);
   // A recording's row is its position: what an address names is gone to, and the address follows who moves it elsewhere.
   const going = useRef(0);
@@ -85,7 +85,7 @@ export function TimelineView({ client, query, href, go, map, moment }: ViewProps
         <fieldset class="vw-kinds">
           <legend>Kinds</legend>
           {KINDS.map(({ kind, mark }) => (
-            <Tick label={`${mark} ${kind}`} checked={filter.kinds.has(kind)} onChange={(want) => set("kinds")(listOf(KINDS.map((one) => one.kind).filter((one) => (one === kind ? want : filter.kinds.has(one)))))} />
+            <Tick label={`${mark} ${kind}`} checked={filter.kinds.has(kind)} onChange={(want) => set("kind")(listOf(KINDS.map((one) => one.kind).filter((one) => (one === kind ? want : filter.kinds.has(one)))))} />
           ))}
         </fieldset>
         <Choice label="Function" value={filter.function} all="all" options={functionChoices(map)} onChange={set("function")} />

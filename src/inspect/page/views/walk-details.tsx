@@ -20,7 +20,7 @@ export function FetchDetails({ fetch, of, step, choose }: { readonly fetch: Fetc
       <dl class="vw-pairs">
         <dt>Address</dt>
         <dd><Hex>{fetch.address}</Hex> <span class="vw-quiet">{SPACES[fetch.space]}</span></dd>
-        {fetch.ipa !== null && <><dt>From IPA</dt><dd><Hex>{fetch.ipa}</Hex> <span class="vw-quiet">by stage 2</span></dd></>}
+        {fetch.ipa !== null && <><dt>From IPA</dt><dd><Hex>{fetch.ipa}</Hex> <span class="vw-quiet">guest-physical, by stage 2</span></dd></>}
         <dt>Decides</dt>
         <dd><strong><Name>{fetch.decides}</Name></strong> <Section>{fetch.section}</Section></dd>
       </dl>

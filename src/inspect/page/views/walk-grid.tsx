@@ -1,13 +1,12 @@
 /** A walk on two axes: structures and stage 1 down, stage 2 across. */
 import { useEffect, useRef } from "preact/hooks";
 import type { FetchReport, WalkReport } from "../../report/index.js";
-import { Wide } from "./parts.js";
-import { grouped } from "./numbers-in-words.js";
+import { Hex, Wide } from "./parts.js";
 
-/** The fetch that is shown: the address's; else of a walk that ends early the one that decided, of others the first. From 1; 0: there is none. */
+/** The fetch that is shown: the address's, a number or `end`; else of a walk that ends early the one that decided, of others the first. From 1; 0: there is none. */
 export function stepOf(report: WalkReport, asked: string | undefined): number {
   const last = report.fetches.length;
-  const given = Number(asked);
+  const given = asked === "end" ? last : Number(asked);
   if (asked !== undefined && Number.isInteger(given)) {
     return Math.min(Math.max(given, Math.min(1, last)), last);
   }
@@ -91,7 +90,7 @@ export function WalkGrid({ report, step, choose }: { readonly report: WalkReport
                           {fetch.number === failed && <span aria-hidden="true"> ✕</span>}
                         </span>
                         <span class="vw-hidden">{fetch.name}{fetch.number === failed ? ", ends the walk," : ","} at </span>
-                        <span class="vw-hex">{grouped(fetch.address)}</span>
+                        <Hex>{fetch.address}</Hex>
                       </button>
                     )}
                   </td>

@@ -21,7 +21,7 @@ export function questionOf(query: Query): Record<string, unknown> | null {
     iova: query.iova,
     ...(query.pasid ? { pasid: /^\d+$/.test(query.pasid) ? Number(query.pasid) : /^0x[0-9a-f]{1,8}$/i.test(query.pasid) ? Number.parseInt(query.pasid, 16) : query.pasid } : {}),
     ...(query.access ? { access: query.access } : {}),
-    ...(query.privileged === "yes" ? { privileged: true } : {}),
+    ...(query.privileged === "1" ? { privileged: true } : {}),
     ...(query.kind ? { kind: query.kind } : {}),
   };
 }
@@ -61,7 +61,7 @@ function Question({ query, map, error, waiting, go }: Pick<ViewProps, "query" | 
       <TextBox label="IOVA" value={draft.iova ?? ""} hint="0x0" width={19} problem={problem("iova")} onInput={set("iova")} />
       <Choice label="Access" value={draft.access ?? "read"} options={ACCESSES} problem={problem("access")} onChange={(value) => set("access")(value === "read" ? "" : value)} />
       <Choice label="Request" value={draft.kind ?? "untranslated"} options={KINDS} problem={problem("kind")} onChange={(value) => set("kind")(value === "untranslated" ? "" : value)} />
-      <Tick label="privileged" checked={draft.privileged === "yes"} onChange={(on) => set("privileged")(on ? "yes" : "")} />
+      <Tick label="privileged" checked={draft.privileged === "1"} onChange={(on) => set("privileged")(on ? "1" : "")} />
       <button type="submit" class="vw-main">Walk</button>
       <span class="vw-quiet" role="status">{waiting ? "asking …" : ""}</span>
       {error !== null && (field === null || field === "privileged") && <Problem>{error}</Problem>}
