@@ -42,8 +42,19 @@ class XmlMender {
   constructor(private readonly line: XmlLine) {
     this.root = elementsOf(line.text);
     this.domain = this.root === null ? undefined : find(this.root, "domain");
+    // Those that libvirt adds are there too.
     const indexes = line.options.flatMap((_, option) => /^pci\.(\d+)$/.exec(line.said(option, "id") ?? "")?.[1] ?? []);
-    this.next = Math.max(0, ...indexes.map(Number)) + 1;
+    this.next = Math.max(0, ...[...indexes, ...this.pciControllers().map(({ index }) => index)].map(Number)) + 1;
+  }
+
+  /** Of the XML, with their indexes and the users' names. */
+  private pciControllers(): Array<{ readonly index: string; readonly alias: string | undefined }> {
+    const { text } = this.line;
+    return (childOf(this.domain, "devices")?.children ?? []).flatMap((element) => {
+      const said = new Map(attributesAt(text, element.start).map(({ name, value }) => [name, value]));
+      const alias = childOf(element, "alias");
+      return element.name === "controller" && said.get("type") === "pci" && /^\d+$/.test(said.get("index") ?? "") ? [{ index: said.get("index")!, alias: alias === undefined ? undefined : attributesAt(text, alias.start).find(({ name }) => name === "name")?.value }] : [];
+    });
   }
 
   /** @returns false where there is no place for it */
@@ -326,13 +337,14 @@ class XmlMender {
 
   /** The index of a bus by its name: a new controller's, or one that is there. */
   private busOf(name: string): number | null {
-    const own = this.controllers.get(name) ?? (name === "pcie.0" ? 0 : /^pci\.(\d+)$/.exec(name)?.[1]);
+    const named = (): string | undefined => this.pciControllers().find(({ alias }) => alias === name)?.index;
+    const own = this.controllers.get(name) ?? (name === "pcie.0" ? 0 : (/^pci\.(\d+)$/.exec(name)?.[1] ?? named()));
     return own === undefined ? null : Number(own);
   }
 
   /** The first slot of a bus that nothing is in. */
   private freeSlot(bus: number): number {
-    const taken = this.line.options.flatMap((_, option) => (this.line.said(option, "bus") === `pci.${bus}` ? [Number.parseInt(this.line.said(option, "addr") ?? "0", 16)] : []));
+    const taken = this.line.options.flatMap((_, option) => (this.busOf(this.line.said(option, "bus") ?? "") === bus ? [Number.parseInt(this.line.said(option, "addr") ?? "0", 16)] : []));
     let slot = this.given.get(bus) ?? 0;
     while (taken.includes(slot)) {
       slot++;

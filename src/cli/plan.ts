@@ -1,7 +1,7 @@
 import { type Command, Option } from "commander";
 import { shippedHosts } from "../host/shipped/index.js";
 import { parseSize } from "../machine/arguments/index.js";
-import { LIBVIRT_VERSIONS, type LibvirtVersion, PLAN_FORMATS, type PlanFormat, QEMU_VERSIONS, type QemuVersion } from "../plan/index.js";
+import { LIBVIRT_VERSIONS, type LibvirtVersion, PLAN_FORMATS, type PlanFormat, QEMU_VERSIONS, qemuVersion, type QemuVersion } from "../plan/index.js";
 import { Refusal } from "../support/index.js";
 import { describedHost, THIS_MACHINE } from "./described-host.js";
 import type { Streams } from "./streams.js";
@@ -30,7 +30,7 @@ export function addTo(plan: Command, streams: Streams, finish: (code: number) =>
     .option("--with-group", "others in a function's IOMMU group are kept for the machine, and nobody uses them")
     .option("--without-iommu", "functions that can be behind no virtual IOMMU are passed through without one")
     .addOption(new Option("--format <format>", "how the plan is written").choices(PLAN_FORMATS).default("text"))
-    .addOption(new Option("--qemu <version>", "the QEMU that it is for").choices(QEMU_VERSIONS).default("11.1"))
+    .addOption(new Option("--qemu <version>", "the QEMU that it is for").choices(QEMU_VERSIONS).argParser(qemuVersion).default("11.1"))
     .addOption(new Option("--libvirt <version>", "the libvirt that it is for").choices(LIBVIRT_VERSIONS).default("12.9"))
     .addHelpText("after", HELP)
     .action(async (options: PlanOptions) => {

@@ -9,8 +9,19 @@ import type { MachinePlan, PlannedExpander, PlannedFunction, PlannedPort, Planne
 import { chooseFunctions } from "./selection.js";
 import { planVtd } from "./vtd-properties.js";
 
-export type QemuVersion = "10.2" | "11.1";
-export const QEMU_VERSIONS: readonly QemuVersion[] = ["10.2", "11.1"];
+export type QemuVersion = "10.2" | "11.0" | "11.1";
+export const QEMU_VERSIONS: readonly QemuVersion[] = ["10.2", "11.0", "11.1"];
+
+/** A version of QEMU's that plans are made for. @throws Refusal that says why there are none for others */
+export function qemuVersion(text: string): QemuVersion {
+  const known = QEMU_VERSIONS.find((one) => one === text.replace(/^(\d+\.\d+)\.\d+$/, "$1"));
+  if (known !== undefined) {
+    return known;
+  }
+  const [, major, minor = "0"] = /^(\d{1,3})(?:\.(\d{1,3}))?(?:\.\d{1,3})?$/.exec(text) ?? [];
+  const found = major === undefined ? `--qemu ${text}, which is no version` : Number(major) > 11 || (Number(major) === 11 && Number(minor) > 1) ? `QEMU ${text}: what it has beyond 11.1 is not known here, and what 11.1 takes it should take: its machine types stay` : `QEMU ${text}: arm-smmuv3 is a device of the line from 10.2 on (accel=on from 11.0), and intel-iommu nests from 11.0 on`;
+  throw new Refusal(`no plan for QEMU ${text}`, { found, wouldWork: QEMU_VERSIONS.map((one) => `--qemu ${one}`).join(", ") });
+}
 
 export interface PlanRequest {
   readonly facts: HostFacts;
@@ -92,7 +103,7 @@ export function planMachine(request: PlanRequest): MachinePlan {
       hostNode: place.node,
       cell: place.node === null ? null : (cells.ofHostNode.get(place.node) ?? null),
       bypass: board === "q35" && place.unprotected !== null && translated.length > 0,
-      smmu: place.iommu.kind === "smmuv3" && place.unprotected === null ? planSmmu(`smmu${n + 1}`, place.iommu) : null,
+      smmu: place.iommu.kind === "smmuv3" && place.unprotected === null ? planSmmu(`smmu${n + 1}`, place.iommu, request.qemu ?? "11.1") : null,
       ports,
       because: expanderReasons(place, ranges[n], ports.length),
     };
@@ -252,7 +263,8 @@ function expanderReasons({ iommu, node, unprotected }: Place, { first, last }: B
 
 const busText = (number: number): string => `0x${number.toString(16).padStart(2, "0")}`;
 
-function planSmmu(id: string, { offer: { ril, ats, oas, ssidsize } }: SmmuFacts): PlannedSmmu {
+function planSmmu(id: string, { offer: { ril, ats, oas, ssidsize: most } }: SmmuFacts, qemu: QemuVersion): PlannedSmmu {
+  const ssidsize = qemu === "11.0" && most.value > 0 ? { value: 0, because: "QEMU 11.0, whose vfio-pci shows no PASID capability (11.1's does)" } : most;
   const on = (value: boolean): string => (value ? "on" : "off");
   return {
     id,

@@ -26,7 +26,7 @@ const TYPES = { virt: "virt", q35: "pc-q35" } as const;
 
 /** @param version of the machine's type */
 export function qemuWords(plan: MachinePlan, version: string): WordGroup[] {
-  return [machineGroup(plan, version), ...cellGroups(plan), ...(plan.vtd === null ? [] : [vtdGroup(plan.vtd)]), { comments: ["All functions share one iommufd: memory is pinned once", "Ports have io-reserve=0: functions of the host do without I/O ports, of which there are 64 KiB for all"], lines: [["-object", `iommufd,id=${IOMMUFD}`]] }, ...plan.expanders.map(expanderGroup), ...initiatorGroup(plan)];
+  return [machineGroup(plan, version), ...cellGroups(plan), ...(plan.vtd === null ? [] : [vtdGroup(plan.vtd, version)]), { comments: ["All functions share one iommufd: memory is pinned once", "Ports have io-reserve=0: functions of the host do without I/O ports, of which there are 64 KiB for all"], lines: [["-object", `iommufd,id=${IOMMUFD}`]] }, ...plan.expanders.map(expanderGroup), ...initiatorGroup(plan)];
 }
 
 function machineGroup(plan: MachinePlan, version: string): WordGroup {
@@ -68,14 +68,19 @@ function cellGroups({ cells, distances }: MachinePlan): WordGroup[] {
   ];
 }
 
-function vtdGroup(vtd: PlannedVtd): WordGroup {
-  return { comments: vtd.because, lines: [["-device", ["intel-iommu", `id=${vtd.id}`, ...vtdProperties(vtd).map(([name, value]) => `${name}=${value}`)].join(",")]] };
+function vtdGroup(vtd: PlannedVtd, version: string): WordGroup {
+  return { comments: vtd.because, lines: [["-device", ["intel-iommu", `id=${vtd.id}`, ...vtdProperties(vtd, version).map(([name, value]) => `${name}=${value}`)].join(",")]] };
+}
+
+/** QEMU's names of first-stage nesting: 11.1 has given the older ones up. */
+export function firstStageNames(version: string): readonly [scalable: string, firstStage: string] {
+  return version === "11.0" ? ["x-scalable-mode", "x-flts"] : ["scalable-mode", "fsts"];
 }
 
 /** Properties that say something, by QEMU's names and in their order. */
-export function vtdProperties({ fsts, fs1gp, pasidBits, awBits, deviceIotlb, eim }: PlannedVtd): Array<readonly [name: string, value: string]> {
+export function vtdProperties({ fsts, fs1gp, pasidBits, awBits, deviceIotlb, eim }: PlannedVtd, version: string): Array<readonly [name: string, value: string]> {
   return [
-    ...(fsts ? ([["scalable-mode", "on"], ["fsts", "on"]] as const) : []),
+    ...(fsts ? firstStageNames(version).map((name) => [name, "on"] as const) : []),
     ...(fsts && !fs1gp ? ([["fs1gp", "off"]] as const) : []),
     ...(pasidBits > 0 ? ([["pasid-bits", String(pasidBits)]] as const) : []),
     ["aw-bits", String(awBits)],

@@ -36,12 +36,12 @@ export function chooseFunctions(facts: HostFacts, devices: readonly string[], wi
       refusals.push(
         new Refusal(`vfio ${address}: ${notViable(fn.group!)}`, {
           found: `${missing.map((other) => `${other.address} (${other.name}, ${other.driver === "" ? "no driver" : `bound to ${other.driver}`})`).join(", ")} in the same IOMMU group`,
-          wouldWork: `--with-group: they are kept for the machine, and nobody uses them${together.length > 0 || withoutIommu ? `; or ${missing.map((other) => `--device ${other.address}`).join(" ")}` : ""}`,
+          wouldWork: `--with-group: they are kept for the machine, and nobody uses them, for the kernel keeps one table for a group, which the function behind the virtual IOMMU has${together.length > 0 || withoutIommu ? `; or ${missing.map((other) => `--device ${other.address}`).join(" ")}` : ""}`,
         }),
       );
     }
     for (const other of withGroup ? missing : []) {
-      preparations.add(`${other.address} (${other.name}) is in IOMMU group ${fn.group} with ${address}: ${leavesDmaToVfio(other.driver) ? "" : `it is bound to ${other.driver}, give it to vfio-pci; `}nobody may use it while the machine runs`);
+      preparations.add(`${other.address} (${other.name}) is in IOMMU group ${fn.group} with ${address}: ${leavesDmaToVfio(other.driver) ? "" : `it is bound to ${other.driver}, give it to vfio-pci; `}nobody may use it while the machine runs, the machine itself neither: the kernel keeps one table for a group, and each function behind a virtual IOMMU has its own`);
     }
     if (together.length > 0) {
       sharing.add(fn);

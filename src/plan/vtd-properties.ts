@@ -15,7 +15,7 @@ export function planVtd(facts: HostFacts, functions: readonly FunctionFacts[], c
   const fsts = flat.length === 0 && qemu !== "10.2";
   const because: string[] = [];
   if (fsts) {
-    because.push(`scalable-mode=on,fsts=on: ${named(units)} nest${units.length === 1 ? "s" : ""} (${units[0].offer.fsts.because}), the guest's first-stage tables are walked by the host's hardware`);
+    because.push(`${qemu === "11.0" ? "x-scalable-mode=on,x-flts=on" : "scalable-mode=on,fsts=on"}: ${named(units)} nest${units.length === 1 ? "s" : ""} (${units[0].offer.fsts.because}), the guest's first-stage tables are walked by the host's hardware`);
   } else {
     const why = flat.length > 0 ? flat.map(({ name, obstacle }) => `${name} ${obstacle!}`).join("; ") : "this QEMU nests no first stage of passed-through functions, 11.0 was the first";
     because.push(`no first stage: ${why}. The guest's second-stage tables are mirrored into the host's: each mapping and unmapping of the guest's is an exit and calls of the host`);
@@ -36,10 +36,10 @@ export function planVtd(facts: HostFacts, functions: readonly FunctionFacts[], c
     const least = units.find(({ offer }) => offer.awBits.value === aw)!;
     because.push(`aw-bits=${aw}: ${least.name}, ${least.offer.awBits.because}`);
   }
-  const withPasids = fsts ? units.filter((unit) => functions.some((fn) => fn.iommu === unit && (fn.description.pasidBits ?? 0) > 0)) : [];
+  const withPasids = fsts && qemu !== "11.0" ? units.filter((unit) => functions.some((fn) => fn.iommu === unit && (fn.description.pasidBits ?? 0) > 0)) : [];
   const pasidBits = withPasids.length === 0 ? 0 : Math.min(...withPasids.map(({ offer }) => offer.pasidBits.value));
   if (fsts) {
-    because.push(withPasids.length === 0 ? "pasid-bits=0: no function here has PASIDs" : `pasid-bits=${pasidBits}: ${withPasids.map(({ name, offer }) => `${name} ${offer.pasidBits.because}`).join(", ")}`);
+    because.push(qemu === "11.0" ? "no PASIDs: QEMU 11.0 attaches none of passed-through functions (11.1 does, pasid-bits)" : withPasids.length === 0 ? "pasid-bits=0: no function here has PASIDs" : `pasid-bits=${pasidBits}: ${withPasids.map(({ name, offer }) => `${name} ${offer.pasidBits.because}`).join(", ")}`);
   }
   const deviceIotlb = fsts && functions.some(({ description }) => description.ats === true);
   if (deviceIotlb) {

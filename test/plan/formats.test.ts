@@ -6,7 +6,7 @@ import { parseAllDocuments } from "yaml";
 import { check } from "../../src/check/index.js";
 import { loadHost, shippedHosts } from "../../src/host/shipped/index.js";
 import { dropProgram, parseArguments, splitWords } from "../../src/machine/arguments/index.js";
-import { HostFacts, type MachinePlan, planMachine, type PlanFormat, type PlanRequest, writePlan, type WriteOptions } from "../../src/plan/index.js";
+import { HostFacts, type MachinePlan, planMachine, type PlanFormat, type PlanRequest, qemuVersion, writePlan, type WriteOptions } from "../../src/plan/index.js";
 import { planJsonSchema, planSchema } from "../../src/plan/report/index.js";
 
 const GIB = 2 ** 30;
@@ -15,11 +15,12 @@ async function plan(host: string, devices: readonly string[], more: Partial<Plan
 }
 const write = (made: MachinePlan, format: PlanFormat, more: Partial<WriteOptions> = {}): string => writePlan(made, format, { hostName: made.host, qemu: "11.1", libvirt: "12.9", ...more });
 
+const attributes = (text: string, path: string): Array<Record<string, string>> => {
+  const found = [...new DOMParser().parseFromString(text, "text/xml").getElementsByTagName(path.split("/").at(-1)!)].filter((one) => path.split("/").length === 1 || one.parentNode?.nodeName === path.split("/").at(-2));
+  return found.map((one) => Object.fromEntries([...one.attributes].map(({ name, value }) => [name, value])));
+};
+
 describe("domain XML", () => {
-  const attributes = (text: string, path: string): Array<Record<string, string>> => {
-    const found = [...new DOMParser().parseFromString(text, "text/xml").getElementsByTagName(path.split("/").at(-1)!)].filter((one) => path.split("/").length === 1 || one.parentNode?.nodeName === path.split("/").at(-2));
-    return found.map((one) => Object.fromEntries([...one.attributes].map(({ name, value }) => [name, value])));
-  };
 
   it("has an accelerated SMMU on its expander's controller, with the host's features", async () => {
     const text = write(await plan("grace", ["0009:01:00.0", "0018:01:00.0"]), "libvirt");
@@ -104,5 +105,29 @@ describe("JSON", () => {
     const names = [...JSON.stringify(planJsonSchema()).matchAll(/"required":(\[[^\]]*\])/g)].flatMap(([, list]) => JSON.parse(list) as string[]);
     expect(names.length).toBeGreaterThan(40);
     expect([...new Set(names)].filter((name) => !new RegExp(`\`${name}(\\[\\])?\`|\\.${name}(\\[\\])?\``).test(text))).toEqual([]);
+  });
+});
+
+describe("QEMU 11.0", () => {
+  it("has accelerated SMMUs, shows no PASIDs of functions, and VT-d by its older names", async () => {
+    const virt = await plan("grace", ["0009:01:00.0"], { qemu: "11.0" });
+    expect(virt.expanders[0].smmu).toMatchObject({ ssidsize: 0, ril: true, ats: true });
+    expect(virt.expanders[0].smmu!.because.join()).toContain("ssidsize=0 for QEMU 11.0, whose vfio-pci shows no PASID capability (11.1's does)");
+    expect(write(virt, "qemu", { qemu: "11.0" })).toContain("-machine virt-11.0,");
+    const q35 = await plan("two-socket-spr", ["0000:97:00.0"], { qemu: "11.0" });
+    expect(q35.vtd).toMatchObject({ fsts: true, pasidBits: 0 });
+    expect(write(q35, "qemu", { qemu: "11.0" })).toMatch(/-device intel-iommu,id=iommu0,x-scalable-mode=on,x-flts=on,(?:fs1gp=off,)?aw-bits=48,caching-mode=on/);
+    expect(attributes(write(q35, "libvirt", { qemu: "11.0" }), "qemu:property").map(({ name }) => name).slice(0, 2)).toEqual(["x-scalable-mode", "x-flts"]);
+    expect(write(q35, "text", { qemu: "11.0" })).toContain("x-scalable-mode=on, x-flts=on");
+  });
+
+  it.each([
+    ["9.2", "no plan for QEMU 9.2", "arm-smmuv3 is a device of the line from 10.2 on"],
+    ["12.0", "no plan for QEMU 12.0", "what it has beyond 11.1 is not known here"],
+    ["new", "no plan for QEMU new", "which is no version"],
+  ])("is one of those that are known, %s is not", (text, words, found) => {
+    expect(() => qemuVersion(text)).toThrow(words);
+    expect(() => qemuVersion(text)).toThrow(found);
+    expect(qemuVersion("11.0.2")).toBe("11.0");
   });
 });

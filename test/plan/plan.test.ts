@@ -186,8 +186,8 @@ describe("functions", () => {
     const one = plan(grouped, ["0000:01:00.0", "0000:03:00.0"], { withGroup: true });
     expect(functionsOf(one).map(({ host: address }) => address)).toEqual(["0000:01:00.0", "0000:03:00.0"]);
     expect(one.preparations.slice(0, 2)).toEqual([
-      "0000:01:00.1 (audio) is in IOMMU group 7 with 0000:01:00.0: it is bound to snd_hda_intel, give it to vfio-pci; nobody may use it while the machine runs",
-      "0000:02:00.0 (0000:02:00.0) is in IOMMU group 7 with 0000:01:00.0: nobody may use it while the machine runs",
+      "0000:01:00.1 (audio) is in IOMMU group 7 with 0000:01:00.0: it is bound to snd_hda_intel, give it to vfio-pci; nobody may use it while the machine runs, the machine itself neither: the kernel keeps one table for a group, and each function behind a virtual IOMMU has its own",
+      "0000:02:00.0 (0000:02:00.0) is in IOMMU group 7 with 0000:01:00.0: nobody may use it while the machine runs, the machine itself neither: the kernel keeps one table for a group, and each function behind a virtual IOMMU has its own",
     ]);
   });
 

@@ -3,9 +3,10 @@ import fc from "fast-check";
 import { expect, it } from "vitest";
 import { createSimulatedHost } from "../../src/host/simulated/index.js";
 import { check } from "../../src/check/index.js";
-import { Machine } from "../../src/machine/index.js";
-import { parseArguments, splitWords } from "../../src/machine/arguments/index.js";
-import { functionsOf, HostFacts, PLAN_FORMATS, planMachine, portsOf, writePlan } from "../../src/plan/index.js";
+import { recognise } from "../../src/machine/input/index.js";
+import { hostFunctionAddress, Machine } from "../../src/machine/index.js";
+import { type MachineArguments, parseArguments, readArguments, splitWords } from "../../src/machine/arguments/index.js";
+import { functionsOf, HostFacts, PLAN_FORMATS, planMachine, type PlanRequest, portsOf, writePlan } from "../../src/plan/index.js";
 import { Log, Refusal } from "../../src/support/index.js";
 import { randomCases } from "./random-hosts.js";
 
@@ -15,6 +16,15 @@ const OPTIONS = { hostName: "random", qemu: "11.1", libvirt: "12.9" } as const;
 
 /** Refusals of machines that would be too large, which are right to be told. */
 const TOO_LARGE = /^(?:Platform Bus: Can not fit IRQ line|PCI: no slot\/function available)/;
+
+/** What a machine of a plan asks for, read off its own line: its functions, and what stands beside them. */
+function requestOf({ devices, memory, smp }: MachineArguments): Pick<PlanRequest, "devices" | "memory" | "cpus" | "spare"> {
+  const passed = devices.filter(({ model }) => model.category === "passthrough");
+  const ports = devices.filter(({ model }) => model.name === "pcie-root-port");
+  const empty = ports.filter(({ id }) => !devices.some(({ bus }) => bus === id));
+  const expanders = devices.filter(({ model }) => model.name === "pxb-pcie");
+  return { devices: passed.map((fn) => hostFunctionAddress(fn)!), memory: memory.size!, cpus: smp.cpus, spare: empty.length / expanders.length };
+}
 
 it("each function is behind its own IOMMU, nothing collides, the same input gives the same bytes, the machine starts, and its check is clean", () => {
   fc.assert(
@@ -68,5 +78,31 @@ it("each function is behind its own IOMMU, nothing collides, the same input give
       expect(check({ text, source: "the plan", host }).findings.filter(({ level }) => level !== "note")).toEqual([]);
     }),
     { numRuns: RUNS, endOnFailure: !NIGHTLY },
+  );
+}, 3_600_000);
+
+it("a plan of the functions of a plan's own machine, checked and fixed, changes nothing: in a line and in domain XML", () => {
+  fc.assert(
+    fc.property(randomCases, ({ host, devices, more }) => {
+      let plan;
+      try {
+        plan = planMachine({ facts: new HostFacts(host), devices, ...more });
+      } catch (error) {
+        if (error instanceof Refusal && TOO_LARGE.test(error.words)) {
+          return;
+        }
+        throw error;
+      }
+      for (const format of ["viommu", "libvirt"] as const) {
+        const text = writePlan(plan, format, OPTIONS);
+        const { fixed } = check({ text, source: "the plan", host });
+        expect(fixed).toBe(text);
+        const own = requestOf(readArguments(recognise(fixed, "the plan").words).arguments!);
+        expect(own).toEqual({ devices: expect.arrayContaining(devices) as string[], memory: more.memory, cpus: more.cpus, spare: more.spare });
+        const again = planMachine({ facts: new HostFacts(host), withGroup: more.withGroup, withoutIommu: more.withoutIommu, ...own });
+        expect(writePlan(again, format, OPTIONS)).toBe(text);
+      }
+    }),
+    { numRuns: NIGHTLY ? 3000 : 10, endOnFailure: !NIGHTLY },
   );
 }, 3_600_000);

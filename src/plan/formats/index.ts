@@ -22,7 +22,7 @@ export interface WriteOptions {
 export function writePlan(plan: MachinePlan, format: PlanFormat, options: WriteOptions): string {
   switch (format) {
     case "text":
-      return planText(plan);
+      return planText(plan, options.qemu);
     case "qemu":
       return qemuCommand(plan, options.qemu);
     case "libvirt":

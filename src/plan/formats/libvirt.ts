@@ -1,7 +1,7 @@
 /** A plan as libvirt's domain XML (docs/formatdomain, 12.9), and as an older libvirt takes it. */
 import { IOMMUFD, socketsOf, titleOf } from "../machine-plan.js";
 import type { MachinePlan, PlannedExpander, PlannedFunction, PlannedPort } from "../report/index.js";
-import { onOff, sizeWord } from "../qemu-words.js";
+import { firstStageNames, onOff, sizeWord } from "../qemu-words.js";
 import { comment, element, textElement, writeXml, type XmlNode } from "./xml-writer.js";
 
 export type LibvirtVersion = "11.10" | "12.9";
@@ -19,6 +19,9 @@ interface Override {
 
 /** What libvirt adds by itself would go to the first free port, which may be a spare one behind an SMMU; a balloon gets no memory back that is pinned. */
 const NO_EXTRAS: readonly XmlNode[] = [element("controller", { type: "usb", model: "none" }), element("memballoon", { model: "none" })];
+
+/** libvirt's own; one of the user's may have no dot, as ids of ours have (USER_ALIAS_CHARS). */
+const controllerAlias = (index: number): string => `pci.${index}`;
 
 const hex = (number: number, digits: number): string => `0x${number.toString(16).padStart(digits, "0")}`;
 
@@ -39,9 +42,9 @@ export function libvirtXml(plan: MachinePlan, libvirt: LibvirtVersion, qemu: str
   const iommus: XmlNode[] = [];
   for (const [n, expander] of plan.expanders.entries()) {
     const bus = ++index;
-    devices.push(...expander.because.map(comment), expanderController(expander, bus, n + 1, expander.bypass ? alias(expander.id) : null));
+    devices.push(...expander.because.map(comment), expanderController(expander, bus, n + 1));
     if (expander.bypass) {
-      overrides.push({ alias: alias(expander.id), properties: [["bypass_iommu", "bool", "true"]] });
+      overrides.push({ alias: controllerAlias(bus), properties: [["bypass_iommu", "bool", "true"]] });
     }
     if (expander.smmu !== null) {
       const { id, ril, ats, oas, ssidsize, because } = expander.smmu;
@@ -53,9 +56,9 @@ export function libvirtXml(plan: MachinePlan, libvirt: LibvirtVersion, qemu: str
     }
     for (const port of expander.ports) {
       const below = ++index;
-      devices.push(...port.because.map(comment), portController(port, below, bus, expander.ports, port.reserve === null ? null : alias(port.id)));
+      devices.push(...port.because.map(comment), portController(port, below, bus, expander.ports));
       if (port.reserve !== null) {
-        overrides.push({ alias: alias(port.id), properties: [["pref64-reserve", "unsigned", String(port.reserve)]] });
+        overrides.push({ alias: controllerAlias(below), properties: [["pref64-reserve", "unsigned", String(port.reserve)]] });
       }
       for (const fn of port.functions) {
         devices.push(...fn.because.map(comment), hostdev(fn, below, port.functions.length > 1, old ? alias(fn.id) : null));
@@ -80,7 +83,7 @@ export function libvirtXml(plan: MachinePlan, libvirt: LibvirtVersion, qemu: str
     if (stage !== null) {
       overrides.push({
         alias: stage,
-        properties: [["scalable-mode", "bool", "true"], ["fsts", "bool", "true"], ...(vtd.fs1gp ? [] : [["fs1gp", "bool", "false"] as const]), ...(vtd.pasidBits > 0 ? [["pasid-bits", "unsigned", String(vtd.pasidBits)] as const] : [])],
+        properties: [...firstStageNames(qemu).map((name) => [name, "bool", "true"] as const), ...(vtd.fs1gp ? [] : [["fs1gp", "bool", "false"] as const]), ...(vtd.pasidBits > 0 ? [["pasid-bits", "unsigned", String(vtd.pasidBits)] as const] : [])],
       });
     }
   }
@@ -91,7 +94,7 @@ export function libvirtXml(plan: MachinePlan, libvirt: LibvirtVersion, qemu: str
     "domain",
     { type: "kvm" },
     comment(titleOf(plan)),
-    ...remarks(plan, old).map(comment),
+    ...remarks(plan, old, qemu).map(comment),
     textElement("name", `viommu-${plan.host.replace(/[^\w.-]+/g, "-")}`),
     textElement("memory", plan.memory / KIB, { unit: "KiB" }),
     textElement("vcpu", plan.cpus, { placement: "static" }),
@@ -107,11 +110,11 @@ export function libvirtXml(plan: MachinePlan, libvirt: LibvirtVersion, qemu: str
   return writeXml(root as Extract<XmlNode, { name: string }>, overrides.length + more.length > 0 ? { qemu: QEMU_NAMESPACE } : {});
 }
 
-function remarks({ vtd, expanders, notes, preparations }: MachinePlan, old: boolean): string[] {
+function remarks({ vtd, expanders, notes, preparations }: MachinePlan, old: boolean, qemu: string): string[] {
   const nests = vtd?.fsts === true || expanders.some(({ smmu }) => smmu !== null);
   return [
     ...(old && nests ? ["libvirt 11.10 has no accelerated SMMU (12.7) and no iommufd (12.1): QEMU is told by qemu:override and qemu:commandline. QEMU opens /dev/iommu and /dev/vfio/devices/vfioN itself: both in cgroup_device_acl of qemu.conf, and namespaces = []"] : []),
-    ...(vtd?.fsts === true ? ["libvirt has no words for first stages: scalable-mode, fsts and pasid-bits are set by qemu:override"] : []),
+    ...(vtd?.fsts === true ? [`libvirt has no words for first stages: ${[...firstStageNames(qemu), ...(vtd.pasidBits > 0 ? ["pasid-bits"] : [])].join(" and ")} are set by qemu:override`] : []),
     ...(expanders.some(({ ports }) => ports.some(({ reserve }) => reserve !== null)) ? ["what spare ports keep for large BARs is set by qemu:override, for memReserve is not of prefetchable memory"] : []),
     // libvirt raises RLIMIT_MEMLOCK, and gives managed functions to vfio-pci.
     ...preparations.filter((one) => !/^locked memory|: give it to vfio-pci$/.test(one)),
@@ -119,25 +122,23 @@ function remarks({ vtd, expanders, notes, preparations }: MachinePlan, old: bool
   ];
 }
 
-function expanderController({ busNumber, cell }: PlannedExpander, index: number, slot: number, alias: string | null): XmlNode {
+function expanderController({ busNumber, cell }: PlannedExpander, index: number, slot: number): XmlNode {
   return element(
     "controller",
     { type: "pci", index, model: "pcie-expander-bus" },
     element("model", { name: "pxb-pcie" }),
     element("target", { busNr: busNumber }, ...(cell === null ? [] : [textElement("node", cell)])),
-    ...(alias === null ? [] : [element("alias", { name: alias })]),
     pciAddress(0, slot, 0),
   );
 }
 
-function portController({ chassis, slot, number }: PlannedPort, index: number, bus: number, ports: readonly PlannedPort[], alias: string | null): XmlNode {
+function portController({ chassis, slot, number }: PlannedPort, index: number, bus: number, ports: readonly PlannedPort[]): XmlNode {
   const shared = ports.filter((other) => other.slot === slot).length > 1;
   return element(
     "controller",
     { type: "pci", index, model: "pcie-root-port" },
     element("model", { name: "pcie-root-port" }),
     element("target", { chassis, port: hex(slot * 8 + number, 1) }),
-    ...(alias === null ? [] : [element("alias", { name: alias })]),
     pciAddress(bus, slot, number, shared && number === 0),
   );
 }

@@ -3,7 +3,8 @@ import { byteText, drawTree, indented, plural, type TreeNode } from "../../suppo
 import { onOff, vtdProperties } from "../qemu-words.js";
 import type { MachinePlan, PlannedExpander, PlannedPort } from "../report/index.js";
 
-export function planText(plan: MachinePlan, width = 80): string {
+/** @param qemu whose names properties have */
+export function planText(plan: MachinePlan, qemu: string, width = 80): string {
   const lines: string[] = [];
   const row = (text: string, because: readonly string[]): void => {
     lines.push(...indented(text, width, "  "), ...because.flatMap((one) => indented(one, width, "    ")));
@@ -15,7 +16,7 @@ export function planText(plan: MachinePlan, width = 80): string {
     row(cell.text, cell.because);
   }
   if (plan.vtd !== null) {
-    row(`intel-iommu ${plan.vtd.id}: ${vtdProperties(plan.vtd).map(([name, value]) => `${name}=${value}`).join(", ")}`, plan.vtd.because);
+    row(`intel-iommu ${plan.vtd.id}: ${vtdProperties(plan.vtd, qemu).map(([name, value]) => `${name}=${value}`).join(", ")}`, plan.vtd.because);
   }
   lines.push("", `pcie.0${plan.vtd === null ? "" : ` behind ${plan.vtd.id}`}`, ...drawTree(plan.expanders.map((one) => expanderNode(one)), width));
   const list = (title: string, texts: readonly string[]): void => {

@@ -4,7 +4,7 @@
  * and bridges that are missing are added, and one port more where the XML names no controller.
  */
 import { Refusal } from "../../../support/index.js";
-import { attribute, number, type XmlElement } from "./xml.js";
+import { attribute, number, userAlias, type XmlElement } from "./xml.js";
 
 export interface PciAddress {
   readonly bus: number;
@@ -90,6 +90,11 @@ export class Buses {
     while (this.list.length <= index) {
       this.add("pcie-root-port", null);
     }
+  }
+
+  /** What devices on it say as their bus: the controller's id. */
+  nameOf(index: number): string {
+    return (index === 0 ? null : userAlias(this.list[index]?.element ?? null)) ?? busName(index);
   }
 
   copy(): Buses {

@@ -3,7 +3,7 @@ import { Refusal } from "../../../support/index.js";
 import type { PciFunctions } from "./functions.js";
 import type { DomainDevice } from "./devices.js";
 import type { DomainWords, JsonObject } from "./words.js";
-import { all, attribute, find, type XmlElement } from "./xml.js";
+import { all, attribute, find, type XmlElement, userAlias } from "./xml.js";
 
 /** virtio's suffix of a device, by the model's name. */
 export function virtioSuffix(model: string | null): string {
@@ -120,7 +120,7 @@ export function impliedElement(domain: XmlElement, name: string): XmlElement {
 }
 
 function controllerOf(element: XmlElement, type: string, model: string | null, index: number, { words, functions, isQ35 }: ControllerContext, masters: Map<number, string>): DomainDevice | null {
-  const alias = attribute(find(element, "alias"), "name");
+  const alias = userAlias(element);
   const device = (stage: number, want: Parameters<PciFunctions["add"]>[1], properties: (id: string) => JsonObject, id: string, usual?: Parameters<PciFunctions["add"]>[2]): DomainDevice => {
     const fn = functions.add(element, want, usual);
     return { stage, element, fn, write: (place) => words.option(element, "device", { ...properties(alias ?? id), ...place }) };

@@ -5,7 +5,7 @@ import type { DomainFunction, PciFunctions } from "./functions.js";
 import { hostFunction } from "./host-functions.js";
 import { memoryDevice } from "./memory.js";
 import type { DomainWords, JsonObject } from "./words.js";
-import { all, attribute, bytes, find, isOn, number, type XmlElement } from "./xml.js";
+import { all, attribute, bytes, find, isOn, number, type XmlElement, userAlias } from "./xml.js";
 
 export interface DomainDevice {
   /** Where its words stand among those of others. */
@@ -75,7 +75,7 @@ export function readDevices(devices: XmlElement | null, context: DeviceContext):
 function deviceOf(element: XmlElement, index: number, stage: number, context: DeviceContext): DomainDevice[] {
   const { words, functions, isQ35, domain } = context;
   const model = attribute(find(element, "model"), "type") ?? attribute(element, "model");
-  const alias = attribute(find(element, "alias"), "name");
+  const alias = userAlias(element);
   const pci = (want: Parameters<PciFunctions["add"]>[1], properties: JsonObject, id: string, usual?: Parameters<PciFunctions["add"]>[2], after: (id: string) => void = () => {}): DomainDevice[] => {
     const fn = functions.add(element, want, usual);
     const { driver, ...rest } = properties;
@@ -250,7 +250,7 @@ function disk(element: XmlElement, index: number, stage: number, { words, functi
   const isCd = attribute(element, "device") === "cdrom";
   const node = `libvirt-${index + 1}-storage`;
   const file = attribute(find(element, "source"), "file") ?? attribute(find(element, "source"), "dev") ?? "";
-  const alias = attribute(find(element, "alias"), "name");
+  const alias = userAlias(element);
   const address = find(element, "address");
   const part = (key: string, otherwise: number): number => (attribute(address, key) === null ? otherwise : number(address!, key, attribute(address, key)!));
   const count = diskNumber(name);

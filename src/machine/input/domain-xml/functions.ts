@@ -2,7 +2,7 @@
 import { Refusal } from "../../../support/index.js";
 import { type Bus, Buses, type BusModel, busName, givenAddress, type PciAddress, type Want, WANT_OF_CONTROLLER } from "./buses.js";
 import type { DomainWords, JsonObject } from "./words.js";
-import { all, attribute, find, isOn, number, type XmlElement } from "./xml.js";
+import { all, attribute, find, isOn, number, type XmlElement, userAlias } from "./xml.js";
 
 export interface DomainFunction {
   readonly element: XmlElement;
@@ -190,7 +190,7 @@ export class PciFunctions {
 
   private addressed({ bus, slot, fn }: PciAddress, multifunction: string | null): JsonObject {
     const many = multifunction === null ? fn === 0 && (this.buses.list[bus].slots.get(slot)?.size ?? 0) > 1 : isOn(multifunction);
-    return { bus: busName(bus), ...(many ? { multifunction: true } : {}), addr: `0x${slot.toString(16)}${fn === 0 ? "" : `.0x${fn.toString(16)}`}` };
+    return { bus: this.buses.nameOf(bus), ...(many ? { multifunction: true } : {}), addr: `0x${slot.toString(16)}${fn === 0 ? "" : `.0x${fn.toString(16)}`}` };
   }
 
   /** The controllers' -device words. @param domain element of those that libvirt adds */
@@ -213,7 +213,7 @@ function insertBefore(list: number[], value: number, isAfter: (other: number) =>
 function controllerDevice({ model, element }: Bus, index: number, { slot, fn }: PciAddress): JsonObject {
   const target = find(element, "target");
   const told = (name: string, otherwise: number): number => (attribute(target, name) === null ? otherwise : number(target!, name, attribute(target, name)!));
-  const id = attribute(find(element, "alias"), "name") ?? busName(index);
+  const id = userAlias(element) ?? busName(index);
   const hotplug = attribute(target, "hotplug") === "off" ? { hotplug: false } : {};
   const io = attribute(target, "ioReserve");
   switch (model) {

@@ -2,7 +2,7 @@
 import { Refusal } from "../../../support/index.js";
 import type { DeviceContext, DomainDevice } from "./devices.js";
 import type { JsonObject } from "./words.js";
-import { attribute, find, number, type XmlElement } from "./xml.js";
+import { attribute, find, number, type XmlElement, userAlias } from "./xml.js";
 
 /** `0-3,8`, as nodes. @throws Refusal */
 function nodeSet(element: XmlElement, text: string): number[] {
@@ -23,7 +23,7 @@ export function hostFunction(element: XmlElement, index: number, stage: number, 
   const isInterface = element.name === "interface";
   const type = isInterface ? "pci" : attribute(element, "type");
   const source = find(element, "source");
-  const alias = attribute(find(element, "alias"), "name");
+  const alias = userAlias(element);
   const id = alias ?? `hostdev${index}`;
   if (type === "usb") {
     if (!context.controllers.hasUsb) {

@@ -1,9 +1,8 @@
 /** `<iommu>`: what each model becomes, and what libvirt 12.9 refuses (virDomainIOMMUDefValidate, qemuValidateDomainDeviceDefIOMMU). */
 import { Refusal } from "../../../support/index.js";
-import { busName } from "./buses.js";
 import type { PciFunctions, DomainFunction } from "./functions.js";
 import type { DomainWords, JsonObject } from "./words.js";
-import { all, attribute, find, isOn, number, type XmlElement } from "./xml.js";
+import { all, attribute, find, isOn, number, type XmlElement, userAlias } from "./xml.js";
 
 const MODELS = ["intel", "smmuv3", "virtio", "amd"] as const;
 type Model = (typeof MODELS)[number];
@@ -73,7 +72,7 @@ function readIommu(element: XmlElement, index: number, { words, functions, isVir
   if (model === "intel" && isOn(attribute(driver, "eim")) && !isOn(attribute(driver, "intremap"))) {
     throw new Refusal("unsupported configuration: IOMMU eim requires interrupt remapping to be enabled", { rule: "iommu-eim", wouldWork: "intremap='on'" });
   }
-  return { element, model, id: attribute(find(element, "alias"), "name") ?? `iommu${index}`, fn: model === "virtio" || model === "amd" ? functions.add(element, "integrated") : null };
+  return { element, model, id: userAlias(element) ?? `iommu${index}`, fn: model === "virtio" || model === "amd" ? functions.add(element, "integrated") : null };
 }
 
 /** One that covers the machine's PCI as a property of the machine has no place of its own. */
@@ -127,7 +126,7 @@ function writeIommu({ element, model, id, fn }: DomainIommu, words: DomainWords,
         });
       }
       words.option(element, "device", {
-        driver: "arm-smmuv3", "primary-bus": busName(index), id, ...bool("accel", "accel"), ...text("ats", "ats"), ...text("ril", "ril"), ...text("ssidsize", "ssidsize"), ...text("oas", "oas"), ...text("cmdqv", "cmdqv"),
+        driver: "arm-smmuv3", "primary-bus": functions.buses.nameOf(index), id, ...bool("accel", "accel"), ...text("ats", "ats"), ...text("ril", "ril"), ...text("ssidsize", "ssidsize"), ...text("oas", "oas"), ...text("cmdqv", "cmdqv"),
       });
     }
   }

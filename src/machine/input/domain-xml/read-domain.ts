@@ -8,7 +8,7 @@ import { usesIommufd } from "./host-functions.js";
 import { isMachineSmmu, readIommus, remapsInterrupts, writeIommus } from "./iommus.js";
 import { hasHmat, writeMemory } from "./memory.js";
 import { DomainWords } from "./words.js";
-import { all, attribute, bytes, find, isOn, parseXml, type XmlElement } from "./xml.js";
+import { all, attribute, bytes, find, isOn, number, parseXml, type XmlElement } from "./xml.js";
 
 export const readDomainXml: InputForm = {
   name: "domain XML",
@@ -41,6 +41,7 @@ export function translateDomain(domain: XmlElement, words: DomainWords): Recogni
   const features = find(domain, "features");
   const acpi = find(features, "acpi") !== null;
 
+  words.override(readOverrides(domain));
   const functions = new PciFunctions(words, !isVirt);
   words.at(domain, () => functions.addControllers(devices));
   const iommuContext = { words, functions, isVirt, acpi };
@@ -92,6 +93,31 @@ export function translateDomain(domain: XmlElement, words: DomainWords): Recogni
     words.note(environment[0], "without-effect", `${environment.map((one) => attribute(one, "name") ?? "").join(", ")}: the environment of QEMU has no effect here`);
   }
   return words.finish();
+}
+
+/** <qemu:override>: properties that libvirt sets beside or in place of its own, by the alias of their device. @throws Refusal */
+function readOverrides(domain: XmlElement): Map<string, Map<string, unknown>> {
+  const overrides = new Map<string, Map<string, unknown>>();
+  for (const device of all(find(domain, "qemu:override"), "qemu:device")) {
+    const properties = all(find(device, "qemu:frontend"), "qemu:property").map((one) => [attribute(one, "name") ?? "", overrideValue(one)] as const);
+    overrides.set(attribute(device, "alias") ?? "", new Map(properties));
+  }
+  return overrides;
+}
+
+function overrideValue(property: XmlElement): unknown {
+  const value = attribute(property, "value") ?? "";
+  switch (attribute(property, "type")) {
+    case "bool":
+      return isOn(value) || value === "true";
+    case "unsigned":
+    case "signed":
+      return number(property, "value", value);
+    case "remove":
+      return null;
+    default:
+      return value;
+  }
 }
 
 function writeParts(parts: readonly DomainDevice[], functions: PciFunctions, words: DomainWords): void {

@@ -11,13 +11,24 @@ export class DomainWords {
   /** Generic initiators so far, which are counted over the domain. */
   initiators = 0;
   private readonly words: LocatedWord[] = [];
+  /** Properties of devices by their ids, which stand above libvirt's own: null takes one out. */
+  private overrides: ReadonlyMap<string, ReadonlyMap<string, unknown>> = new Map();
+
+  override(overrides: ReadonlyMap<string, ReadonlyMap<string, unknown>>): void {
+    this.overrides = overrides;
+  }
 
   /** An option with its argument; `""` for none. */
   option(element: XmlElement, name: string, value: string | JsonObject = ""): void {
     this.word(element, `-${name}`);
     if (value !== "") {
-      this.word(element, typeof value === "string" ? value : JSON.stringify(value));
+      this.word(element, typeof value === "string" ? value : JSON.stringify(name === "device" ? this.overridden(value) : value));
     }
+  }
+
+  private overridden(device: JsonObject): JsonObject {
+    const own = this.overrides.get(String(device.id));
+    return own === undefined ? device : Object.fromEntries([...Object.entries(device).filter(([name]) => !own.has(name)), ...[...own].filter(([, value]) => value !== null)]);
   }
 
   word({ place: { source, line, column } }: XmlElement, text: string): void {

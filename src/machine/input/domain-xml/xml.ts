@@ -80,6 +80,12 @@ export function attribute(element: XmlElement | null, name: string): string | nu
   return element?.attributes.get(name) ?? null;
 }
 
+/** A device's id that its user gives it; libvirt drops others without a word (USER_ALIAS_PREFIX, USER_ALIAS_CHARS). Null: libvirt's own. */
+export function userAlias(element: XmlElement | null): string | null {
+  const name = attribute(find(element, "alias"), "name");
+  return name !== null && /^ua-[\w-]+$/.test(name) ? name : null;
+}
+
 export function isOn(value: string | null): boolean {
   return value === "on" || value === "yes";
 }
