@@ -1,5 +1,5 @@
 import { Kernel } from "../src/guest/index.js";
-import { createSimulatedHost, describeHost, type SimulatedHost } from "../src/host/simulated/index.js";
+import { createSimulatedHost, describeHost, type HostDescription, type SimulatedHost } from "../src/host/simulated/index.js";
 import { HostObserver, observeHost } from "../src/host/instruments/index.js";
 import { HwptAllocFlags, HwptDataType, OptionId } from "../src/iommufd/index.js";
 import { parseArguments } from "../src/machine/arguments/index.js";
@@ -10,49 +10,51 @@ import { median } from "./measure.js";
 import type { Bench, BenchResult } from "./registry.js";
 
 /** A host of `smmus` SMMUs with `functions` functions each, as the shipped board has them. */
-function host(smmus: number, functions: number): SimulatedHost {
+export function describeBenchHost(smmus: number, functions: number): HostDescription {
   const name = (smmu: number): string => `smmu3.0x${(0x900_0000 + smmu * 0x4_0000).toString(16).padStart(16, "0")}`;
   const list = Array.from({ length: smmus }, (_unused, smmu) => smmu);
-  return createSimulatedHost(
-    describeHost(
-      {
-        name: "bench",
-        memory: [{ numaNode: 0, base: "0x40000000", size: "64G" }],
-        msiDoorbell: "0x08090040",
-        smmus: list.map((smmu) => ({
-          name: name(smmu),
-          base: 0x900_0000 + smmu * 0x4_0000,
+  return describeHost(
+    {
+      name: "bench",
+      memory: [{ numaNode: 0, base: "0x40000000", size: "64G" }],
+      msiDoorbell: "0x08090040",
+      smmus: list.map((smmu) => ({
+        name: name(smmu),
+        base: 0x900_0000 + smmu * 0x4_0000,
+        numaNode: 0,
+        idr0: "0x0d44101b",
+        idr1: "0x02730010",
+        idr3: "0x1414",
+        idr5: "0x74",
+        iidr: 0,
+        aidr: 1,
+        coherent: true,
+      })),
+      functions: list.flatMap((smmu) =>
+        Array.from({ length: functions }, (_unused, slot) => ({
+          address: `${smmu.toString(16).padStart(4, "0")}:${(slot + 1).toString(16).padStart(2, "0")}:00.0`,
+          name: `NVMe ${smmu}.${slot}`,
+          vendor: "0x1b36",
+          device: "0x0010",
+          class: "0x010802",
+          smmu: name(smmu),
           numaNode: 0,
-          idr0: "0x0d44101b",
-          idr1: "0x02730010",
-          idr3: "0x1414",
-          idr5: "0x74",
-          iidr: 0,
-          aidr: 1,
-          coherent: true,
+          bars: [{ index: 0, size: "64K", is64: true, prefetchable: false }],
+          msixVectors: 4,
+          driver: "vfio-pci",
         })),
-        functions: list.flatMap((smmu) =>
-          Array.from({ length: functions }, (_unused, slot) => ({
-            address: `${smmu.toString(16).padStart(4, "0")}:${(slot + 1).toString(16).padStart(2, "0")}:00.0`,
-            name: `NVMe ${smmu}.${slot}`,
-            vendor: "0x1b36",
-            device: "0x0010",
-            class: "0x010802",
-            smmu: name(smmu),
-            numaNode: 0,
-            bars: [{ index: 0, size: "64K", is64: true, prefetchable: false }],
-            msixVectors: 4,
-            driver: "vfio-pci",
-          })),
-        ),
-      },
-      "bench",
-    ),
+      ),
+    },
+    "bench",
   );
 }
 
+function host(smmus: number, functions: number): SimulatedHost {
+  return createSimulatedHost(describeBenchHost(smmus, functions));
+}
+
 /** Command-line words of a machine with all of it, each function behind a root port of its own. */
-function machineArguments(smmus: number, functions: number): string[] {
+export function machineArguments(smmus: number, functions: number): string[] {
   const words = "-machine virt,accel=kvm,gic-version=3 -cpu host -m 4G -nodefaults -object iommufd,id=iommufd0".split(" ");
   for (let smmu = 0; smmu < smmus; smmu++) {
     words.push("-device", `pxb-pcie,id=pcie.${smmu + 1},bus=pcie.0,bus_nr=${(smmu + 1) * 15}`);
