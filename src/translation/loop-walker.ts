@@ -299,7 +299,7 @@ export class LoopWalker {
         entryHigh = this.outHigh;
         entryLow = this.outLow;
       }
-      if (!this.load(entryHigh, entryLow)) {
+      if (!this.load(entryHigh, entryLow, stage, level, atHigh, atLow)) {
         this.fetchHigh = entryHigh;
         this.fetchLow = entryLow;
         return this.fault(stage, WALK_EXTERNAL_ABORT, level);
@@ -403,8 +403,11 @@ export class LoopWalker {
     return WALK_OK;
   }
 
-  /** Loads a descriptor: from the flat part at once, from elsewhere (and beyond a 4-GiB boundary) by asking the memory. */
-  private load(high: number, low: number): boolean {
+  /**
+   * Loads a descriptor: from the flat part at once, from elsewhere (and beyond a 4-GiB boundary) by asking the memory.
+   * Which one it is, and its address before stage 2, is for who tells of a walk.
+   */
+  protected load(high: number, low: number, _stage: 1 | 2, _level: number, _atHigh: number, _atLow: number): boolean {
     const memory = this.memory;
     if (memory.flatBase !== this.knownBase || memory.flatBytes !== this.knownBytes) {
       this.knowFlat(memory.flatBase, memory.flatBytes);

@@ -17,5 +17,5 @@ export {
 export { CommandRules, dropCached } from "./commands.js";
 export { heldEntries } from "./held-entries.js";
 export { keptCd, keptSte } from "./kept-words.js";
-export { StreamTranslator } from "./stream-translator.js";
+export { StreamTranslator, type StreamTranslatorOptions } from "./stream-translator.js";
 export type { UnitCachesOptions } from "./unit-caches.js";

@@ -42,6 +42,11 @@ import { SELECT_BAD_SUBSTREAM, SELECT_BYPASS, SELECT_DISABLED, selectCd } from "
 import { STREAM_FOUND, STREAM_OUT_OF_RANGE, StreamTable } from "./stream-table.js";
 import { UnitCaches, type UnitCachesOptions } from "./unit-caches.js";
 
+export interface StreamTranslatorOptions extends UnitCachesOptions {
+  /** Walks in place of one of its own, over the same memory. */
+  readonly walker?: PageWalker;
+}
+
 /**
  * What an SMMUv3 does with one transaction (Arm IHI 0070, 3.3.3 and chapter 15): finds the STE, the CD and
  * the translation, or the event to record. It knows no registers, queues or devices: the owner sets the
@@ -96,11 +101,11 @@ export class StreamTranslator extends UnitCaches {
   constructor(
     memory: WordMemory,
     features: LookupFeatures,
-    options: UnitCachesOptions = {},
+    options: StreamTranslatorOptions = {},
   ) {
     super(features, options);
     this.table = new StreamTable(memory, features);
-    this.walker = new PageWalker(memory);
+    this.walker = options.walker ?? new PageWalker(memory);
     this.translator = new Translator(this.walker, this.tlb);
     this.contextTable = new ContextTable(memory, features, this.walker);
     this.faults = new FaultRecords(this.event, this.walker);

@@ -18,6 +18,8 @@ export interface VtdTranslatorOptions extends UnitCachesOptions {
    * set. Default false: as hardware, a flag that has to be set by a walk that does not snoop is a fault.
    */
   readonly coherentWalks?: boolean;
+  /** Walks in place of one of its own, over the same memory. */
+  readonly walker?: PageWalker;
 }
 
 /**
@@ -82,7 +84,7 @@ export class VtdTranslator extends UnitCaches implements RootPointer {
   ) {
     super(features, options);
     this.faults = new FaultRecords(this.record, features);
-    this.walker = new PageWalker(memory);
+    this.walker = options.walker ?? new PageWalker(memory);
     this.translator = new Translator(this.walker, this.tlb);
     this.reader = new StructureReader(memory, features, options.coherentWalks === true);
   }
