@@ -157,13 +157,27 @@ function frameContentSize(packed: Uint8Array): number | null {
 
 let loaded: Promise<typeof Zstd> | null = null;
 
-/** The library, ready; it looks for its program once. */
+/**
+ * The library, ready. Its `init` makes a WebAssembly memory anew each time, and what has been called before goes on
+ * with the old one: whatever else in the process has made it ready, it is not done again.
+ */
 function zstd(): Promise<typeof Zstd> {
   loaded ??= import("@bokuweb/zstd-wasm").then(async (library) => {
-    await library.init();
+    if (!isReady(library)) {
+      await library.init();
+    }
     return library;
   });
   return loaded;
+}
+
+/** Before `init` there is no function to call. */
+function isReady(library: typeof Zstd): boolean {
+  try {
+    return library.compress(new Uint8Array(1)).length > 0;
+  } catch {
+    return false;
+  }
 }
 
 /** An entry's path from the archive's root on. @throws Refusal where it would lead out of it */

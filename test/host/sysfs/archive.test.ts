@@ -1,9 +1,10 @@
 /** Captures from anybody: bounded, and nothing of them leads out of them. */
+import { randomBytes } from "node:crypto";
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
-import { compress, init } from "@bokuweb/zstd-wasm";
+import { compress } from "@bokuweb/zstd-wasm";
 import fc from "fast-check";
 import tar, { type Header } from "tar-stream";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -14,7 +15,8 @@ import { captures, SECRET } from "../captures/index.js";
 let folder: string;
 beforeAll(async () => {
   folder = mkdtempSync(join(tmpdir(), "archive-"));
-  await init();
+  // Makes the library ready, which is done once in a process.
+  await pack(new Snapshot());
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -69,7 +71,25 @@ describe("an archive", () => {
     const size = Buffer.alloc(8);
     size.writeBigUInt64LE(2n ** 33n);
     expect(await read("l.tar.zst", Buffer.concat([Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0xe0]), size, Buffer.alloc(20)]))).toContain("it unpacks to 8589934592 bytes, and a capture to at most 268435456");
-    expect(await read("m.tar.gz", gzipSync(Buffer.alloc(300 * 2 ** 20)))).toContain("it cannot be unpacked: ");
+    expect(await read("m.tar.gz", Buffer.concat(Array<Buffer>(20).fill(gzipSync(Buffer.alloc(15 * 2 ** 20)))))).toContain("it cannot be unpacked: ");
+  });
+
+  it("is read, and packed, after damaged ones", async () => {
+    const snapshot = new Snapshot();
+    // More than the memory that the library starts with.
+    snapshot.file("sys/bus/pci/devices/0000:01:00.0/vendor", "0x8086\n");
+    for (let i = 0; i < 4; i++) {
+      snapshot.file(`sys/firmware/${i}`, randomBytes(2 ** 21));
+    }
+    const packed = await pack(snapshot);
+    for (const at of [5, 9, 100, 100_000, packed.length - 300]) {
+      const damaged = Buffer.from(packed);
+      damaged.fill(0xa5, at, at + 200);
+      await read("damaged.tar.zst", damaged);
+      await read("short.tar.zst", packed.subarray(0, at));
+    }
+    expect(await read("good.tar.zst", packed)).toBe("0x8086");
+    expect(Buffer.compare(await pack(snapshot), packed)).toBe(0);
   });
 
   it("has no entry that leads out of it", async () => {
