@@ -1,10 +1,14 @@
 /** An inspector beside a machine of this process. */
-import { connectMonitor, type Answers, type Inspector, openInspector } from "../inspect/server/index.js";
+import type { ByteStream } from "../chardev/index.js";
+import type { LessonReport } from "../inspect/report/index.js";
+import { connectMonitor, type Answers, type Inspector, openInspector, withLesson } from "../inspect/server/index.js";
 import type { Inspection } from "../run/index.js";
 
 export interface InspectRunOptions {
   readonly port: number;
   readonly control: boolean;
+  /** What stands beside the views; null: nothing. */
+  readonly lesson: LessonReport | null;
   /** Takes the address, in a line. */
   say(text: string): void;
   /** Of the machine, once its guest has ended; resolves when it may go. */
@@ -17,13 +21,13 @@ export interface InspectedRun {
 }
 
 /** What `runMachine` takes, and what ends the page when the run has ended. */
-export function inspectRun({ port, control, say, guestEnded }: InspectRunOptions): InspectedRun {
+export function inspectRun({ port, control, lesson, say, guestEnded }: InspectRunOptions): InspectedRun {
   let inspector: Inspector | null = null;
   let answers: Answers | null = null;
   return {
     inspection: {
       attach: async (monitor) => {
-        answers = await keepTimeline(await connectMonitor(monitor, "the machine's monitor"));
+        answers = await answersOfMachine(monitor, lesson);
         inspector = await openInspector({ answers, port, control });
         say(`viommu: the inspector is at ${inspector.address}\n`);
       },
@@ -37,7 +41,8 @@ export function inspectRun({ port, control, say, guestEnded }: InspectRunOptions
 }
 
 /** Rows are kept from the beginning, where the machine can. */
-export async function keepTimeline(answers: Answers): Promise<Answers> {
+export async function answersOfMachine(monitor: ByteStream, lesson: LessonReport | null): Promise<Answers> {
+  const answers = await connectMonitor(monitor, "the machine's monitor");
   await answers.ask("x-viommu-timeline-set", { on: true }).catch(() => {});
-  return answers;
+  return lesson === null ? answers : withLesson(answers, lesson);
 }

@@ -1,4 +1,6 @@
 import type { Command } from "commander";
+import { lessonNames, loadLesson } from "../inspect/lessons/index.js";
+import type { LessonReport } from "../inspect/report/index.js";
 import type { Answers } from "../inspect/server/index.js";
 import { plural, Refusal } from "../support/index.js";
 import type { InspectedRun } from "./inspect-run.js";
@@ -13,6 +15,7 @@ interface InspectOptions extends MachineOptions {
   readonly qmp?: string;
   readonly control?: boolean;
   readonly static?: string;
+  readonly lesson?: string;
 }
 
 /** `viommu inspect`: a page in a browser, of a machine that is made for it, one that runs, or a host. */
@@ -21,6 +24,7 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
     .option("--port <number>", "the port on loopback that the page is at (default: one that is free)", parsePort, 0)
     .option("--qmp <socket>", "a viommu that runs, by its -qmp socket: unix:PATH or HOST:PORT")
     .option("--control", "the page may stop the machine and let it go on")
+    .option("--lesson <name|folder>", `a machine that teaches, with its text beside the page: ${lessonNames().join(", ")}`)
     .option("--static <folder>", "write the page with what it shows to files, which open without a server")
     .addHelpText("after", HELP)
     .action(async (words: string[], options: InspectOptions, its: Command) => {
@@ -31,20 +35,27 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
       if (options.static !== undefined) {
         checkTarget(options.static);
       }
-      finish(await (words.length > 0 ? inspectMachine(words, options, its, streams) : inspectAnswers(options, streams)));
+      const { lesson } = options;
+      finish(await (lesson !== undefined ? inspectLesson(lesson, options, its, streams) : words.length > 0 ? inspectMachine(words, options, its, streams, null) : inspectAnswers(options, streams)));
     });
 }
 
 /** @throws Refusal where the options are of two things, or of none */
 function checkInputs(words: readonly string[], options: InspectOptions, its: Command): void {
-  const inputs = [words.length > 0 ? "a machine's arguments" : null, options.qmp !== undefined ? "--qmp" : null].filter((one) => one !== null);
+  const inputs = [words.length > 0 ? "a machine's arguments" : null, options.qmp !== undefined ? "--qmp" : null, options.lesson !== undefined ? "--lesson" : null].filter((one) => one !== null);
   if (inputs.length > 1) {
     throw new Refusal(`${inputs[0]} and ${inputs[1]} are two things to look at`, { wouldWork: "one of them" });
   }
   if (inputs.length === 0 && options.host === undefined) {
-    throw new Refusal("nothing to look at", { wouldWork: "viommu inspect FILE.args, viommu inspect -- and QEMU's arguments, --qmp SOCKET, or --host FILE for a host without a machine" });
+    throw new Refusal("nothing to look at", { wouldWork: "viommu inspect FILE.args, viommu inspect -- and QEMU's arguments, --qmp SOCKET, --lesson NAME, or --host FILE for a host without a machine" });
   }
-  const idle = ["guest", "fd", "trace", "firmware", "granule", "seed", "intelIommu", "kexec", ...(options.qmp === undefined ? [] : ["host"])].find((name) => words.length === 0 && its.getOptionValueSource(name) === "cli");
+  if (options.lesson !== undefined) {
+    const own = ["host", "guest"].find((name) => its.getOptionValueSource(name) === "cli");
+    if (own !== undefined) {
+      throw new Refusal(`a lesson has its ${own} already`, { found: `--lesson ${options.lesson} and --${own}`, wouldWork: "one of the two" });
+    }
+  }
+  const idle = ["guest", "fd", "trace", "firmware", "granule", "seed", "intelIommu", "kexec", ...(options.qmp === undefined ? [] : ["host"])].find((name) => words.length === 0 && options.lesson === undefined && its.getOptionValueSource(name) === "cli");
   if (idle !== undefined) {
     throw new Refusal(`--${idle.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} is for a machine that is made here`, { found: options.qmp === undefined ? "a host alone" : `--qmp ${options.qmp}`, wouldWork: "leaving it out, or a machine's arguments" });
   }
@@ -56,14 +67,21 @@ function checkInputs(words: readonly string[], options: InspectOptions, its: Com
   }
 }
 
+/** The lesson's own machine, guest and host. @returns the exit code */
+async function inspectLesson(name: string, options: InspectOptions, its: Command, streams: Streams): Promise<number> {
+  const { machine, guest, host, report } = await loadLesson(name);
+  return inspectMachine([machine], { ...options, guest, host: host ?? undefined }, its, streams, report);
+}
+
 /** A machine is made, its guest runs, and it stays. @returns the exit code */
-async function inspectMachine(words: readonly string[], options: InspectOptions, its: Command, streams: Streams): Promise<number> {
+async function inspectMachine(words: readonly string[], options: InspectOptions, its: Command, streams: Streams, lesson: LessonReport | null): Promise<number> {
   const machine = await machineArguments(words, options.host, options.fd);
   const shown = progress(streams, false);
   const { inspectRun } = await import("./inspect-run.js");
   const folder = options.static;
   const about = words[0].startsWith("-") ? "a machine" : words[0];
-  const inspector = folder !== undefined ? copyAtEnd(folder, about, streams) : inspectRun({
+  const inspector = folder !== undefined ? copyAtEnd(folder, about, streams, lesson) : inspectRun({
+    lesson,
     port: options.port,
     control: options.control === true,
     say: (text) => streams.out(text),
@@ -84,13 +102,13 @@ async function inspectMachine(words: readonly string[], options: InspectOptions,
 }
 
 /** Writes the page when the guest has ended. */
-function copyAtEnd(folder: string, about: string, streams: Streams): InspectedRun {
+function copyAtEnd(folder: string, about: string, streams: Streams, lesson: LessonReport | null): InspectedRun {
   let answers: Answers | null = null;
   return {
     inspection: {
       attach: async (monitor) => {
-        const [{ connectMonitor }, { keepTimeline }] = await Promise.all([import("../inspect/server/index.js"), import("./inspect-run.js")]);
-        answers = await keepTimeline(await connectMonitor(monitor, "the machine's monitor"));
+        const { answersOfMachine } = await import("./inspect-run.js");
+        answers = await answersOfMachine(monitor, lesson);
       },
       guestEnded: () => writeCopy(answers!, folder, about, streams),
     },

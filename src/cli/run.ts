@@ -40,7 +40,7 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
     if (machine.trace.requests.some((request) => "pattern" in request && request.pattern === "help")) {
       return finish(await listTraceEvents(streams));
     }
-    const inspector = options.inspect === undefined ? null : (await import("./inspect-run.js")).inspectRun({ port: options.inspect, control: false, say: streams.err });
+    const inspector = options.inspect === undefined ? null : (await import("./inspect-run.js")).inspectRun({ port: options.inspect, control: false, lesson: null, say: streams.err });
     const { formatAccount, speaksOnStandardOutput } = await import("../run/index.js");
     const report = await runWithOptions(machine, options, its, streams, { onProgress: finishProgress.show, inspection: inspector?.inspection }).finally(async () => {
       finishProgress.done();

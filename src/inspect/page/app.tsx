@@ -2,8 +2,9 @@
 import { signal, useSignal, useSignalEffect } from "@preact/signals";
 import type { ComponentType } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import type { MapReport } from "../report/index.js";
+import type { LessonReport, MapReport } from "../report/index.js";
 import type { Client } from "./client.js";
+import { Lesson } from "./lesson.js";
 import { hashOf, routeOf } from "./route.js";
 import { CachesView, NumbersView, QueuesView, RecordingBar, TimelineView, WalkView, type Query, type ViewProps } from "./views/index.js";
 import { MapView } from "./views/map.js";
@@ -45,6 +46,7 @@ function go(view: string, query: Query, replace = false): void {
 
 export function App({ client }: { readonly client: Client }) {
   const map = useSignal<MapReport | null>(null);
+  const lesson = useSignal<LessonReport | null>(null);
   const problem = useSignal<string | null>(null);
   const moment = useSignal(0);
   const connected = useSignal(true);
@@ -61,6 +63,11 @@ export function App({ client }: { readonly client: Client }) {
     );
   });
   useSignalEffect(() => (follow.value ? client.onNews?.(() => moment.value++, (is) => (connected.value = is)) : undefined));
+
+  useEffect(() => {
+    // Most machines have none.
+    client.ask("x-viommu-lesson", {}).then((answer) => (lesson.value = answer), () => {});
+  }, [client]);
 
   const main = useRef<HTMLElement>(null);
   const shown = useRef<string | null>(null);
@@ -101,12 +108,15 @@ export function App({ client }: { readonly client: Client }) {
       </header>
       {!connected.value && <p role="status" class="gone"><span aria-hidden="true">✕ </span>The machine has ended, or its inspector has: what is shown is the last of it.</p>}
       {client.recording !== null && <RecordingBar recording={client.recording} />}
-      <main id="main" tabIndex={-1} ref={main} aria-label={view?.title ?? "View"}>
-        {problem.value !== null && <Problem>{problem.value}</Problem>}
-        {view === undefined
-          ? route.value.view !== "" && <p class="empty">There is no view “<Name>{route.value.view}</Name>”. <a href={hashOf("map", {})}>Go to the map</a>.</p>
-          : <view.show client={client} query={route.value.query} href={hashOf} go={go} map={map.value} moment={moment.value} />}
-      </main>
+      <div class={lesson.value === null ? undefined : "with-lesson"}>
+        {lesson.value !== null && <Lesson lesson={lesson.value} />}
+        <main id="main" tabIndex={-1} ref={main} aria-label={view?.title ?? "View"}>
+          {problem.value !== null && <Problem>{problem.value}</Problem>}
+          {view === undefined
+            ? route.value.view !== "" && <p class="empty">There is no view “<Name>{route.value.view}</Name>”. <a href={hashOf("map", {})}>Go to the map</a>.</p>
+            : <view.show client={client} query={route.value.query} href={hashOf} go={go} map={map.value} moment={moment.value} />}
+        </main>
+      </div>
     </>
   );
 }

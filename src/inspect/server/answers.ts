@@ -1,6 +1,7 @@
 /** Who answers an inspector's questions: a machine's monitor, or answers that are there already. */
 import { type ByteStream, type ChardevSpec, describeChardev, openChardev } from "../../chardev/index.js";
 import { QmpClient, QmpRefusal } from "../../remote/index.js";
+import type { LessonReport } from "../report/index.js";
 import { Refusal } from "../../support/index.js";
 
 export interface Answers {
@@ -18,6 +19,11 @@ export function answersOf(kept: Readonly<Record<string, unknown>>): Answers {
     ended: new Promise(() => {}),
     close: () => {},
   };
+}
+
+/** The same with a lesson beside it, which a page asks for as `x-viommu-lesson`: no monitor has that. */
+export function withLesson(answers: Answers, lesson: LessonReport): Answers {
+  return { ...answers, ask: (execute, given) => (execute === "x-viommu-lesson" ? Promise.resolve(lesson) : answers.ask(execute, given)) };
 }
 
 /** Speaks with a machine's monitor. @throws Refusal where the other side has none of our commands */

@@ -19,6 +19,8 @@ export async function collectPageData(answers: Answers, about: string): Promise<
       return null;
     }
   };
+  // A machine without one has no answer to keep.
+  await answers.ask("x-viommu-lesson", {}).then((lesson) => kept.push({ execute: "x-viommu-lesson", arguments: {}, return: lesson }), () => {});
   const map = (await ask("x-viommu-map")) as MapReport | null;
   const iommus = [...(map?.machine?.iommus ?? []), ...(map?.host.iommus ?? [])];
   for (const { id } of map?.machine === null ? [] : iommus) {

@@ -1,9 +1,11 @@
 /** What every view of the page is given. */
-import type { CachesReport, MapReport, NumbersReport, QueuesReport, RegistersReport, TimelineReport, WalkReport } from "../../report/index.js";
+import type { CachesReport, LessonReport, MapReport, NumbersReport, QueuesReport, RegistersReport, TimelineReport, WalkReport } from "../../report/index.js";
 
 /** The monitor's questions that views ask, by command: what it takes and what it answers. */
 export interface Questions {
   "x-viommu-map": { readonly arguments: Readonly<Record<string, never>>; readonly answer: MapReport };
+  /** The inspector's own: refused where there is none. */
+  "x-viommu-lesson": { readonly arguments: Readonly<Record<string, never>>; readonly answer: LessonReport };
   "x-viommu-registers": { readonly arguments: { readonly iommu: string }; readonly answer: RegistersReport };
   "x-viommu-walk": { readonly arguments: Readonly<Record<string, unknown>>; readonly answer: WalkReport };
   "x-viommu-caches": { readonly arguments: { readonly iommu?: string; readonly function?: string }; readonly answer: CachesReport };
