@@ -24,7 +24,7 @@ export interface CachedEntry {
   readonly output: Hex | null;
   readonly permissions: string | null;
   readonly global: boolean;
-  /** Of configuration: the words that were read; else empty. */
+  /** Of configuration: what is kept of the words that were read, fields that the unit does not go by are zero; all zero: it is illegal. Else empty. */
   readonly words: readonly Hex[];
 }
 

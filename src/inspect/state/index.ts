@@ -1,5 +1,6 @@
 /** Reports of a machine's state, made of registers, memory and cached entries alone: of a running one or of a recording. Loads in a browser. */
 export type { InspectionSource, UnitState } from "./source.js";
+export { cachesReport, type CachesQuestion } from "./caches.js";
 export { decodeFields, type Meanings } from "./fields.js";
 export { queuesReport } from "./queues.js";
 export { describeCommand, describeEvent, type EntryText } from "./smmuv3-entries.js";

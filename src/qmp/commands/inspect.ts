@@ -20,4 +20,7 @@ export const inspectCommands: readonly QmpCommand[] = [
   ask("x-viommu-map", {}, (_state, source) => source.map()),
   ask("x-viommu-registers", { iommu: text }, ({ registersReport }, source, { iommu }) => registersReport(source, iommu as string)),
   ask("x-viommu-queues", { iommu: optional(text) }, ({ queuesReport }, source, { iommu }) => queuesReport(source, iommu as string | undefined)),
+  ask("x-viommu-caches", { iommu: optional(text), function: optional(text) }, ({ cachesReport }, source, { iommu, function: name }) =>
+    cachesReport(source, { ...(iommu === undefined ? {} : { iommu: iommu as string }), ...(name === undefined ? {} : { function: name as string }) }),
+  ),
 ];

@@ -11,7 +11,7 @@ export function* heldEntries(caches: UnitCaches): Generator<HeldEntry> {
     if (stream.ste.kind === STE_CONFIG_NESTED) {
       nested.add(stream.ste.vmid);
     }
-    yield { ...none, kind: "STE", pasid: null, words: wideWords(keptSte(stream.ste)) };
+    yield { ...none, kind: "STE", pasid: null, tags: caches.features.stage2 && stream.ste.kind > 0 ? { VMID: stream.ste.vmid } : {}, words: wideWords(keptSte(stream.ste)) };
     const cds = [...(stream.cd0 === undefined ? [] : [[0, stream.cd0] as const]), ...(stream.others ?? [])];
     for (const [index, cd] of cds) {
       yield { ...none, kind: "CD", pasid: index, tags: cd.code === 0 ? { ASID: cd.asid } : {}, words: wideWords(keptCd(cd)) };

@@ -71,7 +71,7 @@ describe("what caches hold", () => {
     const entry = { iommu: "smmu3.0x0000000011600000", side: "host", hostFunction: null, streamId: null, pasid: null, tags: {}, iova: null, pageBits: null, output: null, permissions: null, global: false, words: [] };
     const cached = rig.source.cached();
     expect(cached.map(({ words, ...rest }) => ({ ...rest, words: words.length }))).toEqual([
-      { ...entry, cache: "configuration", kind: "STE", streamId: 0x100, words: 8 },
+      { ...entry, cache: "configuration", kind: "STE", streamId: 0x100, tags: { VMID: 1 }, words: 8 },
       { ...entry, cache: "configuration", kind: "CD", streamId: 0x100, pasid: 0, tags: { ASID: 1 }, words: 8 },
       { ...entry, cache: "tlb", kind: "stage 1 and 2", tags: { VMID: 1, ASID: 1 }, iova, pageBits: 12, output, permissions: "rwx, privileged rw-", words: 0 },
       { ...entry, cache: "device", kind: "translation", hostFunction: "0008:01:00.0", streamId: 0x100, iova, pageBits: 12, output, permissions: "rw-", words: 0 },
