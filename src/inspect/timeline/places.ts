@@ -24,6 +24,10 @@ export class Places {
     this.iommus = new Set(board.iommus.map(({ id }) => id));
     this.vtd = board.kind === "q35" && board.iommus.length === 1 ? board.iommus[0].id : null;
     for (const [fn, name] of functionNames(machine)) {
+      // One that is being unplugged, or taken apart with the machine, is at no place.
+      if (fn.bus === null) {
+        continue;
+      }
       const iommu = board.iommuOf(fn)?.id ?? null;
       const { bus } = fn.iommuPath;
       const numbered = bus.isRoot || bus.number !== 0;
