@@ -31,7 +31,11 @@ export class NotedMemory implements WordMemory {
   translated: bigint | null = null;
   private readonly kept = new Map<number, readonly [high: number, low: number]>();
 
-  constructor(private readonly inner: WordMemory) {}
+  /** @param noting false: words are kept, loads are not noted */
+  constructor(
+    private readonly inner: WordMemory,
+    private readonly noting = true,
+  ) {}
 
   load64(addressHigh: number, addressLow: number): number {
     const { next } = this;
@@ -39,13 +43,15 @@ export class NotedMemory implements WordMemory {
     if (known !== null) {
       [this.loadedHigh, this.loadedLow] = known;
     }
-    this.loads.push({
-      address: toBigInt(addressHigh, addressLow),
-      word: known === null ? null : toBigInt(known[0], known[1]),
-      descriptor: next?.descriptor ?? null,
-      before: next === null ? this.translated : next.before,
-      walk: this.walk,
-    });
+    if (this.noting) {
+      this.loads.push({
+        address: toBigInt(addressHigh, addressLow),
+        word: known === null ? null : toBigInt(known[0], known[1]),
+        descriptor: next?.descriptor ?? null,
+        before: next === null ? this.translated : next.before,
+        walk: this.walk,
+      });
+    }
     this.next = null;
     return known === null ? MEMORY_ABORT : MEMORY_OK;
   }
