@@ -2,6 +2,7 @@
  * Devices of buses that are not modelled (USB, SCSI, HDA, IDE, ISA, virtio-serial, ...): taken where QEMU would find a
  * bus for them, refused in its words where not. Nothing of them is made but the buses that others go on.
  */
+import { BusUnits } from "./bus-units.js";
 import type { PciFunction } from "../pci/index.js";
 import { Refusal } from "../support/index.js";
 import { type BoardKind, type DeviceArgument, deviceCatalogue, deviceLabel, listed, nearest, type RecordedDevice } from "./arguments/index.js";
@@ -35,6 +36,7 @@ const USUAL: Readonly<Record<string, string>> = {
 
 export class OtherDevices {
   readonly list: OtherDevice[] = [];
+  private readonly units = new BusUnits();
   private buses: OtherBus[] | null = null;
   /** Buses without a device's id in their names, by type: QEMU counts them up. */
   private readonly counts = new Map<string, number>();
@@ -59,6 +61,9 @@ export class OtherDevices {
     if (hotplugged) {
       checkHotplug(device);
     }
+    if (bus !== null) {
+      this.units.claim({ name: bus.name, type: kindOf(bus.type), maker: this.makerOf(bus) }, argument);
+    }
     this.list.push(device);
     this.addBuses(device, argument.id, recorded);
     return device;
@@ -70,6 +75,7 @@ export class OtherDevices {
     const at = this.list.indexOf(device);
     if (at >= 0) {
       this.list.splice(at, 1);
+      this.units.release(device.argument);
     }
     return [...before, device];
   }
@@ -188,8 +194,13 @@ export class OtherDevices {
     }
   }
 
+  private makerOf({ owner }: OtherBus): DeviceArgument | null {
+    return this.functions().find(({ fn }) => fn === owner)?.argument ?? this.list.find((one) => one === owner)?.argument ?? null;
+  }
+
   private dropBuses(owner: object): OtherDevice[] {
     const gone = (this.buses ?? []).filter((bus) => bus.owner === owner);
+    gone.forEach(({ name }) => this.units.forget(name));
     this.buses = this.buses?.filter((bus) => bus.owner !== owner) ?? null;
     return this.list.filter(({ bus }) => gone.some(({ name }) => name === bus)).flatMap((device) => this.remove(device));
   }

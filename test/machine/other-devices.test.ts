@@ -163,3 +163,26 @@ describe("older names", () => {
     machine.shutdown();
   });
 });
+
+describe("buses that are not modelled have as many places as QEMU's", () => {
+  const repeated = (text: string, count: number): string => Array.from({ length: count }, () => text).join(" ");
+  it.each([
+    ["-device ide-cd -device ide-cd", "Can't create IDE unit 1, bus supports only 1 units"],
+    ["-device ide-cd,bus=ide.0,unit=1", "Can't create IDE unit 1, bus supports only 1 units"],
+    ["-device ide-cd,bus=ide.0,unit=0 -device ide-cd,bus=ide.0,unit=0", "IDE unit 0 is in use"],
+    ["-device piix3-ide,id=p -device ide-cd,bus=p.0,unit=2", "Can't create IDE unit 2, bus supports only 2 units"],
+    ["-device qemu-xhci,p2=2,p3=2,id=x -device usb-tablet,bus=x.0,port=9", "usb port 9 (bus x.0) not found (in use?)"],
+    ["-device qemu-xhci,id=x -device usb-tablet,bus=x.0,port=1 -device usb-kbd,bus=x.0,port=1", "usb port 1 (bus x.0) not found (in use?)"],
+    ["-device ich9-intel-hda -device hda-duplex,cad=15", "HDA audio codec address is full"],
+    [`-device ich9-intel-hda ${repeated("-device hda-duplex", 16)}`, "HDA audio codec address is full"],
+  ])("%s", (line, words) => {
+    expect(refusalOf(() => build(`${X86} ${line}`)).words).toBe(words);
+  });
+
+  it("take what fits: a hub before the last port, ports of a hub, two units of a parallel controller", () => {
+    expect(others(`${X86} -device qemu-xhci,id=x,p2=1,p3=1 ${repeated("-device usb-tablet", 3)}`)).toHaveLength(3);
+    expect(others(`${X86} -device qemu-xhci,id=x -device usb-hub,bus=x.0,port=2 -device usb-kbd,bus=x.0,port=2.8`)).toHaveLength(2);
+    expect(others(`${X86} -device piix3-ide,id=p ${repeated("-device ide-cd,bus=p.0", 2)}`)).toHaveLength(2);
+    expect(others(`${X86} -M usb=on ${repeated("-device usb-tablet", 2)}`)).toHaveLength(2);
+  });
+});

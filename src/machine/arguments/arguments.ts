@@ -20,6 +20,7 @@ import { type LocatedWord, locateWords, placeOf } from "./located-words.js";
 import { type ObjectArgument, parseObject } from "./object.js";
 import { describeArgument, located, parseOptionString } from "./option-string.js";
 import { optionRules } from "./other-options.js";
+import { deviceCatalogue } from "./catalogue/record.js";
 import { deviceModels } from "./device-table.js";
 import { type CommandHead, commandHead, dropProgram } from "./program.js";
 import { cpuLevels, ONE_PROCESSOR, parseSmp, type SmpArguments } from "./smp.js";
@@ -151,7 +152,7 @@ class ArgumentReader {
     let memoryText: string | null = null;
     let name: string | null = null;
     let uuid: string | null = null;
-    const numaTexts: string[] = [];
+    const numaTexts: Array<{ readonly text: string; readonly place: Place }> = [];
     const deviceOptions: Array<GivenOption & { readonly made: number }> = [];
     const objects: ObjectArgument[] = [];
     const globals: GlobalProperty[] = [];
@@ -207,7 +208,7 @@ class ArgumentReader {
             memoryText = value;
             break;
           case "numa":
-            numaTexts.push(value);
+            numaTexts.push({ text: value, place: one.place });
             break;
           case "object":
             objects.push(parseObject(value, notes));
@@ -374,6 +375,10 @@ function parseGlobal(value: string, notes: string[]): GlobalProperty {
   }
   const model = deviceModels.get(driver);
   if (model === undefined) {
+    // One that is placed looks for itself when it is made.
+    if (deviceCatalogue().find(driver) !== null) {
+      return { driver, name, value: given };
+    }
     notes.push(`-global ${driver}.${name}: no device here has that driver`);
   } else {
     currentProperties(model, name, given, []).forEach(([today, its]) => setProperty(model, today, its));

@@ -1,5 +1,5 @@
 /** `-numa`: nodes, the processors in them, distances (QEMU hw/core/numa.c, and machine_set_cpu_numa_node of hw/core/machine.c). */
-import { Refusal } from "../../support/index.js";
+import { type Place, Refusal, RefusalCollector } from "../../support/index.js";
 import { HmatOptions, type HmatArguments } from "./hmat.js";
 import { describeArgument, type JsonValue, located, parseOptionString, splitCommas } from "./option-string.js";
 import { CPU_LEVELS, type CpuLevel, placeOfCpu, type SmpArguments } from "./smp.js";
@@ -49,15 +49,29 @@ interface Node {
   readonly where: string;
 }
 
-/** @throws Refusal in QEMU's words */
-export function parseNuma(texts: readonly string[], context: NumaContext): NumaArguments {
+export interface NumaText {
+  readonly text: string;
+  readonly place?: Place;
+}
+
+/** @throws Refusal in QEMU's words: of each option that is wrong */
+export function parseNuma(texts: readonly NumaText[], context: NumaContext): NumaArguments {
   if (texts.length === 0 && !context.growing) {
     return { nodes: [], cpus: [], distances: null, hmat: null };
   }
   const options = new NumaOptions(context);
-  for (const text of texts) {
-    located(describeArgument("-numa", text), () => options.take(text));
+  const refusals = new RefusalCollector();
+  let allNodes = true;
+  for (const { text, place } of texts) {
+    // What is said of nodes is not to be told without those that have been refused.
+    const isNode = /^(?:type=)?node\b/.test(text);
+    if (!isNode && !allNodes) {
+      continue;
+    }
+    const taken = refusals.attempt(() => located(describeArgument("-numa", text), () => (options.take(text), true)), place === undefined ? {} : { place });
+    allNodes &&= !isNode || taken === true;
   }
+  refusals.throwAll();
   return options.finish();
 }
 
