@@ -29,7 +29,7 @@ export interface FreshUnit {
 }
 
 export function freshUnit(unit: UnitState, source: InspectionSource): FreshUnit {
-  const memory = new NotedMemory(unit.memory);
+  const memory = new NotedMemory(unit.memory, false);
   return unit.architecture === "smmuv3" ? new FreshSmmu(smmuTranslator(unit, memory)) : new FreshVtd(vtdTranslator(unit, source, memory));
 }
 

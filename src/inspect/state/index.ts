@@ -15,5 +15,4 @@ export { type DescriptorKind, descriptorKind, descriptorLayout } from "./vmsa-fi
 export { CONTEXT_LAYOUT, entryKind, entryLayout, FAULT_RECORD_LAYOUT, PASID_DIRECTORY_LAYOUT, PASID_ENTRY_LAYOUT, ROOT_LAYOUT, SM_CONTEXT_LAYOUT, SM_ROOT_LAYOUT } from "./vtd-fields.js";
 export { faultWords } from "./vtd-fault-words.js";
 export { TAKEN_OF_PASID_ENTRY, TAKEN_OF_STE } from "./compare.js";
-export { type FreshAnswer, FreshTables, freshTranslation } from "./fresh.js";
 export { walkReport } from "./walk.js";
