@@ -83,14 +83,14 @@ function pasidOf({ pasid }: WalkQuestion): number {
     return -1;
   }
   if (!Number.isInteger(pasid) || pasid < 0 || pasid >= 2 ** 20) {
-    throw new Refusal(`pasid ${pasid} is none`, { found: String(pasid), wouldWork: "0 to 1048575" });
+    throw new Refusal(`pasid ${pasid} is none: 0 to 1048575 are`, { found: String(pasid), wouldWork: "0 to 1048575" });
   }
   return pasid;
 }
 
 function addressOf({ iova }: WalkQuestion): bigint {
   if (!/^0x[0-9a-f]{1,16}$/i.test(iova)) {
-    throw new Refusal(`iova '${iova}' is no address`, { found: iova, wouldWork: "0x and up to 16 hexadecimal digits" });
+    throw new Refusal(`iova '${iova}' is no address: 0x and up to 16 hexadecimal digits are`, { found: iova, wouldWork: "0x and up to 16 hexadecimal digits" });
   }
   return BigInt(iova);
 }
