@@ -10,7 +10,7 @@ import { Random } from "./random.js";
 
 const NIGHTLY = process.env.VIOMMU_FUZZ === "nightly";
 /** Sequences of a configuration, the seed of the first, and steps of each. */
-export const SEEDS = Number(process.env.VIOMMU_VIEWS_SEEDS ?? (NIGHTLY ? 100 : 4));
+export const SEEDS = Number(process.env.VIOMMU_VIEWS_SEEDS ?? (NIGHTLY ? 100 : 3));
 export const FROM = Number(process.env.VIOMMU_VIEWS_FROM ?? 1);
 export const STEPS = NIGHTLY ? 300 : 80;
 

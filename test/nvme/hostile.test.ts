@@ -5,7 +5,7 @@ import { Rig, RAM, SlowDisk } from "./rig.js";
 
 const MIB = 2 ** 20;
 const nightly = process.env.VIOMMU_FUZZ === "nightly";
-const SEEDS = nightly ? 2000 : 40;
+const SEEDS = nightly ? 2000 : 20;
 const STEPS = 400;
 /** What one register access may read and write of memory: the steps of a budget, a command's last transfer, and entries of queues. */
 const MOST_REQUESTS = 3 * 4096;

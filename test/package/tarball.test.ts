@@ -84,7 +84,7 @@ describe("the packed package", () => {
 
   it("has types that resolve, checked to the last library", () => {
     writeFileSync(join(folder, "empty/use.mts"), `import { hostSimulated, type machine } from "viommu";\nimport * as vtd from "viommu/vtd";\nexport const host: ReturnType<typeof hostSimulated.createSimulatedHost> | null = null;\nexport type M = machine.Machine;\nexport const names = Object.keys(vtd);\n`);
-    const { stdout, status } = node(join(root, "node_modules/typescript/bin/tsc"), "--noEmit", "--strict", "--skipLibCheck", "false", "--module", "nodenext", "--target", "es2023", "--types", "node", "--typeRoots", join(root, "node_modules/@types"), "use.mts");
+    const { stdout, status } = node(join(root, "node_modules/typescript/bin/tsc"), "--noEmit", "--strict", "--skipLibCheck", "false", "--module", "nodenext", "--target", "es2023", "--lib", "es2023", "--types", "node", "--typeRoots", join(root, "node_modules/@types"), "use.mts");
     expect(stdout).toBe("");
     expect(status).toBe(0);
   }, 120_000);

@@ -5,6 +5,8 @@ import { highWord, lowWord, toBigInt } from "../../src/support/index.js";
 import { Oracle, type OracleResult } from "./oracle.js";
 import { Random } from "./random.js";
 
+const SEEDS = process.env.VIOMMU_FUZZ === "nightly" ? 240 : 8;
+
 /**
  * Memory in which every word is a likely descriptor, so that a walk from anywhere goes some way: most are
  * tables or pages that point into memory, some blocks, some broken in every way that the formats allow.
@@ -164,7 +166,7 @@ describe("random walks against the oracle", () => {
   for (const granules of [[12], [14], [16], [12, 14, 16]] as const) {
     it(`agree for granules of 2^${granules.join(", 2^")} bytes`, () => {
       const counts = new Map<string, number>();
-      for (let seed = 1; seed <= 12; seed++) {
+      for (let seed = 1; seed <= SEEDS; seed++) {
         compare(seed * 100 + granules.length * 20 + granules[0], 250, granules, counts);
       }
       if (process.env.SHOW_COUNTS !== undefined) {

@@ -15,6 +15,8 @@ import {
 import { Random } from "./random.js";
 import { X86Oracle, type X86Result } from "./x86-oracle.js";
 
+const SEEDS = process.env.VIOMMU_FUZZ === "nightly" ? 800 : 40;
+
 /** RAM that is mostly flat, RAM elsewhere, and memory that refuses writes; each word a likely entry of either stage. */
 const FLAT_BYTES = 1 << 19;
 const OTHER = { base: 0x1_2340_0000, size: 1 << 17 };
@@ -268,7 +270,7 @@ describe("the fast way through VT-d's tables", () => {
 describe("random walks of VT-d's tables against the oracle", () => {
   it("agree in results, faults and what they write", () => {
     const counts = new Map<string, number>();
-    for (let seed = 1; seed <= 40; seed++) {
+    for (let seed = 1; seed <= SEEDS; seed++) {
       compare(seed * 7919, 60, counts);
     }
     if (process.env.SHOW_COUNTS !== undefined) {

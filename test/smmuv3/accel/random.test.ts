@@ -10,7 +10,7 @@ import { Random } from "../../translation/random.js";
 import { Board, encodeCommand, EXPLICIT, HOST_FUNCTIONS, OP } from "./rig.js";
 
 const NIGHTLY = process.env.VIOMMU_FUZZ === "nightly";
-const SEQUENCES = NIGHTLY ? 400 : 12;
+const SEQUENCES = NIGHTLY ? 400 : 8;
 const STEPS = NIGHTLY ? 400 : 90;
 const PORTS = 3;
 const TABLES = 4;
