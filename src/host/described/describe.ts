@@ -2,10 +2,11 @@
 import { ENGINE_BAR_BYTES, sourceIdOf } from "../simulated/names/index.js";
 import { DEFAULT_DOORBELL, type FunctionDescription, type HostDescription } from "../simulated/file/index.js";
 import { HwCapabilities } from "../../iommufd/index.js";
-import { extract, IDR0, IDR1, IDR5, OAS_BITS } from "../../smmuv3/spec/index.js";
+import { extract, IDR0, IDR1, IDR3, IDR5, OAS_BITS } from "../../smmuv3/spec/index.js";
 import { INTERRUPT_RANGE_FIRST } from "../../vtd/spec/index.js";
-import { type NodeState, type Notes, notesOf, type Snapshot } from "../sysfs/index.js";
+import { IORT_FILE, type NodeState, type Notes, notesOf, type Snapshot } from "../sysfs/index.js";
 import { readIommus } from "./iommus.js";
+import { Iort } from "./iort.js";
 import { type FunctionNotes, readPci } from "./pci.js";
 import { readAddressBits, readHugepages, readKernelConfig, readLimits, readMemory, readNuma } from "./resources.js";
 
@@ -31,7 +32,9 @@ const CAP_IPC_LOCK = 14n;
 export function describeSnapshot(snapshot: Snapshot): DescribedHost {
   const notes = notesOf(snapshot);
   const pci = readPci(snapshot);
-  const iommus = readIommus(snapshot, notes, pci.functions.map(({ description, notes: own }) => ({ address: description.address, iommu: own.iommu })));
+  const table = snapshot.bytes(IORT_FILE);
+  const iort = table === null ? null : Iort.read(table);
+  const iommus = readIommus(snapshot, notes, pci.functions.map(({ description, notes: own }) => ({ address: description.address, iommu: own.iommu })), iort);
   const architecture = architectureOf(snapshot, notes, iommus);
   const isX86 = architecture === "x86_64";
   const release = snapshot.text("proc/sys/kernel/osrelease");
@@ -57,7 +60,10 @@ export function describeSnapshot(snapshot: Snapshot): DescribedHost {
     remarks.add("the host's memory is not shown: 1 GiB stands for it");
     memory.push({ numaNode: 0, base: 2 ** 32, size: 2 ** 30 });
   }
-  const functions = pci.functions.map(({ description, notes: own }) => withinIommu({ ...answered(description, notes), ...kindOf(own.iommu) }, iommus, remarks));
+  const functions = pci.functions.map(({ description, notes: own }) => withinIommu(inTable({ ...answered(description, notes), ...kindOf(own.iommu) }, iommus, iort), iommus, remarks));
+  if (iort === null && iommus.smmus.some(({ idr0, idr3 }) => idr0 !== null && extract(idr3, IDR3.FWB) === 0)) {
+    remarks.add("the firmware's IORT is root's to read: that accesses are coherent whatever a device asks for (CANWBS) is taken as said there, which nesting needs where an SMMU has no S2FWB");
+  }
   if (functions.some(({ ats }) => ats === null)) {
     remarks.add("capabilities beyond the first 64 bytes of configuration space are root's to read: ATS, PRI, PASID, MSI-X and ACS are unknown here");
   }
@@ -76,7 +82,7 @@ export function describeSnapshot(snapshot: Snapshot): DescribedHost {
       smmus: iommus.smmus,
       vtds: iommus.vtds,
       amds: iommus.vtds.length > 0 ? [] : iommus.amds,
-      functions: apart(functions),
+      functions: iort === null ? apart(functions) : functions,
       architecture,
       addressBits: readAddressBits(snapshot),
       kvm: "dev/kvm" in notes.nodes && notes.nodes["dev/kvm"] !== "unknown" ? notes.nodes["dev/kvm"] !== "absent" : null,
@@ -92,6 +98,22 @@ export function describeSnapshot(snapshot: Snapshot): DescribedHost {
     hasIommufdModule: release !== null && snapshot.has(`lib/modules/${release}/kernel/drivers/iommu/iommufd`),
     remarks: [...remarks],
   };
+}
+
+/** What the firmware's table says of a function behind an SMMU: its StreamID, and ranges that are mapped one to one for it. */
+function inTable<F extends FunctionDescription>(fn: F, { smmus }: ReturnType<typeof readIommus>, iort: Iort | null): F {
+  const smmu = smmus.find(({ name }) => name === fn.smmu);
+  const stream = smmu === undefined ? null : (iort?.streamOf(parseInt(fn.address.slice(0, 4), 16), sourceIdOf({ address: fn.address })) ?? null);
+  if (smmu === undefined || stream === null || stream.smmu !== BigInt(smmu.base)) {
+    return fn;
+  }
+  const known = fn.reserved ?? [];
+  const ranges = iort!.rangesOf(stream).flatMap(({ base, size, relaxable }) => {
+    const [at, bytes] = [Number(base), Number(size)];
+    const there = known.some((one) => one.base === at && one.size === bytes);
+    return there || bytes === 0 || at + bytes > 2 ** 48 ? [] : [{ base: at, size: bytes, type: relaxable ? ("direct-relaxable" as const) : ("direct" as const) }];
+  });
+  return { ...fn, ...(stream.streamId === sourceIdOf({ address: fn.address }) ? {} : { streamId: stream.streamId }), reserved: ranges.length === 0 ? fn.reserved : [...known, ...ranges] };
 }
 
 /** What IOMMU_GET_HW_INFO tells of a function whose configuration space cannot be read so far. */

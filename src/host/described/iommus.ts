@@ -1,6 +1,7 @@
 /** Physical IOMMUs out of a snapshot of sysfs (Documentation/ABI/testing/sysfs-class-iommu*). */
 import { type AmdDescription, type SmmuDescription, unitOfRegisters, type VtdDescription } from "../simulated/file/index.js";
 import { HwInfoType } from "../../iommufd/index.js";
+import type { Iort } from "./iort.js";
 import type { Notes, Snapshot } from "../sysfs/index.js";
 
 /** IOMMU_HW_INFO_ARM_SMMUV3_ERRATA_REPEAT_TLBI_CFGI. */
@@ -20,7 +21,7 @@ export interface Behind {
   readonly iommu: string | null;
 }
 
-export function readIommus(snapshot: Snapshot, notes: Notes, functions: readonly Behind[]): ReadIommus {
+export function readIommus(snapshot: Snapshot, notes: Notes, functions: readonly Behind[], iort: Iort | null): ReadIommus {
   const read: ReadIommus = { smmus: [], vtds: [], amds: [], others: [] };
   const named = new Set([...snapshot.names("sys/class/iommu"), ...functions.flatMap(({ iommu }) => iommu ?? [])]);
   for (const name of [...named].sort(byNumber)) {
@@ -29,7 +30,7 @@ export function readIommus(snapshot: Snapshot, notes: Notes, functions: readonly
     const numaNode = nodeOf(snapshot, folder);
     const smmu = /^smmu3\.0x([0-9a-f]{1,16})$/i.exec(name);
     if (smmu !== null) {
-      read.smmus.push(smmuOf(name, Number(`0x${smmu[1]}`), numaNode, hwInfoOf(notes, behind)));
+      read.smmus.push(smmuOf(name, Number(`0x${smmu[1]}`), numaNode, hwInfoOf(notes, behind), iort?.isCoherent(BigInt(`0x${smmu[1]}`)) ?? true));
     } else if (/^dmar\d+$/.test(name)) {
       read.vtds.push(vtdOf(snapshot, folder, name, numaNode, segmentOf(behind), read.vtds.length));
     } else if (/^ivhd\d+$/.test(name)) {
@@ -73,7 +74,7 @@ function hwInfoOf(notes: Notes, behind: readonly Behind[]): DataView | null {
   return null;
 }
 
-function smmuOf(name: string, base: number, numaNode: number, info: DataView | null): SmmuDescription {
+function smmuOf(name: string, base: number, numaNode: number, info: DataView | null, coherent: boolean): SmmuDescription {
   const at = (index: number): number => info!.getUint32(4 * index, true);
   const known = info === null ? null : { flags: at(0), idr: [0, 1, 2, 3, 4, 5].map((n) => at(2 + n)), iidr: at(8), aidr: at(9) };
   return {
@@ -88,7 +89,7 @@ function smmuOf(name: string, base: number, numaNode: number, info: DataView | n
     idr5: known?.idr[5] ?? null,
     iidr: known?.iidr ?? 0,
     aidr: known?.aidr ?? 0,
-    coherent: true,
+    coherent,
     errata: ((known?.flags ?? 0) & REPEAT_COMMANDS) !== 0 ? ["nvidia-t264-smmu-3"] : [],
   };
 }

@@ -199,9 +199,12 @@ class FunctionFiles {
     });
   }
 
-  /** Where an extended capability is: null where it is not there, undefined where nobody may read so far. */
+  /**
+   * Where an extended capability is: null where it is not there, undefined where nobody may read so far. Who may read
+   * beyond the first 64 bytes reads all that there is: a space of 256 has none of them.
+   */
   private extended(id: number): number | null | undefined {
-    if (this.config.length <= 0x100) {
+    if (this.config.length <= 64) {
       return undefined;
     }
     return capabilitiesOf(this.config).find((one) => one.extended && one.id === id)?.offset ?? null;

@@ -1,7 +1,7 @@
 /** Reading a host into a snapshot: what copied.ts lists, and no more. What cannot be read is not there. */
 import { gunzipSync } from "node:zlib";
 import { blanked } from "./config-space.js";
-import { FUNCTION_FILES, FUNCTION_LINKS, GROUP_FILES, HUGEPAGE_FILES, IOMMU_FILES, NODE_FILES, PROC_FILES, wantedOf, wantedOptions } from "./copied.js";
+import { FUNCTION_FILES, FUNCTION_LINKS, GROUP_FILES, HUGEPAGE_FILES, IOMMU_FILES, IORT_FILE, NODE_FILES, PROC_FILES, wantedOf, wantedOptions } from "./copied.js";
 import { Snapshot } from "./snapshot.js";
 import type { FileSource, NodeState } from "./source.js";
 
@@ -90,6 +90,10 @@ class Reader {
       this.files(folder, IOMMU_FILES);
       // A platform device, or the PCI function that an AMD unit is, has it two folders above.
       this.files(folder.replace(/\/iommu\/[^/]*$/, ""), ["numa_node"]);
+    }
+    const iort = this.source.read(IORT_FILE, MOST_FILE);
+    if (iort !== null) {
+      this.to.file(IORT_FILE, iort);
     }
   }
 

@@ -1,6 +1,6 @@
 /**
  * All that is read of a Linux host, and so all that a capture of it holds. There are no serial numbers, no addresses of
- * networks, no names of hosts or users, no firmware tables, no logs; of files that have such beside what is wanted the
+ * networks, no names of hosts or users, no logs, and of the firmware's tables the IORT alone; of files that have such beside what is wanted the
  * wanted lines alone.
  */
 
@@ -17,6 +17,9 @@ export const GROUP_FILES = ["type", "reserved_regions"] as const;
 /** In the folder of each NUMA node. */
 export const NODE_FILES = ["cpulist", "distance", "meminfo"] as const;
 export const HUGEPAGE_FILES = ["nr_hugepages", "free_hugepages"] as const;
+
+/** The firmware's table of SMMUs and of what is behind them (Arm DEN 0049), which root may read. */
+export const IORT_FILE = "sys/firmware/acpi/tables/IORT";
 
 /** Files of /proc, with the lines, or of the command line the words, that are taken of them; null: all of it. */
 export const PROC_FILES: ReadonlyArray<readonly [name: string, wanted: RegExp | null, separator: string]> = [
