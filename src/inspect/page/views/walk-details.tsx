@@ -52,12 +52,12 @@ export function WalkEnding({ report, href }: { readonly report: WalkReport; read
         {end.permissions !== null && <> <span class="vw-perms" title="granted">{end.permissions}</span></>}
         {end.pageBits !== null && <> <span class="vw-quiet">page of {sizeOfBits(end.pageBits)}</span></>}
       </p>
-      <p><Name>{end.reason}</Name></p>
+      <p class="vw-reason"><Name>{end.reason}</Name></p>
       {end.event !== null && (
         <details class="vw-event" open={end.outcome === "aborted"}>
           <summary><strong>{end.event.name}</strong> <span class="vw-hex">{hex(end.event.number)}</span> <Section>{end.event.section}</Section></summary>
           <div class="vw-beside">
-            <Fields fields={end.event.fields} label={`Fields of ${end.event.name}`} />
+            <div><Fields fields={end.event.fields} label={`Fields of ${end.event.name}`} /></div>
             <Words words={end.event.words} />
           </div>
         </details>
