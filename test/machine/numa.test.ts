@@ -1,28 +1,12 @@
 /** NUMA nodes: tables and words of QEMU 11.1.3. */
-import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { splitWords, parseArguments } from "../../src/machine/arguments/index.js";
 import { hashOrder } from "../../src/machine/hash-order.js";
 import { build } from "./build.js";
+import { expectQemusTables, lineNames } from "./qemu-tables.js";
 
 const folder = new URL("./firmware/numa/", import.meta.url);
-const names = readdirSync(folder).filter((name) => name.endsWith(".args")).map((name) => name.slice(0, -5));
-
-/** Without the checksum and what names who made it: OEM id, table id and revision, creator. */
-function anonymous(table: Uint8Array): string {
-  const copy = Buffer.from(table);
-  copy.fill(0, 9, 36);
-  return copy.toString("hex").replace(/(.{32})/g, "$1\n");
-}
-
-function tablesOf(line: string): Map<string, Uint8Array> {
-  const { machine, host } = build(line);
-  machine.start();
-  const tables = new Map(machine.board.buildTables().acpi!.tables);
-  machine.shutdown();
-  expect(host.liveObjects()).toEqual([]);
-  return tables;
-}
+const names = lineNames(folder);
 
 function wordsOf(line: string): string {
   try {
@@ -35,14 +19,8 @@ function wordsOf(line: string): string {
 
 describe("SRAT, SLIT and HMAT", () => {
   it.each(names)("equal QEMU's byte for byte: %s", (name) => {
-    const line = readFileSync(new URL(`${name}.args`, folder), "utf8").trim();
-    const ours = tablesOf(line);
-    const files = readdirSync(folder).filter((file) => file.startsWith(`${name}.`) && file.endsWith(".aml"));
-    for (const file of files) {
-      const signature = file.split(".")[1];
-      expect(anonymous(ours.get(signature)!), signature).toBe(anonymous(readFileSync(new URL(file, folder))));
-    }
-    const theirs = files.map((file) => file.split(".")[1]).filter((one) => one !== "APIC");
+    const { ours, theirs: all } = expectQemusTables(folder, name);
+    const theirs = all.filter((one) => one !== "APIC");
     expect([...ours.keys()].filter((one) => ["SRAT", "SLIT", "HMAT"].includes(one)).sort()).toEqual(theirs.sort());
     expect(theirs).toContain("SRAT");
   });

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
@@ -8,26 +8,11 @@ import type { Q35Board } from "../../src/machine/index.js";
 import { firmwareTables } from "../../src/run/index.js";
 import { describeHost } from "../../src/host/simulated/index.js";
 import { build, hostInput } from "./build.js";
+import { anonymous, expectQemusTables, lineNames, tablesOf } from "./qemu-tables.js";
 
 const folder = new URL("./firmware/x86/", import.meta.url);
-const names = readdirSync(folder).filter((name) => name.endsWith(".args")).map((name) => name.slice(0, -5));
+const names = lineNames(folder);
 const available = (program: string): boolean => spawnSync(program, ["-v"]).error === undefined;
-
-/** Without the checksum and what names who made it: OEM id, table id and revision, creator. */
-function anonymous(table: Uint8Array): string {
-  const copy = Buffer.from(table);
-  copy.fill(0, 9, 36);
-  return copy.toString("hex").replace(/(.{32})/g, "$1\n");
-}
-
-function tablesOf(line: string): Map<string, Uint8Array> {
-  const { machine, host } = build(line);
-  machine.start();
-  const tables = new Map(machine.board.buildTables().acpi!.tables);
-  machine.shutdown();
-  expect(host.liveObjects()).toEqual([]);
-  return tables;
-}
 
 describe("tables of a q35", () => {
   it("are compared with QEMU's for each of the shapes that DMAR has", () => {
@@ -35,14 +20,7 @@ describe("tables of a q35", () => {
   });
 
   it.each(names)("equal QEMU's byte for byte: %s", (name) => {
-    const line = readFileSync(new URL(`${name}.args`, folder), "utf8").trim();
-    const ours = tablesOf(line);
-    const theirs = readdirSync(folder).filter((file) => file.startsWith(`${name}.`) && file.endsWith(".aml"));
-    expect(theirs.length).toBeGreaterThan(0);
-    for (const file of theirs) {
-      const signature = file.split(".")[1];
-      expect(anonymous(ours.get(signature)!), signature).toBe(anonymous(readFileSync(new URL(file, folder))));
-    }
+    const { line, ours } = expectQemusTables(folder, name);
     expect(ours.has("DMAR")).toBe(line.includes("intel-iommu"));
   });
 
