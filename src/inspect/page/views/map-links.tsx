@@ -8,6 +8,14 @@ interface Line {
   readonly path: string;
 }
 
+/** A row's edges and its middle, in the picture. */
+interface Place {
+  readonly left: number;
+  readonly right: number;
+  readonly y: number;
+  readonly isSeen: boolean;
+}
+
 export function Links({ box, links, joined, version }: {
   readonly box: RefObject<HTMLDivElement | null>;
   readonly links: readonly MapLink[];
@@ -24,25 +32,44 @@ export function Links({ box, links, joined, version }: {
     }
     const draw = (): void => {
       const around = element.getBoundingClientRect();
-      const rows = new Map([...element.querySelectorAll<HTMLElement>("[data-key]")].map((row) => [row.dataset.key!, row.getBoundingClientRect()]));
+      const places = new Map<string, Place>();
+      for (const pane of element.querySelectorAll<HTMLElement>(".map-tree")) {
+        const { top, bottom } = pane.getBoundingClientRect();
+        for (const row of pane.querySelectorAll<HTMLElement>("[data-key]")) {
+          const place = row.getBoundingClientRect();
+          const middle = (place.top + place.bottom) / 2;
+          const y = Math.min(Math.max(middle, top + 28), bottom);
+          places.set(row.dataset.key!, { left: place.left - around.left, right: place.right - around.left, y: y - around.top, isSeen: y === middle });
+        }
+      }
       const lines = links.flatMap((link): Line[] => {
-        const from = rows.get(link.from);
-        const to = rows.get(link.to);
-        // Trees one below the other have no room between them.
-        if (from === undefined || to === undefined || to.left < from.right) {
+        const from = places.get(link.from);
+        const to = places.get(link.to);
+        // Trees one below the other have no room between them; of those that stand out the end that is out of sight is at its tree's edge.
+        if (from === undefined || to === undefined || to.left < from.right || !(joined.has(link) ? from.isSeen || to.isSeen : from.isSeen && to.isSeen)) {
           return [];
         }
-        const [x1, y1, x2, y2] = [from.right - around.left, (from.top + from.bottom) / 2 - around.top, to.left - around.left, (to.top + to.bottom) / 2 - around.top];
-        const bend = Math.min((x2 - x1) / 2, 60);
-        return [{ link, path: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}` }];
+        const bend = Math.min((to.left - from.right) / 2, 60);
+        return [{ link, path: `M${from.right} ${from.y}C${from.right + bend} ${from.y} ${to.left - bend} ${to.y} ${to.left} ${to.y}` }];
       });
       setDrawn({ lines, width: around.width, height: around.height });
     };
+    let frame = 0;
+    const soon = (): void => {
+      cancelAnimationFrame(frame);
+      frame = requestAnimationFrame(draw);
+    };
     draw();
-    const observer = new ResizeObserver(draw);
+    const observer = new ResizeObserver(soon);
     observer.observe(element);
-    return () => observer.disconnect();
-  }, [links, version]);
+    // Trees scroll each by itself.
+    element.addEventListener("scroll", soon, { capture: true, passive: true });
+    return () => {
+      cancelAnimationFrame(frame);
+      observer.disconnect();
+      element.removeEventListener("scroll", soon, { capture: true });
+    };
+  }, [links, joined, version]);
   return (
     <svg class="map-links" width={drawn.width} height={drawn.height} aria-hidden="true">
       {drawn.lines.filter(({ link }) => !joined.has(link)).map(({ link, path }) => <path key={`${link.from} ${link.to}`} d={path} class={`link link-${link.what}`} />)}

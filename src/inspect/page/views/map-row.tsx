@@ -17,7 +17,7 @@ export function MapRow({ node, model }: { readonly node: MapNode; readonly model
       const { fn, placed, buses } = thing;
       const code = fn.streamId === null ? fn.bdf : `${fn.bdf} ${hexOf(fn.streamId)}`;
       if (buses.length > 0) {
-        return <Row kind={placed.model.startsWith("pxb") ? "expander" : "bridge"} name={fn.function} code={fn.bdf}>{buses.map(({ number }) => (number === 0 && placed.secondaryBuses.length > 0 ? "bus not numbered" : `bus ${hexOf(number, 2)}`)).join(", ")}</Row>;
+        return <Row kind={placed.model.startsWith("pxb") ? "expander" : "bridge"} name={fn.function} code={fn.bdf}>{buses.map(({ number }) => (number === 0 && placed.secondaryBuses.length > 0 ? "no bus yet" : `bus ${hexOf(number, 2)}`)).join(", ")}</Row>;
       }
       const [first, ...more] = model.attachmentsOf(fn.function);
       return (

@@ -27,7 +27,10 @@ function Map3({ map, model, query, go, href, client, moment }: ViewProps & { rea
       if (ways.length > 0) {
         setClosed(new Set([...closed].filter((key) => !ways.includes(key))));
       }
-      box.current?.querySelector(`[data-key="${CSS.escape(selected.key)}"]`)?.scrollIntoView({ block: "nearest" });
+      // In each tree what belongs to it is seen.
+      for (const tree of box.current?.querySelectorAll(".map-tree") ?? []) {
+        (tree.querySelector(".tree-selected") ?? tree.querySelector(".tree-joined"))?.scrollIntoView({ block: "nearest" });
+      }
     }
   }, [selected?.key]);
   const trees = [

@@ -93,7 +93,7 @@ export function Tree<T extends TreeItem<T>>({ label, nodes, closed, selected, jo
         return (
           <div key={node.key} role="treeitem" data-key={node.key} class={`tree-row${node.key === selected ? " tree-selected" : joined.has(node.key) ? " tree-joined" : ""}`}
             aria-level={level} aria-posinset={at} aria-setsize={of} aria-expanded={inner ? !isClosed : undefined} aria-selected={node.key === selected}
-            tabIndex={node.key === stop ? 0 : -1} style={{ paddingInlineStart: `${(level - 1) * 0.85 + 0.15}rem` }} onClick={() => onSelect(node)}>
+            tabIndex={node.key === stop ? 0 : -1} style={{ paddingInlineStart: `${(level - 1) * 0.7 + 0.1}rem` }} onClick={() => onSelect(node)}>
             <span class="tree-twist" aria-hidden="true" onClick={(event) => { if (inner) { event.stopPropagation(); onClose(node.key, !isClosed); } }}>{inner ? (isClosed ? "▸" : "▾") : ""}</span>
             {row(node)}
           </div>
