@@ -205,7 +205,7 @@ describe("the walk of an SMMUv3", () => {
         }
         return words;
       };
-      for (let step = 0; step < 300; step++) {
+      for (let step = 0; step < 200; step++) {
         b.writeWords(STRTAB + SID * 64, spoil(buildSte({ V: 1, CONFIG: 4 + random.below(4), S1CONTEXTPTR: CDTAB, S1CDMAX: random.pick([0, 0, 3, 8]), S1FMT: random.below(3), S1DSS: random.below(3), EATS: random.below(3), ...stage2Fields(roots[1]) })));
         b.writeWords(CDTAB + random.below(8) * 64, spoil(buildCd(cdFields(roots[0], { A: random.below(2), R: random.below(2) }))));
         if (random.below(4) === 0) {
