@@ -2,7 +2,7 @@
 import type { CachedEntry, CachedEntryReport, CachesReport, FieldReport, MapReport } from "../report/index.js";
 import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_READ, ACCESS_WRITE } from "../../translation/index.js";
 import { smmuCommands, vtdCommands, type Named } from "./cache-commands.js";
-import { cacheUsers, type CacheUser, serves } from "./cache-users.js";
+import { cacheUsers, type CacheUser, hasTags } from "./cache-users.js";
 import { type FreshAnswer, type FreshUnit, freshUnit } from "./fresh-unit.js";
 import { unknownName } from "./registers.js";
 import { CD_LAYOUT, STE_LAYOUT } from "./smmuv3-fields.js";
@@ -85,7 +85,7 @@ class EntryTeller {
     if (entry.streamId !== null) {
       return this.users.filter(({ streamId, pasid }) => streamId === entry.streamId && (entry.pasid === null || entry.kind === "STE" ? pasid === null : pasid === (entry.pasid === 0 ? null : entry.pasid)));
     }
-    return this.users.filter((user) => serves(entry, user, user.cached ?? user.fresh));
+    return this.users.filter((user) => hasTags(entry, user.cached ?? user.fresh));
   }
 
   tell(entry: CachedEntry, users: readonly CacheUser[], functions: readonly string[]): CachedEntryReport {
@@ -130,7 +130,7 @@ class EntryTeller {
   private judgeTranslation(entry: CachedEntry, { streamId, pasid, cached, fresh }: CacheUser): Verdict {
     const iova = BigInt(entry.iova ?? "0x0");
     const device = entry.cache === "device";
-    if (!device && cached !== null && Object.entries(entry.tags).some(([name, value]) => fresh?.[name] !== value)) {
+    if (!device && cached !== null && !hasTags(entry, fresh)) {
       return { agrees: false, tables: fresh === null ? `nothing translates StreamID 0x${streamId.toString(16)}` : `its translations are tagged ${tagText(fresh)}` };
     }
     const now = device ? this.fresh.completion(streamId, entry.pasid, iova, askedFor(entry)) : this.fresh.translation(streamId, pasid, iova);

@@ -3,7 +3,7 @@ import { ATS_ABORTED, heldEntries as heldBySmmu, KIND_ATS_REQUEST, KIND_TRANSACT
 import { EVENT, eventName, EVT } from "../../smmuv3/spec/index.js";
 import { highWord, lowWord, toBigInt } from "../../support/index.js";
 import { type HeldEntry, permissionText, PERM_PRIVILEGED_SHIFT } from "../../translation/index.js";
-import { heldEntries as heldByVtd, KIND_TRANSLATION_REQUEST, KIND_UNTRANSLATED, type VtdTranslator } from "../../vtd/lookup/index.js";
+import { heldEntries as heldByVtd, KIND_TRANSLATION_REQUEST, KIND_UNTRANSLATED, PASID_FIRST_STAGE, PASID_NESTED, type VtdTranslator } from "../../vtd/lookup/index.js";
 import { NotedMemory } from "./told-walk.js";
 import type { InspectionSource, UnitState } from "./source.js";
 import { smmuTranslator, vtdTranslator } from "./unit-models.js";
@@ -121,7 +121,9 @@ class FreshVtd implements FreshUnit {
 
   tags(streamId: number, pasid: number | null): Readonly<Record<string, number>> | null {
     this.ask(streamId, pasid, 0n, 0, KIND_UNTRANSLATED);
-    return this.translator.domain < 0 ? null : { DID: this.translator.domain };
+    const { domain, entryKind, entryPasid } = this.translator;
+    const first = entryKind === PASID_FIRST_STAGE || entryKind === PASID_NESTED;
+    return domain < 0 ? null : { DID: domain, ...(first ? { PASID: entryPasid } : {}) };
   }
 
   translation(streamId: number, pasid: number | null, iova: bigint): FreshAnswer | string {

@@ -21,7 +21,8 @@ export function* heldEntries(caches: UnitCaches): Generator<HeldEntry> {
     const stage2Only = asid === NO_ASID;
     yield {
       cache: "tlb",
-      kind: stage2Only ? "stage 2" : nested.has(vmid) ? "stage 1 and 2" : "stage 1",
+      // An entry does not tell. Of a VMID that no nested STE names any more: Linux gives streams of stage 1 alone VMID 0.
+      kind: stage2Only ? "stage 2" : nested.has(vmid) || (caches.features.stage2 && vmid !== 0) ? "stage 1 and 2" : "stage 1",
       sourceId: null,
       pasid: null,
       tags: { ...(caches.features.stage2 ? { VMID: vmid } : {}), ...(stage2Only || global ? {} : { ASID: asid }) },

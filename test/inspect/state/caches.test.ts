@@ -6,7 +6,7 @@ import { cachesReport, type InspectionSource, SMMU_REGISTERS, vtdRegisters } fro
 import { RamBlock, RamWordMemory } from "../../../src/memory/index.js";
 import { OP } from "../../../src/smmuv3/spec/index.js";
 import { IOVA } from "../../guest/landing.js";
-import { cold, running, type Rig, SMMU_LINE } from "../machine/rigs.js";
+import { cold, running, type Rig, SMMU_LINE, VTD_LINE } from "../machine/rigs.js";
 
 let end: () => number = () => 0;
 afterEach(() => {
@@ -128,6 +128,24 @@ describe("entries for a function of a guest behind an SMMU", () => {
     ]);
   });
 
+  it("are the host's where stage 1 bypasses: dropped by its commands", async () => {
+    const rig = await warm("smmuv3");
+    const at = rig.kernel.smmus[0].steAddress(SID);
+    await rig.kernel.port.write(at, 8, 0x9n);
+    await rig.kernel.smmus[0].commands.issueAndSync(OP.CFGI_STE, { SID, LEAF: 1 });
+    const engine = rig.device.dma as unknown as { run: (request: object) => Promise<{ ok: boolean }> };
+    expect(await engine.run({ operation: 2, source: 0n, destination: BigInt(rig.before), length: 16, pattern: 1 })).toMatchObject({ ok: true });
+    const own = [...entries(rig)].sort((a, b) => (a.kind < b.kind ? -1 : 1));
+    expect(own.map(({ kind, tags, functions, agrees }) => [kind, tags, functions, agrees])).toEqual([
+      ["STE", { VMID: 1 }, ["gpu0"], true],
+      // The guest has not invalidated its ASID: nobody's now.
+      ["stage 1 and 2", { VMID: 1, ASID: 1 }, [], null],
+      ["stage 2", { VMID: 1 }, ["gpu0"], true],
+    ]);
+    // The machine's memory is a block of 1 GiB there.
+    expect(own[2].dropped).toEqual(["CMD_TLBI_S2_IPA VMID 1, 0x40000000, leaf", "CMD_TLBI_S12_VMALL VMID 1", "CMD_TLBI_NSNH_ALL"]);
+  });
+
   it("of an emulated function are the model's", async () => {
     const rig = await running("smmuv3");
     end = rig.end;
@@ -195,6 +213,25 @@ describe("entries for a function of a guest behind a VT-d", () => {
       ["tlb", "first and second stage", ["nic0"], true, "", `p_iotlb_inv_dsc domain ${other.id}, PASID 5, 0x12340000, leaf`],
       ["device", "translation", ["nic0"], true, "", `p_iotlb_inv_dsc domain ${other.id}, PASID 5, 0x12340000, leaf`],
     ]);
+  });
+});
+
+describe("entries of second stages", () => {
+  it("of a mirrored function serve it, and are dropped by the host's descriptors", async () => {
+    const rig = await running("vtd", VTD_LINE.replace("scalable-mode=on,fsts=on,pasid-bits=16,", ""));
+    end = rig.end;
+    expect(await rig.lands()).toBe("before");
+    const own = entries(rig);
+    const domain = own.find(({ kind }) => kind === "PASID entry")!.tags.DID;
+    expect(own.map(({ kind, functions, agrees }) => [kind, functions, agrees])).toEqual([
+      ["context entry", ["nic0"], true],
+      ["PASID entry", ["nic0"], true],
+      [expect.stringMatching(/^(first|second) stage$/), ["nic0"], true],
+    ]);
+    expect(own[2].dropped.at(-2)).toBe(`iotlb_inv_dsc domain ${domain}`);
+    // The guest's own tables are mirrored: without an invalidation the mirror is as it was, and so are the host's tables.
+    await rig.domain.table.unmap(IOVA, 0x1000, SILENT);
+    expect(stale(rig)).toEqual([]);
   });
 });
 
