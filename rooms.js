@@ -54,6 +54,8 @@ export const rooms = {
   "inspect/machine": ["support", "memory", "translation", "iommufd", "pci", "smmuv3", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup", "machine", "inspect/report", "inspect/state"],
   "inspect/page": ["inspect/report"],
   "inspect/timeline": ["support", "iommufd", "machine", "inspect/report", "inspect/machine"],
+  "inspect/recording": ["inspect/report", "inspect/state"],
+  "inspect/recorder": ["support", "memory", "inspect/report", "inspect/state", "inspect/timeline", "inspect/recording"],
   qmp: ["inspect/report", "inspect/state", "inspect/machine", "inspect/timeline", "support", "chardev", "memory", "pci", "iommufd", "msi", "smmuv3", "vfio", "machine/arguments", "machine"],
   "kernel-guest": ["support", "linux", "kvm", "boot", "chardev", "memory", "msi", "port", "machine/arguments", "machine"],
   "guest/choices": [],
@@ -65,7 +67,7 @@ export const rooms = {
   "host/doctor": ["support", "iommufd", "plan", "host/simulated/names", "host/simulated/file", "host/simulated/kernel", "host/sysfs", "host/described"],
   "host/formats": ["support", "plan", "host/simulated/names", "host/simulated/file", "host/described"],
   check: ["support", "memory", "iommufd", "pci", "host/simulated/names", "host/simulated/file", "host/simulated/host", "machine/arguments", "machine/input", "machine", "plan"],
-  run: ["run/report", "inspect/timeline", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "host/linux", "host/doctor", "chardev", "qtest", "remote", "qmp", "host/instruments", "kernel-guest"],
+  run: ["run/report", "inspect/machine", "inspect/timeline", "inspect/recorder", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "host/linux", "host/doctor", "chardev", "qtest", "remote", "qmp", "host/instruments", "kernel-guest"],
   cli: ["support", "devices", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine/input", "machine", "host/simulated/names", "host/simulated/host", "host/linux", "host/shipped", "host/sysfs", "host/described", "host/doctor", "host/formats", "host/simulated/file", "remote", "plan", "check", "run/report", "run", "chardev", "qtest", "inspect/report", "inspect/lessons", "inspect/machine", "inspect/server"],
 };
 

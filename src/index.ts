@@ -17,6 +17,8 @@ export * as hostSimulated from "./host/simulated/index.js";
 export * as hostSysfs from "./host/sysfs/index.js";
 export * as inspectLessons from "./inspect/lessons/index.js";
 export * as inspectMachine from "./inspect/machine/index.js";
+export * as inspectRecorder from "./inspect/recorder/index.js";
+export * as inspectRecording from "./inspect/recording/index.js";
 export * as inspectReport from "./inspect/report/index.js";
 export * as inspectServer from "./inspect/server/index.js";
 export * as inspectState from "./inspect/state/index.js";

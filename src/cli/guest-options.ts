@@ -1,6 +1,7 @@
 /** Options of a guest, which `run` and `guest` share. */
 import { Option } from "commander";
 import type { VtdChoice } from "../guest/index.js";
+import { parseSize } from "../machine/arguments/index.js";
 import { Refusal } from "../support/index.js";
 
 export function parseFirmware(value: string): "dt" | "acpi" {
@@ -40,6 +41,15 @@ export function parseSeed(value: string): number {
     throw new Refusal("--seed expects a number", { found: `--seed ${value}`, wouldWork: "0 to 999999999" });
   }
   return Number(value);
+}
+
+/** Bytes of a recording. */
+export function parseRecordLimit(value: string): number {
+  const limit = parseSize("--record-limit", value, "b");
+  if (limit < 1 << 14) {
+    throw new Refusal("a recording takes 16 KiB at least", { found: `--record-limit ${value}`, wouldWork: "16K or more" });
+  }
+  return limit;
 }
 
 export function parsePort(value: string): number {

@@ -32,7 +32,7 @@ export function addMachineOptions(command: Command): Command {
 }
 
 /** Runs the machine; a signal that ends a process shuts it down. @throws Refusal */
-export async function runWithOptions(machine: MachineArguments, options: MachineOptions, its: Command, streams: Streams, more: Pick<RunRequest, "onProgress" | "inspection">): Promise<RunReport> {
+export async function runWithOptions(machine: MachineArguments, options: MachineOptions, its: Command, streams: Streams, more: Pick<RunRequest, "onProgress" | "inspection" | "record">): Promise<RunReport> {
   const said = (option: string): boolean => its.getOptionValueSource(option) !== "default";
   const ending = endBySignal();
   const { defaultHost, findGuest, hostToRun, runMachine } = await import("../run/index.js");

@@ -1,7 +1,9 @@
 import type { Command } from "commander";
-import { parsePort } from "./guest-options.js";
+import { locateWords } from "../machine/arguments/index.js";
+import type { RecordRequest } from "../run/index.js";
+import { parsePort, parseRecordLimit } from "./guest-options.js";
 import { addMachineOptions, type MachineOptions, runWithOptions } from "./machine-options.js";
-import { machineArguments } from "./machine-words.js";
+import { machineArguments, machineInput } from "./machine-words.js";
 import { progress } from "./progress.js";
 import { errorFindings, Refusal } from "../support/index.js";
 import type { Streams } from "./streams.js";
@@ -10,6 +12,8 @@ interface RunOptions extends MachineOptions {
   readonly json?: boolean;
   readonly quiet?: boolean;
   readonly inspect?: number;
+  readonly record?: string;
+  readonly recordLimit?: number;
 }
 
 /** `viommu run`: a machine on a host, a guest in it, and the account of what happened. */
@@ -18,6 +22,8 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
     .option("--json", "print the account as JSON (docs/json.md)")
     .option("--quiet", "print no account; where the run fails, why")
     .option("--inspect [port]", "a page in a browser shows the machine while it runs (docs/inspector.md)", parsePort)
+    .option("--record <file>", "record what happens, with the state at each moment, for viommu inspect --recording (docs/inspector.md)")
+    .option("--record-limit <size>", "bytes of the recording, at most; default 256M", parseRecordLimit)
     .addHelpText("after", QTEST_HELP)
     .action(async (words: string[], options: RunOptions, its: Command) => {
       try {
@@ -42,7 +48,7 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
     }
     const inspector = options.inspect === undefined ? null : (await import("./inspect-run.js")).inspectRun({ port: options.inspect, control: false, lesson: null, say: streams.err });
     const { formatAccount, speaksOnStandardOutput } = await import("../run/index.js");
-    const report = await runWithOptions(machine, options, its, streams, { onProgress: finishProgress.show, inspection: inspector?.inspection }).finally(async () => {
+    const report = await runWithOptions(machine, options, its, streams, { onProgress: finishProgress.show, inspection: inspector?.inspection, record: recordOf(words, options) }).finally(async () => {
       finishProgress.done();
       await inspector?.close();
     });
@@ -58,6 +64,18 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
     }
     finish(report.ok ? 0 : 1);
   };
+}
+
+function recordOf(words: readonly string[], { record, recordLimit }: RunOptions): RecordRequest | undefined {
+  if (record === undefined) {
+    if (recordLimit !== undefined) {
+      throw new Refusal("--record-limit is of a recording", { found: "--record-limit without --record", wouldWork: "--record FILE --record-limit SIZE" });
+    }
+    return undefined;
+  }
+  // Standard input has been read: there is nothing more to be had of it.
+  const machine = words[0] === "-" ? words : locateWords(machineInput(words).words).map(({ text }) => text);
+  return { file: record, words: machine, ...(recordLimit === undefined ? {} : { limit: recordLimit }) };
 }
 
 /** What `--trace help` prints, as QEMU's `-trace help` does: all there are. @returns the exit code */

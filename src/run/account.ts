@@ -59,6 +59,11 @@ export function formatAccount(report: RunReport, options: AccountOptions): strin
   const { created, freed, alive } = report.hostObjects;
   row("host objects", `${created} made, ${freed} freed, ${alive} left`);
 
+  if (report.recording !== null) {
+    const { rows, bytes, complete, reason } = report.recording;
+    row("recording", `${plural(rows, "row")}, ${byteText(bytes)}${complete ? "" : `; it is not complete: ${reason}`}`);
+  }
+
   list(lines, color.yellow("Warnings"), report.warnings, width);
   list(lines, color.bold("About the arguments"), report.notes, width);
   lines.push("", report.ok ? color.green("ok") : color.red(`failed: ${report.failure ?? ""}`));

@@ -5,6 +5,7 @@ export { findGuest } from "./guest-file.js";
 export { type HostToRun, hostToRun } from "./open-host.js";
 export type { GuestToRun } from "./guest.js";
 export { type RemoteReport, type RemoteRequest, runRemoteGuest } from "./remote-guest.js";
+export { RECORD_LIMIT, type RecordRequest } from "./recording.js";
 export type { RunReport } from "./report/index.js";
 export { idleOptions, type Inspection, runMachine, type RunRequest, speaksOnStandardOutput } from "./run-machine.js";
 export { machineTree } from "./tree.js";

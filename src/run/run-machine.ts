@@ -22,6 +22,7 @@ import { kernelFailure, kernelReport, openKernelSession } from "./kernel-session
 import { type MonitorSession, monitorsThatSpeak, openMonitors } from "./monitor-session.js";
 import { argumentsFor, type HostToRun, openHost } from "./open-host.js";
 import { openQtest, type QtestSession } from "./qtest-session.js";
+import { openRecordingFile, type RecordingFile, type RecordRequest } from "./recording.js";
 import type { RunReport } from "./report/index.js";
 import { Said } from "./said.js";
 import { startTracing } from "./tracing.js";
@@ -64,6 +65,8 @@ export interface RunRequest {
   readonly stop?: () => AbortSignal;
   /** Looks at the machine, through a monitor of its own. */
   readonly inspection?: Inspection;
+  /** Has what happens recorded, with the state at each row. */
+  readonly record?: RecordRequest;
   /** Takes the log of -qtest where -qtest-log names no file. */
   readonly onQtestLog?: (text: string) => void;
 }
@@ -92,15 +95,24 @@ export async function runMachine(request: RunRequest): Promise<RunReport> {
     });
   }
   const log = new Log(request.onLog);
-  const tracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log, onWarning: request.onWarning, changes: monitorsThatSpeak(args).length > 0 || request.inspection !== undefined });
+  const recording = request.record === undefined ? null : openRecordingFile(request.record, log, request.onWarning);
   try {
-    return await tracing.run(() => runOnHost(request, args, log));
+    return await runTraced(request, args, log, recording);
+  } finally {
+    recording?.close();
+  }
+}
+
+async function runTraced(request: RunRequest, args: MachineArguments, log: Log, recording: RecordingFile | null): Promise<RunReport> {
+  const tracing = startTracing({ arguments: args.trace, more: request.trace ?? [], onTrace: request.onTrace, log, onWarning: request.onWarning, changes: monitorsThatSpeak(args).length > 0 || request.inspection !== undefined || recording !== null });
+  try {
+    return await tracing.run(() => runOnHost(request, args, log, recording));
   } finally {
     tracing.end();
   }
 }
 
-async function runOnHost(request: RunRequest, args: MachineArguments, log: Log): Promise<RunReport> {
+async function runOnHost(request: RunRequest, args: MachineArguments, log: Log, recording: RecordingFile | null): Promise<RunReport> {
   const { boot } = args;
   // A guest that was asked for by name stands before the kernel.
   const kernel = boot.kernel !== null && (request.guestByDefault === true || request.guest === null) ? await openKernelSession({ ...boot, kernel: boot.kernel }) : null;
@@ -130,6 +142,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
       const stop = args.control.qtest !== null || commanded || kernel !== null || request.inspection !== undefined ? request.stop?.() : undefined;
       const asked = kernel !== null || (commanded && request.guestByDefault === true) ? null : request.guest;
       const counts: OutsideCounts = { hostCalls: () => counter.total(), dma: () => opened.dma(), exits: () => kernel?.exits() ?? null };
+      await recording?.start(machine, counts);
       const monitors = await openMonitors(machine, { stop, hasGuest: args.control.qtest !== null || asked !== null || kernel !== null || request.inspection !== undefined, inspected: request.inspection !== undefined, counts });
       let program: GuestToRun | null = null;
       let qtest: QtestSession | null = null;
@@ -164,6 +177,7 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
       }
       const invalidation = invalidationReport(machine);
       const dma = dmaReport(machine, opened.dma(), names);
+      recording?.finish();
       machine.shutdown();
       const alive = counter.live();
       if (alive.length > 0) {
@@ -182,10 +196,12 @@ async function runOnHost(request: RunRequest, args: MachineArguments, log: Log):
         invalidation,
         hostCalls: hostCallReport(counter),
         hostObjects: { created: counter.created, freed: counter.freed, alive: alive.length },
+        recording: recording?.account() ?? null,
         warnings: warningReport(log, guest, description),
         notes: [...args.notes, ...idleOptions(args.machine.board, request)],
       };
     } finally {
+      recording?.close();
       machine.shutdown();
     }
   } finally {

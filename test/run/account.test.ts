@@ -29,6 +29,7 @@ const machine: RunReport["machine"] = {
 };
 
 const report: RunReport = {
+  recording: null,
   ok: true,
   failure: null,
   host: "simulated: grace",

@@ -1,6 +1,7 @@
 /** Reports of a machine's state, made of registers, memory and cached entries alone: of a running one or of a recording. Loads in a browser. */
 export type { InspectionSource, UnitState } from "./source.js";
 export { cachesReport, type CachesQuestion } from "./caches.js";
+export { answer, type Question } from "./answer.js";
 export { decodeFields, type Meanings } from "./fields.js";
 export { queuesReport } from "./queues.js";
 export { describeCommand, describeEvent, type EntryText } from "./smmuv3-entries.js";
@@ -16,3 +17,5 @@ export { CONTEXT_LAYOUT, entryKind, entryLayout, FAULT_RECORD_LAYOUT, PASID_DIRE
 export { faultWords } from "./vtd-fault-words.js";
 export { TAKEN_OF_PASID_ENTRY, TAKEN_OF_STE } from "./compare.js";
 export { walkReport } from "./walk.js";
+export { type TablePage, tablePages } from "./table-pages.js";
+export { PAGE_BYTES, PAGE_WORDS, PagedMemory, readPage } from "./pages.js";

@@ -60,6 +60,15 @@ export class Timeline {
     };
   }
 
+  /** Adds a row about the machine as a whole, while rows are kept. */
+  note(name: string, words: string): void {
+    if (this.on) {
+      this.turn();
+      this.tellUntold();
+      this.add("machine", { detail: false, refused: false }, name, words, { place: null, iommu: null, streamId: null });
+    }
+  }
+
   /** The first `limit` rows behind number `since`, or without it the newest. */
   report(since: number | null, limit = ROWS_LIMIT): TimelineReport {
     const first = this.last - this.rows.length + 1;
@@ -136,9 +145,7 @@ export class Timeline {
   }
 
   private happens(event: MachineEvent): void {
-    this.turn();
-    this.tellUntold();
-    this.add("machine", { detail: false, refused: false }, event.name, "data" in event ? JSON.stringify(event.data) : "", { place: null, iommu: null, streamId: null });
+    this.note(event.name, "data" in event ? JSON.stringify(event.data) : "");
   }
 
   /** Functions come, go and are numbered anew between turns. */

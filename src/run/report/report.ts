@@ -169,6 +169,16 @@ export const reportSchema = z.strictObject({
   }),
   hostCalls: z.record(z.string(), count),
   hostObjects: z.strictObject({ created: count, freed: count, alive: count }),
+  /** What was recorded; null: nothing was asked to be. */
+  recording: z
+    .strictObject({
+      rows: count,
+      bytes: count,
+      /** It has all until the machine ended; false: `reason` says why not. */
+      complete: z.boolean(),
+      reason: z.string(),
+    })
+    .nullable(),
   warnings: z.array(z.string()),
   notes: z.array(z.string()),
 });
