@@ -24,6 +24,7 @@ async function connect(which: "smmuv3" | "vtd"): Promise<{ rig: Rig; ask: (comma
       if (answer !== undefined || turns > 500) {
         return answer;
       }
+      await new Promise((resolve) => setTimeout(resolve, 2));
     }
   };
   return { rig, ask };
