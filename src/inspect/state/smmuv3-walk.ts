@@ -1,7 +1,7 @@
 /** A transaction through an SMMUv3, fetch by fetch (Arm IHI 0070, 3.3.3 and chapter 15). */
 import { ABORTED, ATS_ABORTED, ATS_UNSUPPORTED, BYPASSED, CD_ILLEGAL, CdView, decodeCd, decodeSte, KIND_ATS_REQUEST, KIND_ATS_TRANSLATED, KIND_TRANSACTION, type LookupFeatures, READ_AS_ZERO, STE_ILLEGAL, type StreamTranslator, SteView, TRANSLATED } from "../../smmuv3/lookup/index.js";
 import { EVENT, eventName, EVT, get, L1CD, L1STD, STE_CONFIG_ABORT, STE_CONFIG_BYPASS, STRTAB_FMT_2LEVEL } from "../../smmuv3/spec/index.js";
-import { getAddress, hex, highWord, lowWord } from "../../support/index.js";
+import { getAddress, hex, highWord, lowWord, toBigInt } from "../../support/index.js";
 import { wideWords } from "../../translation/index.js";
 import type { FetchReport, WalkEnd } from "../report/index.js";
 import { type StructureSteps, tellFetches } from "./fetches.js";
@@ -10,7 +10,7 @@ import type { UnitState } from "./source.js";
 import { decodeStructure, halves, hexWords } from "./structure-layout.js";
 import { NotedMemory, TellingWalker } from "./told-walk.js";
 import { smmuTranslator } from "./unit-models.js";
-import { both, hexOf, markEnd, permissionLetters, stage1Output, type UnitRequest, type UnitWalk } from "./unit-walk.js";
+import { markEnd, permissionLetters, stage1Output, type UnitRequest, type UnitWalk } from "./unit-walk.js";
 
 const KINDS = { untranslated: KIND_TRANSACTION, "ats-request": KIND_ATS_REQUEST, "ats-translated": KIND_ATS_TRANSLATED };
 
@@ -69,7 +69,7 @@ function steDecides(words: readonly bigint[], features: LookupFeatures): string 
   if (kind === STE_CONFIG_BYPASS) {
     return "Both stages bypass: the address goes on as it came";
   }
-  const second = ste.stage2 === undefined ? "" : `stage 2 with tables at ${hex(both(ste.stage2.baseHigh, ste.stage2.baseLow))}, VMID ${ste.vmid}`;
+  const second = ste.stage2 === undefined ? "" : `stage 2 with tables at ${hex(toBigInt(ste.stage2.baseHigh, ste.stage2.baseLow))}, VMID ${ste.vmid}`;
   if ((kind & 1) === 0) {
     return `Stage 1 bypasses; ${second}`;
   }
@@ -82,7 +82,7 @@ function cdDecides(words: readonly bigint[], features: LookupFeatures): string {
   if (decodeCd(halves(words), features, cd) === CD_ILLEGAL) {
     return `Illegal: ${cd.reason}`;
   }
-  const range = (name: string, tables: CdView["lower"]): string => (tables === undefined ? `${name} is off` : `${name} at ${hex(both(tables.baseHigh, tables.baseLow))}, level ${tables.startLevel} first`);
+  const range = (name: string, tables: CdView["lower"]): string => (tables === undefined ? `${name} is off` : `${name} at ${hex(toBigInt(tables.baseHigh, tables.baseLow))}, level ${tables.startLevel} first`);
   return `ASID ${cd.asid}; ${range("TTB0", cd.lower)}; ${range("TTB1", cd.upper)}`;
 }
 
@@ -91,9 +91,9 @@ function endOf(answer: number, translator: StreamTranslator, walker: TellingWalk
   const denied = answer === TRANSLATED && request.kind === "ats-request" && translator.outPermissions === 0;
   return {
     outcome: denied ? "aborted" : answer === TRANSLATED ? "translated" : answer === BYPASSED ? "bypassed" : answer === READ_AS_ZERO ? "read-as-zero" : "aborted",
-    output: went && !denied ? hex(both(translator.outHigh, translator.outLow)) : null,
+    output: went && !denied ? hex(toBigInt(translator.outHigh, translator.outLow)) : null,
     outputSpace,
-    ipa: hexOf(ipa),
+    ipa: ipa === null ? null : hex(ipa),
     pageBits: answer === TRANSLATED && !denied ? translator.outPageBits : null,
     permissions: answer === TRANSLATED ? permissionLetters(translator.outPermissions) : null,
     event: translator.hasEvent ? eventOf(translator.event) : null,

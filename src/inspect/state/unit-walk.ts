@@ -1,5 +1,5 @@
 /** One request that a unit's model answers, and every fetch on the way. */
-import type { FetchReport, Hex, WalkEnd, WalkQuestion } from "../report/index.js";
+import type { FetchReport, WalkEnd, WalkQuestion } from "../report/index.js";
 import { leafOf } from "./fetches.js";
 import type { Load } from "./told-walk.js";
 import { ACCESS_EXECUTE, ACCESS_PRIVILEGED, ACCESS_READ, ACCESS_WRITE } from "../../translation/index.js";
@@ -45,12 +45,4 @@ export function stage1Output(loads: readonly Load[], iova: bigint): bigint | nul
 export function markEnd(fetches: readonly FetchReport[], end: WalkEnd): FetchReport[] {
   const failed = end.outcome === "aborted" || end.outcome === "read-as-zero";
   return fetches.map((fetch, index) => (failed && index === fetches.length - 1 ? { ...fetch, decides: `${fetch.decides}. ${end.reason}` } : fetch));
-}
-
-export function both(high: number, low: number): bigint {
-  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
-}
-
-export function hexOf(value: bigint | null): Hex | null {
-  return value === null ? null : `0x${value.toString(16)}`;
 }

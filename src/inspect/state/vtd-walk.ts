@@ -1,5 +1,5 @@
 /** A request through a VT-d unit, fetch by fetch (Intel VT-d 5.x, 3.4 to 3.9). */
-import { get, hex, highWord, lowWord } from "../../support/index.js";
+import { get, hex, highWord, lowWord, toBigInt } from "../../support/index.js";
 import { wideWords } from "../../translation/index.js";
 import {
   ATS_ABORTED,
@@ -30,7 +30,7 @@ import type { InspectionSource, UnitState } from "./source.js";
 import { decodeStructure, halves, hexWords } from "./structure-layout.js";
 import { type Load, NotedMemory, TellingWalker } from "./told-walk.js";
 import { vtdTranslator } from "./unit-models.js";
-import { both, hexOf, markEnd, permissionLetters, stage1Output, type UnitRequest, type UnitWalk } from "./unit-walk.js";
+import { markEnd, permissionLetters, stage1Output, type UnitRequest, type UnitWalk } from "./unit-walk.js";
 import { faultWords } from "./vtd-fault-words.js";
 import { CONTEXT_LAYOUT, FAULT_RECORD_LAYOUT, PASID_DIRECTORY_LAYOUT, PASID_ENTRY_LAYOUT, ROOT_LAYOUT, SM_CONTEXT_LAYOUT, SM_ROOT_LAYOUT } from "./vtd-fields.js";
 
@@ -104,7 +104,7 @@ function contextDecides(words: readonly bigint[], features: VtdTranslator["featu
     return faultWords(reason);
   }
   const tables = view.stage2;
-  return tables === undefined ? `Domain ${view.domain}: pass-through` : `Domain ${view.domain}: second stage of ${tables.levels} levels at ${hex(both(tables.baseHigh, tables.baseLow))}`;
+  return tables === undefined ? `Domain ${view.domain}: pass-through` : `Domain ${view.domain}: second stage of ${tables.levels} levels at ${hex(toBigInt(tables.baseHigh, tables.baseLow))}`;
 }
 
 function pasidDecides(words: readonly bigint[], features: VtdTranslator["features"]): string {
@@ -127,9 +127,9 @@ function endOf(answer: number, translator: VtdTranslator, { iova, kind }: UnitRe
   const went = answer >= 0 && !denied;
   return {
     outcome: !went ? "aborted" : answer === TRANSLATED ? "translated" : "bypassed",
-    output: went ? hex(answer === INTERRUPT ? iova : both(translator.outHigh, translator.outLow)) : null,
+    output: went ? hex(answer === INTERRUPT ? iova : toBigInt(translator.outHigh, translator.outLow)) : null,
     outputSpace,
-    ipa: hexOf(ipa),
+    ipa: ipa === null ? null : hex(ipa),
     pageBits: went && answer === TRANSLATED ? translator.outPageBits : null,
     permissions: answer === TRANSLATED ? permissionLetters(translator.outPermissions) : null,
     event: translator.hasFault ? eventOf(translator.record) : null,

@@ -2,6 +2,9 @@ import { afterEach, describe, expect, it } from "vitest";
 import { TAKEN_OF_STE, walkReport } from "../../../src/inspect/state/index.js";
 import type { WalkQuestion, WalkReport } from "../../../src/inspect/report/index.js";
 import { forwardedFields } from "../../../src/smmuv3/accel/entry.js";
+import { type DmaEngine, ENGINE_FILL } from "../../../src/guest/index.js";
+import { highWord, lowWord } from "../../../src/support/index.js";
+import { Random } from "../../fuzz/random.js";
 import { IOVA } from "../../guest/landing.js";
 import { running } from "../machine/rigs.js";
 
@@ -65,7 +68,7 @@ describe("a walk of a machine's function", () => {
     expect(fates).toMatchObject({ P: "same", FSPTPTR: "taken", PGTT: "dropped", SSPTPTR: "made", DID: "dropped" });
   });
 
-  it("that nothing maps ends with the event, and what the device then does is the same", async () => {
+  it("that nothing maps ends with the event", async () => {
     for (const which of ["smmuv3", "vtd"] as const) {
       const rig = await running(which);
       end = rig.end;
@@ -73,6 +76,38 @@ describe("a walk of a machine's function", () => {
       const report = walkReport(rig.source, question({ function: name, iova: "0x7654321000", access: "write" }));
       expect(report.end).toMatchObject({ outcome: "aborted", output: null, event: { name: which === "smmuv3" ? "F_TRANSLATION" : "SM_FS_NOT_PRESENT" } });
       expect(report.fetches.at(-1)!.decides).toContain(report.end.reason);
+      expect(end()).toBe(0);
+      end = () => 0;
+    }
+  });
+
+  it("says of random pages what a DMA of the function then does, and where it comes to", async () => {
+    for (const which of ["smmuv3", "vtd"] as const) {
+      const rig = await running(which);
+      end = rig.end;
+      const name = which === "smmuv3" ? "gpu0" : "nic0";
+      const engine = rig.device.dma as DmaEngine;
+      const random = new Random(which === "smmuv3" ? 1 : 2);
+      const pages = Array.from({ length: 6 }, () => rig.kernel.memory.allocate(0x1000));
+      const iovas = pages.map((_page, index) => BigInt(1 + random.below(2 ** 16)) * 0x10_0000n + BigInt(index) * 0x1000n);
+      for (const [index, page] of pages.entries()) {
+        await rig.domain.map(iovas[index], page, 0x1000, { read: true, write: index === 0 || random.below(3) > 0 });
+      }
+      const outcomes = new Set<string>();
+      for (let step = 0; step < 12; step++) {
+        const iova = random.below(4) === 0 ? BigInt(random.below(2 ** 20)) << 12n : random.pick(iovas) + BigInt(random.below(16)) * 64n;
+        const { end: told } = walkReport(rig.source, question({ function: name, iova: `0x${iova.toString(16)}`, access: "write" }));
+        const pattern = 0x2000_0000 + step;
+        const { ok } = await engine.run({ operation: ENGINE_FILL, source: 0n, destination: iova, length: 16, pattern });
+        expect([which, step, told.outcome]).toEqual([which, step, ok ? "translated" : "aborted"]);
+        if (told.output !== null) {
+          const { memory } = rig.source.units().find(({ side }) => side === "host")!;
+          expect(memory.load64(highWord(BigInt(told.output)), lowWord(BigInt(told.output)))).toBe(0);
+          expect(memory.loadedLow).toBe(pattern);
+        }
+        outcomes.add(told.outcome);
+      }
+      expect([...outcomes].sort()).toEqual(["aborted", "translated"]);
       expect(end()).toBe(0);
       end = () => 0;
     }
