@@ -25,8 +25,9 @@ const bundle = await rolldown({
   input: {
     index: path.join(root, "src/index.ts"),
     "cli/main": path.join(root, "src/cli/main.ts"),
-    // A thread's program, which is loaded by its address.
+    // Threads' programs, which are loaded by their addresses.
     "vcpu-thread": path.join(root, "src/kvm/vcpu-thread.ts"),
+    "loop-watch-thread": path.join(root, "src/kvm/loop-watch-thread.ts"),
     ...Object.fromEntries(Object.keys(rooms).filter((room) => room !== "cli" && room !== "inspect/page").map((room) => [fileOf(room), path.join(root, "src", room, "index.ts")])),
   },
   external: [...Object.keys(dependencies), ...Object.keys(optionalDependencies)],

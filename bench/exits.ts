@@ -1,5 +1,5 @@
 import { accessSync, constants } from "node:fs";
-import { type HandOver, KVM_X86, KvmVm, REGS, RUN, SREGS, Vcpus } from "../src/kvm/index.js";
+import { type ExitHandler, type HandOver, InlineVcpu, KVM_X86, KvmVm, REGS, RUN, SREGS, type VcpuGroup, Vcpus } from "../src/kvm/index.js";
 import { ioctl, map, memoryFile, viewOf } from "../src/linux/index.js";
 import { compare, type Comparison } from "./measure.js";
 import type { Bench, BenchResult } from "./registry.js";
@@ -11,26 +11,31 @@ const CODE = [0xba, 0xf8, 0x03, 0xb0, 0x41, 0xee, 0xeb, 0xfd];
 const ENTRY = 0x1000;
 const MEMORY_BYTES = 0x1_0000;
 
-/** Ways to hand an exit over from its vCPU's thread to the models'. */
-const WAYS: ReadonlyArray<readonly [name: string, way: HandOver]> = [
-  ["byEventLoop", { attendMs: 0, stayMs: 0, spins: 0 }],
-  ["attended", { attendMs: 0.5, stayMs: 4, spins: 0 }],
-  ["attendedSpinning", { attendMs: 0.5, stayMs: 4, spins: 2000 }],
+/** Ways in which an exit comes from its vCPU to the models' thread. */
+const WAYS: ReadonlyArray<readonly [name: string, make: (vm: KvmVm, onExit: ExitHandler) => VcpuGroup]> = [
+  ["byEventLoop", byThread({ attendMs: 0, stayMs: 0, spins: 0 })],
+  ["attended", byThread({ attendMs: 0.5, stayMs: 4, spins: 0 })],
+  ["attendedSpinning", byThread({ attendMs: 0.5, stayMs: 4, spins: 2000 })],
+  ["inModelsThread", (vm, onExit) => new InlineVcpu(vm, onExit)],
 ];
+
+function byThread(way: HandOver): (vm: KvmVm, onExit: ExitHandler) => VcpuGroup {
+  return (vm, onExit) => new Vcpus(vm, 1, onExit, way);
+}
 
 /** A guest that does nothing but leave: a byte to a port, again and again. */
 class Leaver {
   private readonly vm = KvmVm.open();
-  private readonly vcpus: Vcpus;
+  private readonly vcpus: VcpuGroup;
   private left = 0;
   private sum = 0;
   private done: () => void = () => {};
 
-  constructor(way: HandOver) {
+  constructor(make: (vm: KvmVm, onExit: ExitHandler) => VcpuGroup) {
     const ram = map(memoryFile("bench", MEMORY_BYTES), MEMORY_BYTES);
     new Uint8Array(viewOf(ram)).set(CODE, ENTRY);
     this.vm.addSlot({ guestAddress: 0, bytes: MEMORY_BYTES, userAddress: ram.address, readOnly: false });
-    this.vcpus = new Vcpus(this.vm, 1, ({ run }) => {
+    this.vcpus = make(this.vm, ({ run }) => {
       if (this.left > 0) {
         this.sum += run.getUint8(Number(run.getBigUint64(RUN.IO.DATA_OFFSET, true)));
         if (--this.left === 0) {
@@ -38,7 +43,7 @@ class Leaver {
         }
       }
       return true;
-    }, way);
+    });
     const [{ fd }] = this.vcpus.all;
     const special = Buffer.alloc(SREGS.BYTES);
     ioctl(fd, "KVM_GET_SREGS", KVM_X86.GET_SREGS, special);
@@ -90,8 +95,8 @@ export const exitBench: Bench = {
     }
     const program = await context.startC("exits");
     const results: BenchResult[] = [];
-    for (const [name, way] of WAYS) {
-      const guest = new Leaver(way);
+    for (const [name, make] of WAYS) {
+      const guest = new Leaver(make);
       try {
         const one: Comparison = { name: `exit.${name}`, unit: "µs/exit", js: () => guest.round(), question: "run" };
         results.push(...(await compare([one], program, Math.min(context.rounds, 5))));

@@ -2,8 +2,7 @@
  * A kernel as the guest of a machine: vCPUs by KVM in the place of a guest program. Made, run, paused, reset and ended
  * with the machine; nothing of it is left after `run`.
  */
-import { readFileSync } from "node:fs";
-import { CoalescedWrites, type KvmVm, type Vcpu, Vcpus } from "../kvm/index.js";
+import { CoalescedWrites, type KvmVm, makeVcpus, type Vcpu, type VcpuGroup } from "../kvm/index.js";
 import type { Machine } from "../machine/index.js";
 import { Refusal } from "../support/index.js";
 import type { ByteStream } from "../chardev/index.js";
@@ -62,7 +61,7 @@ const TAIL = 512;
 
 interface Running {
   readonly vm: KvmVm;
-  readonly vcpus: Vcpus;
+  readonly vcpus: VcpuGroup;
   readonly slots: MemorySlots;
   /** Writes that wait for an exit, and what does them where there is none. */
   readonly kept: CoalescedWrites | null;
@@ -161,7 +160,7 @@ export class KernelGuest {
       if (count > vm.mostVcpus) {
         throw new Refusal(`Number of SMP cpus requested (${count}) exceeds the maximum cpus supported by KVM (${vm.mostVcpus})`, { found: `-smp ${count}`, wouldWork: `-smp ${vm.mostVcpus}` });
       }
-      const vcpus = new Vcpus(vm, count, (vcpu, reason) => this.answer(vcpu, reason));
+      const vcpus = makeVcpus(vm, count, (vcpu, reason) => this.answer(vcpu, reason));
       vcpus.onFailure = (error) => this.finish({ kind: "failed", reason: `a vCPU's thread: ${error.message}` });
       try {
         const kept = CoalescedWrites.open(vm, vcpus.all, platform.coalesced);
@@ -302,7 +301,7 @@ export class KernelGuest {
     this.doKept(running);
     clearInterval(running.timer);
     running.disconnect();
-    this.vcpuMs += running.vcpus.threads.reduce((sum, thread) => sum + processorMs(thread), 0);
+    this.vcpuMs += running.vcpus.processorMs;
     this.runs += running.vcpus.runs;
     await running.vcpus.close();
     running.slots.close();
@@ -338,13 +337,4 @@ export class KernelGuest {
 
 function wordsOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
-}
-
-/** Time that a thread of this process has had, as its scheduler counts (proc(5), /proc/pid/task/tid/schedstat): nanoseconds first. */
-function processorMs(thread: number): number {
-  try {
-    return Number(readFileSync(`/proc/self/task/${thread}/schedstat`, "latin1").split(" ")[0]) / 1e6;
-  } catch {
-    return 0;
-  }
 }

@@ -5,7 +5,7 @@
  */
 import { ioctl } from "../linux/index.js";
 import { CAP, COALESCED_RING, COALESCED_ZONE, KVM } from "./uapi.js";
-import type { Vcpu } from "./vcpus.js";
+import type { Vcpu } from "./vcpu.js";
 import type { KvmVm } from "./vm.js";
 
 /** A range of addresses, or of I/O ports (x86). */

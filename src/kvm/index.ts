@@ -2,7 +2,9 @@ export { CoalescedWrites, type CoalescedTaker, type CoalescedZone } from "./coal
 export { type GsiRoute, KvmVm, type KvmMessage, type MemorySlot } from "./vm.js";
 export { IrqRoutes } from "./irq-routes.js";
 export { KvmVfio } from "./vfio-files.js";
-export { type ExitHandler, type HandOver, usualHandOver, type Vcpu, Vcpus } from "./vcpus.js";
+export { type ExitHandler, type Vcpu, type VcpuGroup } from "./vcpu.js";
+export { InlineVcpu } from "./inline-vcpu.js";
+export { type HandOver, makeVcpus, usualHandOver, Vcpus } from "./vcpus.js";
 export * from "./uapi.js";
 export { enterKernel, GDT, prepareX86, setFeatures, type X86Entry, type X86Places } from "./x86/processor.js";
 export { type GicPlaces, KvmGic } from "./arm64/gic.js";

@@ -43,3 +43,26 @@ export interface VcpuThreadData {
   /** An eventfd that wakes the models' thread. */
   readonly doorbell: number;
 }
+
+/** Words that the models' thread and the one beside it share, where the vCPU runs in the models' thread. */
+export const WATCH = {
+  /** 1: the models' thread has been kicked, and its loop is to have its turn. It sets 0 when it enters the guest again. */
+  KICKED: 0,
+  /** 1: the thread is to end. */
+  END: 1,
+  /** 1: it has, but for what Node.js does. */
+  ENDED: 2,
+} as const;
+export const WATCH_WORDS = 4;
+
+/** What that thread is started with. */
+export interface LoopWatchData {
+  readonly shared: SharedArrayBuffer;
+  /** The vCPU's descriptor, and the bytes of its shared pages. */
+  readonly vcpu: number;
+  readonly runBytes: number;
+  /** Readable when the loop has something to do, or the thread is to end. */
+  readonly descriptors: readonly number[];
+  /** The kernel's id of the models' thread. */
+  readonly thread: number;
+}

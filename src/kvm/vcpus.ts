@@ -5,22 +5,13 @@
  */
 import { existsSync } from "node:fs";
 import { availableParallelism } from "node:os";
-import { Worker } from "node:worker_threads";
-import { closeFd, installKick, ioctl, kick, makeEventFd, map, type Mapping, takeEventFd, unmap, viewOf, type Watch, watchReadable } from "../linux/index.js";
-import { KVM, RUN } from "./uapi.js";
+import { isMainThread, Worker } from "node:worker_threads";
+import { closeFd, installKick, kick, makeEventFd, type Mapping, takeEventFd, type Watch, watchReadable } from "../linux/index.js";
+import { InlineVcpu } from "./inline-vcpu.js";
+import { RUN } from "./uapi.js";
+import { type ExitHandler, makeVcpu, processorMs, releaseVcpu, type Vcpu, type VcpuGroup } from "./vcpu.js";
 import { DOOR, DOOR_WORDS, REQUEST, STATE, VCPU_WORDS, type VcpuThreadData, WORD } from "./vcpu-state.js";
 import type { KvmVm } from "./vm.js";
-
-/** A vCPU as those see it who set it up and answer its exits. */
-export interface Vcpu {
-  readonly index: number;
-  readonly fd: number;
-  /** Its struct kvm_run and what follows it. */
-  readonly run: DataView;
-}
-
-/** Answers an exit: reads it in `vcpu.run` and writes its result there. False: the vCPU is to wait, the machine ends or resets. */
-export type ExitHandler = (vcpu: Vcpu, reason: number) => boolean;
 
 interface Slot extends Vcpu {
   readonly mapping: Mapping;
@@ -53,7 +44,15 @@ const KICK_AGAIN_MS = 20;
 const HOLD_TRIES = 250;
 const END_TRIES = 50;
 
-export class Vcpus {
+/**
+ * The vCPUs of a machine in the way that costs least: one alone runs in the models' thread, where that is the main one
+ * (the loop that is waited for is its), and no other machine's vCPU has it already. @throws SystemError, nothing left
+ */
+export function makeVcpus(vm: KvmVm, count: number, onExit: ExitHandler): VcpuGroup {
+  return count === 1 && isMainThread && !InlineVcpu.running ? new InlineVcpu(vm, onExit) : new Vcpus(vm, count, onExit);
+}
+
+export class Vcpus implements VcpuGroup {
   private readonly slots: Slot[] = [];
   private readonly shared: SharedArrayBuffer;
   private readonly door: Int32Array;
@@ -63,7 +62,6 @@ export class Vcpus {
   private readonly atExit = (): void => this.endNow();
   private waiters: Array<() => void> = [];
   private closed = false;
-  /** A thread has ended that nobody asked to: its error. */
   onFailure: ((error: Error) => void) | null = null;
 
   /** Makes `count` vCPUs, which do not run yet. @throws SystemError, nothing left */
@@ -84,21 +82,14 @@ export class Vcpus {
       }
       this.watch = watchReadable(this.doorbell, () => this.serve());
     } catch (error) {
-      this.slots.forEach((slot) => release(slot));
+      this.slots.forEach((slot) => releaseVcpu(slot));
       closeFd(this.doorbell);
       throw error;
     }
   }
 
   private make(vm: KvmVm, index: number, runBytes: number): Slot {
-    const fd = ioctl(vm.fd, "KVM_CREATE_VCPU", KVM.CREATE_VCPU, index);
-    try {
-      const mapping = map(fd, runBytes);
-      return { index, fd, mapping, run: new DataView(viewOf(mapping)), row: new Int32Array(this.shared, (DOOR_WORDS + index * VCPU_WORDS) * 4, VCPU_WORDS), thread: null, waits: false };
-    } catch (error) {
-      closeFd(fd);
-      throw error;
-    }
+    return { ...makeVcpu(vm, index, runBytes), row: new Int32Array(this.shared, (DOOR_WORDS + index * VCPU_WORDS) * 4, VCPU_WORDS), thread: null, waits: false };
   }
 
   get all(): readonly Vcpu[] {
@@ -110,12 +101,14 @@ export class Vcpus {
     return this.slots.filter(({ thread }) => thread !== null).map(({ row }) => Atomics.load(row, WORD.THREAD));
   }
 
-  /** KVM_RUN calls so far. */
+  get processorMs(): number {
+    return this.threads.reduce((sum, thread) => sum + processorMs(thread), 0);
+  }
+
   get runs(): number {
     return this.slots.reduce((sum, { row }) => sum + Atomics.load(row, WORD.RUNS), 0);
   }
 
-  /** Starts the threads. A process that ends, for whatever reason, first gets them out of the kernel: it would hang else. */
   start(): void {
     process.on("exit", this.atExit);
     for (const slot of this.slots) {
@@ -189,15 +182,10 @@ export class Vcpus {
     this.waiters.splice(0).forEach((wake) => wake());
   }
 
-  /** All vCPUs leave the guest and stay out of it; completes when they have. What they have exited for is answered before. */
   async pause(): Promise<void> {
     await this.request(REQUEST.PAUSE, STATE.PAUSED);
   }
 
-  /**
-   * All vCPUs leave the guest, and this thread waits until they have: for what changes the machine below them in the
-   * middle of something else. What one has exited for is left unanswered. @returns false where one did not in time
-   */
   hold(): boolean {
     this.kickAll(REQUEST.PAUSE);
     return this.slots.every((slot) => {
@@ -273,7 +261,6 @@ export class Vcpus {
     }
   }
 
-  /** Ends the threads and closes the vCPUs. Safe to call twice. */
   async close(): Promise<void> {
     if (this.closed) {
       return;
@@ -283,7 +270,7 @@ export class Vcpus {
     await Promise.all(this.endings);
     process.off("exit", this.atExit);
     this.watch.close();
-    this.slots.forEach((slot) => release(slot));
+    this.slots.forEach((slot) => releaseVcpu(slot));
     closeFd(this.doorbell);
   }
 }
@@ -292,9 +279,4 @@ export class Vcpus {
 function threadFile(): URL {
   const beside = new URL("./vcpu-thread.js", import.meta.url);
   return existsSync(beside) ? beside : new URL("../vcpu-thread.js", import.meta.url);
-}
-
-function release({ mapping, fd }: Slot): void {
-  unmap(mapping);
-  closeFd(fd);
 }

@@ -23,6 +23,7 @@ export {
   writeFdAt,
 } from "./calls.js";
 export { SystemError } from "./errors.js";
+export { loopDescriptor, LoopTurns, TimerDescriptor, waitReadable } from "./loop.js";
 export { type Watch, watchReadable } from "./poll.js";
 export { sharedMemory } from "./shared-memory.js";
 export { installKick, kick } from "./signals.js";

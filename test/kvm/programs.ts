@@ -15,7 +15,7 @@ export function kvm(): boolean {
 
 /** What each program below begins with: a VM with 64 KiB and vCPUs in real mode at 0x1000 times their number and one. */
 const PRELUDE = `
-const { KvmVm, CoalescedWrites, Vcpus, CAP, EXIT, RUN, SREGS, REGS, KVM_X86 } = await import(process.argv[2] + "/kvm.js");
+const { KvmVm, CoalescedWrites, InlineVcpu, makeVcpus, Vcpus, CAP, EXIT, RUN, SREGS, REGS, KVM_X86 } = await import(process.argv[2] + "/kvm.js");
 const { memoryFile, map, viewOf, ioctl } = await import(process.argv[2] + "/linux.js");
 const vm = KvmVm.open();
 vm.enable(CAP.SPLIT_IRQCHIP, 24);
