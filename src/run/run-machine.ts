@@ -3,7 +3,7 @@ import { type ByteStream, describeChardev } from "../chardev/index.js";
 import { CallCounter, countCalls, traceHost } from "../host/instruments/index.js";
 import { type Host, HostError } from "../iommufd/index.js";
 import type { OutsideCounts } from "../inspect/timeline/index.js";
-import { type MachineArguments, parseArguments } from "../machine/arguments/index.js";
+import { boardTraits, type MachineArguments, parseArguments } from "../machine/arguments/index.js";
 import { Machine, machineReport } from "../machine/index.js";
 import { Log, type LogLine, Refusal } from "../support/index.js";
 import {
@@ -112,10 +112,18 @@ async function runTraced(request: RunRequest, args: MachineArguments, log: Log, 
   }
 }
 
+/** Node.js' names of processors, and QEMU's. */
+const ARCHITECTURES: Readonly<Record<string, string | undefined>> = { x64: "x86_64", arm64: "aarch64" };
+
 async function runOnHost(request: RunRequest, args: MachineArguments, log: Log, recording: RecordingFile | null): Promise<RunReport> {
   const { boot } = args;
+  // A kernel's vCPUs are this machine's processors: a line that is for others has the guest program in its place.
+  const isForeign = boardTraits[args.machine.board].architecture !== ARCHITECTURES[process.arch];
+  if (boot.kernel !== null && isForeign && request.guestByDefault === true) {
+    log.warn(`-kernel ${boot.kernel}: no kernel of ${boardTraits[args.machine.board].architecture} runs by KVM on this machine (${process.arch}): the guest program runs in its place`);
+  }
   // A guest that was asked for by name stands before the kernel.
-  const kernel = boot.kernel !== null && (request.guestByDefault === true || request.guest === null) ? await openKernelSession({ ...boot, kernel: boot.kernel }) : null;
+  const kernel = boot.kernel !== null && !(isForeign && request.guestByDefault === true) && (request.guestByDefault === true || request.guest === null) ? await openKernelSession({ ...boot, kernel: boot.kernel }) : null;
   const opened = await openHost(request.host, args, kernel?.makeMemory);
   const counter = new CallCounter();
   try {
