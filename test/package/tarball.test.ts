@@ -1,5 +1,6 @@
 /** The package as an installer gets it: packed, unpacked in an empty folder, with its dependencies beside it. */
-import { execFileSync, spawnSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
@@ -39,7 +40,7 @@ beforeAll(() => {
   }
   writeFileSync(join(folder, "empty/package.json"), "{}");
 }, 300_000);
-afterAll(() => rmSync(folder, { recursive: true, force: true }));
+afterAll(() => rmSync(folder, { recursive: true, force: true }), 60_000);
 
 const node = (...words: string[]) => spawnSync(process.execPath, words, { cwd: join(folder, "empty"), encoding: "utf8", env: { ...process.env, NODE_V8_COVERAGE: "" } });
 
@@ -115,6 +116,39 @@ describe("the packed package", () => {
       expect(account(json), JSON.stringify(account.errors)).toBe(true);
       expect(account({ ...json, events: null })).toBe(false);
     }
+  });
+});
+
+describe("the inspector in it", () => {
+  const inspect = (...words: string[]) => node(join(installed, "dist/lib/cli/main.js"), "inspect", ...words);
+
+  it("has its page, built, which loads nothing from elsewhere", () => {
+    const page = join(installed, "dist/lib/inspect");
+    expect(readdirSync(page).sort()).toEqual(["index.html", "page.css", "page.js"]);
+    const text = readFileSync(join(page, "index.html"), "utf8") + readFileSync(join(page, "page.css"), "utf8");
+    expect([...text.matchAll(/(?:src|href)="([^"]*)"|url\(([^)]*)\)|@import/g)].map(([whole, name]) => name ?? whole)).toEqual(["data:,", "page.css", "page.js"]);
+    // Namespaces are names.
+    expect([...readFileSync(join(page, "page.js"), "utf8").matchAll(/https?:\/\/[^"'`\s)]*/g)].map(([url]) => url).filter((url) => !url.startsWith("http://www.w3.org/"))).toEqual([]);
+  });
+
+  it("writes the page of a machine and of a host", () => {
+    const to = join(folder, "page");
+    for (const words of [["--guest", "none", "--static", to, "--", "-M", "virt", "-device", "arm-smmuv3,primary-bus=pcie.0,id=s"], ["--host", "grace", "--static", to]]) {
+      const { stdout, stderr, status } = inspect(...words);
+      expect([stderr, status]).toEqual(["", 0]);
+      expect(stdout).toContain(`${to}/index.html`);
+      expect(readdirSync(to).sort()).toEqual(["data.js", "index.html", "page.css", "page.js"]);
+    }
+  });
+
+  it("serves it", async () => {
+    const child = spawn(process.execPath, [join(installed, "dist/lib/cli/main.js"), "inspect", "--host", "grace"], { cwd: folder, stdio: ["ignore", "pipe", "inherit"] });
+    const [said] = (await once(child.stdout, "data")) as [Buffer];
+    const [address] = /http:\S+/.exec(said.toString())!;
+    expect(await (await fetch(`${address}page.js`)).text()).toBe(readFileSync(join(installed, "dist/lib/inspect/page.js"), "utf8"));
+    const gone = once(child, "exit");
+    child.kill("SIGINT");
+    expect(await gone).toEqual([0, null]);
   });
 });
 

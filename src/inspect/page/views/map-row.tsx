@@ -35,7 +35,7 @@ export function MapRow({ node, model }: { readonly node: MapNode; readonly model
     case "table":
       return <Row kind="" name={tableName(thing.table)} code="" strong={thing.table.kind === "viommu"}><Name>{sayOf(thing.table)}</Name></Row>;
     case "host-iommu":
-      return <Row kind={{ smmuv3: "SMMUv3", vtd: "VT-d", amd: "AMD-Vi", unknown: "IOMMU" }[thing.iommu.architecture]} name={thing.iommu.id} code="" strong>{thing.iommu.numaNode === null ? null : `node ${thing.iommu.numaNode}`}</Row>;
+      return <Row kind={{ smmuv3: "SMMUv3", vtd: "VT-d", amd: "AMD-Vi", unknown: "IOMMU" }[thing.iommu.architecture]} name={thing.iommu.id} code="" strong>{null}</Row>;
     case "host-port":
       return <Row kind="port" name={thing.address} code="">{thing.fn === null ? null : <Name>{thing.fn.label}</Name>}</Row>;
     case "host-function": {
@@ -65,7 +65,7 @@ function Row({ kind, name, code, label, strong = false, children }: { readonly k
 
 /** What of a table tells it from others like it, in a word. */
 function sayOf({ kind, what, iommu }: TableReport): string {
-  return kind === "viommu" ? (iommu ?? "") : kind === "ioas" ? "" : (what ?? "");
+  return kind === "viommu" ? (iommu ?? "") : kind === "ioas" ? "" : kind === "vdevice" ? (what ?? "").replace(/^vSID /, "") : (what ?? "");
 }
 
 /** How a function stands, by a sign and a word. */
