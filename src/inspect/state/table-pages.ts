@@ -1,15 +1,15 @@
 /** The pages of memory that a walk of any request, or a look at the queues, may read: for who keeps them, such as a recording. */
-import { PHYSICAL_BITS, type WordMemory } from "../../memory/index.js";
-import { CD_ILLEGAL, CdView, decodeCd, decodeSte, featuresOf as smmuFeaturesOf, STREAM_FOUND, StreamTable, SteView } from "../../smmuv3/lookup/index.js";
-import { CD, extract, STE_CONFIG_NESTED, STE_CONFIG_S1, STE_WORDS, STRTAB_BASE, STRTAB_BASE_CFG } from "../../smmuv3/spec/index.js";
-import { get, getAddress, lowWord } from "../../support/index.js";
+import type { WordMemory } from "../../memory/index.js";
+import { CD_ILLEGAL, CdView, decodeCd, decodeSte, STREAM_FOUND, type StreamTranslator, SteView } from "../../smmuv3/lookup/index.js";
+import { CD, STE_CONFIG_NESTED, STE_CONFIG_S1, STE_WORDS } from "../../smmuv3/spec/index.js";
+import { get } from "../../support/index.js";
 import { levelShift, type Tables } from "../../translation/index.js";
-import { ContextView, featuresOf as vtdFeaturesOf, PasidView, StructureReader } from "../../vtd/lookup/index.js";
-import { CAP, PASID_DIRECTORY, PASID_ENTRY, RTADDR } from "../../vtd/spec/index.js";
+import { ContextView, PasidView, StructureReader, type VtdTranslator } from "../../vtd/lookup/index.js";
+import { PASID_DIRECTORY, PASID_ENTRY } from "../../vtd/spec/index.js";
 import { PAGE_BYTES, PAGE_WORDS, PagedMemory, type PageReader, readPage } from "./pages.js";
 import { queuesReport } from "./queues.js";
 import type { InspectionSource, UnitState } from "./source.js";
-import { halves } from "./structure-layout.js";
+import { smmuTranslator, vtdTranslator } from "./unit-models.js";
 
 /** Pages that are told at most: a guest may have as many tables as it likes. */
 const MOST_PAGES = 8192;
@@ -37,12 +37,13 @@ export function tablePages(source: InspectionSource, read: PageReader = readerOf
   queuesReport({ ...source, units: () => units });
   const physical: Physical = (address) => source.hostAddressOf(address);
   for (const unit of units) {
-    for (const streamId of streamsOf(unit, source)) {
-      if (unit.architecture === "smmuv3") {
-        ofStream(unit, streamId, pages, physical);
-      } else {
-        ofSource(unit, streamId, pages, physical);
-      }
+    const streams = streamsOf(unit, source);
+    if (unit.architecture === "smmuv3") {
+      const translator = smmuTranslator(unit, unit.memory);
+      streams.forEach((streamId) => ofStream(unit, translator, streamId, pages, physical));
+    } else {
+      const translator = vtdTranslator(unit, source, unit.memory);
+      streams.forEach((sourceId) => ofSource(unit, translator, sourceId, pages, physical));
     }
   }
   return pages.list;
@@ -118,15 +119,7 @@ function streamsOf(unit: UnitState, source: InspectionSource): Set<number> {
 
 // ---- SMMUv3 (Arm IHI 0070, 3.3 and 5) ----
 
-function ofStream(unit: UnitState, streamId: number, pages: Pages, behindStage2: Physical): void {
-  const { memory } = unit;
-  const features = smmuFeaturesOf([0, 1, 2, 3, 4, 5].map((n) => register(unit, `IDR${n}`)));
-  const table = new StreamTable(memory, features);
-  const config = register(unit, "STRTAB_BASE_CFG");
-  table.base = getAddress(halves([unit.registers.get("STRTAB_BASE") ?? 0n]), STRTAB_BASE.ADDR);
-  table.log2Size = extract(config, STRTAB_BASE_CFG.LOG2SIZE);
-  table.split = extract(config, STRTAB_BASE_CFG.SPLIT);
-  table.format = extract(config, STRTAB_BASE_CFG.FMT);
+function ofStream(unit: UnitState, { table, features }: StreamTranslator, streamId: number, pages: Pages, behindStage2: Physical): void {
   const words = new Int32Array(STE_WORDS);
   const ste = new SteView();
   if (table.fetch(streamId, words) !== STREAM_FOUND) {
@@ -183,14 +176,11 @@ function* pieces(base: number, count: number, physical: Physical): Generator<{ r
 
 // ---- VT-d (Intel VT-d, 3.4 and 9) ----
 
-function ofSource(unit: UnitState, sourceId: number, pages: Pages, behindStage2: Physical): void {
+function ofSource(unit: UnitState, translator: VtdTranslator, sourceId: number, pages: Pages, behindStage2: Physical): void {
   const { memory, side } = unit;
-  const [cap, ecap] = [unit.registers.get("CAP") ?? 0n, unit.registers.get("ECAP") ?? 0n];
-  const features = vtdFeaturesOf(cap, ecap, side === "guest" ? get(halves([cap]), CAP.MGAW) + 1 : PHYSICAL_BITS);
-  const root = halves([unit.registers.get("RTADDR") ?? 0n]);
-  const reader = new StructureReader(memory, features, side === "guest");
+  const reader = new StructureReader(memory, translator.features, side === "guest");
   const context = new ContextView();
-  if (reader.readContext({ rootTable: getAddress(root, RTADDR.RTA), mode: get(root, RTADDR.TTM) }, sourceId, context) !== 0) {
+  if (reader.readContext(translator, sourceId, context) !== 0) {
     return;
   }
   if (context.stage2 !== undefined) {
@@ -262,8 +252,4 @@ function descend(unit: UnitState, pages: Pages, physical: Physical, format: Form
 
 function aligned(address: number, bits: number): number {
   return address - (address % 2 ** bits);
-}
-
-function register(unit: UnitState, name: string): number {
-  return lowWord(unit.registers.get(name) ?? 0n);
 }
