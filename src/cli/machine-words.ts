@@ -5,9 +5,10 @@ import { readTextFile, Refusal, systemWords } from "../support/index.js";
 
 /**
  * The machine's arguments of a command: words after `--`, or one file that holds them in whatever form (`-`: standard
- * input). A file's name is told from an option by its first letter.
+ * input), a plan as data among them. A file's name is told from an option by its first letter.
+ * @throws Refusal
  */
-export function machineInput(words: readonly string[]): ArgumentInput {
+export async function machineInput(words: readonly string[]): Promise<ArgumentInput> {
   const [first] = words;
   if (first === undefined) {
     throw new Refusal("no machine arguments", { wouldWork: "viommu run FILE.args, or viommu run -- -machine virt ..." });
@@ -15,7 +16,8 @@ export function machineInput(words: readonly string[]): ArgumentInput {
   if (first !== "-" && (first.startsWith("-") || commandHead(words).length > 0)) {
     return { words: locateWords(words), findings: [] };
   }
-  const { words: ofFile, findings } = first === "-" ? recognise(standardInput(), "standard input") : recognise(readTextFile(first, "a file of machine arguments"), first);
+  const [text, name] = first === "-" ? [standardInput(), "standard input"] : [readTextFile(first, "a file of machine arguments"), first];
+  const { words: ofFile, findings } = recognise(isPlan(text) ? await lineOfPlan(text, name) : text, name);
   return { words: [...ofFile, ...locateWords(words.slice(1)).map((word) => ({ ...word, index: ofFile.length + word.index }))], findings };
 }
 
@@ -26,7 +28,7 @@ export function machineInput(words: readonly string[]): ArgumentInput {
  * @throws Refusal
  */
 export async function machineArguments(words: readonly string[], host: string | undefined, descriptors?: ReadonlyMap<string, string>): Promise<MachineArguments> {
-  const input = machineInput(words);
+  const input = await machineInput(words);
   try {
     return parseArguments(input);
   } catch (error) {
@@ -43,6 +45,28 @@ export async function machineArguments(words: readonly string[], host: string | 
     }
     throw await whatElse(error, partial, which, descriptors);
   }
+}
+
+/** What `viommu plan --format json` writes. */
+const isPlan = (text: string): boolean => /^\s*\{/.test(text) && /"expanders"\s*:/.test(text);
+
+/** @throws Refusal with all in which it is no plan */
+async function lineOfPlan(text: string, name: string): Promise<string> {
+  const [{ writePlan }, { planSchema }] = await Promise.all([import("../plan/index.js"), import("../plan/report/index.js")]);
+  let data: unknown;
+  try {
+    data = JSON.parse(text);
+  } catch (error) {
+    throw new Refusal(`${name} is not JSON: ${(error as Error).message}`, { wouldWork: "the output of viommu plan --format json as it is" });
+  }
+  const read = planSchema.safeParse(data);
+  if (!read.success) {
+    throw new Refusal(`${name} is no plan`, {
+      found: read.error.issues.map((issue) => `${issue.path.join(".") || "the file"}: ${issue.message}`).join("; "),
+      wouldWork: "the output of viommu plan --format json as it is, or of --format viommu",
+    });
+  }
+  return writePlan(read.data, "viommu", { hostName: read.data.host, qemu: "11.1", libvirt: "12.9" });
 }
 
 function standardInput(): string {

@@ -48,7 +48,7 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
     }
     const inspector = options.inspect === undefined ? null : (await import("./inspect-run.js")).inspectRun({ port: options.inspect, control: false, lesson: null, say: streams.err });
     const { formatAccount, speaksOnStandardOutput } = await import("../run/index.js");
-    const report = await runWithOptions(machine, options, its, streams, { onProgress: finishProgress.show, inspection: inspector?.inspection, record: recordOf(words, options) }).finally(async () => {
+    const report = await runWithOptions(machine, options, its, streams, { onProgress: finishProgress.show, inspection: inspector?.inspection, record: await recordOf(words, options) }).finally(async () => {
       finishProgress.done();
       await inspector?.close();
     });
@@ -66,7 +66,7 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
   };
 }
 
-function recordOf(words: readonly string[], { record, recordLimit }: RunOptions): RecordRequest | undefined {
+async function recordOf(words: readonly string[], { record, recordLimit }: RunOptions): Promise<RecordRequest | undefined> {
   if (record === undefined) {
     if (recordLimit !== undefined) {
       throw new Refusal("--record-limit is of a recording", { found: "--record-limit without --record", wouldWork: "--record FILE --record-limit SIZE" });
@@ -74,7 +74,7 @@ function recordOf(words: readonly string[], { record, recordLimit }: RunOptions)
     return undefined;
   }
   // Standard input has been read: there is nothing more to be had of it.
-  const machine = words[0] === "-" ? words : locateWords(machineInput(words).words).map(({ text }) => text);
+  const machine = words[0] === "-" ? words : locateWords((await machineInput(words)).words).map(({ text }) => text);
   return { file: record, words: machine, ...(recordLimit === undefined ? {} : { limit: recordLimit }) };
 }
 

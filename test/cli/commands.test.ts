@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -23,6 +23,24 @@ describe("viommu run", () => {
     expect(report.machine.iommus.length).toBeGreaterThan(0);
     expect(code).toBe(0);
     expect(err).toBe("");
+  });
+
+  it("runs a plan as data as it runs the plan's line, and says in what another file is none", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "plan-"));
+    try {
+      const plan = (format: string) => viommu("plan", "--host", "board", "--device", "0000:02:00.0", "--format", format);
+      const report = async (file: string): Promise<unknown> => (JSON.parse((await viommu("run", "--host", "board", "--guest", "none", "--json", join(folder, file))).out) as { machine: unknown }).machine;
+      for (const format of ["json", "viommu"]) {
+        writeFileSync(join(folder, format), (await plan(format)).out);
+      }
+      expect(await report("json")).toEqual(await report("viommu"));
+      writeFileSync(join(folder, "other"), '{"expanders": 1}');
+      const { code, err } = await viommu("run", "--host", "board", join(folder, "other"));
+      expect(code).toBe(2);
+      expect(err.replace(/\s+/g, " ")).toMatch(/other is no plan found: .*board: .*expanders: .* would work: the output of viommu plan --format json/);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 
   it("tells people within 80 columns", async () => {
