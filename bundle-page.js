@@ -14,6 +14,8 @@ export async function bundlePage(folder) {
   const bundle = await rolldown({
     input: path.join(source, "main.tsx"),
     platform: "browser",
+    // What needs Node.js is in no function that the page calls, and falls away.
+    external: [/^node:/],
     transform: { jsx: { runtime: "automatic", importSource: "preact" }, define: { "process.env.NODE_ENV": '"production"' } },
     resolve: { extensionAlias: { ".js": [".ts", ".tsx", ".js"] } },
     treeshake: { moduleSideEffects: (id) => id.startsWith(source) },

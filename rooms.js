@@ -52,9 +52,9 @@ export const rooms = {
   "inspect/state": ["support", "memory", "translation", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup", "inspect/report"],
   "inspect/lessons": ["support", "inspect/report"],
   "inspect/machine": ["support", "memory", "translation", "iommufd", "pci", "smmuv3", "smmuv3/spec", "smmuv3/lookup", "vtd/spec", "vtd/lookup", "machine", "inspect/report", "inspect/state"],
-  "inspect/page": ["inspect/report"],
-  "inspect/timeline": ["support", "iommufd", "machine", "inspect/report", "inspect/machine"],
+    "inspect/timeline": ["support", "iommufd", "machine", "inspect/report", "inspect/machine"],
   "inspect/recording": ["inspect/report", "inspect/state"],
+  "inspect/page": ["inspect/report", "inspect/state", "inspect/recording"],
   "inspect/recorder": ["support", "memory", "inspect/report", "inspect/state", "inspect/timeline", "inspect/recording"],
   qmp: ["inspect/report", "inspect/state", "inspect/machine", "inspect/timeline", "support", "chardev", "memory", "pci", "iommufd", "msi", "smmuv3", "vfio", "machine/arguments", "machine"],
   "kernel-guest": ["support", "linux", "kvm", "boot", "chardev", "memory", "msi", "port", "machine/arguments", "machine"],
@@ -68,7 +68,7 @@ export const rooms = {
   "host/formats": ["support", "plan", "host/simulated/names", "host/simulated/file", "host/described"],
   check: ["support", "memory", "iommufd", "pci", "host/simulated/names", "host/simulated/file", "host/simulated/host", "machine/arguments", "machine/input", "machine", "plan"],
   run: ["run/report", "inspect/machine", "inspect/timeline", "inspect/recorder", "host/simulated/kernel", "support", "memory", "iommufd", "pci", "msi", "smmuv3", "machine/arguments", "machine", "port", "guest/choices", "guest", "host/simulated/file", "host/simulated/host", "host/shipped", "host/linux", "host/doctor", "chardev", "qtest", "remote", "qmp", "host/instruments", "kernel-guest"],
-  cli: ["support", "plan/report", "devices", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine/input", "machine", "host/simulated/names", "host/simulated/host", "host/linux", "host/shipped", "host/sysfs", "host/described", "host/doctor", "host/formats", "host/simulated/file", "remote", "plan", "check", "run/report", "run", "chardev", "qtest", "inspect/report", "inspect/lessons", "inspect/machine", "inspect/server"],
+  cli: ["support", "plan/report", "devices", "iommufd", "conformance", "guest/choices", "guest", "machine/arguments", "machine/input", "machine", "host/simulated/names", "host/simulated/host", "host/linux", "host/shipped", "host/sysfs", "host/described", "host/doctor", "host/formats", "host/simulated/file", "remote", "plan", "check", "run/report", "run", "chardev", "qtest", "inspect/report", "inspect/lessons", "inspect/machine", "inspect/server", "inspect/recording"],
 };
 
 /** Rooms that the package does not give, and why (package-door.js gives all others). */

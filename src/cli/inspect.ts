@@ -1,8 +1,9 @@
+import { readFileSync } from "node:fs";
 import type { Command } from "commander";
 import { lessonNames, loadLesson } from "../inspect/lessons/index.js";
-import type { LessonReport } from "../inspect/report/index.js";
+import type { LessonReport, PageData } from "../inspect/report/index.js";
 import type { Answers } from "../inspect/server/index.js";
-import { plural, Refusal } from "../support/index.js";
+import { plural, Refusal, systemWords } from "../support/index.js";
 import type { InspectedRun } from "./inspect-run.js";
 import { parsePort } from "./guest-options.js";
 import { addMachineOptions, endBySignal, type MachineOptions, runWithOptions } from "./machine-options.js";
@@ -13,6 +14,7 @@ import type { Streams } from "./streams.js";
 interface InspectOptions extends MachineOptions {
   readonly port: number;
   readonly qmp?: string;
+  readonly recording?: string;
   readonly control?: boolean;
   readonly static?: string;
   readonly lesson?: string;
@@ -23,6 +25,7 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
   addMachineOptions(command)
     .option("--port <number>", "the port on loopback that the page is at (default: one that is free)", parsePort, 0)
     .option("--qmp <socket>", "a viommu that runs, by its -qmp socket: unix:PATH or HOST:PORT")
+    .option("--recording <file>", "what viommu run --record has kept, with the state at every row")
     .option("--control", "the page may stop the machine and let it go on")
     .option("--lesson <name|folder>", `a machine that teaches, with its text beside the page: ${lessonNames().join(", ")}`)
     .option("--static <folder>", "write the page with what it shows to files, which open without a server")
@@ -42,12 +45,12 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
 
 /** @throws Refusal where the options are of two things, or of none */
 function checkInputs(words: readonly string[], options: InspectOptions, its: Command): void {
-  const inputs = [words.length > 0 ? "a machine's arguments" : null, options.qmp !== undefined ? "--qmp" : null, options.lesson !== undefined ? "--lesson" : null].filter((one) => one !== null);
+  const inputs = [words.length > 0 ? "a machine's arguments" : null, options.qmp !== undefined ? "--qmp" : null, options.recording !== undefined ? "--recording" : null, options.lesson !== undefined ? "--lesson" : null].filter((one) => one !== null);
   if (inputs.length > 1) {
     throw new Refusal(`${inputs[0]} and ${inputs[1]} are two things to look at`, { wouldWork: "one of them" });
   }
   if (inputs.length === 0 && options.host === undefined) {
-    throw new Refusal("nothing to look at", { wouldWork: "viommu inspect FILE.args, viommu inspect -- and QEMU's arguments, --qmp SOCKET, --lesson NAME, or --host FILE for a host without a machine" });
+    throw new Refusal("nothing to look at", { wouldWork: "viommu inspect FILE.args, viommu inspect -- and QEMU's arguments, --qmp SOCKET, --recording FILE, --lesson NAME, or --host FILE for a host without a machine" });
   }
   if (options.lesson !== undefined) {
     const own = ["host", "guest"].find((name) => its.getOptionValueSource(name) === "cli");
@@ -55,9 +58,9 @@ function checkInputs(words: readonly string[], options: InspectOptions, its: Com
       throw new Refusal(`a lesson has its ${own} already`, { found: `--lesson ${options.lesson} and --${own}`, wouldWork: "one of the two" });
     }
   }
-  const idle = ["guest", "fd", "trace", "firmware", "granule", "seed", "intelIommu", "kexec", ...(options.qmp === undefined ? [] : ["host"])].find((name) => words.length === 0 && options.lesson === undefined && its.getOptionValueSource(name) === "cli");
+  const idle = ["guest", "fd", "trace", "firmware", "granule", "seed", "intelIommu", "kexec", ...(options.qmp === undefined && options.recording === undefined ? [] : ["host"])].find((name) => words.length === 0 && options.lesson === undefined && its.getOptionValueSource(name) === "cli");
   if (idle !== undefined) {
-    throw new Refusal(`--${idle.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} is for a machine that is made here`, { found: options.qmp === undefined ? "a host alone" : `--qmp ${options.qmp}`, wouldWork: "leaving it out, or a machine's arguments" });
+    throw new Refusal(`--${idle.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} is for a machine that is made here`, { found: options.qmp !== undefined ? `--qmp ${options.qmp}` : options.recording !== undefined ? `--recording ${options.recording}` : "a host alone", wouldWork: "leaving it out, or a machine's arguments" });
   }
   if (options.static !== undefined) {
     const lost = ["port", "control"].find((name) => its.getOptionValueSource(name) === "cli");
@@ -125,8 +128,14 @@ async function writeCopy(answers: Answers, folder: string, about: string, stream
 
 /** A machine that runs elsewhere, or a host alone. @returns the exit code */
 async function inspectAnswers(options: InspectOptions, streams: Streams): Promise<number> {
-  const { answersOf, openInspector, openMonitorSocket } = await import("../inspect/server/index.js");
-  const answers = options.qmp !== undefined ? await openMonitorSocket(options.qmp) : answersOf({ "x-viommu-map": await mapOf(options.host!) });
+  const { answersOf, openInspector, openMonitorSocket, pageFolder, writePage } = await import("../inspect/server/index.js");
+  const data = options.recording === undefined ? undefined : await readRecording(options.recording);
+  if (data !== undefined && options.static !== undefined) {
+    writePage(pageFolder(), options.static, data);
+    streams.out(`${options.static}/index.html: the page with the recording\n`);
+    return 0;
+  }
+  const answers = options.qmp !== undefined ? await openMonitorSocket(options.qmp) : answersOf(data !== undefined ? {} : { "x-viommu-map": await mapOf(options.host!) });
   try {
     if (options.static !== undefined) {
       await writeCopy(answers, options.static, options.qmp ?? options.host!, streams);
@@ -134,7 +143,7 @@ async function inspectAnswers(options: InspectOptions, streams: Streams): Promis
     }
     const ending = endBySignal();
     const stop = ending.start();
-    const inspector = await openInspector({ answers, port: options.port, control: options.control === true }).catch((error: unknown) => {
+    const inspector = await openInspector({ answers, port: options.port, control: options.control === true, data }).catch((error: unknown) => {
       ending.done();
       throw error;
     });
@@ -149,6 +158,24 @@ async function inspectAnswers(options: InspectOptions, streams: Streams): Promis
   } finally {
     answers.close();
   }
+}
+
+/** @throws Refusal where it cannot be read, or is no recording with a row */
+async function readRecording(file: string): Promise<PageData> {
+  const { openRecording, RecordingError } = await import("../inspect/recording/index.js");
+  let bytes: Buffer;
+  try {
+    bytes = readFileSync(file);
+  } catch (error) {
+    throw new Refusal(`Could not open '${file}': ${systemWords(error)}`, { found: `--recording ${file}`, wouldWork: "a file of viommu run --record" });
+  }
+  try {
+    const recording = await openRecording(bytes);
+    await recording.at(recording.last);
+  } catch (error) {
+    throw error instanceof RecordingError ? new Refusal(error.message, { found: `--recording ${file}`, wouldWork: "a file of viommu run --record" }) : error;
+  }
+  return { about: file, answers: [], recording: bytes.toString("base64") };
 }
 
 async function mapOf(host: string): Promise<object> {

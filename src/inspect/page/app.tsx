@@ -62,6 +62,7 @@ export function App({ client }: { readonly client: Client }) {
       (error: Error) => (problem.value = error.message),
     );
   });
+  useEffect(() => client.onMoved?.(() => moment.value++), [client]);
   useSignalEffect(() => (follow.value ? client.onNews?.(() => moment.value++, (is) => (connected.value = is)) : undefined));
 
   useEffect(() => {

@@ -1,5 +1,10 @@
 import { render } from "preact";
 import { App } from "./app.js";
 import { openClient } from "./client.js";
+import { Problem } from "./views/parts.js";
 
-render(<App client={openClient()} />, document.getElementById("page")!);
+const page = document.getElementById("page")!;
+openClient().then(
+  (client) => render(<App client={client} />, page),
+  (error: unknown) => render(<Problem>{error instanceof Error ? error.message : String(error)}</Problem>, page),
+);

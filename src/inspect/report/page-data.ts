@@ -12,4 +12,6 @@ export interface PageData {
   /** What they are of, for a person. */
   readonly about: string;
   readonly answers: readonly KeptAnswer[];
+  /** A recording's file, in base64: it answers instead. */
+  readonly recording?: string;
 }

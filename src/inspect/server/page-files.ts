@@ -50,19 +50,24 @@ function isPage(folder: string): boolean {
   return existsSync(join(folder, DATA)) && existsSync(join(folder, "index.html")) && /<title>viommu<\/title>/.test(readFileSync(join(folder, "index.html"), "utf8"));
 }
 
+/** The page's files with data beside them, which it shows in place of a machine. */
+export function withData(files: ReadonlyMap<string, PageFile>, data: PageData): ReadonlyMap<string, PageFile> {
+  const index = files.get("index.html")!;
+  const html = index.bytes.toString("utf8").replace('<script defer src="page.js">', `<script defer src="${DATA}"></script>\n<script defer src="page.js">`);
+  // JSON is JavaScript (ES2019).
+  const script = `globalThis.VIOMMU_DATA = ${JSON.stringify(data)};\n`;
+  return new Map([...files, ["index.html", { ...index, bytes: Buffer.from(html) }], [DATA, { type: FILES["page.js"], bytes: Buffer.from(script) }]]);
+}
+
 /** Writes the page with its data: files that a browser opens without a server. @throws Refusal */
 export function writePage(from: string, folder: string, data: PageData): void {
   checkTarget(folder);
-  const files = readPage(from);
-  const html = files.get("index.html")!.bytes.toString("utf8");
+  const files = withData(readPage(from), data);
   try {
     mkdirSync(folder, { recursive: true });
     for (const [name, { bytes }] of files) {
       writeFileSync(join(folder, name), bytes);
     }
-    writeFileSync(join(folder, "index.html"), html.replace('<script defer src="page.js">', `<script defer src="${DATA}"></script>\n<script defer src="page.js">`));
-    // JSON is JavaScript (ES2019).
-    writeFileSync(join(folder, DATA), `globalThis.VIOMMU_DATA = ${JSON.stringify(data)};\n`);
   } catch (error) {
     throw new Refusal(`Could not write to '${folder}': ${systemWords(error)}`, { found: `--static ${folder}`, wouldWork: "a folder that can be written" });
   }

@@ -4,10 +4,11 @@ import { once } from "node:events";
 import { createServer, type IncomingMessage, type RequestListener, type Server, type ServerResponse } from "node:http";
 import { QmpRefusal } from "../../remote/index.js";
 import { Refusal, systemWords } from "../../support/index.js";
+import type { PageData } from "../report/index.js";
 import { isAllowed } from "./allowed.js";
 import type { Answers } from "./answers.js";
 import { News } from "./news.js";
-import { pageFolder, readPage } from "./page-files.js";
+import { pageFolder, readPage, withData } from "./page-files.js";
 
 export interface InspectorOptions {
   readonly answers: Answers;
@@ -17,6 +18,8 @@ export interface InspectorOptions {
   readonly control: boolean;
   /** Where the built page is; default the package's. */
   readonly page?: string;
+  /** What the page shows in place of a machine: a recording. */
+  readonly data?: PageData;
 }
 
 export interface Inspector {
@@ -52,8 +55,8 @@ class Denied extends Error {
 }
 
 /** Serves a page and its questions on 127.0.0.1 and, where there is one, ::1. @throws Refusal where the port is taken, or the page is not built */
-export async function openInspector({ answers, port, control, page = pageFolder() }: InspectorOptions): Promise<Inspector> {
-  const files = readPage(page);
+export async function openInspector({ answers, port, control, page = pageFolder(), data }: InspectorOptions): Promise<Inspector> {
+  const files = data === undefined ? readPage(page) : withData(readPage(page), data);
   const token = randomBytes(TOKEN_BYTES).toString("hex");
   const news = new News(answers);
   let waiting = 0;

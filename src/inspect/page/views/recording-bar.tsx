@@ -6,7 +6,7 @@ export function RecordingBar({ recording }: { readonly recording: RecordingPosit
   const { first, last, row } = recording;
   const to = (number: number) => () => void recording.at(Math.min(Math.max(number, first), last));
   return (
-    <div class="vw-recording" role="group" aria-label="Position in the recording">
+    <div class="vw-recording" role="region" aria-label="Position in the recording">
       <button type="button" disabled={row <= first} aria-label="first row" onClick={to(first)}>|◀</button>
       <button type="button" disabled={row <= first} aria-label="row before" onClick={to(row - 1)}>◀</button>
       <input type="range" min={first} max={last} step={1} value={row} aria-label="Row" aria-valuetext={`row ${row} of ${last}`} onInput={(event) => to(Number(event.currentTarget.value))()} />
