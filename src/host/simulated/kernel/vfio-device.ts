@@ -10,7 +10,6 @@ import {
   type RegionInfo,
   type RegionMapping,
   type VfioDevice,
-  VfioIrq,
   VfioRegion,
   WALKS_INCOHERENTLY,
 } from "../../../iommufd/index.js";
@@ -23,6 +22,7 @@ import { refusing, type Refuse } from "./objects.js";
 import type { Master } from "./iommu-driver.js";
 import { quiesce, VfioConfigSpace } from "./vfio-config.js";
 import { checkFeature } from "./vfio-features.js";
+import { VfioInterrupts } from "./vfio-interrupts.js";
 
 const PAGE = 4096;
 /** VFIO_PCI_NUM_REGIONS (with the VGA region) and VFIO_PCI_NUM_IRQS. */
@@ -51,23 +51,14 @@ export interface VfioHost {
   readonly growsMsix: boolean;
 }
 
-/** The vectors of one kind that are enabled. */
-interface EnabledIrqs {
-  readonly index: number;
-  readonly events: Array<HostEvent | null>;
-  /** Where each vector writes, as it was when the vector was set up. */
-  readonly addresses: bigint[];
-}
-
 /** An open VFIO character device of the simulated kernel (Linux drivers/vfio). */
 export class SimulatedVfioDevice implements VfioDevice {
   private object: DeviceObject | null = null;
   private iommufd: SimulatedIommufd | null = null;
   private config: VfioConfigSpace | null = null;
-  private irqs: EnabledIrqs | null = null;
+  private interrupts: VfioInterrupts | null = null;
   /** Of its registers; they can be mapped while it decodes memory. */
   private readonly files = new Set<DmaBuf>();
-  private readonly otherEvents = new Map<number, HostEvent>();
   private closed = false;
 
   constructor(
@@ -128,6 +119,7 @@ export class SimulatedVfioDevice implements VfioDevice {
       () => this.resetFunction(),
       () => this.restoreFunction(),
     );
+    this.interrupts = new VfioInterrupts(this.device, this.config, this.host.growsMsix, (refuse) => BigInt(iommufd.prepareMsi(this.object!, this.host.messageAddress(this.device), refuse)));
     return this.object.id;
   }
 
@@ -237,92 +229,19 @@ export class SimulatedVfioDevice implements VfioDevice {
     }
   }
 
-  /** Linux vfio_pci_ioctl_get_irq_info: INTx masks itself and can be masked, vectors of MSI-X can be added one by one where the interrupt controller takes it. */
   irqInfo(index: number): IrqInfo {
     const refuse = this.enter("VFIO_GET_IRQ_INFO");
-    const { config } = this.bound(refuse);
-    const isIntx = index === VfioIrq.INTX;
-    const info = { eventfd: true, maskable: isIntx, autoMasked: isIntx, noResize: !isIntx && !(index === VfioIrq.MSIX && this.host.growsMsix) };
-    switch (index) {
-      case VfioIrq.INTX:
-        return { ...info, count: config.hasInterruptPin ? 1 : 0 };
-      case VfioIrq.MSI:
-        return { ...info, count: config.msiVectors() };
-      case VfioIrq.MSIX:
-        return { ...info, count: config.table.vectors };
-      case VfioIrq.ERR:
-      case VfioIrq.REQ:
-        return { ...info, count: 1 };
-      default:
-        throw refuse("EINVAL", `interrupt index ${index}`);
-    }
+    return this.bound(refuse).interrupts.info(index, refuse);
   }
 
-  /** Linux vfio_pci_set_irqs_ioctl, ACTION_TRIGGER. */
   setIrqs(index: number, start: number, events: ReadonlyArray<HostEvent | null>): void {
     const refuse = this.enter("VFIO_SET_IRQS");
-    this.bound(refuse);
-    this.checkVectors(index, start, events.length, refuse);
-    if (index === VfioIrq.ERR || index === VfioIrq.REQ) {
-      const [event] = events;
-      // Linux vfio_pci_set_ctx_trigger_single.
-      if (event === undefined && !this.otherEvents.has(index)) {
-        throw refuse("EINVAL", "interrupts of this kind are not enabled");
-      }
-      if (event === undefined || event === null) {
-        this.otherEvents.delete(index);
-      } else {
-        this.otherEvents.set(index, event);
-      }
-      return;
-    }
-    if (events.length === 0 && this.irqs?.index === index) {
-      this.disableIrqs();
-      return;
-    }
-    if (this.irqs !== null && this.irqs.index !== index) {
-      throw refuse("EINVAL", "interrupts of another kind are enabled");
-    }
-    if (events.length === 0) {
-      throw refuse("EINVAL", "interrupts of this kind are not enabled");
-    }
-    if (this.irqs !== null && start + events.length > this.irqs.events.length && (index === VfioIrq.MSI || (index === VfioIrq.MSIX && !this.host.growsMsix))) {
-      throw refuse("EINVAL", `${this.irqs.events.length} vectors are enabled, and more cannot be added`);
-    }
-    const enabled = this.irqs ?? { index, events: [], addresses: [] };
-    const isSetUp = events.every((_event, i) => enabled.addresses[start + i] !== undefined);
-    const address = index === VfioIrq.INTX || isSetUp ? 0n : BigInt(this.iommufd!.prepareMsi(this.object!, this.host.messageAddress(this.device), refuse));
-    const isFirst = this.irqs === null;
-    this.irqs = enabled;
-    if (isFirst) {
-      for (let vector = 0; vector < start; vector++) {
-        enabled.events[vector] = null;
-      }
-    }
-    events.forEach((event, i) => {
-      const vector = start + i;
-      enabled.events[vector] = event;
-      enabled.addresses[vector] ??= address;
-      if (index === VfioIrq.MSIX) {
-        this.device.setMsi(vector, event === null ? null : { address: enabled.addresses[vector], data: vector });
-      }
-    });
-    if (index === VfioIrq.MSI && isFirst) {
-      this.config!.enableMsi(address, enabled.events.length);
-    }
+    this.bound(refuse).interrupts.set(index, start, events, refuse);
   }
 
-  /** Linux's loopback (ACTION_TRIGGER without events): signals what is set for vectors. */
   raiseIrqs(index: number, vectors: readonly number[]): void {
     const refuse = this.enter("VFIO_SET_IRQS");
-    if (index === VfioIrq.ERR || index === VfioIrq.REQ) {
-      vectors.forEach(() => this.otherEvents.get(index)?.signal());
-      return;
-    }
-    if (this.irqs?.index !== index) {
-      throw refuse("EINVAL", "interrupts of this kind are not enabled");
-    }
-    vectors.forEach((vector) => this.deliver(vector));
+    this.bound(refuse).interrupts.raise(index, vectors, refuse);
   }
 
   maskIrqs(index: number, start: number, count: number): void {
@@ -387,7 +306,7 @@ export class SimulatedVfioDevice implements VfioDevice {
     }
     this.closed = true;
     if (this.object !== null) {
-      this.disableIrqs();
+      this.interrupts!.disable();
       this.revokeFiles();
       this.files.clear();
       this.device.reset();
@@ -405,16 +324,12 @@ export class SimulatedVfioDevice implements VfioDevice {
 
   /** Signals who listens to errors, or to requests. False: nobody does. */
   tell(index: number): boolean {
-    const event = this.otherEvents.get(index);
-    event?.signal();
-    return event !== undefined;
+    return this.interrupts?.tell(index) ?? false;
   }
 
   /** The function's write of `data` has reached the doorbell. */
   deliver(data: number): void {
-    if (this.irqs !== null) {
-      this.irqs.events[data]?.signal();
-    }
+    this.interrupts?.deliver(data);
   }
 
   /** Function level reset; the kernel saves and restores what is its own and the process's settings. */
@@ -426,32 +341,13 @@ export class SimulatedVfioDevice implements VfioDevice {
   }
 
   private restoreFunction(): void {
-    const { device, master, irqs } = this;
+    const { device, master } = this;
     this.config!.restore();
     device.enablePasid(master!.pasidBits > 0);
     if (master!.atsEnabled) {
       device.enableAts(true);
     }
-    if (irqs !== null && irqs.index === VfioIrq.MSIX) {
-      irqs.events.forEach((event, vector) => {
-        if (event !== null) {
-          device.setMsi(vector, { address: irqs.addresses[vector], data: vector });
-        }
-      });
-    }
-    if (irqs !== null && irqs.index === VfioIrq.MSI) {
-      this.config!.enableMsi(irqs.addresses[irqs.events.length - 1], irqs.events.length);
-    }
-  }
-
-  private disableIrqs(): void {
-    if (this.irqs?.index === VfioIrq.MSIX) {
-      this.irqs.events.forEach((_event, vector) => this.device.setMsi(vector, null));
-    }
-    if (this.irqs?.index === VfioIrq.MSI) {
-      this.config!.enableMsi(0n, 0);
-    }
-    this.irqs = null;
+    this.interrupts!.restore();
   }
 
   /** EINVAL beyond the region; EIO for a BAR while the process has memory decoding off. */
@@ -465,19 +361,9 @@ export class SimulatedVfioDevice implements VfioDevice {
     }
   }
 
-  private checkVectors(index: number, start: number, count: number, refuse: Refuse): void {
-    const there = this.irqInfo(index).count;
-    if (start < 0 || start + count > there || (count > 0 && start >= there)) {
-      throw refuse("EINVAL", `vectors ${start} to ${start + count - 1} of ${there}`);
-    }
-  }
-
-  /** Only INTx can be masked, and only while it is on (Linux vfio_pci_set_intx_mask); these functions have no INTx. */
   private checkMask(index: number, start: number, count: number): never {
     const refuse = this.enter("VFIO_SET_IRQS");
-    this.bound(refuse);
-    this.checkVectors(index, start, count, refuse);
-    throw index === VfioIrq.INTX ? refuse("EINVAL", "INTx is not enabled") : refuse("ENOTTY", `interrupts of index ${index} cannot be masked`);
+    throw this.bound(refuse).interrupts.maskRefusal(index, start, count, refuse);
   }
 
   private eachMsixByte(index: number, offset: number, length: number, use: (at: number) => void): void {
@@ -499,10 +385,10 @@ export class SimulatedVfioDevice implements VfioDevice {
   }
 
   /** Nothing but binding works on a descriptor that is not bound. */
-  private bound(refuse: Refuse): { iommufd: SimulatedIommufd; config: VfioConfigSpace } {
+  private bound(refuse: Refuse): { iommufd: SimulatedIommufd; config: VfioConfigSpace; interrupts: VfioInterrupts } {
     if (this.object === null) {
       throw refuse("EINVAL", `${this.address} is not bound to an iommufd`);
     }
-    return { iommufd: this.iommufd!, config: this.config! };
+    return { iommufd: this.iommufd!, config: this.config!, interrupts: this.interrupts! };
   }
 }
