@@ -1,13 +1,16 @@
-import { readFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { Command } from "commander";
 import { lessonNames, loadLesson } from "../inspect/lessons/index.js";
 import type { LessonReport, PageData } from "../inspect/report/index.js";
 import type { Answers } from "../inspect/server/index.js";
+import type { RecordRequest } from "../run/index.js";
 import { plural, Refusal, systemWords } from "../support/index.js";
 import type { InspectedRun } from "./inspect-run.js";
 import { parsePort } from "./guest-options.js";
 import { addMachineOptions, endBySignal, type MachineOptions, runWithOptions } from "./machine-options.js";
-import { machineArguments } from "./machine-words.js";
+import { machineArguments, recordedWords } from "./machine-words.js";
 import { progress } from "./progress.js";
 import type { Streams } from "./streams.js";
 
@@ -17,6 +20,8 @@ interface InspectOptions extends MachineOptions {
   readonly recording?: string;
   readonly control?: boolean;
   readonly static?: string;
+  /** False: `--no-record`. */
+  readonly record: boolean;
   readonly lesson?: string;
 }
 
@@ -29,6 +34,7 @@ export function addTo(command: Command, streams: Streams, finish: (code: number)
     .option("--control", "the page may stop the machine and let it go on")
     .option("--lesson <name|folder>", `a machine that teaches, with its text beside the page: ${lessonNames().join(", ")}`)
     .option("--static <folder>", "write the page with what it shows to files, which open without a server")
+    .option("--no-record", "with --static: without a recording of the run, which takes longer then")
     .addHelpText("after", HELP)
     .action(async (words: string[], options: InspectOptions, its: Command) => {
       checkInputs(words, options, its);
@@ -62,6 +68,9 @@ function checkInputs(words: readonly string[], options: InspectOptions, its: Com
   if (idle !== undefined) {
     throw new Refusal(`--${idle.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)} is for a machine that is made here`, { found: options.qmp !== undefined ? `--qmp ${options.qmp}` : options.recording !== undefined ? `--recording ${options.recording}` : "a host alone", wouldWork: "leaving it out, or a machine's arguments" });
   }
+  if (!options.record && (options.static === undefined || (words.length === 0 && options.lesson === undefined))) {
+    throw new Refusal("--no-record is for files of a machine that is made here", { found: "--no-record", wouldWork: "leaving it out, or --static FOLDER and a machine's arguments" });
+  }
   if (options.static !== undefined) {
     const lost = ["port", "control"].find((name) => its.getOptionValueSource(name) === "cli");
     if (lost !== undefined) {
@@ -83,7 +92,8 @@ async function inspectMachine(words: readonly string[], options: InspectOptions,
   const { inspectRun } = await import("./inspect-run.js");
   const folder = options.static;
   const about = words[0].startsWith("-") ? "a machine" : words[0];
-  const inspector = folder !== undefined ? copyAtEnd(folder, about, streams, lesson) : inspectRun({
+  const copy = folder === undefined ? null : copyAtEnd(folder, about, await recordedWords(words), streams, lesson);
+  const inspector = copy ?? inspectRun({
     lesson,
     port: options.port,
     control: options.control === true,
@@ -94,7 +104,7 @@ async function inspectMachine(words: readonly string[], options: InspectOptions,
       return new Promise(() => {});
     },
   });
-  const report = await runWithOptions(machine, options, its, streams, { onProgress: shown.show, inspection: inspector.inspection }).finally(async () => {
+  const report = await runWithOptions(machine, options, its, streams, { onProgress: shown.show, inspection: inspector.inspection, record: options.record ? copy?.record : undefined }).finally(async () => {
     shown.done();
     await inspector.close();
   });
@@ -104,41 +114,71 @@ async function inspectMachine(words: readonly string[], options: InspectOptions,
   return report.ok ? 0 : 1;
 }
 
-/** Writes the page when the guest has ended. */
-function copyAtEnd(folder: string, about: string, streams: Streams, lesson: LessonReport | null): InspectedRun {
+/** Bytes of a recording that a page takes with it: a browser reads all of it before it shows anything. */
+const RECORDING_OF_PAGE = 32 << 20;
+
+/** Writes the page with what the machine answers when its guest has ended, and with the recording of its run. */
+function copyAtEnd(folder: string, about: string, words: readonly string[], streams: Streams, lesson: LessonReport | null): InspectedRun & { readonly record: RecordRequest } {
   let answers: Answers | null = null;
+  let data: PageData | null = null;
+  const kept = mkdtempSync(join(tmpdir(), "viommu-inspect-"));
+  const file = join(kept, "recording");
   return {
     inspection: {
       attach: async (monitor) => {
         const { answersOfMachine } = await import("./inspect-run.js");
         answers = await answersOfMachine(monitor, lesson);
       },
-      guestEnded: () => writeCopy(answers!, folder, about, streams),
+      guestEnded: async () => {
+        const { collectPageData } = await import("../inspect/server/index.js");
+        data = await collectPageData(answers!, about);
+      },
     },
-    close: async () => answers?.close(),
+    record: { file, limit: RECORDING_OF_PAGE, words },
+    // The recording is whole once the machine has ended.
+    close: async () => {
+      answers?.close();
+      try {
+        if (data !== null) {
+          await writeCopy(await withRecording(data, file), folder, streams);
+        }
+      } finally {
+        rmSync(kept, { recursive: true, force: true });
+      }
+    },
   };
 }
 
-async function writeCopy(answers: Answers, folder: string, about: string, streams: Streams): Promise<void> {
-  const { collectPageData, pageFolder, writePage } = await import("../inspect/server/index.js");
-  const data = await collectPageData(answers, about);
+/** A recording that was cut at its limit lacks the end, which the page is about: its answers are shown alone. */
+async function withRecording(data: PageData, file: string): Promise<PageData> {
+  const bytes = existsSync(file) ? readFileSync(file) : null;
+  if (bytes === null || bytes.length === 0) {
+    return data;
+  }
+  const { openRecording } = await import("../inspect/recording/index.js");
+  const { end, last } = await openRecording(bytes);
+  return last === 0 || end === null || end.limited ? data : { ...data, recording: bytes.toString("base64") };
+}
+
+async function writeCopy(data: PageData, folder: string, streams: Streams): Promise<void> {
+  const { pageFolder, writePage } = await import("../inspect/server/index.js");
   writePage(pageFolder(), folder, data);
-  streams.out(`${folder}/index.html: the page with ${plural(data.answers.length, "answer")}\n`);
+  const has = [data.answers.length > 0 ? plural(data.answers.length, "answer") : null, data.recording !== undefined ? "the recording" : null].filter((one) => one !== null);
+  streams.out(`${folder}/index.html: the page with ${has.join(" and ")}\n`);
 }
 
 /** A machine that runs elsewhere, or a host alone. @returns the exit code */
 async function inspectAnswers(options: InspectOptions, streams: Streams): Promise<number> {
-  const { answersOf, openInspector, openMonitorSocket, pageFolder, writePage } = await import("../inspect/server/index.js");
+  const { answersOf, collectPageData, openInspector, openMonitorSocket } = await import("../inspect/server/index.js");
   const data = options.recording === undefined ? undefined : await readRecording(options.recording);
   if (data !== undefined && options.static !== undefined) {
-    writePage(pageFolder(), options.static, data);
-    streams.out(`${options.static}/index.html: the page with the recording\n`);
+    await writeCopy(data, options.static, streams);
     return 0;
   }
   const answers = options.qmp !== undefined ? await openMonitorSocket(options.qmp) : answersOf(data !== undefined ? {} : { "x-viommu-map": await mapOf(options.host!) });
   try {
     if (options.static !== undefined) {
-      await writeCopy(answers, options.static, options.qmp ?? options.host!, streams);
+      await writeCopy(await collectPageData(answers, options.qmp ?? options.host!), options.static, streams);
       return 0;
     }
     const ending = endBySignal();
@@ -193,4 +233,5 @@ The page is at an address on loopback with a token: who has it may look, so do
 not give it away. A machine that is made here stays after its guest has ended,
 until Ctrl-C. A plan is looked at as the machine that it makes: viommu plan
 --format viommu ... > FILE.args. viommu run --inspect shows a machine as long as
-its run lasts. docs/inspector.md goes through the page.`;
+its run lasts. Of a recording, and in files of a machine that was made here, every
+view shows the state after the row that is chosen. docs/inspector.md goes through the page.`;

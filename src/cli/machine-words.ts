@@ -21,6 +21,11 @@ export async function machineInput(words: readonly string[]): Promise<ArgumentIn
   return { words: [...ofFile, ...locateWords(words.slice(1)).map((word) => ({ ...word, index: ofFile.length + word.index }))], findings };
 }
 
+/** The same as words, for who reads a recording. Standard input has been read by then: there is nothing more to be had of it. */
+export async function recordedWords(words: readonly string[]): Promise<readonly string[]> {
+  return words[0] === "-" ? words : locateWords((await machineInput(words)).words).map(({ text }) => text);
+}
+
 /**
  * The machine's arguments of a command. Where they are refused, what a simulated host would refuse of the rest is told
  * with it: the first run shows all that is wrong.

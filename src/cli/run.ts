@@ -1,9 +1,8 @@
 import type { Command } from "commander";
-import { locateWords } from "../machine/arguments/index.js";
 import type { RecordRequest } from "../run/index.js";
 import { parsePort, parseRecordLimit } from "./guest-options.js";
 import { addMachineOptions, type MachineOptions, runWithOptions } from "./machine-options.js";
-import { machineArguments, machineInput } from "./machine-words.js";
+import { machineArguments, recordedWords } from "./machine-words.js";
 import { progress } from "./progress.js";
 import { errorFindings, Refusal } from "../support/index.js";
 import type { Streams } from "./streams.js";
@@ -73,9 +72,7 @@ async function recordOf(words: readonly string[], { record, recordLimit }: RunOp
     }
     return undefined;
   }
-  // Standard input has been read: there is nothing more to be had of it.
-  const machine = words[0] === "-" ? words : locateWords((await machineInput(words)).words).map(({ text }) => text);
-  return { file: record, words: machine, ...(recordLimit === undefined ? {} : { limit: recordLimit }) };
+  return { file: record, words: await recordedWords(words), ...(recordLimit === undefined ? {} : { limit: recordLimit }) };
 }
 
 /** What `--trace help` prints, as QEMU's `-trace help` does: all there are. @returns the exit code */

@@ -7,12 +7,15 @@ import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { bundlePage } from "../../bundle-page.js";
 import { main } from "../../src/cli/main.js";
+import { openRecording } from "../../src/inspect/recording/index.js";
 import type { KeptAnswer, MapReport, PageData } from "../../src/inspect/report/index.js";
+import { walkReport } from "../../src/inspect/state/index.js";
 import { pageFolder } from "../../src/inspect/server/index.js";
 import { viommu } from "./streams.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const example = join(root, "examples/grace-two-smmus.args");
+const lesson = join(root, "examples/lessons/stale-tlb");
 let folder: string;
 let made = false;
 
@@ -41,9 +44,9 @@ const answer = (data: PageData, execute: string): KeptAnswer => data.answers.fin
 describe("viommu inspect --static", () => {
   it("writes the page with the machine as it is when its guest has ended", async () => {
     const to = join(folder, "machine");
-    const { code, out, err } = await viommu("inspect", "--static", to, example);
+    const { code, out, err } = await viommu("inspect", "--static", to, "--guest", join(lesson, "guest.mjs"), join(lesson, "machine.args"));
     expect([code, err]).toEqual([0, ""]);
-    expect(out).toMatch(new RegExp(`^${to}/index.html: the page with \\d+ answers\n$`));
+    expect(out).toMatch(new RegExp(`^${to}/index.html: the page with \\d+ answers and the recording\n$`));
     const data = dataOf(to);
     const map = answer(data, "x-viommu-map").return as MapReport;
     expect(map.machine?.iommus.length).toBeGreaterThan(0);
@@ -51,6 +54,14 @@ describe("viommu inspect --static", () => {
     expect(data.answers.filter(({ execute }) => execute === "x-viommu-registers").map(({ arguments: { iommu } }) => iommu)).toEqual([...map.machine!.iommus, ...map.host.iommus].map(({ id }) => id));
     expect(answer(data, "x-viommu-timeline").return).toMatchObject({ on: true });
     expect(readFileSync(join(to, "index.html"), "utf8")).toContain('<script defer src="data.js"></script>\n<script defer src="page.js"></script>');
+    const recording = await openRecording(Buffer.from(data.recording!, "base64"));
+    expect([recording.end?.limited, recording.last > 1]).toEqual([false, true]);
+    expect((await recording.at(recording.last)).map().machine?.iommus).toEqual(map.machine!.iommus);
+    // At the first row the guest has set up nothing; at the last its tables are there.
+    const ends = await Promise.all([recording.first, recording.last].map(async (row) => walkReport(await recording.at(row), { function: "gpu0", pasid: null, iova: "0x12345000", access: "read", privileged: false, kind: "untranslated" })));
+    expect(ends[1].fetches.length).toBeGreaterThan(ends[0].fetches.length);
+    expect((await viommu("inspect", "--static", to, "--no-record", "--guest", "none", example)).out).toMatch(/with \d+ answers\n$/);
+    expect(dataOf(to).recording).toBeUndefined();
     // Over an earlier page, again.
     expect((await viommu("inspect", "--static", to, "--host", "grace")).code).toBe(0);
     expect((answer(dataOf(to), "x-viommu-map").return as MapReport).machine).toBeNull();
@@ -85,7 +96,25 @@ describe("viommu inspect refuses", () => {
     expect(await refused(join(folder, "none.args"))).toContain("No such file or directory");
     expect(await refused("--qmp", `unix:${join(folder, "none.sock")}`)).toContain("Failed to connect to");
     expect(await refused("--host", "nowhere")).toContain("nowhere");
+    expect(await refused("--no-record", example)).toContain("--no-record is for files of a machine that is made here");
     expect(await refused("--port", "65536", example)).toContain("a port is a number");
+  });
+
+  it("recordings that are not there, are none, or are damaged, and what goes with none", async () => {
+    expect(await refused("--recording", join(folder, "none.rec"))).toContain("none.rec': No such file or directory");
+    const file = join(folder, "some.rec");
+    writeFileSync(file, "a letter\n");
+    expect(await refused("--recording", file)).toContain("viommu run --record");
+    expect((await viommu("run", "--guest", "none", "--record", file, example)).code).toBe(0);
+    const bytes = readFileSync(file);
+    bytes[bytes.length >> 1] ^= 0xff;
+    writeFileSync(file, bytes);
+    for (const more of [[], ["--static", join(folder, "damaged")]]) {
+      expect(await refused("--recording", file, ...more)).toContain("viommu run --record");
+    }
+    expect(existsSync(join(folder, "damaged"))).toBe(false);
+    expect(await refused("--recording", file, example)).toContain("a machine's arguments and --recording are two things to look at");
+    expect(await refused("--recording", file, "--host", "grace")).toContain("--host is for a machine that is made here");
   });
 
   it("a folder with something else in it, before anything runs", async () => {

@@ -1,10 +1,12 @@
 /** A recording in the inspector's page: a position that every view follows, forward and back. */
-import { rmSync, mkdtempSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { writePage } from "../../src/inspect/server/index.js";
+import { loadLesson } from "../../src/inspect/lessons/index.js";
+import { answersOf, openInspector, writePage } from "../../src/inspect/server/index.js";
+import { viommu } from "../cli/streams.js";
 import { record } from "./recording/record.js";
 import { running } from "./machine/rigs.js";
 import { browserRig, noBrowser } from "./browser.js";
@@ -60,5 +62,41 @@ describe.skipIf(noBrowser)("a recording", () => {
     // axe-core asks for the sheet by XMLHttpRequest, which no page of a file may.
     expect(rig.faults().filter((fault) => !/page\.css|net::ERR_FAILED/.test(fault))).toEqual([]);
     await page.context().close();
+  });
+
+  it("of a stale TLB: the page is walked while it was mapped, and the cache keeps what the tables have no more", async () => {
+    const { machine, guest } = await loadLesson("stale-tlb");
+    const file = join(folder, "lesson.recording");
+    expect(await viommu("run", "--guest", guest, "--record", file, machine)).toMatchObject({ code: 0, err: "" });
+    const data = { about: file, answers: [], recording: readFileSync(file).toString("base64") };
+    const files = join(folder, "lesson");
+    writePage(rig.folder, files, data);
+    const inspector = await openInspector({ answers: answersOf({}), port: 0, control: false, page: rig.folder, data });
+    for (const at of [inspector.address, `${pathToFileURL(join(files, "index.html"))}`]) {
+      const page = await rig.open(LOOKS.light);
+      page.setDefaultTimeout(15_000);
+      await page.goto(`${at}#/walk?function=gpu0&iova=0x12345000`);
+      const ending = (): Promise<string> => page.locator(".vw-end").innerText();
+      await expect.poll(ending).toContain("F_TRANSLATION");
+      const slider = page.getByRole("slider", { name: "Row" });
+      const last = Number(await slider.inputValue());
+      await slider.focus();
+      let back = 0;
+      for (; back < last && (await ending()).includes("F_TRANSLATION"); back++) {
+        await page.keyboard.press("ArrowLeft");
+        await page.getByText(`state after row ${last - back - 1} of ${last}`).waitFor();
+        await page.waitForTimeout(20);
+      }
+      expect([back > 0, back < last]).toEqual([true, true]);
+      await expect.poll(ending).not.toMatch(/F_[A-Z]+|C_BAD/);
+      await page.keyboard.press("End");
+      await expect.poll(ending).toContain("F_TRANSLATION");
+      await page.goto(`${at}#/caches?function=gpu0&stale=1`);
+      await page.getByText("0x12345000").first().waitFor();
+      await page.getByText("CMD_TLBI_NH_VA").first().waitFor();
+      expect(rig.faults()).toEqual([]);
+      await page.context().close();
+    }
+    await inspector.close();
   });
 });

@@ -23,5 +23,6 @@ export async function openClient(): Promise<Client> {
   if (data === undefined) {
     return new HttpClient();
   }
-  return data.recording === undefined ? new StaticClient(data) : RecordingClient.open(Uint8Array.from(atob(data.recording), (byte) => byte.charCodeAt(0)));
+  const kept = new StaticClient(data);
+  return data.recording === undefined ? kept : RecordingClient.open(Uint8Array.from(atob(data.recording), (byte) => byte.charCodeAt(0)), kept);
 }

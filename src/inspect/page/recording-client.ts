@@ -14,12 +14,13 @@ export class RecordingClient implements Client {
     private readonly recorded: Recording,
     private source: InspectionSource,
     private row: number,
+    private readonly beside: Client,
   ) {}
 
-  /** At the last row. @throws RecordingError where it is damaged, or has no row */
-  static async open(bytes: Uint8Array): Promise<RecordingClient> {
+  /** At the last row. @param beside has what is no state of the machine: its lesson. @throws RecordingError where it is damaged, or has no row */
+  static async open(bytes: Uint8Array, beside: Client): Promise<RecordingClient> {
     const recorded = await openRecording(bytes);
-    return new RecordingClient(recorded, await recorded.at(recorded.last), recorded.last);
+    return new RecordingClient(recorded, await recorded.at(recorded.last), recorded.last, beside);
   }
 
   get recording(): RecordingPosition {
@@ -40,6 +41,8 @@ export class RecordingClient implements Client {
         return this.recorded.rows(args.since === undefined ? null : Number(args.since), args.limit === undefined ? undefined : Number(args.limit));
       case "x-viommu-numbers":
         return this.recorded.numbersAt(this.row);
+      case "x-viommu-lesson":
+        return this.beside.ask(execute, given);
       default:
         return answer(this.source, { execute, arguments: args }) as Questions[K]["answer"];
     }

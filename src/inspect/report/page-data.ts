@@ -12,6 +12,6 @@ export interface PageData {
   /** What they are of, for a person. */
   readonly about: string;
   readonly answers: readonly KeptAnswer[];
-  /** A recording's file, in base64: it answers instead. */
+  /** A recording's file, in base64: it answers instead, and what is no state of a machine is among the answers. */
   readonly recording?: string;
 }
