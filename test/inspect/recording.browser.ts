@@ -65,10 +65,10 @@ describe.skipIf(noBrowser)("a recording", () => {
   });
 
   it("of a stale TLB: the page is walked while it was mapped, and the cache keeps what the tables have no more", async () => {
-    const { machine, guest } = await loadLesson("stale-tlb");
+    const { machine, guest, report } = await loadLesson("stale-tlb");
     const file = join(folder, "lesson.recording");
     expect(await viommu("run", "--guest", guest, "--record", file, machine)).toMatchObject({ code: 0, err: "" });
-    const data = { about: file, answers: [], recording: readFileSync(file).toString("base64") };
+    const data = { about: file, answers: [{ execute: "x-viommu-lesson", arguments: {}, return: report }], recording: readFileSync(file).toString("base64") };
     const files = join(folder, "lesson");
     writePage(rig.folder, files, data);
     const inspector = await openInspector({ answers: answersOf({}), port: 0, control: false, page: rig.folder, data });
@@ -78,6 +78,7 @@ describe.skipIf(noBrowser)("a recording", () => {
       await page.goto(`${at}#/walk?function=gpu0&iova=0x12345000`);
       const ending = (): Promise<string> => page.locator(".vw-end").innerText();
       await expect.poll(ending).toContain("F_TRANSLATION");
+      await page.getByText("The tables say no").first().waitFor();
       const slider = page.getByRole("slider", { name: "Row" });
       const last = Number(await slider.inputValue());
       await slider.focus();
