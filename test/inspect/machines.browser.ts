@@ -128,7 +128,7 @@ describe.skipIf(noBrowser)("a machine with a passed-through function", () => {
     const list = page.getByRole("grid", { name: "Time line" });
     await list.getByRole("row").filter({ hasText: "iommufd_backend_alloc_hwpt" }).last().click();
     const details = page.getByRole("region", { name: "The chosen row" });
-    await expect.poll(() => details.innerText()).toMatch(/Follows from\s+◆ \d+ smmuv3_cmdq_opcode[^]*▸ \d+ smmuv3_store/);
+    await expect.poll(() => details.innerText()).toMatch(/Follows from\s+◆ \d+ smmuv3_cmdq_opcode[^]*▸ \d+ viommu_smmuv3_store/);
   });
 
   it("has numbers of its DMA", async () => {

@@ -161,8 +161,9 @@ describe.skipIf(!kvm())("a vCPU in the models' thread", () => {
       console.log(third instanceof InlineVcpu);
       await Promise.all([second.close(), third.close()]);
       const worker = new Worker("const { parentPort, workerData } = require('node:worker_threads'); import(workerData).then(async ({ KvmVm, makeVcpus, Vcpus }) => { const one = makeVcpus(KvmVm.open(), 1, () => true); parentPort.postMessage(one instanceof Vcpus); await one.close(); })", { eval: true, workerData: process.argv[2] + "/kvm.js" });
+      const ended = new Promise((resolve) => worker.once("exit", resolve));
       console.log(await new Promise((resolve) => worker.once("message", resolve)));
-      await new Promise((resolve) => worker.once("exit", resolve));
+      await ended;
     `);
     expect([out.trim().split("\n"), status]).toEqual([["true true", "true", "true"], 0]);
   });

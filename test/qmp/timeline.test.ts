@@ -15,7 +15,7 @@ it("tells rows of the time line while it is on, in pieces of at most 1,000", asy
   expect(await client.ask("x-viommu-timeline-set", { on: true })).toEqual([{ return: {} }]);
   await port.write(base + 0x80, 4, 0x11n);
   await port.write(base + 0x84, 4, 0x22n);
-  const row = { time: expect.any(Number) as number, kind: "store", name: "smmuv3_store", iommu: "smmu0", function: null, streamId: null, cause: null };
+  const row = { time: expect.any(Number) as number, kind: "store", name: "viommu_smmuv3_store", iommu: "smmu0", function: null, streamId: null, cause: null };
   const rows = [
     { ...row, number: 1, words: "smmu0 addr 0x80 val 0x11 size 0x4" },
     { ...row, number: 2, words: "smmu0 addr 0x84 val 0x22 size 0x4" },

@@ -19,7 +19,7 @@ export interface RowEvent {
 
 /** Names, `*` for any text, by the kind; the first that fits has it. */
 const KINDS: ReadonlyArray<readonly [kind: Kind, detail: boolean, names: readonly string[]]> = [
-  ["store", false, ["smmuv3_store", "vtd_reg_write"]],
+  ["store", false, ["viommu_smmuv3_store", "vtd_reg_write"]],
   ["command", false, ["smmuv3_cmdq_opcode", "vtd_inv_desc", "vtd_reg_write_gcmd"]],
   ["command", true, ["smmuv3_cmdq_cfgi_*", "smmuv3_cmdq_tlbi_*", "smmuv3_range_inval", "smmuv3_cmdq_consume_error", "vtd_inv_desc_*", "vtd_warn_invalid_qi_tail"]],
   ["command", true, ["vtd_reg_dmar_root", "vtd_reg_ir_root", "vtd_ir_enable", "vtd_dmar_enable", "vtd_inv_qi_enable", "vtd_inv_qi_setup"]],

@@ -43,7 +43,7 @@ export const traceTlbVmidStage1 = traceEvent("smmu_iotlb_inv_vmid_s1", "IOTLB in
 export const traceConfigRange = traceEvent("smmu_configs_inv_sid_range", "Config cache INV SID range from 0x%x to 0x%x");
 export const traceResetExit = traceEvent("smmu_reset_exit", "");
 /** Before a write of a register has an effect; QEMU's comes behind it, and does not say of which SMMU. */
-export const traceStore = traceEvent("smmuv3_store", "%s addr 0x%x val 0x%x size 0x%x");
+export const traceStore = traceEvent("viommu_smmuv3_store", "%s addr 0x%x val 0x%x size 0x%x");
 
 const opcodes = new Map<number, string>(Object.entries(OP).map(([name, opcode]) => [opcode, `SMMU_CMD_${name}`]));
 

@@ -41,12 +41,12 @@ describe("the time line of a machine with SMMUs", () => {
     const { rows, last, first, on } = timeline.report(null);
     expect(rows.map(line)).toEqual([
       "1 dma viommu_host_dma 0008:01:00.0 write iova 0x12340000 pasid -1 ats 0 length 0x10 | smmu1 gpu0 0x1100 <- -",
-      "2 store smmuv3_store smmu1 addr 0x98 val 0x13 size 0x4 | smmu1 - - <- -",
+      "2 store viommu_smmuv3_store smmu1 addr 0x98 val 0x13 size 0x4 | smmu1 - - <- -",
       "3 command smmuv3_cmdq_opcode <--- SMMU_CMD_TLBI_NH_VA | smmu1 - - <- 2",
       "4 command smmuv3_range_inval vmid=-1 asid=1 addr=0x12340000 tg=1 num_pages=0x1 ttl=3 leaf=1 stage=1 | smmu1 - - <- 3",
       "5 command smmuv3_cmdq_opcode <--- SMMU_CMD_SYNC | smmu1 - - <- 2",
       "6 host smmuv3_accel_issue_batch smmu1 commands 1 handled 1 errno 0 | smmu1 - - <- 5",
-      "7 store smmuv3_store smmu1 addr 0x98 val 0x15 size 0x4 | smmu1 - - <- -",
+      "7 store viommu_smmuv3_store smmu1 addr 0x98 val 0x15 size 0x4 | smmu1 - - <- -",
       "8 command smmuv3_cmdq_opcode <--- SMMU_CMD_ATC_INV | smmu1 - - <- 7",
       "9 command smmuv3_cmdq_opcode <--- SMMU_CMD_SYNC | smmu1 - - <- 7",
       "10 host smmuv3_accel_issue_batch smmu1 commands 1 handled 1 errno 0 | smmu1 - - <- 9",
