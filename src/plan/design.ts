@@ -118,7 +118,7 @@ export function planMachine(request: PlanRequest): MachinePlan {
     cells: cells.cells,
     distances: planDistances(facts.host, cells.cells),
     window: planWindow(board, needs, facts.host, memory),
-    vtd: board === "q35" && translated.length > 0 ? planVtd(facts, translated, cpus, request.qemu ?? "11.1") : null,
+    vtd: board === "q35" && translated.length > 0 ? planVtd(facts, translated, functions, cpus, request.qemu ?? "11.1") : null,
     expanders,
     preparations: [...preparations, ...missingOptions(facts, translated.length > 0), ...lockedMemory(facts, memory)],
     notes,

@@ -7,9 +7,15 @@ import type { PlannedVtd } from "./report/index.js";
 /** APIC ids of 8 bits reach this far (the last one is for all). */
 const CPUS_WITHOUT_EIM = 255;
 
-/** @throws Refusal where a unit translates not even addresses of 39 bits */
-export function planVtd(facts: HostFacts, functions: readonly FunctionFacts[], cpus: number, qemu: QemuVersion): PlannedVtd {
-  const units = [...facts.iommus.values()].filter((iommu): iommu is VtdFacts | AmdFacts => iommu.kind !== "smmuv3" && functions.some((fn) => fn.iommu === iommu));
+/**
+ * @param all the functions, and those that no IOMMU of the guest covers: one IOAS is of all, and is as narrow as the narrowest of their tables
+ * @throws Refusal where a unit translates not even addresses of 39 bits
+ */
+export function planVtd(facts: HostFacts, functions: readonly FunctionFacts[], all: readonly FunctionFacts[], cpus: number, qemu: QemuVersion): PlannedVtd {
+  const unitsOf = (which: readonly FunctionFacts[]): Array<VtdFacts | AmdFacts> =>
+    [...facts.iommus.values()].filter((iommu): iommu is VtdFacts | AmdFacts => iommu.kind !== "smmuv3" && which.some((fn) => fn.iommu === iommu));
+  const units = unitsOf(functions);
+  const sharing = unitsOf(all);
   const named = (which: ReadonlyArray<VtdFacts | AmdFacts>): string => which.map(({ name }) => name).join(", ");
   const flat = units.filter(({ offer }) => !offer.fsts.value);
   const fsts = flat.length === 0 && qemu !== "10.2";
@@ -25,15 +31,15 @@ export function planVtd(facts: HostFacts, functions: readonly FunctionFacts[], c
       ? "caching-mode=on: PASID entries, and functions that are plugged, are told when they become present (VT-d 6.1)"
       : "caching-mode=on: mappings are told when they become present, which mirrors live on (VT-d 6.1)",
   );
-  const aw = fsts ? 48 : Math.min(...units.map(({ offer }) => offer.awBits.value ?? 0));
+  const aw = fsts ? 48 : Math.min(...sharing.map(({ offer }) => offer.awBits.value ?? 0));
   if (aw !== 39 && aw !== 48) {
-    const narrow = units.find(({ offer }) => offer.awBits.value === null)!;
+    const narrow = sharing.find(({ offer }) => offer.awBits.value === null)!;
     throw new Refusal(`aw-bits 39 > host aw-bits ${narrow.offer.awBits.because}`, { found: `${narrow.name}: ${narrow.offer.awBits.because}`, wouldWork: "functions behind an IOMMU with addresses of 39 bits or more" });
   }
   if (fsts) {
     because.push("aw-bits=48: a first stage has four levels");
   } else {
-    const least = units.find(({ offer }) => offer.awBits.value === aw)!;
+    const least = sharing.find(({ offer }) => offer.awBits.value === aw)!;
     because.push(`aw-bits=${aw}: ${least.name}, ${least.offer.awBits.because}`);
   }
   const withPasids = fsts && qemu !== "11.0" ? units.filter((unit) => functions.some((fn) => fn.iommu === unit && (fn.description.pasidBits ?? 0) > 0)) : [];

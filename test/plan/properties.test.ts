@@ -12,7 +12,7 @@ import { randomCases } from "./random-hosts.js";
 
 const NIGHTLY = process.env.VIOMMU_FUZZ === "nightly";
 /** Of the runs of every day, so that they are the same each time; the nightly ones look further. */
-const SEED = 20261201;
+const SEED = -842191423;
 const RUNS = NIGHTLY ? 3000 : 6;
 const OPTIONS = { hostName: "random", qemu: "11.1", libvirt: "12.9" } as const;
 
