@@ -29,6 +29,7 @@ export class Capture {
   private map = "";
   private units: Array<{ readonly key: string; readonly registers: ReadonlyMap<string, bigint>; readonly batch: string }> = [];
   private cached: string[] = [];
+  private streams = "";
   private places = "";
   private ram = "";
   private numbers = "";
@@ -46,22 +47,18 @@ export class Capture {
     const entries = source.cached();
     const numbers = this.of.numbers();
     if (whole) {
-      Object.assign(this, { map: "", units: [], cached: [], places: "", ram: "", numbers: "", pages: new Map() });
+      Object.assign(this, { map: "", units: [], cached: [], streams: "", places: "", ram: "", numbers: "", pages: new Map() });
     }
     const changes: { -readonly [K in keyof Changes]: Changes[K] } = {};
-    const mapText = JSON.stringify(map);
-    if (mapText !== this.map) {
-      this.map = mapText;
-      changes.map = map;
-      const addresses = new Set([...map.host.functions.map(({ address }) => address), ...map.functions.flatMap(({ host }) => host ?? [])]);
-      const places = Object.fromEntries([...addresses].map((address) => [address, source.hostPlace(address)]));
-      const ram = this.of.ram().flatMap(({ address, size }) => {
-        const host = source.hostAddressOf(address);
-        return host === null ? [] : [address, size, host];
-      });
-      this.places = onlyChanged(this.places, places, (value) => (changes.places = value));
-      this.ram = onlyChanged(this.ram, ram, (value) => (changes.ram = value));
-    }
+    this.map = onlyChanged(this.map, map, (value) => (changes.map = value));
+    const addresses = new Set([...map.host.functions.map(({ address }) => address), ...map.functions.flatMap(({ host }) => host ?? [])]);
+    const places = Object.fromEntries([...addresses].map((address) => [address, source.hostPlace(address)]));
+    this.places = onlyChanged(this.places, places, (value) => (changes.places = value));
+    const ram = this.of.ram().flatMap(({ address, size }) => {
+      const host = source.hostAddressOf(address);
+      return host === null ? [] : [address, size, host];
+    });
+    this.ram = onlyChanged(this.ram, ram, (value) => (changes.ram = value));
     const unitChanges = this.unitChanges(units);
     if (unitChanges !== null) {
       changes.units = unitChanges;
@@ -71,7 +68,10 @@ export class Capture {
       changes.cached = cached ?? { first: 0, removed: 0, entries: [] };
     }
     this.numbers = onlyChanged(this.numbers, numbers, (value) => (changes.numbers = value));
-    const pages = this.pageChanges(units, unitChanges !== null);
+    const streams = this.streamsChange(entries);
+    // What tablePages begins at, besides pages.
+    const elsewhere = unitChanges !== null || [changes.map, changes.places, changes.ram, streams].some((change) => change !== undefined);
+    const pages = this.pageChanges(units, elsewhere);
     if (pages.length > 0) {
       changes.pages = pages;
     }
@@ -111,14 +111,22 @@ export class Capture {
     return before.length === after.length && first === before.length ? null : { first, removed: before.length - first - last, entries: entries.slice(first, after.length - last) };
   }
 
-  /** Tables are looked for anew where a register or a page that is known has changed: nothing else leads to others. */
-  private pageChanges(units: readonly UnitState[], registersChanged: boolean): PageChange[] {
+  /** The StreamIDs that caches hold entries of; undefined: they are what they were. */
+  private streamsChange(entries: readonly CachedEntry[]): readonly string[] | undefined {
+    const streams = [...new Set(entries.flatMap(({ side, iommu, streamId }) => (streamId === null ? [] : `${side} ${iommu} ${streamId}`)))].sort();
+    let change: readonly string[] | undefined;
+    this.streams = onlyChanged(this.streams, streams, (value) => (change = value));
+    return change;
+  }
+
+  /** Tables are looked for anew where a page that is known has changed, or something else that leads to them (`elsewhere`). */
+  private pageChanges(units: readonly UnitState[], elsewhere: boolean): PageChange[] {
     const memory = new Map<Side, WordMemory>(units.map((unit) => [unit.side, unit.memory]));
     const changes: PageChange[] = [];
     for (const kept of this.pages.values()) {
       this.compare(kept, memory.get(kept.side), changes);
     }
-    if (registersChanged || changes.length > 0 || this.pages.size === 0) {
+    if (elsewhere || changes.length > 0 || this.pages.size === 0) {
       const known = this.pages;
       const found = new Map<string, KeptPage>();
       const read = (side: Side, page: number): Int32Array | null => {
