@@ -1,16 +1,12 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { kvm, KvmPrograms } from "./programs.js";
+import { describe, expect, it } from "vitest";
+import { kvm, kvmPrograms } from "./programs.js";
 
 /** Writes that KVM keeps for the next exit. */
 describe.skipIf(!kvm())("coalesced writes", () => {
-  let programs: KvmPrograms;
-  beforeAll(() => {
-    programs = new KvmPrograms();
-  }, 60_000);
-  afterAll(() => programs.close());
+  const run = kvmPrograms();
 
   it("are done in their order before the exit that follows, more than the ring holds too, and cost none", () => {
-    const { out, status } = programs.run(`
+    const { out, status } = run(`
       const seen = [];
       let kept = null;
       const vcpu = new Vcpus(vm, 1, ({ run }) => {

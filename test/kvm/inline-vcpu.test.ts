@@ -1,14 +1,9 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { kvm, KvmPrograms } from "./programs.js";
+import { describe, expect, it } from "vitest";
+import { kvm, kvmPrograms } from "./programs.js";
 
 /** The vCPU that runs in the models' thread, whose event loop goes on all the same. */
 describe.skipIf(!kvm())("a vCPU in the models' thread", () => {
-  let programs: KvmPrograms;
-  beforeAll(() => {
-    programs = new KvmPrograms();
-  }, 60_000);
-  afterAll(() => programs.close());
-  const run = (program: string): ReturnType<KvmPrograms["run"]> => programs.run(program);
+  const run = kvmPrograms();
 
   it("exits, is answered, and holds nothing when it is closed", () => {
     const { out, status } = run(`

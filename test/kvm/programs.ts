@@ -2,6 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { accessSync, constants, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { afterAll, beforeAll } from "vitest";
 import { compile } from "../qtest/process.js";
 
 export function kvm(): boolean {
@@ -41,8 +42,18 @@ const sends = (count) => [0xba, 0xf8, 0x03, 0xb9, count & 0xff, count >> 8, 0xb0
 const SPINS = [0xeb, 0xfe];
 `;
 
+/** For a file's tests, in their `describe`: runs a program to its end. */
+export function kvmPrograms(): KvmPrograms["run"] {
+  let programs: KvmPrograms;
+  beforeAll(() => {
+    programs = new KvmPrograms();
+  }, 60_000);
+  afterAll(() => programs.close());
+  return (program) => programs.run(program);
+}
+
 /** Compiled once for a file's tests. */
-export class KvmPrograms {
+class KvmPrograms {
   private readonly compiled = compile();
 
   /** Runs a program to its end; a hanging one fails. */

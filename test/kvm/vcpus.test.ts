@@ -1,13 +1,8 @@
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { kvm, KvmPrograms } from "./programs.js";
+import { describe, expect, it } from "vitest";
+import { kvm, kvmPrograms } from "./programs.js";
 
 describe.skipIf(!kvm())("vCPUs", () => {
-  let programs: KvmPrograms;
-  beforeAll(() => {
-    programs = new KvmPrograms();
-  }, 60_000);
-  afterAll(() => programs.close());
-  const run = (program: string): ReturnType<KvmPrograms["run"]> => programs.run(program);
+  const run = kvmPrograms();
 
   it("exit to the models' thread, which answers each", () => {
     const { out, status } = run(`
